@@ -1,0 +1,56 @@
+# The words of this repository. CI runs the same ones: see .ci/run.
+# ARGS passes arguments on: make simulate ARGS="--sites 3 model=densenet121"
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help venv simulate test test-all check fix wheel-test benchmarks clean
+
+is_new_enough := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for name in python3.11 python3; do \
+	$$name $(is_new_enough) 2>/dev/null && echo $$name && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+ARGS ?=
+
+help: ## Show these words
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
+
+venv: $(READY) ## Make .venv with the pinned versions (all other words do it when needed)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { \
+		echo "fedmri needs Python 3.11 or newer: found neither python3.11 nor such a python3." \
+			"To fix: apt install python3 python3-venv, or make PYTHON=/path/to/python" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make environments. To fix: apt install python3-venv" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+simulate: $(READY) ## Train one model over five simulated hospitals and write a report
+	$(BIN)/fedmri simulate --sites 5 $(ARGS)
+
+test: $(READY) ## Run the tests, but for those marked slow
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(READY) ## Run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fix: $(READY) ## Put format and lint right where a machine can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel-test: $(READY) ## Build the wheel and use it in a clean environment, from another folder
+	.ci/wheel_test.sh $(BIN)/python
+
+benchmarks: $(READY) ## Measure speed and memory (minutes)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean: ## Remove builds and caches; .venv and runs stay
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The process at a site: its data, its training, and what may leave it."""

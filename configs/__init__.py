@@ -1,0 +1,1 @@
+"""The YAML choices of an experiment, found by Hydra as a package."""

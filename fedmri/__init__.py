@@ -1,0 +1,1 @@
+"""Federated training on multi-site MRI: the library and the command, which import nothing heavy here."""

@@ -1,0 +1,1 @@
+"""From a folder of scans to checked, patient-disjoint, cached batches."""

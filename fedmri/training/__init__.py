@@ -1,0 +1,1 @@
+"""Local training at one site, and the scores of its patients."""

@@ -1,0 +1,1 @@
+"""The aggregating process: who joins a round, and what the next model is."""

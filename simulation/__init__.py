@@ -1,0 +1,1 @@
+"""The server and every site on one machine."""
