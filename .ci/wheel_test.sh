@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Build the wheel, install it in a clean environment and use it from another folder: what an
+# editable install hides (a room or a YAML file that is not packaged) shows here.
+# Usage: .ci/wheel_test.sh PYTHON
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+unset PYTHONPATH
+
+"$python" -m build --wheel --outdir "$place/dist" "$root" >"$place/build.log" 2>&1 ||
+    { cat "$place/build.log"; exit 1; }
+"$python" -m venv "$place/venv"
+"$place/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    -c "$root/constraints.txt" "$place"/dist/fedmri-*.whl
+
+mkdir "$place/elsewhere"
+cd "$place/elsewhere"
+for room in server clients simulation configs; do
+    "$place/venv/bin/python" -c "import fedmri.$room"
+    if "$place/venv/bin/python" -c "import $room" 2>/dev/null; then
+        echo "wheel test: the wheel leaks the top-level name $room" >&2
+        exit 1
+    fi
+done
+"$place/venv/bin/fedmri" --help
+"$place/venv/bin/fedmri" simulate --sites 2 experiment=smoke
+echo "wheel test: the installed wheel works from another folder"

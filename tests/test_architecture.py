@@ -1,0 +1,99 @@
+"""Who may import whom: the arrows of docs/architecture.md, checked against the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOP = {"server", "clients", "simulation", "configs"}
+
+WORDS = {"errors", "round"}
+SETTINGS = {"data.settings", "models.settings", "training.settings", "strategies.settings"}
+ARROWS = {
+    # the library: knows MRI, learning and the round; opens no socket
+    "errors": set(),
+    "round": {"errors"},
+    "data": WORDS,
+    "models": WORDS,
+    "training": WORDS | {"data.site_data"},
+    "strategies": WORDS,
+    "reports": WORDS,
+    "wire": WORDS,
+    # the processes
+    "server": WORDS | {"wire", "strategies", "reports", "models"},
+    "clients": WORDS | {"wire", "data", "models", "training"},
+    "simulation": WORDS
+    | {"wire", "data", "models", "training", "strategies", "reports", "server", "clients"},
+    # the way in
+    "config": WORDS | SETTINGS | {"server.settings", "clients.settings", "simulation.settings"},
+    "cli": WORDS | {"config", "data", "reports", "server", "clients", "simulation"},
+    "configs": set(),
+    "__init__": set(),
+}
+"""What each room may import: a room, or one module of a room and no other."""
+
+ALONE = {
+    "flwr": {"wire", "server", "clients", "simulation"},
+    "hydra": {"config"},
+    "omegaconf": {"config"},
+    "torch": {"round", "wire", "data", "models", "training", "strategies"}
+    | {"server", "clients", "simulation"},
+}
+"""The only rooms that may import a library."""
+
+
+def room_of(file: Path) -> str:
+    """Return the room of a source file: a folder, or a file that lies in ``fedmri`` itself."""
+    first, *rest = file.relative_to(ROOT).with_suffix("").parts
+    return first if first in TOP else rest[0]
+
+
+def source() -> dict[Path, ast.Module]:
+    """Return the syntax tree of every source file; links are not followed."""
+    folders = [ROOT / "fedmri", *(ROOT / name for name in sorted(TOP))]
+    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+    return {file: ast.parse(file.read_text()) for file in files}
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Yield the dotted name of everything that a file imports, deferred or for types alone too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module}.{alias.name}" for alias in node.names)
+
+
+FILES = source()
+EACH_FILE = pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+
+
+@EACH_FILE
+def test_a_file_imports_only_what_its_room_may(file: Path) -> None:
+    """An arrow that is not drawn would tie two rooms together for good."""
+    room = room_of(file)
+    names = [n.removeprefix("fedmri.") for n in imported(FILES[file]) if n.startswith("fedmri.")]
+    allowed = ARROWS[room] | {room}
+    strays = [n for n in names if not any(f"{n}.".startswith(f"{a}.") for a in allowed)]
+    assert strays == []
+
+
+@EACH_FILE
+def test_a_file_names_what_it_imports_in_full(file: Path) -> None:
+    """A relative import hides which arrow it is, and may give a room a second name."""
+    assert [name for name in imported(FILES[file]) if name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("library", ALONE)
+def test_a_framework_stays_in_its_rooms(library: str) -> None:
+    """What a framework changes in its next version is then changed in one place."""
+    users = {
+        room_of(file)
+        for file, tree in FILES.items()
+        if any(f"{name}.".startswith(f"{library}.") for name in imported(tree))
+    }
+    assert users <= ALONE[library]

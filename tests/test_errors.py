@@ -1,0 +1,89 @@
+"""Codes, classes and documentation of errors agree."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from fedmri import errors
+from fedmri.errors import CODES, FedmriError
+
+ROOT = Path(__file__).parents[1]
+CLASSES = {
+    "U": errors.UsageError,
+    "D": errors.DataError,
+    "C": errors.ConfigError,
+    "P": errors.PrivacyError,
+    "N": errors.NetworkError,
+    "R": errors.RoundError,
+}
+
+
+def trees() -> list[ast.Module]:
+    """Return the syntax tree of every source file, without the table of codes itself."""
+    folders = [ROOT / name for name in ("fedmri", "server", "clients", "simulation")]
+    found = [ast.parse(file.read_text()) for folder in folders for file in folder.rglob("*.py")]
+    for tree in found:
+        tree.body = [node for node in tree.body if not is_code_table(node)]
+    return found
+
+
+def is_code_table(node: ast.stmt) -> bool:
+    """Tell whether a statement is the assignment of ``CODES``."""
+    return isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "CODES"
+
+
+def used_codes() -> set[str]:
+    """Return every code that stands in the source as a text of its own."""
+    nodes = [node for tree in trees() for node in ast.walk(tree)]
+    texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return {text for text in texts if re.fullmatch(r"[A-Z]\d\d", text)}
+
+
+def raised_with() -> list[tuple[str, str]]:
+    """Return the class and the code of every exception that is made with a literal code."""
+    names = {kind.__name__ for kind in CLASSES.values()}
+    calls = [n for tree in trees() for n in ast.walk(tree) if isinstance(n, ast.Call) and n.args]
+    return [
+        (call.func.id, str(call.args[0].value))
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id in names
+        if isinstance(call.args[0], ast.Constant)
+    ]
+
+
+def test_every_code_is_used_and_every_used_code_is_listed() -> None:
+    """A code that is not listed cannot be looked up; one that is never used misleads."""
+    assert used_codes() == set(CODES)
+
+
+def test_every_code_has_one_section_in_the_documentation() -> None:
+    """Someone who reads ``[D07]`` on a screen finds out what to do about it."""
+    documented = re.findall(r"^## ([A-Z]\d\d)\b", (ROOT / "docs/errors.md").read_text(), re.M)
+    assert sorted(documented) == sorted(CODES)
+
+
+def test_the_letter_of_a_code_is_that_of_its_class() -> None:
+    """A code tells at sight which exit status the process had."""
+    strays = [(name, code) for name, code in raised_with() if CLASSES[code[0]].__name__ != name]
+    assert strays == []
+
+
+@pytest.mark.parametrize(
+    ("letter", "exit_code"), [("U", 2), ("D", 3), ("C", 4), ("P", 5), ("N", 6), ("R", 7)]
+)
+def test_each_class_has_its_own_exit_code(letter: str, exit_code: int) -> None:
+    """Scripts tell what went wrong by the exit status; 1 stays for bugs."""
+    assert CLASSES[letter].exit_code == exit_code
+
+
+@pytest.mark.parametrize("letter", CLASSES)
+def test_only_kind_and_code_may_travel(letter: str) -> None:
+    """The message names a path at the site; the public half shows nothing of it."""
+    code = f"{letter}01"
+    error: FedmriError = CLASSES[letter](code, "/home/x/sub-1", found="1", want="2", fix="move it")
+    assert str(error) == f"/home/x/sub-1: found 1, want 2. To fix: move it. [{code}]"
+    assert error.public == f"{CLASSES[letter].kind} error {code}"
