@@ -23,13 +23,17 @@ ARROWS = {
     "strategies": WORDS,
     "reports": WORDS,
     "wire": WORDS,
+    "plan": WORDS | SETTINGS,
     # the processes
-    "server": WORDS | {"wire", "strategies", "reports", "models"},
-    "clients": WORDS | {"wire", "data", "models", "training"},
+    "server": WORDS | {"plan", "wire", "strategies", "reports", "models"},
+    "clients": WORDS | {"plan", "wire", "strategies", "data", "models", "training"},
     "simulation": WORDS
-    | {"wire", "data", "models", "training", "strategies", "reports", "server", "clients"},
+    | {"plan", "wire", "data", "models", "training", "strategies", "reports", "server", "clients"},
     # the way in
-    "config": WORDS | SETTINGS | {"server.settings", "clients.settings", "simulation.settings"},
+    "config": WORDS
+    | SETTINGS
+    | {"plan", "server.settings", "clients.settings"}
+    | {"simulation.settings"},
     "cli": WORDS | {"config", "data", "reports", "server", "clients", "simulation"},
     "configs": set(),
     "__init__": set(),
