@@ -10,7 +10,8 @@ place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 unset PYTHONPATH
 
-"$python" -m build --wheel --outdir "$place/dist" "$root" >"$place/build.log" 2>&1 ||
+# By way of the sdist: a wheel built in the tree may pick up deleted files from an old build folder.
+"$python" -m build --outdir "$place/dist" "$root" >"$place/build.log" 2>&1 ||
     { cat "$place/build.log"; exit 1; }
 "$python" -m venv "$place/venv"
 "$place/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
