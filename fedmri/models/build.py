@@ -1,0 +1,104 @@
+"""How a network is built: seeded, with the norm of choice, and checked against its images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from fedmri.errors import ConfigError, require
+from fedmri.models.norm import set_norm
+from fedmri.models.registry import MODELS, Entry, model_names
+from fedmri.models.settings import ModelConfig
+from fedmri.models.sizes import Sizes
+from fedmri.round import Target, TaskKind
+
+
+def build_network(  # noqa: PLR0913  # every one is named at the call
+    config: ModelConfig,
+    *,
+    target: Target,
+    n_dims: int,
+    n_channels: int,
+    shape: Sequence[int],
+    seed: int,
+) -> nn.Module:
+    """Build a network on the CPU, in training mode; the seed decides its weights to the bit.
+
+    The global random state is left as it was.
+
+    Args:
+        config: Which network, its norm layers and its width.
+        target: What it predicts; ``target.n_outputs`` channels come out, without activation.
+        n_dims: Spatial dimensions of an image, 2 or 3.
+        n_channels: Channels of an image.
+        shape: Spatial size of an image in voxels, ``n_dims`` numbers.
+        seed: Seed of the initial weights, the same at every site.
+
+    Returns:
+        A network from images ``(B, C, *shape)`` to ``(B, n_outputs)`` (classification,
+        regression) or ``(B, n_outputs, *shape)`` (segmentation).
+
+    Raises:
+        ConfigError: The name or width is not known (C01), the network cannot do the task (C20),
+            or images of this size do not go through it (C21).
+    """
+    require(config.name in MODELS, "model.name", config.name, f"one of {', '.join(MODELS)}")
+    require(n_dims in (2, 3) and len(shape) == n_dims, "image shape", tuple(shape), "2D or 3D")
+    entry = MODELS[config.name]
+    sizes = Sizes(tuple(shape), n_channels, target.n_outputs)
+    _require_kind(config.name, entry, target.kind)
+    _require_multiple(config.name, entry, sizes)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = entry.make(config, sizes)
+    set_norm(network, config.norm, n_dims)
+    _avoid_in_place(network)
+    _require_passage(config, network, sizes)
+    return network
+
+
+def n_parameters(network: nn.Module) -> int:
+    """Return the number of trainable values."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def _require_kind(name: str, entry: Entry, kind: TaskKind) -> None:
+    if kind not in entry.kinds:
+        want = f"a network for {kind}"
+        fix = f"set model.name to one of {', '.join(model_names(kind))}"
+        found = f"one for {' and '.join(entry.kinds)}"
+        raise ConfigError("C20", f"model {name}", found=found, want=want, fix=fix)
+
+
+def _require_multiple(name: str, entry: Entry, sizes: Sizes) -> None:
+    if any(size % entry.multiple for size in sizes.shape):
+        near = tuple(max(1, -(-size // entry.multiple)) * entry.multiple for size in sizes.shape)
+        want = f"sides that are multiples of {entry.multiple}"
+        fix = f"set prepare.shape to {near}, or take another model"
+        raise ConfigError("C21", f"images for {name}", found=f"{sizes.shape}", want=want, fix=fix)
+
+
+def _avoid_in_place(network: nn.Module) -> None:
+    # Per-example gradients (vmap, hooks) fail on activations that overwrite their input.
+    for module in network.modules():
+        if hasattr(module, "inplace"):
+            vars(module)["inplace"] = False
+
+
+def _require_passage(config: ModelConfig, network: nn.Module, sizes: Sizes) -> None:
+    """Send one example through without arithmetic; a site's last batch may hold just one."""
+    entries = dict(network.named_parameters()) | dict(network.named_buffers())
+    empty = {name: torch.empty_like(value, device="meta") for name, value in entries.items()}
+    image = torch.empty(1, sizes.n_channels, *sizes.shape, device="meta")
+    try:
+        with torch.no_grad():
+            functional_call(network, empty, (image,))
+    except (RuntimeError, ValueError) as error:
+        want = f"room for {config.norm} norm and pooling in a batch of one image"
+        fix = "set prepare.shape to a larger size, set model.norm=group, or take another model"
+        found = f"{sizes.shape} ({error})"
+        what = f"images for {config.name}"
+        raise ConfigError("C21", what, found=found, want=want, fix=fix) from error

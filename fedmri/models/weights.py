@@ -1,0 +1,70 @@
+"""The entries of a network as named tensors: what they are, out of it and back into it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fedmri.errors import RoundError
+from fedmri.round import Layout, Weights
+
+
+def layout(network: nn.Module) -> Layout:
+    """Return which entries of a network are trained and which belong to batch norm."""
+    norms = [(path, m) for path, m in network.named_modules() if isinstance(m, _BatchNorm)]
+    return Layout(
+        parameters=frozenset(n for n, p in network.named_parameters() if p.requires_grad),
+        norm_parameters=frozenset(
+            _join(path, name) for path, norm in norms for name, _ in norm.named_parameters()
+        ),
+        norm_statistics=frozenset(
+            _join(path, name) for path, norm in norms for name, _ in norm.named_buffers()
+        ),
+    )
+
+
+def weights(network: nn.Module) -> Weights:
+    """Return parameters and buffers by name, on the CPU and without gradient.
+
+    On the CPU they are the network's own memory and change with it; clone what must stay.
+    """
+    return {name: value.detach().cpu() for name, value in network.state_dict().items()}
+
+
+def load_weights(network: nn.Module, values: Weights, names: Collection[str] | None = None) -> None:
+    """Copy values into a network's own memory.
+
+    Args:
+        network: Network to change.
+        values: Values by name, of the network's shapes and types; all of its entries or some.
+        names: Entries to copy; None copies all of ``values``. The others keep their values.
+
+    Raises:
+        RoundError: A name is missing on one side, or a shape or type differs (R03). Nothing has
+            been copied then.
+    """
+    own = network.state_dict()
+    wanted = values.keys() if names is None else names
+    for name in wanted:
+        _require_fit(name, own.get(name), values.get(name))
+    with torch.no_grad():
+        for name in wanted:
+            own[name].copy_(values[name])
+
+
+def _require_fit(name: str, own: torch.Tensor | None, value: torch.Tensor | None) -> None:
+    found, want = _describe(value), _describe(own)
+    if own is None or value is None or found != want:
+        fix = "give the server and every site the same model settings and target"
+        raise RoundError("R03", f"weights of {name}", found=found, want=want, fix=fix)
+
+
+def _describe(value: torch.Tensor | None) -> str:
+    return "none" if value is None else f"{value.dtype} of shape {tuple(value.shape)}"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
