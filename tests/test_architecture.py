@@ -21,7 +21,7 @@ ARROWS = {
     "models": WORDS,
     "training": WORDS | {"data.site_data"},
     "strategies": WORDS,
-    "reports": WORDS,
+    "reports": WORDS | {"training.task"},
     "wire": WORDS,
     "plan": WORDS | SETTINGS,
     # the processes
@@ -33,7 +33,7 @@ ARROWS = {
     "config": WORDS
     | SETTINGS
     | {"plan", "server.settings", "clients.settings"}
-    | {"simulation.settings"},
+    | {"simulation.settings", "simulation.partition"},
     "cli": WORDS | {"config", "data", "reports", "server", "clients", "simulation"},
     "configs": set(),
     "__init__": set(),
@@ -60,7 +60,7 @@ def source() -> dict[Path, ast.Module]:
     """Return the syntax tree of every source file; links are not followed."""
     folders = [ROOT / "fedmri", *(ROOT / name for name in sorted(TOP))]
     files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
-    return {file: ast.parse(file.read_text()) for file in files}
+    return {file: ast.parse(file.read_text(), file) for file in files}
 
 
 def imported(tree: ast.Module) -> Iterator[str]:

@@ -25,7 +25,9 @@ CLASSES = {
 def trees() -> list[ast.Module]:
     """Return the syntax tree of every source file, without the table of codes itself."""
     folders = [ROOT / name for name in ("fedmri", "server", "clients", "simulation")]
-    found = [ast.parse(file.read_text()) for folder in folders for file in folder.rglob("*.py")]
+    found = [
+        ast.parse(file.read_text(), file) for folder in folders for file in folder.rglob("*.py")
+    ]
     for tree in found:
         tree.body = [node for node in tree.body if not is_code_table(node)]
     return found
