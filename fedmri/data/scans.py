@@ -1,0 +1,70 @@
+"""What was found on disk, before anything is opened: scans, and findings about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One imaging session of one subject: the files that are read together.
+
+    Attributes:
+        site: Institution, or ``""`` where the source does not say.
+        subject: Patient. All scans of a subject stay on one side of every split.
+        session: Session label (BIDS ``ses-``), or the file's stem in a folder of 2D images;
+            ``""`` where there is only one.
+        images: File (or DICOM series folder) by modality, such as ``{"FLAIR": Path(…)}``.
+        labels: Mask or label map by derivative name, such as ``{"mask": Path(…)}``.
+        columns: Row of the subject table, as text; missing values are ``""``.
+    """
+
+    site: str
+    subject: str
+    session: str
+    images: Mapping[str, Path]
+    labels: Mapping[str, Path] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Name that is unique in a data set."""
+        return f"{self.subject}_{self.session}" if self.session else self.subject
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that the preflight has to say about a scan, a site or the data set.
+
+    Attributes:
+        code: Error code, a key of ``fedmri.errors.CODES``.
+        reason: What was found and what was wanted, in one sentence; may name files: local only.
+        site: Site concerned, or ``""``.
+        subject: Subject concerned, or ``""``.
+        session: Session concerned, or ``""``.
+        is_excluded: Whether the scan is left out because of it; else it is a warning.
+    """
+
+    code: str
+    reason: str
+    site: str = ""
+    subject: str = ""
+    session: str = ""
+    is_excluded: bool = True
+
+
+@dataclass(frozen=True)
+class ScanTable:
+    """Scans of a data set and what is known to be wrong with it.
+
+    Attributes:
+        scans: Scans that may be used, sorted by site, subject and session.
+        findings: Findings so far, in the same order.
+        n_found: Scans found by site before any was excluded.
+    """
+
+    scans: tuple[Scan, ...]
+    findings: tuple[Finding, ...] = ()
+    n_found: Mapping[str, int] = field(default_factory=dict)

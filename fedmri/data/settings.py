@@ -1,0 +1,160 @@
+"""Settings of the data room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fedmri.errors import require
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where the scans are and what their tables call things.
+
+    Attributes:
+        path: Folder of the data set; ``""`` is the embedded default, generated on first use.
+        layout: ``auto`` looks: ``participants.tsv`` or ``sub-*`` folders are BIDS, ``.dcm`` files
+            or extensionless DICOM files are DICOM, ``site/class/*.png`` are images.
+        site_column: Column of the subject table that names the site.
+        modalities: BIDS suffixes, in the order of the input channels; an entity may be part of it
+            as ``ce-gadolinium_T1w``. Image folders and DICOM have one modality of any name.
+        missing: What to do where a subject lacks a modality: a channel of zeros with its presence
+            flag down, or leave the subject out.
+        sites: Sites to read; empty reads all.
+        site: Site of all scans, where the source does not say (a hospital's own folder).
+        patient_key: Secret of the hash that stands for the patient number of a DICOM header, where
+            no folder names the subject.
+    """
+
+    path: str = ""
+    layout: Literal["auto", "bids", "images", "dicom"] = "auto"
+    site_column: str = "site"
+    modalities: tuple[str, ...] = ("T1w",)
+    missing: Literal["zero", "skip"] = "zero"
+    sites: tuple[str, ...] = ()
+    site: str = ""
+    patient_key: str = "fedmri"
+
+    def __post_init__(self) -> None:
+        require(bool(self.modalities), "source.modalities", self.modalities, "one or more")
+        is_unique = len(set(self.modalities)) == len(self.modalities)
+        require(is_unique, "source.modalities", self.modalities, "each modality once")
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """What the preflight refuses, and how much may be lost before it stops everything.
+
+    Attributes:
+        max_excluded: Share of a site's scans that may be left out; more stops the experiment.
+        duplicates: What is done with byte and near duplicates: ``exclude`` keeps one copy by rule,
+            ``refuse`` stops with the list, ``warn`` reports only.
+        near_distance: Bits of the perceptual fingerprint that may differ between near duplicates.
+        is_ct_excluded: Whether suspected CT images are left out rather than reported.
+        spacing_factor: A spacing this many times above or below the site's median is reported.
+        exclude: Subjects left out by hand.
+        key: Secret of the keyed fingerprints, so that sites can compare them without images.
+    """
+
+    max_excluded: float = 0.2
+    duplicates: Literal["exclude", "refuse", "warn"] = "refuse"
+    near_distance: int = 4
+    is_ct_excluded: bool = False
+    spacing_factor: float = 2.0
+    exclude: tuple[str, ...] = ()
+    key: str = "fedmri"
+
+    def __post_init__(self) -> None:
+        require(0 <= self.max_excluded <= 1, "check.max_excluded", self.max_excluded, "0 to 1")
+        require(0 <= self.near_distance <= 32, "check.near_distance", self.near_distance, "0 to 32")
+        require(self.spacing_factor > 1, "check.spacing_factor", self.spacing_factor, "above 1")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Shares of a site's patients; the rest trains."""
+
+    val: float = 0.15
+    test: float = 0.25
+
+    def __post_init__(self) -> None:
+        require(0 <= self.val < 1, "split.val", self.val, "0 to below 1")
+        require(0 <= self.test < 1, "split.test", self.test, "0 to below 1")
+        want = "together below 1"
+        require(self.val + self.test < 1, "split.val and split.test", self.val + self.test, want)
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Deterministic preparation of a scan, cached on disk.
+
+    Attributes:
+        dimension: ``3d`` volumes, ``2d`` slices, or ``2.5d`` slices with their neighbours as
+            channels. Sources of 2D images are always ``2d``.
+        spacing_mm: Voxel size to resample to; 0 keeps the scan's own.
+        shape: Size to crop or pad to, in voxels: three numbers for volumes, the last two of them
+            for images; 0 keeps the scan's own along that axis.
+        scaling: Intensities: z-score inside the head, or percentiles 1 and 99 to 0 and 1.
+        is_n4: Whether N4 bias field correction is run (SimpleITK).
+        is_skull_stripped: Whether everything outside the brain is set to zero first.
+        slice_axis: Axis that is sliced, 0 to 2 in canonical (RAS) orientation.
+        n_slices: Slices wanted of each scan; 0 takes all.
+        skip_first: Extracted slices left out at the start.
+        skip_last: Extracted slices left out at the end.
+        n_neighbours: Slices on each side that join a 2.5d slice.
+    """
+
+    dimension: Literal["3d", "2d", "2.5d"] = "3d"
+    spacing_mm: float = 0.0
+    shape: tuple[int, int, int] = (0, 0, 0)
+    scaling: Literal["zscore", "percentile", "none"] = "zscore"
+    is_n4: bool = False
+    is_skull_stripped: bool = False
+    slice_axis: int = 2
+    n_slices: int = 0
+    skip_first: int = 0
+    skip_last: int = 0
+    n_neighbours: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.spacing_mm >= 0, "prepare.spacing_mm", self.spacing_mm, "0 or more")
+        require(min(self.shape) >= 0, "prepare.shape", self.shape, "sizes of 0 or more")
+        require(self.slice_axis in (0, 1, 2), "prepare.slice_axis", self.slice_axis, "0, 1 or 2")
+        for name in ("n_slices", "skip_first", "skip_last"):
+            value = getattr(self, name)
+            require(value >= 0, f"prepare.{name}", value, "0 or more")
+        require(self.n_neighbours >= 1, "prepare.n_neighbours", self.n_neighbours, "1 or more")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of training examples; probabilities from 0 (never) to 1 (always).
+
+    A left-right flip changes labels of laterality and an up-down flip is no anatomy: ``flip`` is
+    off by default. ``mixup`` and ``cutmix`` are for classification and mix two patients.
+    """
+
+    affine: float = 0.0
+    flip: float = 0.0
+    noise: float = 0.0
+    bias: float = 0.0
+    gamma: float = 0.0
+    ghosting: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            require(0 <= value <= 1, f"augment.{name}", value, "0 to 1")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """All that happens to scans between the folder and the network."""
+
+    source: SourceConfig = field(default_factory=SourceConfig)
+    check: CheckConfig = field(default_factory=CheckConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -1,0 +1,62 @@
+"""A site's prepared examples, on disk and memory-mapped: the door between data and training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from fedmri.round import Batch
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item that the network sees: a volume, or a slice of one.
+
+    Attributes:
+        site: Institution that the scan comes from.
+        subject: Patient.
+        scan: Key of the scan.
+        split: Side of the split; the same for all examples of a subject.
+        image: ``.npy`` file in the cache, shape ``(C, D, H, W)`` or ``(C, H, W)``, float32.
+        label: ``.npy`` file of the prepared label map, same spatial shape, or None.
+        slice_index: Position along the slicing axis, or None for a whole volume.
+        target: Class index, or value of the regression target; NaN for segmentation.
+        present: Whether each modality was there.
+        spacing_mm: Voxel size after preparation, in the order of the spatial axes.
+    """
+
+    site: str
+    subject: str
+    scan: str
+    split: Split
+    image: Path
+    label: Path | None
+    slice_index: int | None
+    target: float
+    present: tuple[bool, ...]
+    spacing_mm: tuple[float, ...]
+
+
+class SiteData(Protocol):
+    """The examples that one client trains and is tested on."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over contents, preparation and split: the same data give the same."""
+        ...
+
+    def examples(self, split: Split) -> tuple[Example, ...]:
+        """Return the examples of a split, sorted by scan and slice."""
+        ...
+
+    def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:
+        """Yield one epoch of shuffled, augmented training batches; the seed decides all of it."""
+        ...
+
+    def eval_batches(self, split: Split, *, batch_size: int) -> Iterator[Batch]:
+        """Yield every example of a split once, in order, without augmentation."""
+        ...

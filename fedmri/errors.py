@@ -1,0 +1,103 @@
+"""Every exception of fedmri, its code and its exit status.
+
+FedmriError
+├── UsageError    2  a command was called in a way that it cannot carry out
+├── DataError     3  a scan, table or data set cannot be trained on
+├── ConfigError   4  a setting is wrong, or two settings contradict each other
+├── PrivacyError  5  going on would break a privacy promise
+├── NetworkError  6  another party cannot be reached or is not who it claims to be
+└── RoundError    7  a round of training cannot be completed
+
+A message says what, what was found, what was wanted and how to fix it. ``str()`` may name paths and
+subjects and stays at the site; ``public`` carries the code alone and may travel.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+CODES: dict[str, str] = {
+    "U01": "the command cannot be carried out as it was called",
+    "U02": "the run folder cannot be resumed",
+    "C01": "a setting has a value that it cannot take",
+    "C02": "a setting is not known",
+    "C03": "two settings contradict each other",
+    "C04": "the configuration file cannot be read",
+    "C05": "an optional package is missing",
+    "C20": "a model cannot do the task",
+    "C21": "images do not fit the model",
+    "C22": "a loss does not fit the task",
+    "C23": "a device is not there",
+    "R01": "too few sites answered",
+    "R02": "no site trained on any example",
+    "R03": "an update does not fit the model",
+    "R04": "an update holds a value that is not finite",
+    "R05": "a site failed",
+    "R06": "a checkpoint cannot be used",
+    "R07": "updates arrived out of order",
+    "R08": "an arm of a comparison failed",
+    "R20": "no step of a round had a finite loss",
+    "R21": "the memory of a device is exhausted",
+    "R22": "slices cannot be put back together",
+}
+
+
+class FedmriError(Exception):
+    """Something that its reader can put right; a bug is never one of these."""
+
+    exit_code: ClassVar[int] = 1
+    kind: ClassVar[str] = "fedmri"
+
+    def __init__(self, code: str, what: str, *, found: str, want: str, fix: str) -> None:
+        super().__init__(f"{what}: found {found}, want {want}. To fix: {fix}. [{code}]")
+        self.code = code
+        self.public = f"{self.kind} error {code}"
+
+
+class UsageError(FedmriError):
+    """A command was called in a way that it cannot carry out."""
+
+    exit_code = 2
+    kind = "usage"
+
+
+class DataError(FedmriError):
+    """A scan, table or data set cannot be trained on."""
+
+    exit_code = 3
+    kind = "data"
+
+
+class ConfigError(FedmriError):
+    """A setting is wrong, or two settings contradict each other."""
+
+    exit_code = 4
+    kind = "config"
+
+
+class PrivacyError(FedmriError):
+    """Going on would break a privacy promise."""
+
+    exit_code = 5
+    kind = "privacy"
+
+
+class NetworkError(FedmriError):
+    """Another party cannot be reached or is not who it claims to be."""
+
+    exit_code = 6
+    kind = "network"
+
+
+class RoundError(FedmriError):
+    """A round of training cannot be completed."""
+
+    exit_code = 7
+    kind = "round"
+
+
+def require(is_met: bool, key: str, value: object, want: str) -> None:  # noqa: FBT001  # reads as a sentence
+    """Raise the ConfigError of a setting that has a value it cannot take."""
+    if not is_met:
+        fix = f"set {key} to {want}"
+        raise ConfigError("C01", f"setting {key}", found=repr(value), want=want, fix=fix)

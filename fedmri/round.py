@@ -1,0 +1,171 @@
+"""The words of a round: what is learned, what a batch holds, what travels, and the rule that combines.
+
+This is the narrow door between the rooms: data fills a ``Batch``, training turns it into an
+``Update``, a ``Strategy`` turns updates into the next model, and nobody needs to know the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from fedmri.errors import require
+
+if TYPE_CHECKING:
+    import torch
+
+Weights: TypeAlias = "dict[str, torch.Tensor]"
+"""Parameters and buffers by name, as in ``state_dict()``, on the CPU."""
+
+TaskKind = Literal["classification", "segmentation", "regression"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a model is to predict, by its name in the data.
+
+    Attributes:
+        kind: Sort of task.
+        name: Column of the subject table (classification, regression), or name of the derivative
+            whose mask or label map is predicted (segmentation).
+        classes: Declared values, in the order of the network's outputs. Classification: values of
+            the column. Segmentation: one name per positive integer label of the label map (a mask
+            has one); background is always there and is not listed. Regression: empty.
+    """
+
+    kind: TaskKind
+    name: str
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(bool(self.name), "target.name", self.name, "a column or derivative name")
+        is_empty = not self.classes
+        if self.kind == "regression":
+            require(is_empty, "target.classes", self.classes, "empty for regression")
+        else:
+            n_least = 2 if self.kind == "classification" else 1
+            want = f"{n_least} or more class names"
+            require(len(self.classes) >= n_least, "target.classes", self.classes, want)
+            is_unique = len(set(self.classes)) == len(self.classes)
+            require(is_unique, "target.classes", self.classes, "each class once")
+
+    @property
+    def n_outputs(self) -> int:
+        """Channels that a network needs: classes, background and classes, or one value."""
+        return len(self.classes) + (self.kind == "segmentation") if self.classes else 1
+
+    @property
+    def primary(self) -> str:
+        """Metric over patients that models are compared by."""
+        return {"classification": "balanced_accuracy", "segmentation": "dice"}.get(self.kind, "mae")
+
+    @property
+    def is_higher_better(self) -> bool:
+        """Whether a larger ``primary`` is better."""
+        return self.kind != "regression"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples that go through the network together.
+
+    Attributes:
+        image: Shape ``(B, C, H, W)`` or ``(B, C, D, H, W)``, float32; a missing modality is zero.
+        target: Classification ``(B,)`` int64, or ``(B, K)`` float32 where examples were mixed;
+            regression ``(B,)`` float32 in the target's own unit; segmentation
+            ``(B, 1, H, W)`` or ``(B, 1, D, H, W)`` int64.
+        present: Whether each modality was there, shape ``(B, C)``, bool.
+        subjects: Subject of each example.
+        scans: Scan of each example (slices of one scan share it; they come in order).
+    """
+
+    image: torch.Tensor
+    target: torch.Tensor
+    present: torch.Tensor
+    subjects: tuple[str, ...]
+    scans: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which entries of a model are what; the same at every site and at the server.
+
+    Attributes:
+        parameters: Names of trainable parameters.
+        norm_parameters: Those of batch-norm layers (scale and shift).
+        norm_statistics: Buffers of batch-norm layers (running mean, variance, batch count).
+    """
+
+    parameters: frozenset[str]
+    norm_parameters: frozenset[str]
+    norm_statistics: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a site returns from a round.
+
+    Attributes:
+        site: Name of the site.
+        weights: The site's model after training: the shared entries only. In one process it may
+            alias the live network: it is valid until the next update is asked for.
+        n_examples: Counted examples (volumes or slices) trained on in one pass; never batches.
+        n_subjects: Counted patients behind them.
+        metrics: Aggregate numbers of the site, such as ``loss``, ``n_steps``, ``seconds``.
+        extra: Further named weights that a strategy declares (such as control variates).
+    """
+
+    site: str
+    weights: Weights
+    n_examples: int
+    n_subjects: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    extra: Mapping[str, Weights] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """All that the server must keep to go on: the model and the strategy's own memory."""
+
+    model: Weights
+    memory: Mapping[str, Weights] = field(default_factory=dict)
+
+
+GradientTerm: TypeAlias = "Callable[[torch.nn.Module], None]"
+"""Edits ``.grad`` in place after the backward pass and before clipping and the optimizer step."""
+
+
+class Strategy(Protocol):
+    """A rule that combines updates: pure, without transport, one object for both halves."""
+
+    def local_names(self, layout: Layout) -> frozenset[str]:
+        """Return the entries that stay at the site: never sent, kept in the site's state."""
+        ...
+
+    def gradient_term(self, received: Weights) -> GradientTerm | None:
+        """Return what is added to a site's gradients in this round, if anything.
+
+        ``received`` is what the server sent; it must not be changed.
+        """
+        ...
+
+    def start(self, model: Weights) -> ServerState:
+        """Return the state before the first round."""
+        ...
+
+    def aggregate(
+        self, state: ServerState, updates: Iterable[Update], out: Weights
+    ) -> ServerState:
+        """Return the state after a round.
+
+        Args:
+            state: State before the round; its tensors are not changed.
+            updates: Accepted updates, in ascending order of site, each valid only until the next
+                is taken: add it up and let go of it, so that memory does not grow with sites.
+            out: Buffers of the model's shapes that the new model is written to and made of.
+
+        Raises:
+            RoundError: No site trained on any example (R02), or updates out of order (R07).
+        """
+        ...

@@ -1,0 +1,92 @@
+"""Settings of the training room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedmri.errors import require
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """How the target is learned and judged.
+
+    Attributes:
+        loss: ``auto`` is cross entropy, Dice and cross entropy, or mean absolute error by kind of
+            task. Others: ``ce``, ``weighted_ce``, ``focal``; ``dice_ce``, ``dice``, ``tversky``;
+            ``mae``, ``huber``, ``mse``.
+        label_smoothing: For cross entropy.
+        focal_gamma: Focusing exponent of the focal loss.
+        tversky_alpha: Weight of false positives in the Tversky loss; the rest goes to false
+            negatives.
+        missed_hd95_mm: HD95 of a case in which one of the two masks is empty (FeTS penalty).
+    """
+
+    loss: str = "auto"
+    label_smoothing: float = 0.0
+    focal_gamma: float = 2.0
+    tversky_alpha: float = 0.3
+    missed_hd95_mm: float = 374.0
+
+    def __post_init__(self) -> None:
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, "task.label_smoothing", smoothing, "0 to below 1")
+        require(self.focal_gamma >= 0, "task.focal_gamma", self.focal_gamma, "0 or more")
+        alpha = self.tversky_alpha
+        require(0 < alpha < 1, "task.tversky_alpha", alpha, "between 0 and 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Local training at a site, the same in every arm.
+
+    Attributes:
+        batch_size: Examples in a step.
+        local_epochs: Passes over a site's data in a round.
+        local_steps: Steps in a round instead of epochs; 0 counts epochs.
+        optimizer: ``ranger`` is RAdam with Lookahead (k 6, alpha 0.5).
+        lr: Learning rate, the peak of its schedule.
+        momentum: Of ``sgd``.
+        weight_decay: Decoupled for ``adamw`` and ``ranger``, L2 for ``sgd``.
+        schedule: Of the learning rate over all steps of the experiment, by global step; a round
+            does not restart it. ``cyclic`` moves momentum against the rate. ``plateau`` halves the
+            rate when the training loss has not fallen for ``patience`` rounds.
+        warmup: Share of all steps with a rising rate.
+        cycle_steps: Steps of one ``cyclic`` cycle.
+        patience: Rounds that ``plateau`` waits.
+        clip_grad_norm: L2 bound of the gradient of a step; 0 does not clip.
+        precision: ``auto`` is bfloat16 autocast on GPUs that have it, else float32.
+        device: ``auto`` takes a GPU where there is one.
+        n_threads: CPU threads of one site's training. The bits of a result depend on it, so it
+            belongs to the experiment and not to the machine.
+        is_optimizer_kept: Whether a site's optimizer state lives on from round to round.
+    """
+
+    batch_size: int = 8
+    local_epochs: int = 1
+    local_steps: int = 0
+    optimizer: Literal["adamw", "adam", "sgd", "ranger"] = "adamw"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: Literal["constant", "cosine", "cyclic", "plateau"] = "constant"
+    warmup: float = 0.0
+    cycle_steps: int = 200
+    patience: int = 5
+    clip_grad_norm: float = 1.0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: str = "auto"
+    n_threads: int = 1
+    is_optimizer_kept: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "local_epochs", "cycle_steps", "patience", "n_threads"):
+            value = getattr(self, name)
+            require(value >= 1, f"train.{name}", value, "1 or more")
+        require(self.local_steps >= 0, "train.local_steps", self.local_steps, "0 or more")
+        require(self.lr > 0, "train.lr", self.lr, "a positive number")
+        require(0 <= self.momentum < 1, "train.momentum", self.momentum, "0 to below 1")
+        require(self.weight_decay >= 0, "train.weight_decay", self.weight_decay, "0 or more")
+        require(0 <= self.warmup < 1, "train.warmup", self.warmup, "0 to below 1")
+        require(self.clip_grad_norm >= 0, "train.clip_grad_norm", self.clip_grad_norm, "0 or more")
