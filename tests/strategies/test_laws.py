@@ -1,0 +1,207 @@
+"""Laws that every strategy obeys, and the arithmetic of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from fedmri.errors import ConfigError, RoundError
+from fedmri.round import Layout, Strategy, Update, Weights
+from fedmri.strategies.mean import WEIGHTINGS
+from fedmri.strategies.registry import STRATEGIES, make_strategy
+from fedmri.strategies.settings import StrategyConfig
+
+ALL = [make_strategy(StrategyConfig(name)) for name in STRATEGIES]
+LAYOUT = Layout(
+    parameters=frozenset({"conv.weight", "bn.weight", "bn.bias"}),
+    norm_parameters=frozenset({"bn.weight", "bn.bias"}),
+    norm_statistics=frozenset({"bn.running_mean", "bn.num_batches_tracked"}),
+)
+
+
+def model(value: float) -> Weights:
+    """Return a model of two float entries and one integer entry."""
+    return {
+        "w": torch.full((3,), float(value)),
+        "b": torch.full((2, 2), -float(value)),
+        "n": torch.tensor(int(value)),
+    }
+
+
+def update(site: str, value: float, n_examples: int, n_subjects: int = 1) -> Update:
+    """Return a site's update: a model whose entries all hold one number."""
+    return Update(site, model(value), n_examples, n_subjects)
+
+
+def aggregate(strategy: Strategy, start: float, updates: list[Update]) -> Weights:
+    """Return the model after one round."""
+    out = {name: torch.full_like(value, 77) for name, value in model(0).items()}
+    return strategy.aggregate(strategy.start(model(start)), iter(updates), out).model
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=repr)
+def test_the_mean_is_weighted_by_examples(strategy: Strategy) -> None:
+    """Sites with 1, 3 and 4 examples at 8, 0 and 4 average to (8 + 0 + 16) / 8 = 3."""
+    new = aggregate(strategy, 5, [update("a", 8, 1), update("b", 0, 3), update("c", 4, 4)])
+    assert torch.equal(new["w"], torch.full((3,), 3.0))
+    assert torch.equal(new["b"], torch.full((2, 2), -3.0))
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=repr)
+def test_what_no_site_changed_does_not_move(strategy: Strategy) -> None:
+    """Three sites that return the model that they got leave it where it is."""
+    new = aggregate(strategy, 2, [update(site, 2, n) for site, n in [("a", 1), ("b", 5), ("c", 2)]])
+    assert torch.equal(new["w"], model(2)["w"])
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=repr)
+def test_the_old_model_is_not_changed(strategy: Strategy) -> None:
+    """A checkpoint of the last round may still be reading it."""
+    state = strategy.start(model(5))
+    out = {name: torch.empty_like(value) for name, value in state.model.items()}
+    strategy.aggregate(state, iter([update("a", 1, 1)]), out)
+    assert torch.equal(state.model["w"], model(5)["w"])
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=repr)
+def test_one_update_is_held_at_a_time(strategy: Strategy) -> None:
+    """An update may be overwritten as soon as the next is asked for: memory is flat in sites."""
+    shared = model(0)
+
+    def stream() -> Iterator[Update]:
+        for site, value in [("a", 2.0), ("b", 4.0)]:
+            for name, entry in model(value).items():
+                shared[name].copy_(entry)
+            yield Update(site, shared, 1, 1)
+
+    out = {name: torch.empty_like(value) for name, value in model(0).items()}
+    new = strategy.aggregate(strategy.start(model(9)), stream(), out).model
+    assert torch.equal(new["w"], torch.full((3,), 3.0))
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=repr)
+def test_arrival_order_is_refused(strategy: Strategy) -> None:
+    """Float sums depend on their order, so only the order of sites is taken."""
+    with pytest.raises(RoundError, match=r"found a after b.*\[R07\]"):
+        aggregate(strategy, 0, [update("b", 1, 1), update("a", 1, 1)])
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=repr)
+def test_a_round_without_examples_is_refused(strategy: Strategy) -> None:
+    """Nothing can be averaged when nobody trained, and the message names who was asked."""
+    with pytest.raises(RoundError, match=r"no examples at a, b.*\[R02\]"):
+        aggregate(strategy, 0, [update("a", 1, 0), update("b", 1, 0)])
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=repr)
+def test_a_site_without_examples_weighs_nothing(strategy: Strategy) -> None:
+    """An empty site returns the model unchanged; it must not pull the mean."""
+    new = aggregate(strategy, 0, [update("a", 6, 2), update("b", 0, 0)])
+    assert torch.equal(new["w"], torch.full((3,), 6.0))
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=repr)
+def test_integers_are_not_averaged(strategy: Strategy) -> None:
+    """Batch counts of 3 and 8 give 8: a mean of 5.5 batches would be nonsense."""
+    new = aggregate(strategy, 0, [update("a", 3, 1), update("b", 8, 1)])
+    assert new["n"].dtype == torch.int64
+    assert new["n"].item() == 8
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=repr)
+def test_entries_that_stay_at_the_site_keep_the_servers_value(strategy: Strategy) -> None:
+    """FedBN sites do not send their batch norm; the server's own stays as it was."""
+    part = Update("a", {"w": torch.full((3,), 6.0)}, 1, 1)
+    new = aggregate(strategy, 2, [part])
+    assert torch.equal(new["w"], torch.full((3,), 6.0))
+    assert torch.equal(new["b"], model(2)["b"])
+
+
+@pytest.mark.parametrize(
+    ("weighting", "want"),
+    [
+        ("examples", (1 * 0 + 9 * 10) / 10),
+        ("subjects", (3 * 0 + 1 * 10) / 4),
+        ("square_root", (1 * 0 + 3 * 10) / 4),
+        ("uniform", 5.0),
+    ],
+)
+def test_each_weighting_weighs_as_it_says(weighting: str, want: float) -> None:
+    """Site a has 1 example of 3 patients at 0, site b 9 examples of 1 patient at 10."""
+    assert set(WEIGHTINGS) == {"examples", "subjects", "square_root", "uniform"}
+    strategy = make_strategy(StrategyConfig("fedavg", weighting=weighting))  # type: ignore[arg-type]
+    new = aggregate(strategy, 0, [update("a", 0, 1, 3), update("b", 10, 9, 1)])
+    assert math.isclose(new["w"][0].item(), want, rel_tol=1e-6)
+
+
+def test_the_server_goes_its_share_of_the_way() -> None:
+    """From 4 towards a mean of 8 with rate 0.25 is 5."""
+    strategy = make_strategy(StrategyConfig("fedavg", server_lr=0.25))
+    assert aggregate(strategy, 4, [update("a", 8, 1)])["w"][0].item() == 5.0
+
+
+def test_fedprox_adds_the_proximal_gradient() -> None:
+    """At weight 5, received 2 and mu 0.5 the gradient grows by 0.5 * (5 - 2)."""
+    network = torch.nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(5.0)
+    network.weight.grad = torch.full((1, 1), 1.0)
+    term = make_strategy(StrategyConfig("fedprox", mu=0.5)).gradient_term(
+        {"weight": torch.full((1, 1), 2.0)}
+    )
+    assert term is not None
+    term(network)
+    assert network.weight.grad.item() == 2.5
+
+
+def test_fedprox_without_pull_is_fedavg() -> None:
+    """With mu 0 nothing is added, so the bits are FedAvg's."""
+    assert make_strategy(StrategyConfig("fedprox", mu=0.0)).gradient_term({}) is None
+
+
+def test_fedbn_keeps_all_of_batch_norm() -> None:
+    """Scale, shift and statistics of batch norm stay; the convolution is shared."""
+    local = make_strategy(StrategyConfig("fedbn")).local_names(LAYOUT)
+    assert local == LAYOUT.norm_parameters | LAYOUT.norm_statistics
+
+
+def test_silobn_keeps_statistics_only() -> None:
+    """Scale and shift are averaged, running statistics are not."""
+    assert make_strategy(StrategyConfig("silobn")).local_names(LAYOUT) == LAYOUT.norm_statistics
+
+
+@pytest.mark.parametrize("name", ["fedbn", "silobn"])
+def test_a_network_without_batch_norm_is_refused(name: str) -> None:
+    """FedBN of a group-norm network would be FedAvg under another name."""
+    bare = Layout(frozenset({"w"}), frozenset(), frozenset())
+    with pytest.raises(ConfigError, match=r"found no batch norm.*model.norm=batch.*\[C03\]"):
+        make_strategy(StrategyConfig(name)).local_names(bare)
+
+
+def test_an_unknown_strategy_is_refused_with_the_known_ones() -> None:
+    """The message lists what there is."""
+    with pytest.raises(ConfigError, match="fedavg, fedprox, fedbn, silobn"):
+        make_strategy(StrategyConfig("fedavgg"))
+
+
+def quadratic_round(strategy: Strategy, weights: Weights, optima: list[float]) -> Weights:
+    """Return the model after each site took one gradient step on ``(w - b)^2 / 2`` from it."""
+    updates = []
+    for site, optimum in enumerate(optima):
+        step = weights["w"] - 0.5 * (weights["w"] - optimum)
+        updates.append(Update(str(site), {"w": step}, site + 1, 1))
+    out = {"w": torch.empty_like(weights["w"])}
+    return strategy.aggregate(strategy.start(weights), iter(updates), out).model
+
+
+def test_fedavg_of_one_step_is_gradient_descent() -> None:
+    """With one step a round the fixed point is the pooled optimum, sum of n_k b_k over n.
+
+    McMahan et al. 2017: sites of 1, 2 and 3 examples with optima 0, 3 and 6 give 24 / 6 = 4.
+    """
+    weights = {"w": torch.zeros(1, dtype=torch.float64)}
+    for _ in range(60):
+        weights = quadratic_round(ALL[0], weights, [0.0, 3.0, 6.0])
+    assert math.isclose(weights["w"].item(), 4.0, rel_tol=1e-12)
