@@ -1,0 +1,113 @@
+"""The plan of an experiment: what every site and the server must agree on, as one value.
+
+It travels as JSON. Whoever holds the same plan, the same data and the same seed ends with the same
+weights, bit for bit on the CPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from fedmri.data.settings import DataConfig
+from fedmri.errors import require
+from fedmri.models.settings import ModelConfig
+from fedmri.round import Target
+from fedmri.strategies.settings import StrategyConfig
+from fedmri.training.settings import TaskConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class RoundsConfig:
+    """How many rounds, and what makes one count.
+
+    Attributes:
+        n_rounds: Rounds of training.
+        quorum: Share of the sites that must return a usable update; below it the run stops.
+        evaluate_every: Rounds between scores on the validation patients; 0 scores never.
+        checkpoint_every: Rounds between checkpoints; the last round always has one.
+        timeout_s: Longest wait for the answers of one round.
+        select: Final model: of the last round, or of the best mean validation score.
+    """
+
+    n_rounds: int = 20
+    quorum: float = 0.5
+    evaluate_every: int = 1
+    checkpoint_every: int = 1
+    timeout_s: float = 3600.0
+    select: Literal["last", "best"] = "last"
+
+    def __post_init__(self) -> None:
+        require(self.n_rounds >= 0, "rounds.n_rounds", self.n_rounds, "0 or more")
+        require(0 < self.quorum <= 1, "rounds.quorum", self.quorum, "above 0, up to 1")
+        require(self.evaluate_every >= 0, "rounds.evaluate_every", self.evaluate_every, "0 or more")
+        every = self.checkpoint_every
+        require(every >= 1, "rounds.checkpoint_every", every, "1 or more")
+        require(self.timeout_s > 0, "rounds.timeout_s", self.timeout_s, "a positive number")
+        is_scored = self.select == "last" or self.evaluate_every > 0
+        require(is_scored, "rounds.select", self.select, "last where evaluate_every is 0")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is learned, from what, with which network, by which rule, for how long."""
+
+    target: Target
+    name: str = "experiment"
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
+
+    @property
+    def n_channels(self) -> int:
+        """Input channels of the network: modalities, times neighbouring slices."""
+        prepare = self.data.prepare
+        n_slices = 2 * prepare.n_neighbours + 1 if prepare.dimension == "2.5d" else 1
+        return len(self.data.source.modalities) * n_slices
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape of an example, in voxels; 0 where the data decide."""
+        depth, height, width = self.data.prepare.shape
+        if self.data.prepare.dimension == "3d":
+            return depth, height, width
+        axes = [depth, height, width]
+        if depth:
+            del axes[self.data.prepare.slice_axis]
+            return tuple(axes)
+        return height, width
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the plan's JSON."""
+        return hashlib.sha256(to_json(self).encode()).hexdigest()
+
+
+def to_json(plan: Plan) -> str:
+    """Return the plan as canonical JSON: equal plans give equal text."""
+    return json.dumps(asdict(plan), sort_keys=True, separators=(",", ":"))
+
+
+@lru_cache(maxsize=8)
+def from_json(text: str) -> Plan:
+    """Return the plan of a JSON text."""
+    return from_dict(json.loads(text))
+
+
+def from_dict(values: dict[str, Any]) -> Plan:
+    """Return the plan of nested dictionaries.
+
+    Raises:
+        pydantic.ValidationError: A value has the wrong type.
+        ConfigError: A value has the right type but cannot be taken (C01).
+    """
+    return TypeAdapter(Plan).validate_python(values)

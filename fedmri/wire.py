@@ -1,0 +1,249 @@
+"""What travels, as Flower records and back; the only library file that imports flwr.
+
+Nothing is ever unpickled: arrays travel as ``.npy`` bytes, everything else as numbers and text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from fedmri.errors import RoundError
+from fedmri.round import Update, Weights
+
+MODEL, EXTRA, ORDER, METRICS = "model", "extra.", "order", "metrics"
+
+
+@dataclass(frozen=True)
+class TrainOrder:
+    """What the server asks of a site: train for a round, from ``weights``."""
+
+    round_index: int
+    weights: Weights
+    extra: Mapping[str, Weights] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluateOrder:
+    """What the server asks of a site: score ``weights`` on a split.
+
+    Attributes:
+        round_index: Last round of training behind the weights.
+        split: ``val`` or ``test``.
+        weights: Shared entries of the model.
+        n_pictures: Example pictures that the site writes to its own disk.
+    """
+
+    round_index: int
+    split: str
+    weights: Weights
+    n_pictures: int = 0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a site answers: aggregate metrics over patients, never a patient's own."""
+
+    site: str
+    n_subjects: int
+    n_examples: int
+    metrics: Mapping[str, float]
+
+
+class LazyArray(Array):
+    """An array that turns into bytes only when somebody sends it over a network.
+
+    In one process the receiver takes the tensor itself, so a round costs no serialisation.
+    """
+
+    def __init__(self, values: np.ndarray[Any, Any]) -> None:
+        vars(self).update(
+            _values=values, dtype=str(values.dtype), shape=tuple(values.shape), stype="numpy.ndarray"
+        )
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]  # a field of the base is computed here
+        """The array in ``.npy`` format."""
+        buffer = BytesIO()
+        np.save(buffer, vars(self)["_values"], allow_pickle=False)
+        return buffer.getvalue()
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """Return the array itself, not a copy."""
+        values: np.ndarray[Any, Any] = vars(self)["_values"]
+        return values
+
+
+# flwr writes the class name into the message and looks it up on the other side.
+LazyArray.__qualname__ = "Array"
+
+
+def pack(weights: Weights) -> ArrayRecord:
+    """Return the weights as a record that shares their memory."""
+    record = ArrayRecord()
+    for name, value in weights.items():
+        record[name] = LazyArray(value.detach().cpu().numpy())
+    return record
+
+
+def unpack(record: ArrayRecord) -> Weights:
+    """Return the record's arrays as tensors, sharing memory where possible.
+
+    Raises:
+        RoundError: An entry is no array of numbers (R03).
+    """
+    return {name: _tensor(name, array) for name, array in record.items()}
+
+
+def _tensor(name: str, array: Array) -> torch.Tensor:
+    try:
+        values = array.numpy()
+        # asarray: a 0-d array must stay one
+        return torch.from_numpy(np.asarray(values))
+    except (TypeError, ValueError, EOFError, OSError) as error:
+        fix = "update fedmri at that site; both sides must run the same version"
+        found = f"{array.dtype} in {array.stype} format ({type(error).__name__})"
+        want = "numbers in .npy format"
+        raise RoundError("R03", f"entry {name}", found=found, want=want, fix=fix) from error
+
+
+def train_content(order: TrainOrder) -> RecordDict:
+    """Return the message content of an order to train."""
+    return _content(order.weights, order.extra, {"round": order.round_index})
+
+
+def read_train(content: RecordDict) -> TrainOrder:
+    """Return the order to train in a message."""
+    fields = _config(content)
+    return TrainOrder(int(fields["round"]), unpack(content.array_records[MODEL]), _extra(content))
+
+
+def evaluate_content(order: EvaluateOrder) -> RecordDict:
+    """Return the message content of an order to evaluate."""
+    fields = {
+        "round": order.round_index,
+        "split": order.split,
+        "n_pictures": order.n_pictures,
+    }
+    return _content(order.weights, {}, fields)
+
+
+def read_evaluate(content: RecordDict) -> EvaluateOrder:
+    """Return the order to evaluate in a message."""
+    fields = _config(content)
+    weights = unpack(content.array_records[MODEL])
+    n_pictures = int(fields["n_pictures"])
+    return EvaluateOrder(int(fields["round"]), str(fields["split"]), weights, n_pictures)
+
+
+def update_content(update: Update) -> RecordDict:
+    """Return the message content of a site's update; its name is not part of it."""
+    counts = {"n_examples": update.n_examples, "n_subjects": update.n_subjects}
+    content = _content(update.weights, update.extra, counts)
+    content[METRICS] = MetricRecord({name: float(v) for name, v in update.metrics.items()})
+    return content
+
+
+def read_update(site: str, content: RecordDict) -> Update:
+    """Return a site's update; the site is known from who answered, not from what it says.
+
+    Raises:
+        RoundError: A record is missing or no array of numbers (R03).
+    """
+    try:
+        counts = _config(content)
+        n_examples, n_subjects = int(counts["n_examples"]), int(counts["n_subjects"])
+        weights = unpack(content.array_records[MODEL])
+        metrics = {k: float(v) for k, v in content.metric_records[METRICS].items()}  # type: ignore[arg-type]  # lists raise TypeError
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_answer(site, error) from error
+    if min(n_examples, n_subjects) < 0:
+        raise _no_answer(site, ValueError("negative count"))
+    return Update(site, weights, n_examples, n_subjects, metrics, _extra(content))
+
+
+def scores_content(scores: Scores) -> RecordDict:
+    """Return the message content of a site's scores."""
+    content = RecordDict()
+    counts = {"n_examples": scores.n_examples, "n_subjects": scores.n_subjects}
+    content[ORDER] = ConfigRecord({"json": json.dumps(counts)})
+    content[METRICS] = MetricRecord({name: float(v) for name, v in scores.metrics.items()})
+    return content
+
+
+def read_scores(site: str, content: RecordDict) -> Scores:
+    """Return a site's scores; raise RoundError R03 where a record is missing."""
+    try:
+        counts = _config(content)
+        metrics = {k: float(v) for k, v in content.metric_records[METRICS].items()}  # type: ignore[arg-type]  # lists raise TypeError
+        return Scores(site, int(counts["n_subjects"]), int(counts["n_examples"]), metrics)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_answer(site, error) from error
+
+
+def n_bytes(weights: Weights) -> int:
+    """Return the size of the weights as they travel, without headers."""
+    return sum(value.numel() * value.element_size() for value in weights.values())
+
+
+def take_apart(content: RecordDict) -> tuple[dict[str, Any], Weights]:
+    """Return content without its arrays, and the arrays by ``record/name``.
+
+    For engines that move arrays through shared memory. ``put_together`` is the inverse.
+    """
+    skeleton: dict[str, Any] = {}
+    arrays: Weights = {}
+    for key, record in content.items():
+        if isinstance(record, ArrayRecord):
+            skeleton[key] = list(record)
+            arrays |= {f"{key}/{name}": value for name, value in unpack(record).items()}
+        else:
+            skeleton[key] = (type(record).__name__, dict(record))
+    return skeleton, arrays
+
+
+def put_together(skeleton: Mapping[str, Any], arrays: Weights) -> RecordDict:
+    """Return the content that ``take_apart`` took apart."""
+    content = RecordDict()
+    for key, value in skeleton.items():
+        if isinstance(value, list):
+            content[key] = pack({name: arrays[f"{key}/{name}"] for name in value})
+        else:
+            kind, entries = value
+            content[key] = MetricRecord(entries) if kind == "MetricRecord" else ConfigRecord(entries)
+    return content
+
+
+def _content(
+    weights: Weights, extra: Mapping[str, Weights], fields: Mapping[str, Any]
+) -> RecordDict:
+    content = RecordDict()
+    content[MODEL] = pack(weights)
+    for name, values in extra.items():
+        content[f"{EXTRA}{name}"] = pack(values)
+    content[ORDER] = ConfigRecord({"json": json.dumps(dict(fields))})
+    return content
+
+
+def _config(content: RecordDict) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(str(content.config_records[ORDER]["json"]))
+    return fields
+
+
+def _extra(content: RecordDict) -> dict[str, Weights]:
+    records = content.array_records.items()
+    return {key[len(EXTRA) :]: unpack(r) for key, r in records if key.startswith(EXTRA)}
+
+
+def _no_answer(site: str, error: Exception) -> RoundError:
+    fix = "update fedmri at that site; both sides must run the same version"
+    found = f"{type(error).__name__}: {error}"
+    want = "the declared records"
+    return RoundError("R03", f"answer of site {site}", found=found, want=want, fix=fix)
