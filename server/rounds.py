@@ -1,0 +1,241 @@
+"""The rounds of a run: broadcast, train, aggregate, score, checkpoint; resumable to the same bits."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import MessageType
+from flwr.serverapp import Grid
+
+from fedmri.errors import RoundError
+from fedmri.models.build import build_network
+from fedmri.models.weights import layout, weights
+from fedmri.plan import Plan
+from fedmri.round import ServerState, Strategy, Update, Weights
+from fedmri.server.accept import check_update
+from fedmri.server.checkpoint import (
+    Checkpoint,
+    Checkpoints,
+    digest,
+    load_weights_file,
+    save_weights,
+)
+from fedmri.server.exchange import Answer, exchange, sites
+from fedmri.server.records import Observer, Records
+from fedmri.strategies.registry import make_strategy
+from fedmri.wire import (
+    EvaluateOrder,
+    TrainOrder,
+    evaluate_content,
+    n_bytes,
+    read_scores,
+    read_update,
+    train_content,
+)
+
+log = logging.getLogger("fedmri.server")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training from its plan to its final model.
+
+    Attributes:
+        plan: What is learned.
+        arm: Label of the run in records and results, such as ``federated`` or ``local:DU``.
+        members: Sites that train; empty takes all.
+        tested: Sites that the final model is tested at; empty takes all.
+        folder: Where checkpoints, records and the model go.
+        n_pictures: Example pictures that each site writes to its own disk at the end.
+    """
+
+    plan: Plan
+    arm: str
+    members: tuple[str, ...]
+    tested: tuple[str, ...]
+    folder: Path
+    n_pictures: int = 0
+
+
+class Rounds:
+    """The server's half of a run over a grid."""
+
+    def __init__(self, run: Run, grid: Grid, observe: Observer) -> None:
+        self.run = run
+        self.grid = grid
+        self.strategy: Strategy = make_strategy(run.plan.strategy)
+        self.checkpoints = Checkpoints(run.folder / "checkpoints", run.plan.fingerprint)
+        fixed = {"arm": run.arm, "seed": run.plan.seed}
+        self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
+        self.local: frozenset[str] = frozenset()
+
+    def go(self) -> str:
+        """Train what is left to train, test, write the model; return its SHA-256."""
+        checkpoint = self._start_or_resume()
+        state, notes = checkpoint.state, checkpoint.notes
+        out = {name: torch.empty_like(value) for name, value in state.model.items()}
+        for round_index in range(checkpoint.round_index + 1, self.run.plan.rounds.n_rounds + 1):
+            old, state = state, self._round(round_index, state, out)
+            out = old.model
+            notes = self._score(round_index, state, notes)
+            if self._is_checkpointed(round_index):
+                self._write_checkpoint(Checkpoint(round_index, state, notes))
+        self.checkpoints.wait()
+        return self._finish(state, notes)
+
+    def _start_or_resume(self) -> Checkpoint:
+        model, self.local = initial_model(self.run.plan, self.strategy)
+        found = self.checkpoints.latest()
+        if found is None:
+            self.records.rewind(0)
+            return Checkpoint(0, self.strategy.start(model), {})
+        self.records.rewind(found.notes["n_bytes"])
+        log.info("%s goes on after round %d", self.run.arm, found.round_index)
+        return found
+
+    def _round(self, round_index: int, state: ServerState, out: Weights) -> ServerState:
+        started = time.monotonic()
+        shared = self._shared(state.model)
+        order = train_content(TrainOrder(round_index, shared))
+        answers = exchange(
+            self.grid, MessageType.TRAIN, order, self._members(), self.run.plan.rounds.timeout_s
+        )
+        rejected: dict[str, str] = {}
+        updates = self._accepted(answers, shared, round_index, rejected)
+        new = self.strategy.aggregate(state, self._with_quorum(updates, rejected), out)
+        # The old model may still be on its way to the disk; the next round writes over it.
+        self.checkpoints.wait()
+        seconds = round(time.monotonic() - started, 4)
+        n_sites = len(self._members()) - len(rejected)
+        self.records.add(
+            "round_total", round=round_index, seconds=seconds, n_sites=n_sites, rejected=rejected
+        )
+        return new
+
+    def _accepted(
+        self, answers: Iterator[Answer], shared: Weights, round_index: int, rejected: dict[str, str]
+    ) -> Iterator[Update]:
+        """Yield the updates that may be averaged; name and count the others."""
+        for answer in answers:
+            fields: dict[str, Any] = {"seconds": round(answer.seconds, 4)}
+            code, update = answer.code, None
+            if answer.content is not None:
+                try:
+                    update = read_update(answer.site, answer.content)
+                    check_update(update, shared)
+                except RoundError as error:
+                    log.warning("%s", error)
+                    code = error.code
+            if code == "ok" and update is not None:
+                counts = {"n_examples": update.n_examples, "n_subjects": update.n_subjects}
+                size = {"bytes_down": n_bytes(shared), "bytes_up": n_bytes(update.weights)}
+                fields |= counts | size | dict(update.metrics)
+                yield update
+            else:
+                log.warning("site %s left out of round %d: %s", answer.site, round_index, code)
+                rejected[answer.site] = code
+            self.records.add("round", round=round_index, site=answer.site, status=code, **fields)
+
+    def _with_quorum(
+        self, updates: Iterator[Update], rejected: Mapping[str, str]
+    ) -> Iterator[Update]:
+        """Pass the updates on; stop the run where too few sites gave one."""
+        yield from updates
+        n_members = len(self._members())
+        n_needed = max(1, math.ceil(self.run.plan.rounds.quorum * n_members))
+        n_good = n_members - len(rejected)
+        if n_good < n_needed:
+            named = ", ".join(f"{site} ({code})" for site, code in sorted(rejected.items()))
+            found = f"{n_good} of {n_members} usable updates; left out: {named}"
+            fix = "see the codes in docs/errors.md and the log; then resume, or lower rounds.quorum"
+            raise RoundError("R01", "quorum", found=found, want=f"{n_needed} or more", fix=fix)
+
+    def _score(self, round_index: int, state: ServerState, notes: dict[str, Any]) -> dict[str, Any]:
+        """Score the validation patients where the plan says so; keep the best model's notes."""
+        rounds = self.run.plan.rounds
+        if not rounds.evaluate_every or round_index % rounds.evaluate_every:
+            return notes
+        order = EvaluateOrder(round_index, "val", self._shared(state.model))
+        mean = self._evaluate("validation", order, self._members())
+        best = notes.get("best")
+        sign = 1 if self.run.plan.target.is_higher_better else -1
+        is_best = best is None or sign * mean > sign * best
+        if rounds.select == "best" and is_best and math.isfinite(mean):
+            self.checkpoints.wait()
+            save_weights(self._best_path, state.model, {"round": round_index})
+            return {**notes, "best": mean, "best_round": round_index}
+        return notes
+
+    def _evaluate(self, kind: str, order: EvaluateOrder, nodes: Mapping[str, int]) -> float:
+        """Record every site's scores; return the primary metric's mean over patients."""
+        total, n_total = 0.0, 0
+        content = evaluate_content(order)
+        timeout_s = self.run.plan.rounds.timeout_s
+        for answer in exchange(self.grid, MessageType.EVALUATE, content, nodes, timeout_s):
+            if answer.content is None:
+                log.warning("site %s gave no %s scores: %s", answer.site, kind, answer.code)
+                self.records.add(
+                    kind, round=order.round_index, site=answer.site, status=answer.code
+                )
+                continue
+            scores = read_scores(answer.site, answer.content)
+            fields = {"metrics": dict(scores.metrics), "n_subjects": scores.n_subjects}
+            self.records.add(kind, round=order.round_index, site=answer.site, status="ok", **fields)
+            value = scores.metrics.get(self.run.plan.target.primary, math.nan)
+            if scores.n_subjects and math.isfinite(value):
+                total, n_total = total + scores.n_subjects * value, n_total + scores.n_subjects
+        return total / n_total if n_total else math.nan
+
+    def _finish(self, state: ServerState, notes: dict[str, Any]) -> str:
+        plan = self.run.plan
+        model, round_index = state.model, plan.rounds.n_rounds
+        if plan.rounds.select == "best" and "best_round" in notes:
+            model, round_index = load_weights_file(self._best_path)[0], notes["best_round"]
+        order = EvaluateOrder(round_index, "test", self._shared(model), self.run.n_pictures)
+        self._evaluate("test", order, self._named(self.run.tested))
+        sha256 = digest(model)
+        save_weights(self.run.folder / "model.safetensors", model, {"sha256": sha256})
+        self.records.add("done", round=round_index, sha256=sha256)
+        return sha256
+
+    def _write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        notes = {**checkpoint.notes, "n_bytes": self.records.n_bytes}
+        self.checkpoints.write(replace(checkpoint, notes=notes))
+
+    def _is_checkpointed(self, round_index: int) -> bool:
+        rounds = self.run.plan.rounds
+        return round_index % rounds.checkpoint_every == 0 or round_index == rounds.n_rounds
+
+    def _members(self) -> dict[str, int]:
+        return self._named(self.run.members)
+
+    def _named(self, names: tuple[str, ...]) -> dict[str, int]:
+        nodes = sites(self.grid)
+        return {name: nodes[name] for name in names or nodes}
+
+    def _shared(self, model: Weights) -> Weights:
+        return {name: value for name, value in model.items() if name not in self.local}
+
+    @property
+    def _best_path(self) -> Path:
+        return self.run.folder / "best.safetensors"
+
+
+def initial_model(plan: Plan, strategy: Strategy) -> tuple[Weights, frozenset[str]]:
+    """Return the seeded initial weights of a plan, and the entries that stay at the sites."""
+    network = build_network(
+        plan.model,
+        target=plan.target,
+        n_dims=len(plan.shape),
+        n_channels=plan.n_channels,
+        shape=plan.shape,
+        seed=plan.seed,
+    )
+    return weights(network), strategy.local_names(layout(network))
