@@ -1,0 +1,177 @@
+"""A site's half of a round: its data, its state, and the network that it trains."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedmri.clients.site_state import SiteState, SiteStates
+from fedmri.data.examples import open_site
+from fedmri.data.site_data import SiteData, Split
+from fedmri.models.build import build_network
+from fedmri.models.weights import layout, load_weights, weights
+from fedmri.plan import Plan, from_json
+from fedmri.round import Layout, Update, Weights
+from fedmri.strategies.registry import make_strategy
+from fedmri.training.evaluation import Evaluation, Picture, adapt_norm_statistics, evaluate
+from fedmri.training.local import train_round
+from fedmri.training.task import Case
+from fedmri.training.tasks import make_task
+from fedmri.wire import EvaluateOrder, Scores, TrainOrder
+
+
+@dataclass(frozen=True)
+class Network:
+    """The one network of this process: every site of it trains it in turn.
+
+    Attributes:
+        module: The network; its weights are whatever was loaded last.
+        layout: Which entries are what.
+        initial: Seeded initial values of the entries that the strategy keeps at the sites.
+    """
+
+    module: torch.nn.Module
+    layout: Layout
+    initial: Weights
+
+
+@lru_cache(maxsize=1)
+def network_of(plan_json: str) -> Network:
+    """Return the network of a plan; one is held at a time, whatever the number of sites."""
+    plan = from_json(plan_json)
+    module = build_network(
+        plan.model,
+        target=plan.target,
+        n_dims=len(plan.shape),
+        n_channels=plan.n_channels,
+        shape=plan.shape,
+        seed=plan.seed,
+    )
+    entries = layout(module)
+    local = make_strategy(plan.strategy).local_names(entries)
+    initial = {name: value.clone() for name, value in weights(module).items() if name in local}
+    return Network(module, entries, initial)
+
+
+class Site:
+    """One institution in a run.
+
+    Args:
+        name: Name of the site.
+        plan_json: The plan, as it travels.
+        prepared: Prepared site files; several are trained on as one (the pooled arm).
+        folder: The site's own folder for this run: state, and results that stay at the site.
+    """
+
+    def __init__(self, name: str, plan_json: str, prepared: Sequence[Path], folder: Path) -> None:
+        self.name = name
+        self.plan: Plan = from_json(plan_json)
+        self.folder = folder
+        self._plan_json = plan_json
+        self._states = SiteStates(folder / "state", self.plan.rounds.checkpoint_every + 2)
+        self._strategy = make_strategy(self.plan.strategy)
+        self._task = make_task(self.plan.target, self.plan.task)
+        self._data: SiteData = open_site(prepared, self.plan.target, self.plan.data)
+
+    def train(self, order: TrainOrder) -> Update:
+        """Train from the received model for one round and return what the plan shares."""
+        network = network_of(self._plan_json)
+        state = self._states.before(order.round_index)
+        self._load(network, order.weights, state)
+        kept = state or SiteState()
+        result = train_round(
+            network.module,
+            self._data,
+            self._task,
+            self.plan.train,
+            round_index=order.round_index,
+            n_rounds=self.plan.rounds.n_rounds,
+            seed=derive_seed(self.plan.seed, self.name, order.round_index),
+            gradient_term=self._strategy.gradient_term(order.weights),
+            optimizer_state=kept.optimizer,
+            loss_history=kept.losses,
+        )
+        trained = weights(network.module)
+        local = {name: trained.pop(name) for name in network.initial}
+        losses = (*kept.losses, result.loss)
+        self._keep(order.round_index, SiteState(local, result.optimizer_state, losses))
+        metrics = {
+            "loss": result.loss,
+            "n_steps": float(result.n_steps),
+            "train_seconds": result.seconds,
+        }
+        return Update(self.name, trained, result.n_examples, result.n_subjects, metrics)
+
+    def evaluate(self, order: EvaluateOrder) -> Scores:
+        """Score the received model on this site's patients; a patient's own results stay here."""
+        started = time.monotonic()
+        split: Split = "test" if order.split == "test" else "val"
+        network = network_of(self._plan_json)
+        state = self._states.before(order.round_index + 1)
+        self._load(network, order.weights, state)
+        if state is None and network.initial:
+            # No batch norm of its own: this site took no part, so its images supply the statistics.
+            adapt_norm_statistics(network.module, self._data, split)
+        result = evaluate(
+            network.module,
+            self._data,
+            split,
+            self._task,
+            batch_size=self.plan.train.batch_size,
+            device=self.plan.train.device,
+            n_pictures=order.n_pictures,
+        )
+        if split == "test":
+            self._keep_results(result)
+        metrics = {**self._task.metrics(result.cases), "loss": result.loss}
+        metrics["seconds"] = time.monotonic() - started
+        return Scores(self.name, len(result.cases), result.n_examples, metrics)
+
+    def _load(self, network: Network, received: Weights, state: SiteState | None) -> None:
+        load_weights(network.module, received)
+        local = state.local if state is not None and state.local else network.initial
+        load_weights(network.module, local)
+
+    def _keep(self, round_index: int, state: SiteState) -> None:
+        is_needed = state.local or state.optimizer or self.plan.train.schedule == "plateau"
+        if is_needed:
+            self._states.save(round_index, state)
+
+    def _keep_results(self, result: Evaluation) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_cases(self.folder / "cases.jsonl", result.cases)
+        write_pictures(self.folder / "pictures.npz", result.pictures)
+
+
+def write_cases(path: Path, cases: Sequence[Case]) -> None:
+    """Write patients' results, one JSON object a line; they stay at the site."""
+    lines = [json.dumps(asdict(case)) for case in cases]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def write_pictures(path: Path, pictures: Sequence[Picture]) -> None:
+    """Write example pictures; they stay at the site."""
+    if not pictures:
+        return
+    arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
+    for number, picture in enumerate(pictures):
+        arrays[f"image_{number}"] = picture.image
+        arrays[f"caption_{number}"] = np.array(picture.caption)
+        if picture.truth is not None and picture.predicted is not None:
+            arrays[f"truth_{number}"] = picture.truth
+            arrays[f"predicted_{number}"] = picture.predicted
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def derive_seed(seed: int, *labels: object) -> int:
+    """Return a seed for a purpose; draws of one purpose say nothing about another's."""
+    text = "/".join(str(label) for label in (seed, *labels))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])

@@ -1,0 +1,75 @@
+"""What a site keeps between rounds: on its own disk, atomic, never sent."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedmri.round import Weights
+
+@dataclass(frozen=True)
+class SiteState:
+    """State of a site after a round.
+
+    Attributes:
+        local: Entries of the model that stay at the site (FedBN).
+        optimizer: State of the optimizer, where it is kept.
+        losses: Mean training loss of each round so far.
+    """
+
+    local: Weights = field(default_factory=dict)
+    optimizer: dict[str, Any] | None = None
+    losses: tuple[float, ...] = ()
+
+
+class SiteStates:
+    """The states of a site in a run, by round.
+
+    A round that is trained again, after a crash of either side, starts from the state before it,
+    so that it gives the same bits.
+
+    Args:
+        folder: Where they are written.
+        n_kept: Rounds that the server may fall back by, and so states that are kept.
+    """
+
+    def __init__(self, folder: Path, n_kept: int) -> None:
+        self._folder = folder
+        self._n_kept = n_kept
+
+    def before(self, round_index: int) -> SiteState | None:
+        """Return the newest state from before a round, or None where there is none."""
+        for path in sorted(self._folder.glob("round-*.pt"), reverse=True):
+            if _round_of(path) < round_index:
+                values = torch.load(path, weights_only=True)
+                return SiteState(values["local"], values["optimizer"], tuple(values["losses"]))
+        return None
+
+    def save(self, round_index: int, state: SiteState) -> None:
+        """Write the state after a round; forget all but the last few."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"round-{round_index:06d}.pt"
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            torch.save(
+                {
+                    "local": state.local,
+                    "optimizer": state.optimizer,
+                    "losses": list(state.losses),
+                },
+                file,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        for old in sorted(self._folder.glob("round-*.pt")):
+            if abs(_round_of(old) - round_index) >= self._n_kept:
+                old.unlink()
+
+
+def _round_of(path: Path) -> int:
+    return int(path.stem.split("-")[1])
