@@ -34,7 +34,9 @@ ARROWS = {
     | SETTINGS
     | {"plan", "server.settings", "clients.settings"}
     | {"simulation.settings", "simulation.partition"},
-    "cli": WORDS | {"config", "data", "reports", "server", "clients", "simulation"},
+    "cli": WORDS
+    | {"config", "data", "reports", "server", "clients", "simulation"}
+    | {"models.registry", "training.tasks"},
     "configs": set(),
     "__init__": set(),
 }
