@@ -1,0 +1,93 @@
+"""One door to all sources: look at a folder and read what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from fedmri.data.bids import read_bids
+from fedmri.data.dicom import read_dicom
+from fedmri.data.folders import Walk, existing_folder
+from fedmri.data.images import SUFFIXES, read_images
+from fedmri.data.scans import Finding, Scan, ScanTable
+from fedmri.data.series import is_dicom
+from fedmri.data.settings import SourceConfig
+from fedmri.errors import DataError
+
+READERS = {"bids": read_bids, "images": read_images, "dicom": read_dicom}
+N_LOOKED_AT = 200
+
+
+def read(config: SourceConfig) -> ScanTable:
+    """Read which scans a data set has; no image is opened.
+
+    Args:
+        config: Where it is, how it is laid out and what of it is wanted.
+
+    Returns:
+        Scans sorted by site, subject and session; what was found odd; and how many scans each
+        site has, those left out included.
+
+    Raises:
+        DataError: No such folder or an unknown layout (D04), a subject table that cannot be used
+            (D05), a site that is asked for and not there (D06), or no scan at all (D01).
+    """
+    layout = config.layout if config.layout != "auto" else _layout(existing_folder(config.path))
+    table = _only_sites(READERS[layout](config), config)
+    if not table.scans:
+        said = sorted({f"{f.reason} [{f.code}]" for f in table.findings})[:3]
+        found = "; ".join(["no scan", *said])
+        fix = "look at data.source: path, layout, modalities and sites"
+        raise DataError("D01", f"data set {config.path}", found=found, want="scans", fix=fix)
+    scans = sorted(table.scans, key=lambda scan: (scan.site, scan.subject, scan.session))
+    findings = sorted(table.findings, key=finding_order)
+    return ScanTable(tuple(scans), tuple(findings), count_by_site(scans, findings))
+
+
+def finding_order(finding: Finding) -> tuple[str, str, str, str, str]:
+    """Sort findings as scans are sorted, then by code."""
+    return finding.site, finding.subject, finding.session, finding.code, finding.reason
+
+
+def count_by_site(scans: Iterable[Scan], findings: Iterable[Finding]) -> dict[str, int]:
+    """Count scans by site, those that findings leave out included."""
+    known = {(scan.site, scan.subject, scan.session) for scan in scans}
+    known |= {(f.site, f.subject, f.session) for f in findings if f.is_excluded}
+    counts: dict[str, int] = {}
+    for site, _, _ in sorted(known):
+        counts[site] = counts.get(site, 0) + 1
+    return counts
+
+
+def _only_sites(table: ScanTable, config: SourceConfig) -> ScanTable:
+    if not config.sites:
+        return table
+    there = {scan.site for scan in table.scans} | {finding.site for finding in table.findings}
+    lacking = sorted(set(config.sites) - there)
+    if lacking:
+        found = f"sites {', '.join(sorted(there - {''}))[:300]}"
+        fix = "correct data.source.sites"
+        want = f"also {', '.join(lacking)}"
+        raise DataError("D06", "sites asked for", found=found, want=want, fix=fix)
+    scans = tuple(scan for scan in table.scans if scan.site in config.sites)
+    findings = tuple(f for f in table.findings if f.site in ("", *config.sites))
+    return replace(table, scans=scans, findings=findings)
+
+
+def _layout(root: Path) -> str:
+    """Tell the layout of a folder from its names and, for DICOM, from the first bytes."""
+    if any(path.is_dir() for path in root.glob("sub-*")):
+        return "bids"
+    files = list(islice(Walk(root).files(), N_LOOKED_AT))
+    is_picture = any(path.suffix.lower() in SUFFIXES for path in files)
+    is_series = any(path.suffix.lower() == ".dcm" or is_dicom(path) for path in files)
+    if is_picture != is_series:
+        return "images" if is_picture else "dicom"
+    if not is_picture and (root / "participants.tsv").exists():
+        return "bids"
+    found = "both pictures and DICOM files" if is_picture else "neither"
+    want = "sub-* folders (BIDS), site/class/*.png, or DICOM files"
+    fix = "set data.source.layout, or data.source.path to the folder above or below"
+    raise DataError("D04", f"layout of {root}", found=found, want=want, fix=fix)

@@ -1,0 +1,131 @@
+"""Subject tables (TSV), read without trust in what they hold."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmri.data.scans import Finding
+from fedmri.errors import DataError
+
+MAX_TABLE_BYTES = 64 * 2**20
+MISSING = frozenset({"", "n/a", "nan"})  # BIDS writes n/a; not "NA", which may be a site's name
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SubjectTable:
+    """Rows of a subject table.
+
+    Attributes:
+        columns: Names of the columns, in the file's order.
+        rows: Cells by column; missing values are ``""``.
+        findings: What was odd and could be read all the same.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+def read_table(path: Path, required: str) -> SubjectTable:
+    """Read a tab-separated table: UTF-8 with or without mark, UTF-16 with mark, or Latin-1.
+
+    Args:
+        path: The ``.tsv`` file.
+        required: Column that must be there.
+
+    Returns:
+        The table; a row whose cells do not fit the header is left out with a finding.
+
+    Raises:
+        DataError: The table is too large, binary, empty, or lacks the column (D05).
+    """
+    text, findings = _decode(path)
+    lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+    if not lines:
+        raise _unusable(path, "no line", "a header and rows", "write the table again")
+    columns = tuple(cell.strip() for cell in lines[0].split("\t"))
+    _check_header(path, columns, required)
+    rows: list[Row] = []
+    for number, line in enumerate(lines[1:], start=2):
+        cells = [cell.strip() for cell in line.split("\t")]
+        if len(cells) == len(columns):
+            values = ["" if cell.lower() in MISSING else cell for cell in cells]
+            rows.append(dict(zip(columns, values, strict=True)))
+        else:
+            found = (
+                f"line {number} of {path.name} has {len(cells)} cells, the header {len(columns)}"
+            )
+            findings.append(Finding("D05", found, is_excluded=False))
+    return SubjectTable(columns, tuple(rows), tuple(findings))
+
+
+def rows_by(table: SubjectTable, column: str) -> tuple[dict[str, Row], list[Finding]]:
+    """Index a table by a column that should be unique.
+
+    Args:
+        table: The table.
+        column: Column of the identifiers.
+
+    Returns:
+        One row by identifier, and findings: rows that repeat each other are one row with a
+        warning; rows that contradict each other are left out, and whom they concern is excluded.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in table.rows:
+        groups.setdefault(row[column], []).append(row)
+    chosen: dict[str, Row] = {}
+    findings: list[Finding] = []
+    for name, rows in groups.items():
+        is_same = all(row == rows[0] for row in rows)
+        if not name:
+            findings.append(Finding("D05", f"{len(rows)} rows without {column}", is_excluded=False))
+            continue
+        if len(rows) > 1:
+            says = "the same" if is_same else "different things"
+            reason = f"{name} has {len(rows)} rows that say {says}"
+            findings.append(Finding("D18", reason, subject=name, is_excluded=not is_same))
+        if is_same:
+            chosen[name] = rows[0]
+    return chosen, findings
+
+
+def _decode(path: Path) -> tuple[str, list[Finding]]:
+    try:
+        if not path.is_file():
+            raise _unusable(path, "no file", "a TSV file", "put it there")
+        n_bytes = path.stat().st_size
+        if n_bytes > MAX_TABLE_BYTES:
+            want = f"at most {MAX_TABLE_BYTES} bytes"
+            raise _unusable(path, f"{n_bytes} bytes", want, "keep one row a subject or image")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise _unusable(path, str(error), "a readable file", "check the rights") from error
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16", errors="replace"), []
+    if any(byte in raw for byte in (b"\x00", b"\x1f\x8b", b"\x1a")):
+        raise _unusable(path, "binary content", "text", "export it as tab-separated text")
+    try:
+        return raw.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        reason = f"{path.name} is not UTF-8 and was read as Latin-1"
+        return raw.decode("latin-1"), [Finding("D05", reason, is_excluded=False)]
+
+
+def _check_header(path: Path, columns: tuple[str, ...], required: str) -> None:
+    if len(set(columns)) < len(columns):
+        twice = sorted({name for name in columns if columns.count(name) > 1})
+        raise _unusable(path, f"columns {twice} twice", "each column once", "rename one")
+    if required not in columns:
+        named = ", ".join(columns)[:200]
+        want = f"a column {required!r}, separated by tabs"
+        raise _unusable(path, f"columns {named!r}", want, f"add the column {required!r}")
+
+
+def _unusable(path: Path, found: str, want: str, fix: str) -> DataError:
+    return DataError("D05", f"table {path}", found=found, want=want, fix=fix)
