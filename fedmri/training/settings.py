@@ -14,13 +14,20 @@ class TaskConfig:
 
     Attributes:
         loss: ``auto`` is cross entropy, Dice and cross entropy, or mean absolute error by kind of
-            task. Others: ``ce``, ``weighted_ce``, ``focal``; ``dice_ce``, ``dice``, ``tversky``;
-            ``mae``, ``huber``, ``mse``.
+            task. Classification: ``ce``, ``weighted_ce`` (by the site's own counts of training
+            examples), ``focal``. Segmentation: ``dice_ce``, ``dice``, ``tversky``, ``ce``,
+            ``focal``. Regression: ``mae``, ``huber``, ``mse``.
         label_smoothing: For cross entropy.
         focal_gamma: Focusing exponent of the focal loss.
         tversky_alpha: Weight of false positives in the Tversky loss; the rest goes to false
             negatives.
         missed_hd95_mm: HD95 of a case in which one of the two masks is empty (FeTS penalty).
+        vote: How the examples of a patient become one class: ``mean`` of their probabilities, or
+            ``majority`` of their classes, where a tie goes to the higher mean probability.
+        target_centre: Value that a network which answers 0 predicts (regression). With
+            ``target_scale`` it brings the target near 0 and 1, as 50 and 20 do for adults' ages:
+            public constants of the plan, the same at all sites, not computed from patients.
+        target_scale: Change of the target that a network's 1 stands for (regression).
     """
 
     loss: str = "auto"
@@ -28,6 +35,9 @@ class TaskConfig:
     focal_gamma: float = 2.0
     tversky_alpha: float = 0.3
     missed_hd95_mm: float = 374.0
+    vote: Literal["mean", "majority"] = "mean"
+    target_centre: float = 0.0
+    target_scale: float = 1.0
 
     def __post_init__(self) -> None:
         smoothing = self.label_smoothing
@@ -35,6 +45,9 @@ class TaskConfig:
         require(self.focal_gamma >= 0, "task.focal_gamma", self.focal_gamma, "0 or more")
         alpha = self.tversky_alpha
         require(0 < alpha < 1, "task.tversky_alpha", alpha, "between 0 and 1")
+        missed = self.missed_hd95_mm
+        require(missed > 0, "task.missed_hd95_mm", missed, "a positive number")
+        require(self.target_scale > 0, "task.target_scale", self.target_scale, "a positive number")
 
 
 @dataclass(frozen=True)
@@ -47,16 +60,17 @@ class TrainConfig:
         local_steps: Steps in a round instead of epochs; 0 counts epochs.
         optimizer: ``ranger`` is RAdam with Lookahead (k 6, alpha 0.5).
         lr: Learning rate, the peak of its schedule.
-        momentum: Of ``sgd``.
+        momentum: Of ``sgd``; the upper end of ``cyclic`` for every optimizer.
         weight_decay: Decoupled for ``adamw`` and ``ranger``, L2 for ``sgd``.
         schedule: Of the learning rate over all steps of the experiment, by global step; a round
             does not restart it. ``cyclic`` moves momentum against the rate. ``plateau`` halves the
             rate when the training loss has not fallen for ``patience`` rounds.
         warmup: Share of all steps with a rising rate.
-        cycle_steps: Steps of one ``cyclic`` cycle.
+        cycle_steps: Steps of one ``cyclic`` cycle, up and down.
         patience: Rounds that ``plateau`` waits.
         clip_grad_norm: L2 bound of the gradient of a step; 0 does not clip.
-        precision: ``auto`` is bfloat16 autocast on GPUs that have it, else float32.
+        precision: ``auto`` is bfloat16 autocast on GPUs that have it, else float32. The CPU always
+            computes in float32.
         device: ``auto`` takes a GPU where there is one.
         n_threads: CPU threads of one site's training. The bits of a result depend on it, so it
             belongs to the experiment and not to the machine.

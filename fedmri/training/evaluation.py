@@ -1,0 +1,188 @@
+"""Scores of a site's patients, one scan in memory at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fedmri.data.site_data import Example, SiteData, Split
+from fedmri.training.device import memory_explained, pick_device, reproducible
+from fedmri.training.pictures import Picture, picture_of
+from fedmri.training.task import Case, LocalTask, Reading
+
+Patient = tuple[str, str]
+"""Site and subject."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results of a network on a split of a site. They stay at the site.
+
+    Attributes:
+        cases: One for each patient, sorted by site and subject.
+        loss: Mean over examples; NaN where there are none.
+        n_examples: Volumes or slices.
+        pictures: Of as many patients as were asked for, evenly spaced.
+    """
+
+    cases: tuple[Case, ...]
+    loss: float
+    n_examples: int
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One example with its prediction."""
+
+    example: Example
+    image: torch.Tensor
+    truth: torch.Tensor
+    prediction: torch.Tensor
+    loss: float
+
+
+def evaluate(  # noqa: PLR0913  # every one is named at the call
+    network: nn.Module,
+    data: SiteData,
+    split: Split,
+    task: LocalTask,
+    *,
+    batch_size: int,
+    device: str = "auto",
+    n_pictures: int = 0,
+) -> Evaluation:
+    """Score a network on every patient of a split, without gradients and in evaluation mode.
+
+    Examples of a scan are put together, and dropped when the next scan comes; scans of a patient
+    make one case. The network is left in the mode that it was in. Losses are float32 and, since
+    overlap losses are those of a batch, depend a little on ``batch_size``; cases do not.
+
+    Args:
+        network: Network to score; it is moved to the device.
+        data: Examples of the site.
+        split: ``train``, ``val`` or ``test``.
+        task: What is predicted and how it is scored.
+        batch_size: Examples that go through the network together.
+        device: As ``train.device``.
+        n_pictures: Pictures wanted, one patient each.
+
+    Raises:
+        ConfigError: The device is not there (C23).
+        RoundError: Memory ran out (R21), or slices cannot be put back together (R22).
+    """
+    readings: dict[Patient, list[Reading]] = {}
+    pictures: list[Picture] = []
+    wanted = _spaced(data.examples(split), n_pictures)
+    place = pick_device(device)
+    loss_sum, n_examples = 0.0, 0
+    with reproducible(), memory_explained(place), _evaluating(network.to(place)):
+        rows = _rows(network, data, split, task, batch_size=batch_size)
+        for _, group in groupby(rows, key=lambda row: (row.example.site, row.example.scan)):
+            scan = list(group)
+            reading = _read(task, scan)
+            patient = (scan[0].example.site, scan[0].example.subject)
+            readings.setdefault(patient, []).append(reading)
+            loss_sum += sum(row.loss for row in scan)
+            n_examples += len(scan)
+            if patient in wanted:
+                wanted.remove(patient)
+                pictures.append(_picture(task, scan, reading))
+    cases = tuple(task.case(*patient, readings[patient]) for patient in sorted(readings))
+    loss = loss_sum / n_examples if n_examples else math.nan
+    return Evaluation(cases, loss, n_examples, tuple(pictures))
+
+
+def adapt_norm_statistics(
+    network: nn.Module,
+    data: SiteData,
+    split: Split,
+    *,
+    batch_size: int = 8,
+    device: str = "auto",
+) -> None:
+    """Estimate batch norm's running statistics anew from a split's images; labels are not read.
+
+    For a site that took no part in training and has no batch norm of its own. Every batch counts
+    the same; the weights do not change. A network without batch norm, or a split without examples,
+    is left as it is.
+
+    Args:
+        network: Network to change; it is moved to the device.
+        data: Examples of the site.
+        split: Images to take.
+        batch_size: Images whose statistics are taken together.
+        device: As ``train.device``.
+
+    Source:
+        Li, Wang, Shi, Liu and Hou 2018, AdaBN, doi:10.1016/j.patcog.2018.03.005.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    if not norms or not data.examples(split):
+        return
+    place = pick_device(device)
+    momenta = [norm.momentum for norm in norms]
+    with reproducible(), memory_explained(place), _evaluating(network.to(place)):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a cumulative mean
+            norm.train()
+        for batch in data.eval_batches(split, batch_size=batch_size):
+            network(batch.image.to(place))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, is_training in modes:
+            module.training = is_training
+
+
+def _rows(
+    network: nn.Module, data: SiteData, split: Split, task: LocalTask, *, batch_size: int
+) -> Iterator[_Row]:
+    examples = iter(data.examples(split))
+    device = next(network.parameters()).device
+    for batch in data.eval_batches(split, batch_size=batch_size):
+        outputs = network(batch.image.to(device))
+        loss = float(task.loss(outputs, batch.target.to(device)))
+        predictions = task.predict(outputs).cpu()
+        for image, truth, prediction in zip(batch.image, batch.target, predictions, strict=True):
+            yield _Row(next(examples), image, truth, prediction, loss)
+
+
+def _read(task: LocalTask, scan: list[_Row]) -> Reading:
+    predictions = torch.stack([row.prediction for row in scan])
+    truth = torch.stack([row.truth for row in scan])
+    return task.read(predictions, truth, [row.example for row in scan])
+
+
+def _spaced(examples: tuple[Example, ...], n_wanted: int) -> set[Patient]:
+    patients = sorted({(example.site, example.subject) for example in examples})
+    n_taken = min(n_wanted, len(patients))
+    return {patients[i * len(patients) // n_taken] for i in range(n_taken)}
+
+
+def _picture(task: LocalTask, scan: list[_Row], reading: Reading) -> Picture:
+    is_mask = task.target.kind == "segmentation"
+    return picture_of(
+        [row.image for row in scan],
+        [row.truth[0] for row in scan] if is_mask else None,
+        [row.prediction for row in scan] if is_mask else None,
+        example=scan[0].example,
+        caption=task.caption(reading),
+    )

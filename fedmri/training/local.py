@@ -1,0 +1,212 @@
+"""One round of training at one site."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedmri.data.site_data import SiteData
+from fedmri.errors import RoundError
+from fedmri.round import Batch, GradientTerm
+from fedmri.training.device import (
+    autocast,
+    memory_explained,
+    pick_device,
+    precision_of,
+    reproducible,
+    seeded,
+)
+from fedmri.training.optimizers import make_lookahead, make_optimizer, set_rate
+from fedmri.training.schedules import learning_rate, plateau_factor
+from fedmri.training.seeds import derive_seed
+from fedmri.training.settings import TrainConfig
+from fedmri.training.task import LocalTask
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a round of training at a site came to.
+
+    Attributes:
+        loss: Mean loss over the examples of all steps taken, before each step; NaN without any.
+        n_examples: Training examples of the site: volumes or slices, never batches.
+        n_subjects: Patients behind them.
+        n_steps: Steps taken.
+        n_skipped: Steps left out because their loss or gradient was not finite.
+        seconds: Wall time, loading included.
+        grad_norm: Mean L2 norm of the gradient before clipping; NaN where nothing is clipped.
+        optimizer_state: For the next round, where the optimizer is kept; aliases this round's.
+    """
+
+    loss: float
+    n_examples: int
+    n_subjects: int
+    n_steps: int
+    n_skipped: int
+    seconds: float
+    grad_norm: float
+    optimizer_state: dict[str, Any] | None
+
+
+def train_round(  # noqa: PLR0913  # every one is named at the call
+    network: nn.Module,
+    data: SiteData,
+    task: LocalTask,
+    config: TrainConfig,
+    *,
+    round_index: int,
+    n_rounds: int,
+    seed: int,
+    gradient_term: GradientTerm | None = None,
+    optimizer_state: dict[str, Any] | None = None,
+    loss_history: Sequence[float] = (),
+) -> TrainResult:
+    """Train a network in place on a site's examples for one round.
+
+    It takes ``local_epochs`` passes over the data, or ``local_steps`` steps. Step ``i`` of round
+    ``r`` has the global step ``(r - 1) * steps_per_round + i``, so schedules need no state. The
+    same arguments give the same bits on the CPU, whatever was drawn or set elsewhere.
+
+    Args:
+        network: Network to train; it is moved to the device and left in training mode.
+        data: Examples of the site. Without any, nothing is trained.
+        task: Loss; class weights are counted here, in the site's own training examples.
+        config: Optimizer, schedule, length of a round.
+        round_index: Round, from 1.
+        n_rounds: Rounds of the experiment.
+        seed: Decides the order of examples, their augmentation, and dropout.
+        gradient_term: Edits gradients before they are clipped.
+        optimizer_state: Of the round before, where the optimizer is kept.
+        loss_history: Training loss of each round so far (``plateau``).
+
+    Returns:
+        Counts, mean loss, and the state of the optimizer.
+
+    Raises:
+        ConfigError: The device is not there (C23).
+        RoundError: No step had a finite loss (R20), or memory ran out (R21).
+    """
+    started = time.perf_counter()
+    device = pick_device(config.device)
+    examples = data.examples("train")
+    n_epoch_steps = math.ceil(len(examples) / config.batch_size)
+    n_steps = config.local_steps or config.local_epochs * n_epoch_steps
+    first = (round_index - 1) * n_steps
+    trainer = _Trainer(network.to(device).train(), task.at_site(examples), config, device)
+    trainer.resume(optimizer_state)
+    factor = plateau_factor(loss_history, config.patience) if config.schedule == "plateau" else 1.0
+    with (
+        reproducible(config.n_threads),
+        memory_explained(device),
+        seeded(derive_seed(seed, "dropout", round_index), device),
+    ):
+        batches = _batches(data, config, derive_seed(seed, "order", round_index))
+        for step, batch in enumerate(batches if examples else (), first):
+            rate, momentum = learning_rate(config, step, n_rounds * n_steps)
+            set_rate(trainer.optimizer, config, rate * factor, momentum)
+            trainer.step(batch, gradient_term)
+        totals = trainer.finish()
+    return TrainResult(
+        n_examples=len(examples),
+        n_subjects=len({(example.site, example.subject) for example in examples}),
+        seconds=time.perf_counter() - started,
+        optimizer_state=trainer.optimizer.state_dict() if config.is_optimizer_kept else None,
+        **totals,
+    )
+
+
+class _Trainer:
+    """The optimizer of a round and the sums over its steps."""
+
+    def __init__(
+        self, network: nn.Module, task: LocalTask, config: TrainConfig, device: torch.device
+    ) -> None:
+        precision = precision_of(device, config.precision)
+        self.network, self.task, self.device = network, task, device
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer(self.parameters, config)
+        self.lookahead = make_lookahead(self.parameters, config)
+        self.autocast = autocast(device, precision)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.clip_norm = config.clip_grad_norm
+        self.loss_sum = torch.zeros((), device=device)
+        self.norm_sum = 0.0
+        self.n_seen = self.n_steps = self.n_skipped = 0
+
+    def resume(self, state: dict[str, Any] | None) -> None:
+        """Go on with an optimizer's state, if there is one."""
+        if state is not None:
+            self.optimizer.load_state_dict(state)
+
+    def step(self, batch: Batch, gradient_term: GradientTerm | None) -> None:
+        """Take one step, or leave it out where its loss or gradient is not finite."""
+        image = batch.image.to(self.device, non_blocking=True)
+        target = batch.target.to(self.device, non_blocking=True)
+        with self.autocast:
+            outputs = self.network(image)
+        loss = self.task.loss(outputs, target)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(self.scaler.scale(loss))
+        self.scaler.unscale_(self.optimizer)
+        if gradient_term is not None:
+            gradient_term(self.network)
+        # The step's one wait for the device: a network that has taken in a NaN is lost for good.
+        norm = self._clipped_norm() if self.clip_norm else float(loss)
+        if math.isfinite(norm):
+            self.scaler.step(self.optimizer)
+            self._count(loss.detach(), len(image), norm)
+        else:
+            self.n_skipped += 1
+        self.scaler.update()
+
+    def finish(self) -> dict[str, Any]:
+        """Bring slow weights home and return the sums; raise R20 where no step was taken."""
+        if self.n_skipped and not self.n_steps:
+            what = "training of this round"
+            found = f"no finite loss or gradient in {self.n_skipped} steps"
+            fix = "lower train.lr, and look at the intensities and at train.precision"
+            raise RoundError("R20", what, found=found, want="one finite step", fix=fix)
+        if self.lookahead is not None:
+            self.lookahead.synchronise()
+        is_normed = self.clip_norm and self.n_steps
+        return {
+            "loss": float(self.loss_sum) / self.n_seen if self.n_seen else math.nan,
+            "n_steps": self.n_steps,
+            "n_skipped": self.n_skipped,
+            "grad_norm": self.norm_sum / self.n_steps if is_normed else math.nan,
+        }
+
+    def _clipped_norm(self) -> float:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        total = nn.utils.get_total_norm(gradients)
+        norm = float(total)
+        if self.clip_norm < norm < math.inf:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, total)
+        return norm
+
+    def _count(self, loss: torch.Tensor, n_examples: int, norm: float) -> None:
+        if self.lookahead is not None:
+            self.lookahead.advance()
+        self.loss_sum.add_(loss, alpha=n_examples)
+        self.norm_sum += norm
+        self.n_seen += n_examples
+        self.n_steps += 1
+
+
+def _batches(data: SiteData, config: TrainConfig, seed: int) -> Iterator[Batch]:
+    epochs = count() if config.local_steps else range(config.local_epochs)
+    batches = (
+        batch
+        for epoch in epochs
+        for batch in data.train_batches(
+            batch_size=config.batch_size, seed=derive_seed(seed, "epoch", epoch)
+        )
+    )
+    return islice(batches, config.local_steps) if config.local_steps else batches

@@ -1,0 +1,167 @@
+"""Segmentation: overlap and distance of masks, for each patient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+
+from fedmri.data.site_data import Example
+from fedmri.errors import RoundError
+from fedmri.round import Target
+from fedmri.training.losses import Loss, loss_name, mask_loss
+from fedmri.training.settings import TaskConfig
+from fedmri.training.task import Case, Reading
+
+COUNTS = ("n_both_empty", "n_missed", "n_false_alarms")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Predict a label map; slices are stacked to the volume before it is scored.
+
+    A class that is empty in truth and prediction has Dice 1 and HD95 0; one that is empty in one
+    of them has Dice 0 and HD95 ``missed_hd95_mm``. Both are counted, over scans and classes:
+    ``n_both_empty``; ``n_missed`` (nothing predicted); ``n_false_alarms`` (nothing there).
+    """
+
+    target: Target
+    config: TaskConfig
+    primary: str = "dice"
+    is_higher_better: bool = True
+
+    def at_site(self, examples: Sequence[Example]) -> Segmentation:
+        """Return the task itself: nothing is counted."""
+        return self
+
+    @cached_property
+    def _loss(self) -> Loss:
+        return mask_loss(loss_name("segmentation", self.config), self.config)
+
+    def loss(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of logits ``(B, 1 + K, *shape)``, labels ``(B, 1, *shape)``."""
+        return self._loss(outputs.float(), target)
+
+    def predict(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return label maps, shape ``(B, *shape)``."""
+        return outputs.argmax(1).to(torch.uint8)
+
+    def read(
+        self, predictions: torch.Tensor, truth: torch.Tensor, examples: Sequence[Example]
+    ) -> Reading:
+        """Return the scores of a scan: each class's, where there are several, and their mean."""
+        spacing_mm = stacked_spacing_mm(examples, predictions.ndim - 1)
+        labels, wanted = predictions, truth[:, 0]
+        if len(spacing_mm) < predictions.ndim:
+            labels, wanted = labels[0], wanted[0]
+        by_class = [
+            mask_scores(labels == index, wanted == index, spacing_mm, self.config.missed_hd95_mm)
+            for index in range(1, 1 + len(self.target.classes))
+        ]
+        scores = combined(by_class)
+        if len(by_class) > 1:
+            for name, own in zip(self.target.classes, by_class, strict=True):
+                scores |= {f"{key}_{name}": own[key] for key in own if key not in COUNTS}
+        return Reading(len(examples), math.nan, scores=scores)
+
+    def case(self, site: str, subject: str, readings: Sequence[Reading]) -> Case:
+        """Return a patient's mean scores over scans; counts are summed."""
+        n_examples = sum(reading.n_examples for reading in readings)
+        scores = combined(reading.scores for reading in readings)
+        return Case(site, subject, n_examples, math.nan, (), scores)
+
+    def caption(self, reading: Reading) -> str:
+        """Return the scan's Dice."""
+        return f"Dice {reading.scores['dice']:.2f}"
+
+    def metrics(self, cases: Sequence[Case]) -> dict[str, float]:
+        """Return mean scores over patients; counts are summed. NaN where there is no patient."""
+        if not cases:
+            return dict.fromkeys(("dice", "jaccard", "hd95_mm"), math.nan) | dict.fromkeys(
+                COUNTS, 0.0
+            )
+        return combined(case.scores for case in cases)
+
+
+def mask_scores(
+    predicted: torch.Tensor, truth: torch.Tensor, spacing_mm: Sequence[float], missed_mm: float
+) -> dict[str, float]:
+    """Score one mask.
+
+    Args:
+        predicted: True where the class is predicted, two or three dimensions.
+        truth: True where the class is, same shape.
+        spacing_mm: Voxel size, one number for each dimension.
+        missed_mm: HD95 where one of the masks is empty.
+
+    Returns:
+        ``dice``, ``jaccard`` and ``hd95_mm``, and which of the counts applies. HD95 is the larger
+        of the two directed 95th percentiles between surfaces: MONAI's definition, one of three.
+
+    Source:
+        Zenk et al. 2025, FeTS, doi:10.1038/s41467-025-60466-1 (penalty for empty masks).
+    """
+    n_predicted, n_truth = int(predicted.sum()), int(truth.sum())
+    n_common = int((predicted & truth).sum())
+    empty = dict.fromkeys(COUNTS, 0.0)
+    if n_predicted == 0 or n_truth == 0:
+        is_both = n_predicted == n_truth
+        count = "n_both_empty" if is_both else "n_missed" if n_truth else "n_false_alarms"
+        score, distance = (1.0, 0.0) if is_both else (0.0, missed_mm)
+        return {"dice": score, "jaccard": score, "hd95_mm": distance, **empty, count: 1.0}
+    hd95 = compute_hausdorff_distance(
+        predicted[None, None],
+        truth[None, None],
+        include_background=True,
+        percentile=95,
+        spacing=tuple(spacing_mm),
+    )
+    return {
+        "dice": 2 * n_common / (n_predicted + n_truth),
+        "jaccard": n_common / (n_predicted + n_truth - n_common),
+        "hd95_mm": float(hd95),
+        **empty,
+    }
+
+
+def combined(scores: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each score and the sum of each count."""
+    rows = list(scores)
+    values = {name: [row[name] for row in rows] for name in rows[0]}
+    return {
+        name: float(np.sum(column) if name in COUNTS else np.mean(column))
+        for name, column in values.items()
+    }
+
+
+def stacked_spacing_mm(examples: Sequence[Example], n_dims: int) -> tuple[float, ...]:
+    """Return the voxel size of a scan whose examples are put together.
+
+    Args:
+        examples: A scan's examples, in the order of slices.
+        n_dims: Spatial dimensions of one example.
+
+    Returns:
+        ``n_dims`` numbers for one volume or image, or for a single slice; three for several slices,
+        that between slices first.
+
+    Raises:
+        RoundError: Several slices whose distances are not known or not equal (R22).
+    """
+    spacing_mm = examples[0].spacing_mm
+    if len(examples) == 1:
+        return spacing_mm[-n_dims:]
+    positions = [-1 if example.slice_index is None else example.slice_index for example in examples]
+    steps = set(np.diff(positions).tolist())
+    if len(steps) != 1 or min(steps) < 1 or len(spacing_mm) != n_dims + 1:
+        what = f"slices of {examples[0].scan}"
+        found = f"positions {positions} and a voxel size of {spacing_mm} mm"
+        want = f"equal steps and {n_dims + 1} numbers"
+        fix = "prepare the data set again"
+        raise RoundError("R22", what, found=found, want=want, fix=fix)
+    return (spacing_mm[0] * steps.pop(), *spacing_mm[1:])
