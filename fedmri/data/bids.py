@@ -99,8 +99,9 @@ def _participants(root: Path, config: SourceConfig) -> tuple[dict[str, Row] | No
     table = read_table(path, "participant_id")
     rows, findings = rows_by(table, "participant_id")
     if config.site_column not in table.columns and not config.site:
+        there = ", ".join(table.columns)
         reason = (
-            f"no column {config.site_column!r} among {', '.join(table.columns)} of participants.tsv: "
+            f"participants.tsv has no column {config.site_column!r} but {there}: "
             "set data.source.site_column or data.source.site"
         )
         findings.append(Finding("D06", reason, is_excluded=False))

@@ -9,7 +9,7 @@ import stat
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
@@ -194,7 +194,7 @@ def _claimed_bytes(start: bytes) -> int:
     if len(start) < size:
         raise _unreadable(f"{len(start)} bytes of a header of {size}")
     kind = nib.Nifti1Header if size == 348 else nib.Nifti2Header
-    header = kind(start[:size], check=False)
+    header: Any = kind(start[:size], check=False)  # type: ignore[no-untyped-call]
     shape = tuple(int(length) for length in header.get_data_shape())
     dtype = header.get_data_dtype()
     if dtype.names or dtype.kind not in "iuf":

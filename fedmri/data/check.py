@@ -1,0 +1,210 @@
+"""The preflight: every file is opened before anything is trained on it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fedmri.data.copies import COPY_CODES, find_copies
+from fedmri.data.manifest import used_by_site
+from fedmri.data.probe import Probe, about, probe_all
+from fedmri.data.read import finding_order
+from fedmri.data.scans import Finding, Scan, ScanTable
+from fedmri.data.settings import CheckConfig
+from fedmri.errors import CODES, DataError
+from fedmri.round import Target
+
+CHOSEN = frozenset({*COPY_CODES, "D22", "D31"})  # left out by a setting, not for a fault
+MIN_SITE = 3  # scans of a site before a median says anything
+
+
+def check(
+    table: ScanTable, target: Target, config: CheckConfig, modalities: Sequence[str]
+) -> ScanTable:
+    """Open every file and leave out what cannot be trained on; stop where too little is left.
+
+    Args:
+        table: What ``read`` found.
+        target: What is to be predicted.
+        config: What is refused.
+        modalities: Modalities that are used.
+
+    Returns:
+        Scans that may be used, and all findings.
+
+    Raises:
+        DataError: No scan is left (D01), a site lost too many (D02), or there are copies and
+            ``duplicates`` is ``refuse`` (D03).
+    """
+    examined = examine(table, target, config, modalities)
+    enforce(examined, config)
+    return examined
+
+
+def examine(
+    table: ScanTable, target: Target, config: CheckConfig, modalities: Sequence[str]
+) -> ScanTable:
+    """Open every file and say what is wrong, without stopping: what ``check`` does first.
+
+    Args:
+        table: What ``read`` found.
+        target: What is to be predicted.
+        config: What is refused. Under ``refuse``, copies are left out as under ``exclude``.
+        modalities: Modalities that are used.
+
+    Returns:
+        Scans that may be used, and all findings.
+    """
+    by_hand = [about(s, "D31", "listed in data.check.exclude") for s in table.scans]
+    findings = [f for f in by_hand if f.subject in config.exclude]
+    scans = [scan for scan in table.scans if scan.subject not in config.exclude]
+    findings += [f for scan in scans for f in _target_findings(scan, target)]
+    probes = probe_all(scans, target, modalities)
+    findings += [finding for probe in probes for finding in probe.findings]
+    probes = _left(probes, findings)
+    findings += _ct_findings(probes, is_excluded=config.is_ct_excluded)
+    findings += _geometry_findings(probes, config.spacing_factor)
+    probes = _left(probes, findings)
+    is_excluded = config.duplicates != "warn"
+    findings += find_copies(probes, target, config.near_distance, is_excluded=is_excluded)
+    probes = _left(probes, findings)
+    findings += _absent_classes(probes, target)
+    ordered = sorted([*table.findings, *findings], key=finding_order)
+    return replace(table, scans=tuple(probe.scan for probe in probes), findings=tuple(ordered))
+
+
+def enforce(table: ScanTable, config: CheckConfig) -> None:
+    """Stop where too little is left, or where copies are not to be tolerated.
+
+    Args:
+        table: What ``examine`` returned.
+        config: How much may be lost.
+
+    Raises:
+        DataError: As ``check`` says.
+    """
+    causes = _counted(f.code for f in table.findings if f.is_excluded)
+    if not table.scans:
+        first = next((f.reason for f in table.findings if f.is_excluded), "no scan")
+        fix = "read the manifest, then correct the data or its settings"
+        found = f"none ({causes}; such as: {first})"
+        raise DataError("D01", "usable scans", found=found, want="1 or more", fix=fix)
+    _enforce_share(table, config.max_excluded)
+    copies = [f for f in table.findings if f.code in COPY_CODES]
+    if config.duplicates == "refuse" and copies:
+        raise DataError(
+            "D03",
+            "data set",
+            found=_counted(f.code for f in copies)
+            + f", at {_counted(f.site or 'no site' for f in copies)}",
+            want="each patient and each image once",
+            fix="read the manifest, then set data.check.duplicates=exclude, or clean the data",
+        )
+
+
+def _enforce_share(table: ScanTable, max_excluded: float) -> None:
+    lost: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+    for finding in table.findings:
+        if finding.is_excluded and finding.code not in CHOSEN:
+            lost[finding.site][finding.subject, finding.session] = finding.code
+    said = []
+    for site, (_, n_found) in used_by_site(table).items():
+        codes = lost[site].values()
+        if len(codes) > max_excluded * n_found:
+            said.append(f"{site or 'no site'} lost {len(codes)} of {n_found} ({_counted(codes)})")
+    if said:
+        want = f"at most {max_excluded:.0%} lost at a site"
+        fix = "read the manifest and put it right, or raise data.check.max_excluded"
+        raise DataError("D02", "scans", found="; ".join(said), want=want, fix=fix)
+
+
+def _counted(names: Iterable[str], n_most: int = 4) -> str:
+    most = Counter(names).most_common(n_most)
+    titles = [f"{CODES[name]} [{name}]" if name in CODES else name for name, _ in most]
+    return ", ".join(f"{count} x {title}" for title, (_, count) in zip(titles, most, strict=True))
+
+
+def _left(probes: Iterable[Probe], findings: Iterable[Finding]) -> tuple[Probe, ...]:
+    gone = {(f.site, f.subject, f.session) for f in findings if f.is_excluded}
+    return tuple(
+        probe
+        for probe in probes
+        if (probe.scan.site, probe.scan.subject, probe.scan.session) not in gone
+    )
+
+
+def _target_findings(scan: Scan, target: Target) -> list[Finding]:
+    if target.kind == "segmentation":
+        if target.name in scan.labels:
+            return []
+        there = ", ".join(scan.labels) or "none"
+        return [about(scan, "D16", f"no label {target.name!r} among {there}")]
+    value = scan.columns.get(target.name)
+    if value is None:
+        there = ", ".join(scan.columns) or "none"
+        return [about(scan, "D16", f"no column {target.name!r} among {there}")]
+    if target.kind == "regression" and not _is_number(value):
+        return [about(scan, "D16", f"{target.name} is {value!r}, not a number")]
+    if target.kind == "classification" and value not in target.classes:
+        reason = f"{target.name} is {value!r}, not one of {', '.join(target.classes)}"
+        return [about(scan, "D16", reason)]
+    return []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _ct_findings(probes: Iterable[Probe], *, is_excluded: bool) -> list[Finding]:
+    return [
+        about(probe.scan, "D22", f"{modality} looks like CT", is_excluded=is_excluded)
+        for probe in probes
+        for modality, view in probe.views.items()
+        if view.is_ct
+    ]
+
+
+def _geometry_findings(probes: Iterable[Probe], factor: float) -> list[Finding]:
+    """Compare each volume with the others of its site and modality."""
+    groups: dict[tuple[str, str], list[Probe]] = defaultdict(list)
+    for probe in probes:
+        for modality, view in probe.views.items():
+            if len(view.shape) == 3:
+                groups[probe.scan.site, modality].append(probe)
+    findings = []
+    for (_, modality), members in groups.items():
+        if len(members) < MIN_SITE:
+            continue
+        views = [member.views[modality] for member in members]
+        middle = np.median([view.spacing_mm for view in views], axis=0)
+        common = Counter(view.axes for view in views).most_common(1)[0][0]
+        for member, view in zip(members, views, strict=True):
+            ratio = float(np.max(np.maximum(view.spacing_mm / middle, middle / view.spacing_mm)))
+            if ratio > factor or view.axes != common:
+                shown = " x ".join(f"{length:.2g}" for length in view.spacing_mm)
+                usual = " x ".join(f"{length:.2g}" for length in middle)
+                reason = f"{modality} is {shown} mm {view.axes}, the site {usual} mm {common}"
+                findings.append(about(member.scan, "D13", reason, is_excluded=False))
+    return findings
+
+
+def _absent_classes(probes: Iterable[Probe], target: Target) -> list[Finding]:
+    there: dict[str, set[str]] = defaultdict(set)
+    for probe in probes:
+        if target.kind == "classification":
+            there[probe.scan.site].add(probe.scan.columns[target.name])
+        else:
+            there[probe.scan.site] |= {target.classes[c - 1] for c in probe.classes if c > 0}
+    return [
+        Finding("D23", f"no scan of class {name}", site, is_excluded=False)
+        for site, names in sorted(there.items())
+        for name in target.classes
+        if name not in names
+    ]
