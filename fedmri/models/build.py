@@ -34,7 +34,8 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
         target: What it predicts; ``target.n_outputs`` channels come out, without activation.
         n_dims: Spatial dimensions of an image, 2 or 3.
         n_channels: Channels of an image.
-        shape: Spatial size of an image in voxels, ``n_dims`` numbers.
+        shape: Spatial size of an image in voxels, ``n_dims`` numbers. 0 is a size that differs
+            from scan to scan; not every network takes that, and what is too small shows later.
         seed: Seed of the initial weights, the same at every site.
 
     Returns:
@@ -74,10 +75,12 @@ def _require_kind(name: str, entry: Entry, kind: TaskKind) -> None:
 
 
 def _require_multiple(name: str, entry: Entry, sizes: Sizes) -> None:
-    if any(size % entry.multiple for size in sizes.shape):
-        near = tuple(max(1, -(-size // entry.multiple)) * entry.multiple for size in sizes.shape)
+    is_known = entry.multiple == 1 or 0 not in sizes.shape
+    if not is_known or any(size % entry.multiple for size in sizes.shape):
+        near = tuple(-(-size // entry.multiple) * entry.multiple for size in sizes.shape)
         want = f"sides that are multiples of {entry.multiple}"
-        fix = f"set prepare.shape to {near}, or take another model"
+        size = f"{near}" if is_known else "such a size"
+        fix = f"set prepare.shape to {size}, or take another model"
         raise ConfigError("C21", f"images for {name}", found=f"{sizes.shape}", want=want, fix=fix)
 
 
@@ -90,6 +93,8 @@ def _avoid_in_place(network: nn.Module) -> None:
 
 def _require_passage(config: ModelConfig, network: nn.Module, sizes: Sizes) -> None:
     """Send one example through without arithmetic; a site's last batch may hold just one."""
+    if 0 in sizes.shape:
+        return
     entries = dict(network.named_parameters()) | dict(network.named_buffers())
     empty = {name: torch.empty_like(value, device="meta") for name, value in entries.items()}
     image = torch.empty(1, sizes.n_channels, *sizes.shape, device="meta")

@@ -82,7 +82,7 @@ def efficientnet_b0(config: ModelConfig, sizes: Sizes) -> nn.Module:
         width_coefficient=(config.width or 32) / 32,
         dropout_rate=config.dropout,
         drop_connect_rate=config.dropout,
-        image_size=max(sizes.shape),
+        image_size=max(sizes.shape) or 224,
     )
 
 

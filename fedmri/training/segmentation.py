@@ -147,21 +147,18 @@ def stacked_spacing_mm(examples: Sequence[Example], n_dims: int) -> tuple[float,
         n_dims: Spatial dimensions of one example.
 
     Returns:
-        ``n_dims`` numbers for one volume or image, or for a single slice; three for several slices,
-        that between slices first.
+        ``n_dims`` numbers for one volume or image, or for a single slice; one more for several
+        slices, the distance between slices first.
 
     Raises:
-        RoundError: Several slices whose distances are not known or not equal (R22).
+        RoundError: The distance between slices is not known (R22).
     """
     spacing_mm = examples[0].spacing_mm
     if len(examples) == 1:
         return spacing_mm[-n_dims:]
-    positions = [-1 if example.slice_index is None else example.slice_index for example in examples]
-    steps = set(np.diff(positions).tolist())
-    if len(steps) != 1 or min(steps) < 1 or len(spacing_mm) != n_dims + 1:
-        what = f"slices of {examples[0].scan}"
-        found = f"positions {positions} and a voxel size of {spacing_mm} mm"
-        want = f"equal steps and {n_dims + 1} numbers"
+    if len(spacing_mm) != n_dims + 1:
+        what = f"voxel size of {examples[0].scan}, {len(examples)} slices"
+        want = f"{n_dims + 1} numbers, the distance between slices first"
         fix = "prepare the data set again"
-        raise RoundError("R22", what, found=found, want=want, fix=fix)
-    return (spacing_mm[0] * steps.pop(), *spacing_mm[1:])
+        raise RoundError("R22", what, found=f"{spacing_mm} mm", want=want, fix=fix)
+    return spacing_mm

@@ -1,0 +1,245 @@
+"""Laws of every network, with every norm, in 2D and 3D."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from functools import lru_cache
+
+import pytest
+import torch
+from torch import nn
+
+from fedmri.errors import ConfigError
+from fedmri.models import build_network, layout, model_names, n_parameters
+from fedmri.models.norm import n_groups
+from fedmri.models.settings import ModelConfig
+from fedmri.round import Target
+
+LESION = Target("classification", "lesion", ("none", "round", "ring"))
+MASK = Target("segmentation", "mask", ("tumour",))
+AGE = Target("regression", "age")
+SIDE = {"cnn5": 8, "cnn3d": 16, "vit": 16, "segresnet": 8, "unet": 16, "attention_unet": 16}
+WIDTH = {"vit": 64, "swin_unetr": 12}
+NORMS = ("batch", "group", "instance")
+HEAVY = {("swin_unetr", "batch", 3), ("swin_unetr", "instance", 3)}
+EACH = pytest.mark.parametrize(
+    ("name", "norm", "n_dims"),
+    [case for case in itertools.product(model_names(), NORMS, (2, 3)) if case not in HEAVY],
+)
+EACH_NAME = pytest.mark.parametrize("name", model_names())
+
+
+def target_of(name: str) -> Target:
+    """Return a target that a network can predict."""
+    return MASK if name in model_names("segmentation") else LESION
+
+
+def shape_of(name: str, n_dims: int) -> tuple[int, ...]:
+    """Return the smallest image of a network, twice as long on its last axis."""
+    side = SIDE.get(name, 32)
+    return (*[side] * (n_dims - 1), 2 * side)
+
+
+def build(name: str, norm: str, n_dims: int, seed: int = 1) -> nn.Module:
+    """Build a narrow network for images of two channels."""
+    return build_network(
+        ModelConfig(name, norm, WIDTH.get(name, 8)),  # type: ignore[arg-type]  # a parameter's str
+        target=target_of(name),
+        n_dims=n_dims,
+        n_channels=2,
+        shape=shape_of(name, n_dims),
+        seed=seed,
+    )
+
+
+shared = lru_cache(build)
+
+
+def sha256(network: nn.Module) -> str:
+    """Return a digest of names and bits of all entries."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@EACH
+def test_one_image_gives_one_answer_of_the_tasks_shape(name: str, norm: str, n_dims: int) -> None:
+    """The last batch of a site may hold one image; training on it must be possible."""
+    shape = shape_of(name, n_dims)
+    outputs = shared(name, norm, n_dims)(torch.randn(1, 2, *shape))
+    assert outputs.shape == ((1, 2, *shape) if target_of(name) == MASK else (1, 3))
+
+
+@EACH
+def test_every_trained_parameter_gets_a_gradient(name: str, norm: str, n_dims: int) -> None:
+    """What is sent every round takes part in the prediction."""
+    network = shared(name, norm, n_dims)
+    network.zero_grad()
+    network(torch.randn(2, 2, *shape_of(name, n_dims))).square().sum().backward()
+    named = network.named_parameters()
+    assert [key for key, value in named if value.requires_grad and value.grad is None] == []
+
+
+@EACH
+def test_the_layout_names_entries_of_the_network(name: str, norm: str, n_dims: int) -> None:
+    """Strategies find batch norm where there is some, and nowhere else."""
+    network = shared(name, norm, n_dims)
+    entries, found = set(network.state_dict()), layout(network)
+    assert found.norm_parameters <= found.parameters <= entries
+    assert found.norm_statistics <= entries - found.parameters
+    has_batch_norm = norm == "batch" and name != "vit"
+    assert bool(found.norm_statistics) == bool(found.norm_parameters) == has_batch_norm
+
+
+@EACH_NAME
+def test_the_seed_decides_the_weights_and_nothing_else_does(name: str) -> None:
+    """Every site builds the same network, whatever it drew before, and draws on as it would."""
+    torch.manual_seed(5)
+    first = sha256(build(name, "group", 2))
+    state = torch.get_rng_state()
+    assert sha256(build(name, "group", 2)) == first
+    assert torch.equal(torch.get_rng_state(), state)
+    assert sha256(build(name, "group", 2, seed=2)) != first
+
+
+@EACH_NAME
+def test_the_norm_changes_no_other_weight(name: str) -> None:
+    """Networks that differ in their norm alone start from the same weights."""
+    batch, group = shared(name, "batch", 2), shared(name, "group", 2)
+    statistics = layout(batch).norm_statistics
+    assert list(group.state_dict()) == [key for key in batch.state_dict() if key not in statistics]
+    for key, value in group.state_dict().items():
+        assert torch.equal(value, batch.state_dict()[key])
+
+
+@EACH_NAME
+def test_no_layer_works_in_place(name: str) -> None:
+    """Gradients of single examples need every layer's input to last."""
+    modules = build(name, "group", 2).modules()
+    assert not any(getattr(module, "inplace", False) for module in modules)
+
+
+@EACH_NAME
+def test_dropout_is_off_by_default(name: str) -> None:
+    """Without ``dropout`` training mode draws nothing."""
+    network = shared(name, "group", 2)
+    image = torch.randn(2, 2, *shape_of(name, 2))
+    with torch.no_grad():
+        assert torch.equal(network(image), network(image))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet18", 11_689_512),
+        ("densenet121", 7_978_856),
+        ("efficientnet_b0", 5_288_548),
+    ],
+)
+def test_standard_networks_have_their_published_size(name: str, expected: int) -> None:
+    """With three channels and 1000 classes they are the networks of the papers."""
+    target = Target("classification", "imagenet", tuple(str(i) for i in range(1000)))
+    shape = (64, 64)
+    config = ModelConfig(name, "batch")
+    network = build_network(config, target=target, n_dims=2, n_channels=3, shape=shape, seed=0)
+    assert n_parameters(network) == expected
+
+
+def test_cnn5_has_the_size_that_its_layers_add_up_to() -> None:
+    """Three convolutions of 3 x 3, two linear layers, and a scale and shift a channel."""
+    convolutions = (9 * 1 * 32 + 32) + (9 * 32 * 64 + 64) + (9 * 64 * 128 + 128)
+    linear = (128 * 64 + 64) + (64 * 1 + 1)
+    norms = 2 * (32 + 64 + 128)
+    config = ModelConfig("cnn5")
+    network = build_network(config, target=AGE, n_dims=2, n_channels=1, shape=(16, 16), seed=0)
+    assert n_parameters(network) == convolutions + linear + norms
+
+
+def test_cnn3d_has_the_size_that_its_layers_add_up_to() -> None:
+    """Four convolutions of 3 x 3 x 3, two linear layers, and a scale and shift a channel."""
+    convolutions = sum(27 * i * o + o for i, o in [(1, 8), (8, 16), (16, 32), (32, 64)])
+    linear = (64 * 512 + 512) + (512 * 3 + 3)
+    norms = 2 * (8 + 16 + 32 + 64)
+    config = ModelConfig("cnn3d")
+    network = build_network(config, target=LESION, n_dims=3, n_channels=1, shape=(16,) * 3, seed=0)
+    assert n_parameters(network) == convolutions + linear + norms
+
+
+@pytest.mark.parametrize("n_channels", [*range(1, 40), 384, 1024])
+def test_groups_divide_the_channels_and_hold_two_or_more(n_channels: int) -> None:
+    """Group norm works for every width, and is instance norm for none but one channel."""
+    groups = n_groups(n_channels)
+    assert n_channels % groups == 0
+    assert groups <= 8
+    assert n_channels // groups >= min(2, n_channels)
+
+
+def refusal(
+    name: str, target: Target = LESION, shape: tuple[int, ...] = (64, 64), norm: str = "group"
+) -> str:
+    """Return the message of the ConfigError that building a network raises."""
+    config = ModelConfig(name, norm, WIDTH.get(name, 8))  # type: ignore[arg-type]  # any str
+    with pytest.raises(ConfigError) as caught:
+        build_network(config, target=target, n_dims=len(shape), n_channels=1, shape=shape, seed=0)
+    return str(caught.value)
+
+
+def test_an_unknown_network_is_answered_with_the_known_ones() -> None:
+    """A mistyped name is put right from the message."""
+    assert "one of cnn5, cnn3d, densenet121" in refusal("resnet19")
+
+
+def test_a_network_for_another_task_is_answered_with_those_that_can() -> None:
+    """A classifier cannot draw a mask, nor a U-Net name a class."""
+    assert "model.name to one of unet, attention_unet, segresnet, swin_unetr" in refusal(
+        "vit", target=MASK
+    )
+    assert "[C20]" in refusal("unet")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "near"),
+    [
+        ("swin_unetr", (64, 48), "(64, 64)"),
+        ("unet", (20, 32, 32), "(32, 32, 32)"),
+        ("segresnet", (8, 12), "(8, 16)"),
+        ("vit", (40, 64), "(48, 64)"),
+        ("unet", (0, 0), "such a size"),
+    ],
+)
+def test_a_size_that_cannot_be_halved_is_answered_with_one_that_can(
+    name: str, shape: tuple[int, ...], near: str
+) -> None:
+    """The message says which prepare.shape to set."""
+    message = refusal(name, target_of(name), shape)
+    assert f"set prepare.shape to {near}" in message
+    assert "[C21]" in message
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_a_norm_that_one_voxel_cannot_have_is_refused(norm: str) -> None:
+    """A single voxel has no spread; found before training and not in a site's last batch."""
+    assert "model.norm=group" in refusal("resnet18", shape=(32, 32), norm=norm)
+
+
+def test_images_that_vanish_in_the_pooling_are_refused() -> None:
+    """Four poolings of 8 voxels leave nothing."""
+    assert "set prepare.shape to a larger size" in refusal("cnn3d", shape=(8, 8))
+
+
+def test_images_of_differing_size_are_taken_where_the_network_pools_them() -> None:
+    """A size of 0 says that scans differ."""
+    config = ModelConfig("resnet18", "group", 8)
+    network = build_network(config, target=AGE, n_dims=2, n_channels=1, shape=(0, 0), seed=0)
+    assert network(torch.randn(1, 1, 40, 56)).shape == (1, 1)
+
+
+@pytest.mark.parametrize(("name", "width"), [("vit", 100), ("swin_unetr", 20)])
+def test_a_width_that_heads_cannot_share_is_refused(name: str, width: int) -> None:
+    """Attention heads take equal parts of the channels."""
+    config = ModelConfig(name, "group", width)
+    shape, target = (64, 64), target_of(name)
+    with pytest.raises(ConfigError, match=r"setting model.width.*multiple of"):
+        build_network(config, target=target, n_dims=2, n_channels=1, shape=shape, seed=0)
