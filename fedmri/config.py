@@ -1,0 +1,209 @@
+"""Hydra in, frozen dataclasses out: the only file that knows Hydra and OmegaConf.
+
+YAML chooses, dataclasses define: nothing is instantiated by name, and no Hydra is left after
+``load``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf lets it through
+
+from fedmri.errors import ConfigError
+from fedmri.plan import Plan
+from fedmri.round import Target
+from fedmri.simulation.partition import PartitionConfig
+from fedmri.simulation.settings import SimulationConfig
+
+CONFIGS = Path(str(files("fedmri.configs")))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A plan, and how it is simulated."""
+
+    plan: Plan
+    partition: PartitionConfig
+    simulation: SimulationConfig
+
+
+def load(overrides: Sequence[str] = (), file: Path | None = None) -> Experiment:
+    """Return the experiment of the defaults, a YAML file and overrides, the later winning.
+
+    Args:
+        overrides: ``key=value`` in Hydra's grammar; ``group=name`` chooses a file of a group.
+        file: YAML of the same keys.
+
+    Raises:
+        ConfigError: A key is not known (C02, with the nearest that is), a value cannot be taken
+            (C01), settings contradict each other (C03), or the file cannot be read (C04).
+    """
+    texts = [*(_overrides_of(file) if file else ()), *overrides]
+    for text in texts:
+        _refuse_unknown(text)
+    try:
+        _store_defaults()
+        with initialize_config_module("fedmri.configs", version_base="1.3"):
+            composed = compose("config", overrides=[_as_override(text) for text in texts])
+        values = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _hydra_error(error, texts) from error
+    return experiment_of(values)
+
+
+def load_resolved(path: Path) -> Experiment:
+    """Return the experiment that ``as_yaml`` wrote.
+
+    Raises:
+        ConfigError: The file cannot be read (C04).
+    """
+    return experiment_of(_read_yaml(path))
+
+
+def experiment_of(values: Any) -> Experiment:
+    """Return the experiment of nested dictionaries; raise ConfigError C01 or C02."""
+    values = dict(values)
+    simulation, partition = values.pop("simulation", {}), values.pop("partition", {})
+    nested = {"plan": values, "partition": partition, "simulation": simulation}
+    _refuse_unknown_fields(nested, Experiment, ())
+    try:
+        return TypeAdapter(Experiment).validate_python(nested)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if part != "plan")
+        fix = f"correct {key}; --dry-run prints all settings"
+        found = repr(first["input"])
+        raise ConfigError(
+            "C01", f"setting {key}", found=found, want=first["msg"], fix=fix
+        ) from None
+
+
+def as_yaml(experiment: Experiment) -> str:
+    """Return all settings as YAML that ``load_resolved`` and ``--config`` read."""
+    text: str = OmegaConf.to_yaml(OmegaConf.create(_as_dict(experiment)))
+    return text
+
+
+def _as_dict(experiment: Experiment) -> dict[str, Any]:
+    values = asdict(experiment.plan)
+    values |= {"partition": asdict(experiment.partition)}
+    values |= {"simulation": asdict(experiment.simulation)}
+    plain: dict[str, Any] = json.loads(json.dumps(values))  # tuples become lists
+    return plain
+
+
+def _store_defaults() -> None:
+    """Give Hydra every field with its default, so that YAML says only what it chooses."""
+    target = Target("regression", "target")
+    experiment = Experiment(Plan(target), PartitionConfig(), SimulationConfig())
+    ConfigStore.instance().store("fields", _as_dict(experiment))
+
+
+def groups() -> dict[str, list[str]]:
+    """Return the choices of each group of the shipped configuration."""
+    folders = sorted(path for path in CONFIGS.iterdir() if path.is_dir())
+    found = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
+    return {name: choices for name, choices in found.items() if choices}
+
+
+def known_keys(kind: type[Any] = Experiment, prefix: str = "") -> Iterator[str]:
+    """Yield every setting by its dotted key, inner nodes among them."""
+    for name, inner in get_type_hints(kind).items():
+        key = f"{prefix}{name}"
+        is_root_plan = kind is Experiment and name == "plan"
+        if not is_root_plan:
+            yield key
+        if isinstance(inner, type) and is_dataclass(inner):
+            yield from known_keys(inner, "" if is_root_plan else f"{key}.")
+
+
+def _overrides_of(file: Path) -> Iterator[str]:
+    yield from _flatten(_read_yaml(file), "")
+
+
+def _flatten(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{key}.")
+        elif value is None:
+            yield f"{key}=null"
+        else:
+            yield f"{key}={json.dumps(value, ensure_ascii=False)}"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    want = "a YAML file of settings"
+    fix = "start from the output of `fedmri simulate --dry-run`"
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        found = f"{type(error).__name__}: {error}".replace("\n", " ")
+        what = f"configuration {path}"
+        raise ConfigError("C04", what, found=found, want=want, fix=fix) from error
+    if not isinstance(values, dict) or not values:
+        found = f"a {type(values).__name__} of {len(values or ())}"
+        raise ConfigError("C04", f"configuration {path}", found=found, want=want, fix=fix)
+    return {str(key): value for key, value in values.items()}
+
+
+def _as_override(text: str) -> str:
+    # a whole group is chosen by its quoted name in YAML and by the bare one on the command line
+    key, _, value = text.partition("=")
+    return f"{key}={value.strip(chr(34))}" if key in groups() else text
+
+
+def _refuse_unknown(text: str) -> None:
+    key, separator, value = text.partition("=")
+    key = key.lstrip("+~").strip()
+    if not separator:
+        fix = f"write {text}=VALUE" if key in set(known_keys()) else "write key=value"
+        raise ConfigError("C02", f"setting {text!r}", found="no =", want="key=value", fix=fix)
+    choices = groups()
+    if key in choices:
+        name = value.strip("\"'")
+        if name not in choices[key]:
+            raise _unknown(f"{key}={name}", [f"{key}={choice}" for choice in choices[key]])
+        return
+    known = set(known_keys())
+    if key not in known:
+        raise _unknown(key, [*known, *choices])
+
+
+def _refuse_unknown_fields(values: Any, kind: type[Any], path: tuple[str, ...]) -> None:
+    types = get_type_hints(kind)
+    for name, value in dict(values).items():
+        key = ".".join(part for part in (*path, str(name)) if part != "plan")
+        if name not in types:
+            raise _unknown(key, list(known_keys()))
+        if is_dataclass(types[name]) and isinstance(value, Mapping):
+            _refuse_unknown_fields(value, types[name], (*path, str(name)))
+
+
+def _unknown(key: str, known: Sequence[str]) -> ConfigError:
+    near = difflib.get_close_matches(key, known, 1, 0.0)
+    tail = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    nearest = (tail or near)[0]
+    fix = f"write {nearest}; --dry-run prints all settings"
+    want = f"a known one; the nearest is {nearest}"
+    return ConfigError("C02", f"setting {key}", found="an unknown name", want=want, fix=fix)
+
+
+def _hydra_error(error: Exception, texts: Sequence[str]) -> ConfigError:
+    found = str(error).replace("\n", " ")
+    fix = "quote the whole setting for the shell, and lists as 'key=[a,b]'"
+    want = "settings in Hydra's grammar"
+    return ConfigError("C01", f"settings {' '.join(texts)}", found=found, want=want, fix=fix)

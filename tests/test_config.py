@@ -1,0 +1,131 @@
+"""From YAML and overrides to checked settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedmri.config import as_yaml, experiment_of, groups, known_keys, load, load_resolved
+from fedmri.errors import ConfigError
+from fedmri.plan import from_json, to_json
+
+
+def test_the_defaults_are_the_embedded_experiment() -> None:
+    """Without a word the five hospitals of the embedded data set are trained."""
+    experiment = load()
+    assert experiment.plan.data.source.path == ""
+    assert experiment.simulation.arms == ("federated", "local", "pooled")
+
+
+def test_an_override_wins_over_the_defaults() -> None:
+    """Numbers, choices of a group and lists are given as key=value."""
+    experiment = load(["model=densenet121", "train.lr=1e-4", "data.source.modalities=[FLAIR,T1w]"])
+    assert experiment.plan.model.name == "densenet121"
+    assert experiment.plan.train.lr == 1e-4
+    assert experiment.plan.data.source.modalities == ("FLAIR", "T1w")
+
+
+def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
+    """--config gives many settings, the command line corrects one."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: unet\nseed: 5\ntrain:\n  lr: 0.5\n  batch_size: 2\n")
+    experiment = load(["train.lr=0.25"], file)
+    assert experiment.plan.model.name == "unet"
+    assert experiment.plan.seed == 5
+    assert experiment.plan.train.lr == 0.25
+    assert experiment.plan.train.batch_size == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [
+        ("train.learning_rate=1", "train"),
+        ("train.ls=1", "train.lr"),
+        ("lr=1e-4", "train.lr"),
+        ("simulation.worker=2", "simulation.workers"),
+        ("modle=unet", "model"),
+        ("model=densenet12", "model=densenet121"),
+        ("strategy=fedprocks", "strategy=fedprox"),
+        ("partition.aplha=1", "partition.alpha"),
+        ("+train.lr_=1", "train.lr"),
+    ],
+)
+def test_a_mistyped_key_is_answered_with_the_nearest(typed: str, nearest: str) -> None:
+    """Hydra's own advice (append with +) would be wrong: nothing may be appended."""
+    with pytest.raises(ConfigError, match=rf"nearest is {nearest}.*\[C02\]"):
+        load([typed])
+
+
+def test_a_mistyped_key_in_a_file_is_found(tmp_path: Path) -> None:
+    """A YAML file is held to the same keys as the command line."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("train:\n  batchsize: 2\n")
+    with pytest.raises(ConfigError, match=r"train.batchsize.*nearest is train.batch_size"):
+        load([], file)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("train.lr=-1", "train.lr"),
+        ("train.lr=fast", "train.lr"),
+        ("train.optimizer=adamm", "train.optimizer"),
+        ("data.split.val=0.9", "data.split|split.val"),
+        ("rounds.n_rounds=1.5", "rounds.n_rounds"),
+        ("train.lr=[", "settings in Hydra's grammar"),
+    ],
+)
+def test_a_value_that_cannot_be_taken_names_its_setting(typed: str, said: str) -> None:
+    """The message says which setting, what was found and what is taken."""
+    with pytest.raises(ConfigError, match=rf"{said}.*\[C01\]"):
+        load([typed])
+
+
+def test_an_override_without_a_value_is_refused() -> None:
+    """`fedmri simulate train.lr` is most likely a forgotten value."""
+    with pytest.raises(ConfigError, match=r"write train.lr=VALUE.*\[C02\]"):
+        load(["train.lr"])
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00", ""])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    """Broken YAML is one error with the file's name."""
+    file = tmp_path / "broken.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"broken.yaml.*\[C04\]"):
+        load([], file)
+
+
+def test_a_resolved_configuration_reads_back_the_same(tmp_path: Path) -> None:
+    """What a run folder holds gives the experiment that was run, also as --config."""
+    experiment = load(["strategy=fedprox", "strategy.mu=0.3", "partition=dirichlet"])
+    file = tmp_path / "config.yaml"
+    file.write_text(as_yaml(experiment))
+    assert load_resolved(file) == experiment
+
+
+def test_a_plan_travels_as_json() -> None:
+    """A plan's JSON gives the same plan and the same fingerprint."""
+    plan = load(["model=unet", "target.kind=segmentation", "target.classes=[lesion]"]).plan
+    assert from_json(to_json(plan)) == plan
+
+
+@pytest.mark.parametrize("group", sorted(groups()))
+def test_every_shipped_choice_loads(group: str) -> None:
+    """A file in configs/ that no longer fits the settings would only be found by its user."""
+    for name in groups()[group]:
+        assert load([f"{group}={name}"])
+
+
+def test_every_key_of_the_settings_is_known() -> None:
+    """Nested settings are found by their dotted name, whole nodes too."""
+    keys = set(known_keys())
+    assert {"train.lr", "data.prepare.spacing_mm", "partition.alpha", "train", "seed"} <= keys
+    assert "plan.train.lr" not in keys
+
+
+def test_a_dictionary_with_an_unknown_field_is_refused() -> None:
+    """A run folder's config.yaml of another version is not silently half read."""
+    with pytest.raises(ConfigError, match=r"train.momentun.*nearest is train.momentum"):
+        experiment_of({"target": {"kind": "regression", "name": "age"}, "train": {"momentun": 1}})
