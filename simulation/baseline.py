@@ -1,0 +1,51 @@
+"""The baseline that looks at no image: class shares, or the mean, of all training patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fedmri.data.site_data import Example, SiteData
+from fedmri.round import Target
+from fedmri.training.task import Case, LocalTask, Reading
+
+
+def baseline_cases(
+    sites: Mapping[str, SiteData], external: Sequence[str], task: LocalTask
+) -> dict[str, list[Case]]:
+    """Return the baseline's test cases by site; empty for segmentation, which has no such guess.
+
+    Args:
+        sites: Data of each site.
+        external: Those among them that took no part in training.
+        task: What is predicted.
+    """
+    train = [
+        value
+        for name, data in sites.items()
+        if name not in external
+        for value in _by_subject(data.examples("train")).values()
+    ]
+    if task.target.kind == "segmentation" or not train:
+        return {}
+    guess = _guess(train, task.target)
+    return {
+        name: [
+            task.case(name, subject, [Reading(1, value, (guess,))])
+            for subject, value in _by_subject(data.examples("test")).items()
+        ]
+        for name, data in sites.items()
+    }
+
+
+def _by_subject(examples: Sequence[Example]) -> dict[str, float]:
+    return {example.subject: example.target for example in examples}
+
+
+def _guess(train: Sequence[float], target: Target) -> tuple[float, ...]:
+    """Return class shares (classification), or the mean."""
+    if target.kind == "regression":
+        return (float(np.mean(train)),)
+    counts = np.bincount(np.asarray(train, dtype=int), minlength=len(target.classes))
+    return tuple(float(share) for share in counts / counts.sum())

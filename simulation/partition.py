@@ -1,0 +1,221 @@
+"""Patients to simulated sites: as they came, by a column, or drawn; never a patient in two."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from fedmri.data.scans import Scan
+from fedmri.data.split import sites_of, unit_hash
+from fedmri.errors import ConfigError, require
+from fedmri.round import Target
+
+UNKNOWN = "unknown"
+N_BINS = 5
+"""Quantile bins of a number that ``dirichlet`` skews; fewer where there are fewer values."""
+
+
+@dataclass(frozen=True)
+class PartitionConfig:
+    """How scans become the sites of a simulation.
+
+    Attributes:
+        kind: ``natural``, the data set's own sites; ``by``, a column of the subject table;
+            ``iid``, at random; ``dirichlet``, skewed by target; ``quantity``, skewed in size.
+        n_sites: Number of sites. ``natural`` and ``by`` take the largest by patients; 0 takes all.
+        by: Column of ``by``; for ``dirichlet``, the column that is skewed in the target's place.
+        alpha: Concentration of ``dirichlet`` and ``quantity``: small is uneven, large is even.
+    """
+
+    kind: Literal["natural", "by", "iid", "dirichlet", "quantity"] = "natural"
+    n_sites: int = 0
+    by: str = ""
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        is_drawn = self.kind in ("iid", "dirichlet", "quantity")
+        n_least = 1 if is_drawn else 0
+        n_sites = self.n_sites
+        require(n_sites >= n_least, "partition.n_sites", n_sites, f"{n_least} or more")
+        require(self.alpha > 0, "partition.alpha", self.alpha, "a positive number")
+        is_named = self.kind != "by" or bool(self.by)
+        require(is_named, "partition.by", self.by, "a column of the subject table")
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Scans by site, each scan renamed to its site.
+
+    Attributes:
+        sites: Sites that take part, in ascending order of name.
+        external: Sites beyond the ``n_sites`` largest, which take no part.
+    """
+
+    sites: Mapping[str, tuple[Scan, ...]]
+    external: Mapping[str, tuple[Scan, ...]]
+
+
+def partition(
+    scans: Sequence[Scan], target: Target, config: PartitionConfig, seed: int
+) -> Partition:
+    """Divide scans among sites by patient.
+
+    Drawn sites are named ``site-1``, ``site-2``, … and have a patient each at least: a site that
+    would have none gets one of the largest. Patients are drawn in the order of a seeded hash. For
+    ``by``, a patient with several values counts where most of their scans are, and one without a
+    value at the site ``unknown``.
+
+    Args:
+        scans: Scans of the data set.
+        target: Its classes, or quantile bins of its values, are what ``dirichlet`` skews.
+        config: How to divide.
+        seed: Another seed draws other sites.
+
+    Raises:
+        DataError: A patient appears at two sites of the data set (D17).
+        ConfigError: More sites are asked for than there are (C10), or the table lacks a column
+            (C11).
+
+    Source:
+        ``dirichlet``: Hsu et al. 2019, arXiv:1909.06335 (a share of each class for each site).
+    """
+    if config.kind in ("natural", "by"):
+        found = sites_of(scans) if config.kind == "natural" else _by_column(scans, config.by)
+        return _largest(scans, found, config)
+    subjects = sorted(sites_of(scans), key=lambda subject: unit_hash(seed, "partition", subject))
+    if len(subjects) < config.n_sites:
+        raise _too_few(f"{len(subjects)} patients", config)
+    generator = np.random.default_rng(_derived(seed, config.kind))
+    if config.kind == "iid":
+        drawn = [index % config.n_sites for index in range(len(subjects))]
+    elif config.kind == "quantity":
+        drawn = _deal([subjects], config, generator)
+    else:
+        groups = _groups(scans, subjects, target, config)
+        subjects = [subject for group in groups for subject in group]
+        drawn = _deal(groups, config, generator)
+    n_digits = len(str(config.n_sites))
+    names = [f"site-{site + 1:0{n_digits}}" for site in _filled(drawn, config.n_sites)]
+    return Partition(_renamed(scans, dict(zip(subjects, names, strict=True))), {})
+
+
+def _derived(seed: int, label: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{label}".encode()).digest()[:8])
+
+
+def _renamed(scans: Sequence[Scan], site_of: Mapping[str, str]) -> dict[str, tuple[Scan, ...]]:
+    groups: dict[str, list[Scan]] = {site: [] for site in sorted(set(site_of.values()))}
+    for scan in sorted(scans, key=lambda scan: (scan.subject, scan.session)):
+        groups[site_of[scan.subject]].append(replace(scan, site=site_of[scan.subject]))
+    return {site: tuple(group) for site, group in groups.items()}
+
+
+def _by_column(scans: Sequence[Scan], column: str) -> dict[str, str]:
+    return {subject: value or UNKNOWN for subject, value in _values(scans, column).items()}
+
+
+def _values(scans: Sequence[Scan], column: str) -> dict[str, str]:
+    """Return each patient's most frequent value of a column; the first by name on a tie."""
+    known = sorted({name for scan in scans for name in scan.columns})
+    if column not in known:
+        raise ConfigError(
+            "C11",
+            "setting partition.by",
+            found=repr(column),
+            want=f"one of the columns {', '.join(known) or '(there are none)'}",
+            fix="set partition.by to one of them",
+        )
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for scan in scans:
+        counts[scan.subject][scan.columns.get(column, "")] += 1
+    return {s: min(count, key=lambda value: (-count[value], value)) for s, count in counts.items()}
+
+
+def _largest(
+    scans: Sequence[Scan], site_of: Mapping[str, str], config: PartitionConfig
+) -> Partition:
+    named = {subject: site or UNKNOWN for subject, site in site_of.items()}
+    sizes = Counter(named.values())
+    if len(sizes) < config.n_sites:
+        raise _too_few(f"{len(sizes)} ({', '.join(sorted(sizes))})", config)
+    order = sorted(sizes, key=lambda site: (-sizes[site], site))
+    chosen = set(order[: config.n_sites or None])
+    groups = _renamed(scans, named)
+    taking_part = {site: group for site, group in groups.items() if site in chosen}
+    rest = {site: group for site, group in groups.items() if site not in chosen}
+    return Partition(taking_part, rest)
+
+
+def _too_few(found: str, config: PartitionConfig) -> ConfigError:
+    is_drawn = config.kind in ("iid", "dirichlet", "quantity")
+    fix = "set partition.n_sites to as many or fewer"
+    if not is_drawn:
+        fix += ", or draw sites with partition=iid, dirichlet or quantity"
+    what = f"sites of partition {config.kind}"
+    return ConfigError("C10", what, found=found, want=f"{config.n_sites} or more", fix=fix)
+
+
+def _groups(
+    scans: Sequence[Scan], subjects: Sequence[str], target: Target, config: PartitionConfig
+) -> list[list[str]]:
+    """Return the patients of each class or bin, in the order of ``subjects``."""
+    if target.kind == "segmentation" and not config.by:
+        raise ConfigError(
+            "C11",
+            "partition dirichlet",
+            found="a segmentation, which has no class by patient",
+            want="a column to skew",
+            fix="set partition.by to a column of the subject table, or use quantity",
+        )
+    column = config.by or target.name
+    values = _values(scans, column)
+    is_class = column == target.name and target.kind == "classification"
+    bins = values if is_class else _binned(values)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for subject in subjects:
+        groups[bins[subject]].append(subject)
+    return [groups[name] for name in sorted(groups)]
+
+
+def _binned(values: Mapping[str, str]) -> dict[str, str]:
+    """Return quantile bins where every known value is a number, else the values themselves."""
+    try:
+        numbers = {subject: float(text) for subject, text in values.items() if text}
+    except ValueError:
+        return dict(values)
+    finite = [value for value in numbers.values() if np.isfinite(value)]
+    if not finite:
+        return dict(values)
+    edges = np.unique(np.quantile(finite, np.linspace(0, 1, N_BINS + 1)[1:-1]))
+    bins = {subject: str(np.searchsorted(edges, value)) for subject, value in numbers.items()}
+    return {subject: bins.get(subject, UNKNOWN) for subject in values}
+
+
+def _deal(
+    groups: Sequence[Sequence[str]], config: PartitionConfig, generator: np.random.Generator
+) -> list[int]:
+    """Return the site of each patient, group by group, in shares drawn anew for each group."""
+    drawn: list[int] = []
+    for group in groups:
+        shares = generator.dirichlet([config.alpha] * config.n_sites)
+        edges = np.rint(shares.cumsum() * len(group))
+        drawn += [
+            int(np.searchsorted(edges[:-1], index, side="right")) for index in range(len(group))
+        ]
+    return drawn
+
+
+def _filled(drawn: Sequence[int], n_sites: int) -> list[int]:
+    """Give each empty site a patient of the site that is then largest."""
+    sites = list(drawn)
+    for empty in range(n_sites):
+        counts = Counter(sites)
+        if not counts[empty]:
+            largest = min(counts, key=lambda site: (-counts[site], site))
+            sites[sites.index(largest)] = empty
+    return sites

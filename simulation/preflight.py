@@ -1,0 +1,54 @@
+"""``fedmri data check``: the preflight that every run starts with, alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from fedmri.data.check import examine
+from fedmri.data.manifest import findings_table, used_by_site, write_manifest
+from fedmri.data.read import read
+from fedmri.data.scans import ScanTable
+from fedmri.data.settings import DataConfig
+from fedmri.round import Target
+
+
+def preflight(data: DataConfig, target: Target | None, manifest: Path) -> ScanTable:
+    """Open every scan of a data set and write the manifest.
+
+    Args:
+        data: Where it is and what is refused.
+        target: What would be predicted; None checks no labels.
+        manifest: File that says who is left out and why.
+
+    Raises:
+        DataError: There is nothing to check.
+    """
+    table = examine(read(data.source), target, data.check, data.source.modalities)
+    write_manifest(manifest, table)
+    return table
+
+
+def as_json(table: ScanTable) -> str:
+    """Return what a preflight found as JSON."""
+    found = [asdict(count) for count in findings_table(table)]
+    return json.dumps({"used": used_by_site(table), "findings": found})
+
+
+def as_tables(table: ScanTable) -> RenderableType:
+    """Return what a preflight found for a terminal."""
+    sites = Table("site", "used", "of", title="Scans")
+    for site, (n_used, n_found) in used_by_site(table).items():
+        sites.add_row(site, str(n_used), str(n_found))
+    findings = Table(title="Findings", row_styles=["", "dim"])
+    for name in ("code", "site", "left out", "warned", "what", "such as"):
+        findings.add_column(name, overflow="fold")
+    for count in findings_table(table):
+        n_warned = count.count - count.n_excluded
+        numbers = (str(count.n_excluded), str(n_warned))
+        findings.add_row(count.code, count.site, *numbers, count.title, count.example)
+    return Group(sites, findings) if findings.row_count else sites

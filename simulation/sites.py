@@ -1,0 +1,186 @@
+"""From a data set to the prepared files of simulated sites: checked, split, cached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fedmri.data.check import enforce, examine
+from fedmri.data.manifest import used_by_site, write_manifest
+from fedmri.data.prepare import prepare_scans
+from fedmri.data.prepared import Prepared, write_site
+from fedmri.data.read import read
+from fedmri.data.scans import Scan, ScanTable
+from fedmri.data.settings import SourceConfig
+from fedmri.data.site_data import Split
+from fedmri.data.split import split_subjects
+from fedmri.data.synthetic import SyntheticConfig, ensure
+from fedmri.plan import Plan
+from fedmri.simulation.partition import Partition, PartitionConfig, partition
+
+EXTERNAL = "external:"
+N_EXAMPLE_SITES = 5
+
+
+@dataclass(frozen=True)
+class StudySites:
+    """The sites of a study, ready to train.
+
+    Attributes:
+        sites: Prepared file of each site.
+        external: Prepared file of each site that is only tested on.
+        used: Scans used and found, and patients in each split, by site.
+        fingerprints: Fingerprint of each site's data.
+    """
+
+    sites: Mapping[str, Path]
+    external: Mapping[str, Path]
+    used: Mapping[str, Mapping[str, int]]
+    fingerprints: Mapping[str, str]
+
+    def write(self, path: Path) -> None:
+        """Write the list that says that preparation is complete."""
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(self), default=str), encoding="utf-8")
+        part.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> StudySites:
+        """Return what ``write`` wrote."""
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("sites", "external"):
+            values[key] = {name: Path(file) for name, file in values[key].items()}
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class SiteSource:
+    """Where a study's scans come from.
+
+    Attributes:
+        plan: What is learned, from which source.
+        partition: How the scans become sites.
+        external: Folder of a data set that is only tested on, or ``""``.
+        is_rest_external: Whether natural sites beyond the N largest are tested on.
+        cache: Folder of prepared scans and of the embedded data set.
+    """
+
+    plan: Plan
+    partition: PartitionConfig
+    external: str
+    is_rest_external: bool
+    cache: Path
+
+
+def prepare_sites(source: SiteSource, folder: Path) -> StudySites:
+    """Read, check, divide, split and prepare; write a file a site, and the manifest.
+
+    Raises:
+        DataError: The data set cannot be trained on; the manifest says why.
+        ConfigError: It cannot be divided as asked.
+    """
+    plan = source.plan
+    table = checked(source, folder / "manifest.tsv")
+    own, foreign = _apart(table.scans)
+    divided = partition(own, plan.target, source.partition, plan.seed)
+    groups = _groups(source, divided, foreign)
+    return _write_all(source, folder, table, groups, set(divided.sites))
+
+
+def checked(source: SiteSource, manifest: Path) -> ScanTable:
+    """Return the scans that may be used, of the data set and the external one.
+
+    Both are checked together: a patient in both would make the external test a training set.
+    """
+    plan = source.plan
+    table = read(with_path(plan.data.source, source.partition.n_sites, source.cache, plan.seed))
+    if source.external:
+        table = _joined(table, read(replace(plan.data.source, path=source.external, sites=())))
+    table = examine(table, plan.target, plan.data.check, plan.data.source.modalities)
+    write_manifest(manifest, table)
+    enforce(table, plan.data.check)
+    return table
+
+
+def with_path(source: SourceConfig, n_sites: int, cache: Path, seed: int) -> SourceConfig:
+    """Return the source, with the embedded data set made where none is named."""
+    if source.path:
+        return source
+    config = SyntheticConfig(n_sites=n_sites or N_EXAMPLE_SITES)
+    return replace(source, path=str(ensure(cache, config, seed)))
+
+
+def _joined(table: ScanTable, other: ScanTable) -> ScanTable:
+    def renamed(site: str) -> str:
+        return f"{EXTERNAL}{site}"
+
+    scans = [replace(scan, site=renamed(scan.site)) for scan in other.scans]
+    findings = [replace(finding, site=renamed(finding.site)) for finding in other.findings]
+    counts = {renamed(site): n for site, n in other.n_found.items()}
+    return ScanTable(
+        (*table.scans, *scans), (*table.findings, *findings), {**table.n_found, **counts}
+    )
+
+
+def _apart(scans: Sequence[Scan]) -> tuple[list[Scan], list[Scan]]:
+    own = [scan for scan in scans if not scan.site.startswith(EXTERNAL)]
+    return own, [scan for scan in scans if scan.site.startswith(EXTERNAL)]
+
+
+def _groups(
+    source: SiteSource, divided: Partition, foreign: Sequence[Scan]
+) -> dict[str, tuple[list[Scan], dict[str, Split]]]:
+    """Return scans and split by site; whoever takes no part is all test."""
+    plan = source.plan
+    own = [scan for scans in divided.sites.values() for scan in scans]
+    splits = split_subjects(own, plan.target, plan.data.split, plan.seed)
+    groups = {site: (list(scans), splits) for site, scans in divided.sites.items()}
+    rest = list(foreign)
+    if source.is_rest_external:
+        rest += [
+            replace(scan, site=f"{EXTERNAL}{site}")
+            for site, scans in divided.external.items()
+            for scan in scans
+        ]
+    for site in sorted({scan.site for scan in rest}):
+        scans = [scan for scan in rest if scan.site == site]
+        only_test: dict[str, Split] = {scan.subject: "test" for scan in scans}
+        groups[site] = (scans, only_test)
+    return groups
+
+
+def _write_all(
+    source: SiteSource,
+    folder: Path,
+    table: ScanTable,
+    groups: Mapping[str, tuple[Sequence[Scan], Mapping[str, Split]]],
+    members: set[str],
+) -> StudySites:
+    plan, findings = source.plan, list(table.findings)
+    files: dict[str, Path] = {}
+    used: dict[str, dict[str, int]] = {}
+    fingerprints: dict[str, str] = {}
+    for site, (scans, splits) in groups.items():
+        prepared = prepare_scans(scans, plan.target, plan.data, splits, source.cache)
+        findings += prepared.findings
+        files[site] = folder / "prepared" / f"{site.replace(':', '-')}.json"
+        write_site(files[site], prepared)
+        used[site] = _counts(prepared, len(scans), table, site)
+        fingerprints[site] = prepared.fingerprint
+    if len(findings) > len(table.findings):
+        write_manifest(folder / "manifest.tsv", replace(table, findings=tuple(findings)))
+    external = {site: path for site, path in files.items() if site not in members}
+    return StudySites({site: files[site] for site in sorted(members)}, external, used, fingerprints)
+
+
+def _counts(prepared: Prepared, n_checked: int, table: ScanTable, site: str) -> dict[str, int]:
+    """Return "used k of n" of a site, and its patients by split."""
+    n_lost = table.n_found.get(site, n_checked) - used_by_site(table).get(site, (n_checked, 0))[0]
+    subjects = {side: set[str]() for side in ("train", "val", "test")}
+    for scan in prepared.scans:
+        subjects[scan.split].add(scan.subject)
+    counts = {side: len(names) for side, names in subjects.items()}
+    return {"used": len(prepared.scans), "found": n_checked + n_lost, **counts}

@@ -1,0 +1,195 @@
+"""A simulated study: prepared sites, arms and results in a run folder that can always go on."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fedmri.clients.site import write_cases
+from fedmri.data.examples import open_site
+from fedmri.errors import RoundError, UsageError
+from fedmri.plan import Plan
+from fedmri.server.records import Observer
+from fedmri.simulation.arms import ArmRun, arm_runs, run_arms
+from fedmri.simulation.baseline import baseline_cases
+from fedmri.simulation.partition import PartitionConfig
+from fedmri.simulation.pool import Engine, ProcessEngine
+from fedmri.simulation.settings import SimulationConfig
+from fedmri.simulation.sites import SiteSource, StudySites, prepare_sites
+from fedmri.training.tasks import make_task
+
+log = logging.getLogger("fedmri.simulation")
+
+CLIENT = "fedmri.clients.app:app"
+PACKAGES = ("fedmri", "torch", "flwr", "monai", "torchio", "numpy", "scikit-learn", "nibabel")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is simulated, and where it is written.
+
+    Attributes:
+        plan: What is learned.
+        partition: How the scans become sites.
+        config: What is compared, and on what machinery.
+        folder: Run folder.
+        command: The command that repeats it.
+    """
+
+    plan: Plan
+    partition: PartitionConfig
+    config: SimulationConfig
+    folder: Path
+    command: str
+
+
+def new_folder(runs: Path, name: str) -> Path:
+    """Make and return a run folder ``DATE-NAME`` that is not there yet."""
+    date = f"{dt.datetime.now():%Y-%m-%d}"
+    for number in range(1, 10_000):
+        folder = runs / (f"{date}-{name}" if number == 1 else f"{date}-{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            fix = "set simulation.runs to a folder that can be written"
+            found = error.strerror or "an error"
+            want = "a writable folder"
+            raise UsageError(
+                "U01", f"run folder {folder}", found=found, want=want, fix=fix
+            ) from error
+        return folder
+    raise UsageError("U01", "run folder", found=f"10,000 of {name}", want="fewer", fix="set name=…")
+
+
+def run_study(study: Study, observe: Observer) -> None:
+    """Prepare, train, test and collect; what an earlier call has done is not done again.
+
+    Raises:
+        DataError: The data cannot be trained on.
+        RoundError: An arm failed (R08); the others are complete and collected.
+    """
+    started = time.time()
+    folder = study.folder
+    sites = _sites_of(study)
+    _write_json(folder / "used.json", sites.used)
+    runs = arm_runs(study.plan, study.config, sites.sites, sites.external)
+    observe({"kind": "start", "runs": [(run.label, run.plan.seed) for run in runs]})
+    engine = make_engine(study)
+    try:
+        failed = run_arms(runs, folder, study.config, engine, observe)
+    finally:
+        if engine is not None:
+            engine.close()
+    _collect(study, sites, runs)
+    _write_json(folder / "environment.json", _environment(study, sites, time.time() - started))
+    if failed:
+        found = "; ".join(f"{label}: {error}" for label, error in failed.items())
+        fix = f"see {folder / 'log.txt'}, then `fedmri simulate --resume {folder}`"
+        raise RoundError("R08", "arms of the study", found=found, want="all complete", fix=fix)
+
+
+def make_engine(study: Study) -> Engine | None:
+    """Return the workers that the settings ask for, or None to train in this process."""
+    config = study.config
+    cores = len(os.sched_getaffinity(0)) // study.plan.train.n_threads
+    n_workers = config.workers or max(1, cores)
+    log_file = study.folder / "log.txt"
+    if config.backend == "ray":
+        from fedmri.simulation.ray_engine import RayEngine
+
+        return RayEngine(n_workers, CLIENT, log_file)
+    return ProcessEngine(n_workers, CLIENT, log_file) if n_workers > 1 else None
+
+
+def cache_folder(path: str) -> Path:
+    """Return the folder of prepared scans, by default where the system keeps what can be remade."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(path) if path else Path(base) / "fedmri"
+
+
+def _sites_of(study: Study) -> StudySites:
+    done = study.folder / "prepared" / "sites.json"
+    if done.exists():
+        return StudySites.read(done)
+    config = study.config
+    source = SiteSource(
+        study.plan,
+        study.partition,
+        config.external,
+        config.is_rest_external,
+        cache_folder(config.cache),
+    )
+    sites = prepare_sites(source, study.folder)
+    sites.write(done)
+    return sites
+
+
+def _collect(study: Study, sites: StudySites, runs: tuple[ArmRun, ...]) -> None:
+    """Bring the arms' records, cases and pictures to where the report looks for them."""
+    folder = study.folder
+    with (folder / "metrics.jsonl").open("wb") as file:
+        for run in runs:
+            records = folder / "arms" / run.path / "metrics.jsonl"
+            if records.exists():
+                file.write(records.read_bytes())
+    for run in runs:
+        for site in run.tested:
+            own = folder / "sites" / site.replace(":", "-") / run.path
+            name = site.replace(":", "-")
+            _copy(own / "cases.jsonl", folder / "cases" / run.path / f"{name}.jsonl")
+            _copy(own / "pictures.npz", folder / "pictures" / run.path / f"{name}.npz")
+    _collect_baseline(study, sites)
+
+
+def _collect_baseline(study: Study, sites: StudySites) -> None:
+    files = {**sites.sites, **sites.external}
+    data = {
+        name: open_site([path], study.plan.target, study.plan.data) for name, path in files.items()
+    }
+    task = make_task(study.plan.target, study.plan.task)
+    cases = baseline_cases(data, tuple(sites.external), task)
+    for seed in range(study.plan.seed, study.plan.seed + study.config.n_seeds):
+        for site, of_site in cases.items():
+            path = study.folder / "cases" / "baseline" / f"seed-{seed}"
+            path.mkdir(parents=True, exist_ok=True)
+            write_cases(path / f"{site.replace(':', '-')}.jsonl", of_site)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def _environment(study: Study, sites: StudySites, seconds: float) -> dict[str, Any]:
+    return {
+        "command": study.command,
+        "fedmri": version("fedmri"),
+        "versions": {package: version(package) for package in PACKAGES},
+        "machine": {
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "cores": len(os.sched_getaffinity(0)),
+        },
+        "data_fingerprints": dict(sites.fingerprints),
+        "plan": study.plan.fingerprint,
+        "started": f"{dt.datetime.now():%Y-%m-%dT%H:%M:%S}",
+        "seconds": round(seconds, 1),
+    }
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
