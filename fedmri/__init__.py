@@ -1,1 +1,1 @@
-"""Federated training on multi-site MRI: the library and the command, which import nothing heavy here."""
+"""Federated training on multi-site MRI: nothing heavy is imported here."""

@@ -1,0 +1,281 @@
+"""The commands: parse, load, call, report. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedmri.errors import FedmriError, UsageError
+
+if TYPE_CHECKING:
+    from fedmri.config import Experiment
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+app = typer.Typer(
+    name="fedmri",
+    help="Train one model on the MRI of many hospitals; only weight updates travel.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(
+    help="Look at a data set before anything is trained on it.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Settings, such as model=densenet121 train.lr=1e-4 strategy=fedbn "
+        "partition=dirichlet partition.alpha=0.3. --dry-run prints all of them.",
+        show_default=False,
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="YAML file of settings; KEY=VALUE wins over it."),
+]
+DataPath = Annotated[
+    Path | None,
+    typer.Option("--data", help="Your data set: BIDS, site/class/*.png, or DICOM folders."),
+]
+
+
+@app.command()
+def simulate(
+    overrides: Overrides = None,
+    sites: Annotated[
+        int, typer.Option(help="Number of simulated hospitals; 0 takes all that the data have.")
+    ] = 0,
+    data: DataPath = None,
+    arms: Annotated[
+        str, typer.Option(help="What is compared: federated, local, pooled.", show_default=False)
+    ] = "",
+    external: Annotated[
+        Path | None,
+        typer.Option(help="A data set that takes no part in training and is tested on."),
+    ] = None,
+    config: ConfigFile = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with an interrupted run folder, to the same bits."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the settings and do nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON, for machines.")
+    ] = False,
+) -> None:
+    """Train hospitals together on one machine, beside each alone and all pooled.
+
+    Without data of your own, five hospitals are made from a brain atlas: other scanners, ages and
+    lesions at each. The result table is printed and a report page is written.
+    """
+    from fedmri.config import as_yaml
+
+    if resume is not None:
+        _refuse_with_resume(overrides, sites, data, arms, external, config)
+        experiment = _resumed(resume)
+    else:
+        given = _given(sites, data, arms, external)
+        experiment = _load([*given, *(overrides or [])], config)
+    if dry_run:
+        print(as_yaml(experiment), end="")
+        return
+    _simulate(experiment, resume, is_json=as_json)
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[Path, typer.Argument(help="BIDS, site/class/*.png, or DICOM folders.")],
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    manifest: Annotated[Path, typer.Option(help="Where to write who is left out and why.")] = Path(
+        "manifest.tsv"
+    ),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the findings as JSON, for machines.")
+    ] = False,
+) -> None:
+    """Open every scan of a data set and say what is wrong with it.
+
+    Finds unreadable, empty, misplaced and duplicate images, subjects at two sites and CT among
+    MRI. With settings of the target (target.kind=… target.name=… target.classes=[…]) also missing
+    and undeclared labels, and masks that do not fit. Exits with 3 where training would be refused.
+    """
+    from rich.console import Console
+
+    from fedmri.data.check import enforce
+    from fedmri.simulation.preflight import as_json as json_of
+    from fedmri.simulation.preflight import as_tables, preflight
+
+    plan = _load([_quoted("data.source.path", path), *(overrides or [])], config).plan
+    _log_to(None)
+    is_target_given = config or any(text.startswith("target.") for text in overrides or [])
+    table = preflight(plan.data, plan.target if is_target_given else None, manifest)
+    if as_json:
+        print(json_of(table))
+    else:
+        Console().print(as_tables(table))
+        print(f"Who is left out and why: {manifest}")
+    enforce(table, plan.data.check)
+
+
+@data_app.command("example")
+def data_example(
+    path: Annotated[Path, typer.Argument(help="Folder to make.")],
+    sites: Annotated[int, typer.Option(help="Number of hospitals.")] = 5,
+    subjects: Annotated[int, typer.Option(help="Mean number of subjects at a hospital.")] = 24,
+    seed: Annotated[int, typer.Option(help="Another seed makes other subjects.")] = 0,
+) -> None:
+    """Write the embedded example data set, a BIDS folder, to look at or to train on."""
+    from fedmri.data.synthetic import SyntheticConfig, generate
+
+    generate(path, SyntheticConfig(n_sites=sites, n_subjects=subjects), seed)
+    print(f"{path} holds {sites} hospitals. Try: fedmri simulate --data {shlex.quote(str(path))}")
+
+
+@app.command()
+def models() -> None:
+    """List the networks that can be trained, with what each can do."""
+    from fedmri.models.registry import MODELS
+
+    for name, entry in MODELS.items():
+        sides = f"; sides in multiples of {entry.multiple}" if entry.multiple > 1 else ""
+        print(f"{name:<16} {', '.join(entry.kinds)}{sides}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder of a finished simulation.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON, for machines.")
+    ] = False,
+) -> None:
+    """Write a run's report page again and print its result table."""
+    _report(_resumed(run), run, is_json=as_json)
+
+
+def _given(sites: int, data: Path | None, arms: str, external: Path | None) -> list[str]:
+    """Return the options as settings."""
+    given = []
+    if data is not None:
+        given.append(_quoted("data.source.path", data))
+    if sites:
+        given.append(f"partition.n_sites={sites}")
+    if arms:
+        given.append(f"simulation.arms=[{arms}]")
+    if external is not None:
+        given.append(_quoted("simulation.external", external))
+    return given
+
+
+def _quoted(key: str, path: Path) -> str:
+    return f"{key}={json.dumps(str(path.absolute()), ensure_ascii=False)}"
+
+
+def _refuse_with_resume(*options: object) -> None:
+    if any(options):
+        fix = "drop the other options: a run goes on with the settings in its folder"
+        want = "--resume alone"
+        found = "other options beside it"
+        raise UsageError("U01", "simulate --resume", found=found, want=want, fix=fix)
+
+
+def _load(overrides: list[str], file: Path | None) -> Experiment:
+    from fedmri.config import load
+
+    return load(overrides, file)
+
+
+def _resumed(folder: Path) -> Experiment:
+    from fedmri.config import load_resolved
+
+    path = folder / "config.yaml"
+    if not path.exists():
+        fix = "give the folder that the interrupted command named"
+        want = "a run folder with config.yaml"
+        raise UsageError("U02", f"run {folder}", found="no config.yaml", want=want, fix=fix)
+    return load_resolved(path)
+
+
+def _simulate(experiment: Experiment, resume: Path | None, *, is_json: bool) -> None:
+    from rich.console import Console
+
+    from fedmri.config import as_yaml
+    from fedmri.simulation.progress import Bars
+    from fedmri.simulation.study import Study, new_folder, run_study
+
+    simulation, plan = experiment.simulation, experiment.plan
+    folder = resume or new_folder(Path(simulation.runs), plan.name)
+    _log_to(folder / "log.txt")
+    if resume is None:
+        (folder / "config.yaml").write_text(as_yaml(experiment), encoding="utf-8")
+        (folder / "command.txt").write_text(_command(), encoding="utf-8")
+    command = (folder / "command.txt").read_text(encoding="utf-8")
+    study = Study(plan, experiment.partition, simulation, folder, command)
+    try:
+        with Bars(plan, Console(stderr=True)) as bars:
+            run_study(study, bars)
+    except KeyboardInterrupt:
+        quoted = shlex.quote(str(folder))
+        print(f"Stopped. Go on with: fedmri simulate --resume {quoted}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    _report(experiment, folder, is_json=is_json)
+
+
+def _report(experiment: Experiment, folder: Path, *, is_json: bool) -> None:
+    from rich.console import Console
+
+    from fedmri.reports.page import write_report
+    from fedmri.reports.results import load_results
+    from fedmri.reports.summary import summarise
+    from fedmri.reports.tables import as_json, result_table
+    from fedmri.training.tasks import make_task
+
+    task = make_task(experiment.plan.target, experiment.plan.task)
+    summary = summarise(load_results(folder), task)
+    page = write_report(folder, task)
+    if is_json:
+        print(as_json(summary))
+        return
+    Console().print(result_table(summary))
+    print(f"Report: {page}")
+
+
+def _command() -> str:
+    return shlex.join(["fedmri", *sys.argv[1:]])
+
+
+def _log_to(path: Path | None) -> None:
+    """Send all logs to a file; a terminal is for results."""
+    if path is None:
+        logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+        return
+    form = "%(asctime)s %(process)d %(name)s %(levelname)s %(message)s"
+    logging.basicConfig(filename=path, format=form, level=logging.INFO, force=True)
+    logging.captureWarnings(capture=True)
+
+
+def main() -> None:
+    """Run a command; a mistake of its user is one line and an exit status, a bug a traceback."""
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    try:
+        app()
+    except FedmriError as error:
+        print(f"fedmri: {error}", file=sys.stderr)
+        for note in getattr(error, "__notes__", []):
+            print(f"  {note}", file=sys.stderr)
+        sys.exit(error.exit_code)
