@@ -46,13 +46,13 @@ def check(
 
 
 def examine(
-    table: ScanTable, target: Target, config: CheckConfig, modalities: Sequence[str]
+    table: ScanTable, target: Target | None, config: CheckConfig, modalities: Sequence[str]
 ) -> ScanTable:
     """Open every file and say what is wrong, without stopping: what ``check`` does first.
 
     Args:
         table: What ``read`` found.
-        target: What is to be predicted.
+        target: What is to be predicted; None looks at no labels.
         config: What is refused. Under ``refuse``, copies are left out as under ``exclude``.
         modalities: Modalities that are used.
 
@@ -137,7 +137,9 @@ def _left(probes: Iterable[Probe], findings: Iterable[Finding]) -> tuple[Probe, 
     )
 
 
-def _target_findings(scan: Scan, target: Target) -> list[Finding]:
+def _target_findings(scan: Scan, target: Target | None) -> list[Finding]:
+    if target is None:
+        return []
     if target.kind == "segmentation":
         if target.name in scan.labels:
             return []
@@ -195,7 +197,9 @@ def _geometry_findings(probes: Iterable[Probe], factor: float) -> list[Finding]:
     return findings
 
 
-def _absent_classes(probes: Iterable[Probe], target: Target) -> list[Finding]:
+def _absent_classes(probes: Iterable[Probe], target: Target | None) -> list[Finding]:
+    if target is None:
+        return []
     there: dict[str, set[str]] = defaultdict(set)
     for probe in probes:
         if target.kind == "classification":

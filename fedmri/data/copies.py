@@ -18,7 +18,7 @@ COPY_CODES = ("D17", "D19", "D20", "D21")
 
 
 def find_copies(
-    probes: Sequence[Probe], target: Target, near_distance: int, *, is_excluded: bool
+    probes: Sequence[Probe], target: Target | None, near_distance: int, *, is_excluded: bool
 ) -> list[Finding]:
     """Find subjects in two sites, and images that two subjects share.
 
@@ -99,10 +99,13 @@ def _groups(n_scans: int, pairs: set[tuple[int, int]]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _in_group(members: Sequence[Probe], target: Target, *, is_excluded: bool) -> list[Finding]:
-    values = sorted({member.scan.columns.get(target.name, "") for member in members})
-    if target.kind != "segmentation" and len(values) > 1:
-        reason = f"one of {len(members)} copies with different {target.name}: {', '.join(values)}"
+def _in_group(
+    members: Sequence[Probe], target: Target | None, *, is_excluded: bool
+) -> list[Finding]:
+    name = target.name if target and target.kind != "segmentation" else ""
+    values = sorted({member.scan.columns.get(name, "") for member in members})
+    if len(values) > 1:
+        reason = f"one of {len(members)} copies with different {name}: {', '.join(values)}"
         return [about(m.scan, "D21", reason, is_excluded=is_excluded) for m in members]
     first = members[0].scan
     findings = []

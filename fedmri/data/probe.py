@@ -72,7 +72,7 @@ class Probe:
 
 
 def probe_all(
-    scans: Sequence[Scan], target: Target, modalities: Sequence[str]
+    scans: Sequence[Scan], target: Target | None, modalities: Sequence[str]
 ) -> tuple[Probe, ...]:
     """Open every scan once, in a few threads.
 
@@ -88,7 +88,7 @@ def probe_all(
         return tuple(pool.map(lambda scan: _probe(scan, target, modalities), scans))
 
 
-def _probe(scan: Scan, target: Target, modalities: Sequence[str]) -> Probe:
+def _probe(scan: Scan, target: Target | None, modalities: Sequence[str]) -> Probe:
     findings: list[Finding] = []
     views: dict[str, View] = {}
     for modality, path in scan.images.items():
@@ -103,7 +103,7 @@ def _probe(scan: Scan, target: Target, modalities: Sequence[str]) -> Probe:
     if not scan.images.keys() & set(modalities):
         findings.append(about(scan, "D24", f"has none of {', '.join(modalities)}"))
     classes: frozenset[int] = frozenset()
-    if target.kind == "segmentation" and target.name in scan.labels:
+    if target and target.kind == "segmentation" and target.name in scan.labels:
         classes, said = _look_at_label(scan, target, views)
         findings += said
     return Probe(scan, tuple(findings), views, classes)
