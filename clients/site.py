@@ -21,8 +21,9 @@ from fedmri.models.weights import layout, load_weights, weights
 from fedmri.plan import Plan, from_json
 from fedmri.round import Layout, Update, Weights
 from fedmri.strategies.registry import make_strategy
-from fedmri.training.evaluation import Evaluation, Picture, adapt_norm_statistics, evaluate
+from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
 from fedmri.training.local import train_round
+from fedmri.training.pictures import Picture
 from fedmri.training.task import Case
 from fedmri.training.tasks import make_task
 from fedmri.wire import EvaluateOrder, Scores, TrainOrder

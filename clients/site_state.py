@@ -11,6 +11,7 @@ import torch
 
 from fedmri.round import Weights
 
+
 @dataclass(frozen=True)
 class SiteState:
     """State of a site after a round.

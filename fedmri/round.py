@@ -1,4 +1,4 @@
-"""The words of a round: what is learned, what a batch holds, what travels, and the rule that combines.
+"""The words of a round: what is learned, what a batch holds, what travels, how it is combined.
 
 This is the narrow door between the rooms: data fills a ``Batch``, training turns it into an
 ``Update``, a ``Strategy`` turns updates into the next model, and nobody needs to know the others.
@@ -154,9 +154,7 @@ class Strategy(Protocol):
         """Return the state before the first round."""
         ...
 
-    def aggregate(
-        self, state: ServerState, updates: Iterable[Update], out: Weights
-    ) -> ServerState:
+    def aggregate(self, state: ServerState, updates: Iterable[Update], out: Weights) -> ServerState:
         """Return the state after a round.
 
         Args:

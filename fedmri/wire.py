@@ -65,7 +65,10 @@ class LazyArray(Array):
 
     def __init__(self, values: np.ndarray[Any, Any]) -> None:
         vars(self).update(
-            _values=values, dtype=str(values.dtype), shape=tuple(values.shape), stype="numpy.ndarray"
+            _values=values,
+            dtype=str(values.dtype),
+            shape=tuple(values.shape),
+            stype="numpy.ndarray",
         )
 
     @property
@@ -217,7 +220,9 @@ def put_together(skeleton: Mapping[str, Any], arrays: Weights) -> RecordDict:
             content[key] = pack({name: arrays[f"{key}/{name}"] for name in value})
         else:
             kind, entries = value
-            content[key] = MetricRecord(entries) if kind == "MetricRecord" else ConfigRecord(entries)
+            content[key] = (
+                MetricRecord(entries) if kind == "MetricRecord" else ConfigRecord(entries)
+            )
     return content
 
 

@@ -42,7 +42,7 @@ def digest(weights: Weights) -> str:
     for name in sorted(weights):
         value = weights[name].detach().cpu().contiguous()
         total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        total.update(value.reshape(-1).view(torch.uint8).numpy())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
@@ -100,7 +100,9 @@ class Checkpoints:
     def write(self, checkpoint: Checkpoint) -> None:
         """Start writing a checkpoint."""
         self.wait()
-        self._writer = threading.Thread(target=self._guarded, args=(lambda: self._write(checkpoint),))
+        self._writer = threading.Thread(
+            target=self._guarded, args=(lambda: self._write(checkpoint),)
+        )
         self._writer.start()
 
     def wait(self) -> None:

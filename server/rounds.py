@@ -1,4 +1,4 @@
-"""The rounds of a run: broadcast, train, aggregate, score, checkpoint; resumable to the same bits."""
+"""The rounds of a run: broadcast, train, aggregate, score, checkpoint, and so on after a crash."""
 
 from __future__ import annotations
 

@@ -37,9 +37,7 @@ class FedAvg:
         """Return the state before the first round: the initial model."""
         return ServerState(model)
 
-    def aggregate(
-        self, state: ServerState, updates: Iterable[Update], out: Weights
-    ) -> ServerState:
+    def aggregate(self, state: ServerState, updates: Iterable[Update], out: Weights) -> ServerState:
         """Return the state with the next model in ``out``; see ``Strategy.aggregate``."""
         mean = weighted_mean(state.model, updates, WEIGHTINGS[self.weighting], out)
         if self.server_lr != 1:
