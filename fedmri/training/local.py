@@ -158,7 +158,7 @@ class _Trainer:
         if gradient_term is not None:
             gradient_term(self.network)
         # The step's one wait for the device: a network that has taken in a NaN is lost for good.
-        norm = self._clipped_norm() if self.clip_norm else float(loss)
+        norm = self._clipped_norm() if self.clip_norm else float(loss.detach())
         if math.isfinite(norm):
             self.scaler.step(self.optimizer)
             self._count(loss.detach(), len(image), norm)
