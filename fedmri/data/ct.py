@@ -60,11 +60,11 @@ def looks_like_ct(gray: NDArray[np.uint8]) -> bool:
 def _inside_of_ring(image: NDArray[np.float32]) -> NDArray[np.bool_] | None:
     """Return what a closed bright ring encloses, or None where it is too little of the head."""
     head = image > HEAD
-    enclosed = _enclosed(ndimage.binary_closing(image >= BRIGHT))
-    if enclosed.sum() < MIN_INSIDE * head.sum() / 2:  # the cheap way out
+    if _enclosed(image >= BRIGHT).sum() < MIN_INSIDE * head.sum() / 2:  # must close by itself
         return None
     whole = ndimage.binary_fill_holes(_largest(head))
-    inside = _largest(ndimage.binary_opening(enclosed & whole))
+    enclosed = _enclosed(ndimage.binary_closing(image >= BRIGHT) & whole)
+    inside = _largest(ndimage.binary_opening(enclosed))
     return inside if inside.sum() > MIN_INSIDE * whole.sum() else None
 
 

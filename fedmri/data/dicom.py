@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fedmri.data.folders import Walk, existing_folder
 from fedmri.data.scans import Finding, Scan, ScanTable
-from fedmri.data.series import Slice, is_dicom, read_header
+from fedmri.data.series import Slice, image_header, is_dicom
 from fedmri.data.settings import SourceConfig
 from fedmri.data.tables import Row, read_table, rows_by
 from fedmri.data.volume import READ_ERRORS
@@ -61,15 +61,13 @@ def _grouped(
         if path.name == "DICOMDIR" or not (is_named_so or (not path.suffix and is_dicom(path))):
             continue
         try:
-            header = read_header(path)
-        except DataError as error:
-            if error.code == "D08":  # a report or a presentation state beside the images
-                reason = f"{path.relative_to(root)}: {error}"
-                findings.append(Finding("D08", reason, is_excluded=False))
-            else:
-                damaged.setdefault(path.parent, f"{path.relative_to(root)}: {error}")
-        except READ_ERRORS as error:
+            header = image_header(path)
+        except (DataError, *READ_ERRORS) as error:
             damaged.setdefault(path.parent, f"{path.relative_to(root)}: {error}")
+            continue
+        if header is None:
+            reason = f"{path.relative_to(root)} is DICOM without an image, such as a report"
+            findings.append(Finding("D29", reason, is_excluded=False))
         else:
             groups.setdefault((path.parent, header.series), []).append(header)
     for folder, reason in damaged.items():

@@ -35,6 +35,7 @@ TECHNICAL = (
 GEOMETRY = ("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel")
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber")
 IDENTITY = ("SeriesInstanceUID", "PatientID")  # used for grouping, kept nowhere
+NO_IMAGE = frozenset({"SR", "PR", "KO", "DOC", "REG", "RTSTRUCT", "RTPLAN", "PLAN"})
 MAX_VOXELS = 2**29
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 GAP_TOLERANCE = 0.1
@@ -77,17 +78,17 @@ def is_dicom(path: Path) -> bool:
         return stream.read(132)[128:] == b"DICM"
 
 
-def read_header(path: Path) -> Slice:
+def image_header(path: Path) -> Slice | None:
     """Read the technical header of a DICOM file, and nothing of its pixels.
 
     Args:
         path: The file.
 
     Returns:
-        What is needed of it.
+        What is needed of it; None where it holds no image, such as a report.
 
     Raises:
-        DataError: It is not DICOM (D07), or holds no image (D08).
+        DataError: It is not DICOM, or an image without a size (D07).
     """
     if not is_dicom(path):
         raise _unreadable("no DICOM mark after the preamble", "a DICOM file")
@@ -96,8 +97,9 @@ def read_header(path: Path) -> Slice:
         tags = [*TECHNICAL, *GEOMETRY, *PLACE, *IDENTITY]
         data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
         if not data.get("Rows") or not data.get("Columns"):
-            fix = "nothing, where it is a report beside the images"
-            raise DataError("D08", "file", found="no rows and columns", want="an image", fix=fix)
+            if data.get("Modality") in NO_IMAGE:
+                return None
+            raise _unreadable("no rows and columns", "an image")
         shape = (int(data.get("NumberOfFrames") or 1), int(data.Rows), int(data.Columns))
         n_samples = int(data.get("SamplesPerPixel") or 1)
         size = int(np.prod(shape)) * n_samples * int(data.get("BitsAllocated") or 16) // 8

@@ -18,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from PIL import Image
 
-from fedmri.data.series import MAX_VOXELS, is_dicom, load_series, read_header
+from fedmri.data.series import MAX_VOXELS, image_header, is_dicom, load_series
 from fedmri.errors import DataError
 
 Voxels = NDArray[np.float32]
@@ -135,7 +135,7 @@ def _check_file(path: Path) -> None:
 def _load_dicom(path: Path) -> tuple[Voxels, Affine]:
     folder = path if path.is_dir() else path.parent
     files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and is_dicom(p)]
-    slices = [read_header(file) for file in files]
+    slices = [one for file in files if (one := image_header(file)) is not None]
     series = {one.series for one in slices if path in (folder, one.path)}
     if len(series) != 1:
         raise _unreadable(f"{len(series)} DICOM series in the folder")

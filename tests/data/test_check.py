@@ -1,0 +1,294 @@
+"""The preflight keeps what can be trained on and stops where too little, or a copy, is left."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import os
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedmri.data.check import check, enforce, examine
+from fedmri.data.manifest import HEADER, findings_table, used_by_site, write_manifest
+from fedmri.data.read import read
+from fedmri.data.scans import Finding, Scan, ScanTable
+from fedmri.data.settings import CheckConfig, SourceConfig
+from fedmri.data.volume import load_label
+from fedmri.errors import CODES, DataError
+from fedmri.round import Target
+from tests.data.worlds import (
+    add_subject,
+    bids_rows,
+    bids_world,
+    image_rows,
+    image_world,
+    mask,
+    mask_path,
+    picture,
+    save,
+    save_picture,
+    scan_path,
+    write_table,
+)
+
+DATA = os.environ.get("FEDMRI_TEST_DATA", "")
+real_data = pytest.mark.skipif(not DATA, reason="FEDMRI_TEST_DATA is not set")
+
+CLASSES = Target("classification", "class", ("one", "two"))
+MASKS = Target("segmentation", "mask", ("tumour",))
+AGE = Target("regression", "age")
+EXCLUDE = CheckConfig(duplicates="exclude")
+
+
+def images(root: Path, config: CheckConfig = EXCLUDE) -> ScanTable:
+    """Examine a folder of pictures."""
+    return examine(read(SourceConfig(path=str(root))), CLASSES, config, ("T1w",))
+
+
+def keys(table: ScanTable) -> list[str]:
+    """Return the names of the scans that are used."""
+    return [scan.key for scan in table.scans]
+
+
+def lost(n_lost: int, n_found: int, code: str = "D07") -> ScanTable:
+    """Return a table of site A that lost scans for one reason."""
+    kept = [Scan("A", f"s{index}", "", {}) for index in range(n_found - n_lost)]
+    gone = [Finding(code, "why", "A", f"x{index}") for index in range(n_lost)]
+    return ScanTable(tuple(kept), tuple(gone), {"A": n_found})
+
+
+def test_a_site_may_lose_its_share_and_not_one_more() -> None:
+    """Of ten scans and a share of 0.2, two may go; the third stops everything."""
+    enforce(lost(2, 10), CheckConfig())
+    with pytest.raises(DataError, match=r"A lost 3 of 10 \(3 x a file cannot be read \[D07\]\)"):
+        enforce(lost(3, 10), CheckConfig())
+
+
+def test_what_is_left_out_by_choice_is_no_loss() -> None:
+    """Copies that a setting leaves out may be most of a site."""
+    enforce(lost(9, 10, "D20"), EXCLUDE)
+
+
+def test_nothing_left_is_an_error_that_says_why() -> None:
+    """The commonest reasons stand in the message."""
+    with pytest.raises(DataError, match=r"found none \(4 x .*\[D07\]; such as: why\).*\[D01\]"):
+        enforce(lost(4, 4), CheckConfig(max_excluded=1.0))
+
+
+def test_copies_are_refused_until_the_setting_says_what_to_do(tmp_path: Path) -> None:
+    """The message counts them by kind and site and names the manifest and the setting."""
+    image_world(tmp_path)
+    shutil.copy(tmp_path / "A/one/g0.png", tmp_path / "B/one/xbad.png")
+    table = read(SourceConfig(path=str(tmp_path)))
+    with pytest.raises(DataError, match=r"1 x .*\[D19\], at 1 x B.*manifest.*exclude.*\[D03\]"):
+        check(table, CLASSES, CheckConfig(), ("T1w",))
+    assert "p-xbad_xbad" not in keys(check(table, CLASSES, EXCLUDE, ("T1w",)))
+    warned = check(table, CLASSES, CheckConfig(duplicates="warn"), ("T1w",))
+    assert len(warned.scans) == 5
+    assert [(f.code, f.is_excluded) for f in warned.findings] == [("D19", False)]
+
+
+def test_of_copies_the_first_site_keeps_its_own(tmp_path: Path) -> None:
+    """Whatever order files were written in, site A keeps the image and site B loses it."""
+    image_world(tmp_path)
+    shutil.copy(tmp_path / "B/one/g2.png", tmp_path / "A/one/g0.png")
+    table = images(tmp_path)
+    assert [(f.code, f.site, f.subject) for f in table.findings] == [("D19", "B", "p-g2")]
+    assert used_by_site(table) == {"A": (2, 2), "B": (2, 3)}
+
+
+def test_copies_of_one_subject_are_no_finding(tmp_path: Path) -> None:
+    """Neighbouring slices of a patient are alike, and stay together anyway."""
+    image_world(tmp_path)
+    shutil.copy(tmp_path / "B/one/g2.png", tmp_path / "B/one/xbad.png")
+    rows = image_rows(["one/g2.png", "two/g3.png", "one/xbad.png"])
+    rows[2]["patient"] = "p-g2"
+    write_table(tmp_path / "B", rows)
+    assert images(tmp_path).findings == ()
+
+
+def test_contradicting_copies_all_go(tmp_path: Path) -> None:
+    """Nobody knows which of two classes one image has."""
+    image_world(tmp_path)
+    shutil.copy(tmp_path / "A/one/g0.png", tmp_path / "B/two/g3.png")
+    table = images(tmp_path)
+    assert [(f.code, f.subject) for f in table.findings if f.is_excluded] == [
+        ("D21", "p-g0"),
+        ("D21", "p-g3"),
+    ]
+
+
+def test_a_class_that_a_site_lacks_is_reported(tmp_path: Path) -> None:
+    """Site A has lost its only picture of class two."""
+    image_world(tmp_path)
+    (tmp_path / "A/two/g1.png").write_bytes(b"")
+    absent = [f for f in images(tmp_path).findings if f.code == "D23"]
+    assert [(f.site, f.reason, f.is_excluded) for f in absent] == [
+        ("A", "no scan of class two", False)
+    ]
+
+
+def test_subjects_listed_by_hand_are_left_out_unopened(tmp_path: Path) -> None:
+    """Even one whose file cannot be read."""
+    image_world(tmp_path)
+    (tmp_path / "B/one/xbad.png").write_bytes(b"")
+    table = images(tmp_path, replace(EXCLUDE, exclude=("p-xbad",)))
+    assert [f.code for f in table.findings] == ["D31"]
+
+
+@pytest.mark.parametrize("age", ["", "n/a", "old", "inf", "nan", "1e999", "4,5"])
+def test_what_is_no_number_cannot_be_predicted(age: str, tmp_path: Path) -> None:
+    """A missing or infinite age leaves its subject out."""
+    bids_world(tmp_path)
+    rows = bids_rows(["g0", "g1", "g2", "g3", "xbad"])
+    rows[-1]["age"] = age
+    write_table(tmp_path, rows)
+    table = examine(read(SourceConfig(path=str(tmp_path))), AGE, EXCLUDE, ("T1w",))
+    assert [(f.code, f.subject) for f in table.findings] == [("D16", "xbad")]
+
+
+def test_a_mistyped_target_says_what_there_is(tmp_path: Path) -> None:
+    """Nothing is left, and the message lists the labels."""
+    bids_world(tmp_path)
+    table = read(SourceConfig(path=str(tmp_path)))
+    target = Target("segmentation", "maks", ("tumour",))
+    with pytest.raises(DataError, match=r"no label 'maks' among manual/mask, mask\).*\[D01\]"):
+        check(table, target, EXCLUDE, ("T1w",))
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_a_mask_may_have_any_single_value(value: int, tmp_path: Path) -> None:
+    """Masks of 0 and 255 are as common as those of 0 and 1."""
+    save(tmp_path / "m.nii.gz", mask(0) * np.uint8(value))
+    labels, _ = load_label(tmp_path / "m.nii.gz", n_classes=1)
+    assert np.array_equal(labels, mask(0))
+
+
+def test_declared_classes_are_kept_as_they_stand(tmp_path: Path) -> None:
+    """Of three declared classes, 2 stays 2 though 1 and 3 are not there."""
+    save(tmp_path / "m.nii.gz", mask(0) * np.uint8(2))
+    labels, _ = load_label(tmp_path / "m.nii.gz", n_classes=3)
+    assert set(np.unique(labels)) == {0, 2}
+
+
+def test_an_empty_mask_is_used(tmp_path: Path) -> None:
+    """A patient without a tumour is a patient."""
+    bids_world(tmp_path)
+    save(mask_path(tmp_path, "g0"), np.zeros((16, 16, 16), np.uint8))
+    table = examine(read(SourceConfig(path=str(tmp_path))), MASKS, EXCLUDE, ("T1w",))
+    assert (len(table.scans), table.findings) == (5, ())
+
+
+def test_the_manifest_names_every_scan_and_every_finding(tmp_path: Path) -> None:
+    """Used scans have no code; a name with tabs and line breaks stays on its line."""
+    table = ScanTable(
+        (Scan("A", "s", "1", {}),),
+        (Finding("D07", "two\nlines\tand a tab \udcff", "A", "x"), Finding("D26", "odd", "A")),
+        {"A": 2},
+    )
+    table = replace(
+        table, findings=(table.findings[0], replace(table.findings[1], is_excluded=False))
+    )
+    write_manifest(tmp_path / "manifest.tsv", table)
+    lines = (tmp_path / "manifest.tsv").read_text().splitlines()
+    rows = list(csv.reader(lines, delimiter="\t"))
+    assert [tuple(row) for row in rows] == [
+        HEADER,
+        ("A", "", "", "D26", "no", "odd"),
+        ("A", "s", "1", "", "no", ""),
+        ("A", "x", "", "D07", "yes", "two lines and a tab  "),
+    ]
+    (first, second) = findings_table(table)
+    assert (first.code, first.title, first.count, first.n_excluded) == ("D07", CODES["D07"], 1, 1)
+    assert (second.code, second.count, second.n_excluded) == ("D26", 1, 0)
+
+
+def test_the_same_folder_gives_the_same_table(tmp_path: Path) -> None:
+    """Threads finish in any order; the result does not show it."""
+    image_world(tmp_path)
+    shutil.copy(tmp_path / "A/one/g0.png", tmp_path / "B/one/xbad.png")
+    assert images(tmp_path) == images(tmp_path)
+
+
+def test_volumes_are_fingerprinted_too(tmp_path: Path) -> None:
+    """A subject renamed is found by its file, whatever its number of the session."""
+    bids_world(tmp_path)
+    add_subject(tmp_path, "z", 0)
+    write_table(tmp_path, bids_rows(["g0", "g1", "g2", "g3", "xbad", "z"]))
+    table = examine(read(SourceConfig(path=str(tmp_path))), MASKS, EXCLUDE, ("T1w",))
+    assert [(f.code, f.subject) for f in table.findings] == [("D19", "z")]
+    assert scan_path(tmp_path, "z").exists()
+
+
+@real_data
+def test_lgg_is_clean() -> None:
+    """No false alarm on 96 real patients: no copies, no CT, every mask fits."""
+    source = SourceConfig(path=f"{DATA}/lgg-bids", modalities=("FLAIR",))
+    table = check(read(source), MASKS, CheckConfig(), source.modalities)
+    assert (len(table.scans), table.findings) == (96, ())
+
+
+@real_data
+def test_ixi_lacks_the_age_of_some() -> None:
+    """The subjects whose row has no age are left out, and nothing else is."""
+    source = SourceConfig(path=f"{DATA}/ixi-hh-bids")
+    table = check(read(source), AGE, CheckConfig(), source.modalities)
+    lines = Path(source.path, "participants.tsv").read_text().splitlines()[1:]
+    ageless = sorted(line.split("\t")[0][4:] for line in lines if line.split("\t")[2] == "n/a")
+    assert [f.subject for f in table.findings] == ageless
+    assert all(math.isfinite(float(scan.columns["age"])) for scan in table.scans)
+    assert used_by_site(table) == {"HH": (185 - len(ageless), 185)}
+
+
+def byte_copies(scans: tuple[Scan, ...]) -> set[str]:
+    """Return the keys of scans whose file's bytes an earlier scan has, by hashing every file."""
+    seen: set[str] = set()
+    copies: set[str] = set()
+    for scan in scans:
+        digest = hashlib.md5(scan.images["T1w"].read_bytes(), usedforsecurity=False).hexdigest()
+        copies |= {scan.key} & ({scan.key} if digest in seen else set())
+        seen.add(digest)
+    return copies
+
+
+@real_data
+def test_byte_copies_within_a_real_site_are_found_exactly() -> None:
+    """Every file of SARTAJ that another has is left out, and no other is called such a copy."""
+    source = SourceConfig(path=f"{DATA}/tumor2d/sartaj")
+    target = Target("classification", "class", ("glioma", "meningioma", "pituitary", "notumor"))
+    table = read(source)
+    checked = examine(table, target, EXCLUDE, source.modalities)
+    found = {f"{f.subject}_{f.session}" for f in checked.findings if f.code == "D19"}
+    doubted = {f"{f.subject}_{f.session}" for f in checked.findings if f.code == "D21"}
+    truth = byte_copies(table.scans)
+    assert found == truth - doubted
+    left = byte_copies(checked.scans)
+    assert left == set()
+
+
+@real_data
+@pytest.mark.slow
+def test_copies_of_one_real_site_in_another_are_found() -> None:
+    """SARTAJ holds more than 2,300 images of Cheng; no two patients of Cheng are confused."""
+    source = SourceConfig(path=f"{DATA}/tumor2d", sites=("cheng", "sartaj"))
+    target = Target("classification", "class", ("glioma", "meningioma", "pituitary"))
+    table = read(source)
+    with pytest.raises(DataError, match=r"data\.check\.duplicates=exclude.*\[D03\]"):
+        check(table, target, CheckConfig(max_excluded=1.0), source.modalities)
+    checked = examine(table, target, EXCLUDE, source.modalities)
+    counts = Counter((f.code, f.site) for f in checked.findings)
+    assert 2300 < counts["D20", "sartaj"] + counts["D21", "sartaj"] < 2400
+    assert counts["D20", "cheng"] == counts["D19", "cheng"] == counts["D22", "cheng"] == 0
+
+
+def test_a_class_folder_of_noise_has_no_near_copies(tmp_path: Path) -> None:
+    """Fifty different pictures stay fifty."""
+    for seed in range(50):
+        save_picture(tmp_path / "A" / ("one", "two")[seed % 2] / f"{seed}.png", picture(seed))
+    assert len(images(tmp_path).scans) == 50
