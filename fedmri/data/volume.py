@@ -208,7 +208,7 @@ def _claimed_bytes(start: bytes) -> int:
     offset = float(header["vox_offset"])
     if not size <= offset < size + MAX_PADDING_BYTES:
         raise _too_large(f"voxels at byte {offset:g}")
-    return int(offset) + math.prod(shape) * dtype.itemsize
+    return int(offset) + math.prod(shape) * int(dtype.itemsize)
 
 
 def _check_codes(image: nib.Nifti1Image) -> None:

@@ -13,7 +13,8 @@ from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, SourceConfig
 from fedmri.errors import DataError
 from fedmri.round import Target
-from tests.data.corpus import BAD, CASES, Case
+from tests.data.corpus import CASES
+from tests.data.corpus_case import BAD, Case
 from tests.data.worlds import bids_world, dicom_world, image_world
 
 WORLDS = {"bids": bids_world, "images": image_world, "dicom": dicom_world}

@@ -135,7 +135,7 @@ def test_real_ct_slices_are_listed() -> None:
 
 @real_data
 def test_real_mri_is_not_taken_for_ct_and_patients_are_kept_apart() -> None:
-    """Every eighth image of Cheng, all of them MRI: no suspect, and no near copy across patients."""
+    """Every eighth image of Cheng, all MRI: no suspect, no near copy across patients."""
     lines = Path(DATA, "tumor2d/cheng/participants.tsv").read_text().splitlines()[1::8]
     rows = [line.split("\t") for line in lines]
     gray = [planes(*load_image(Path(DATA, "tumor2d/cheng", row[0]))) for row in rows]
