@@ -62,8 +62,11 @@ def _grouped(
             continue
         try:
             header = image_header(path)
-        except (DataError, *READ_ERRORS) as error:
+        except DataError as error:
             damaged.setdefault(path.parent, f"{path.relative_to(root)}: {error}")
+            continue
+        except READ_ERRORS as error:  # whose text may quote the header
+            damaged.setdefault(path.parent, f"{path.relative_to(root)}: {type(error).__name__}")
             continue
         if header is None:
             reason = f"{path.relative_to(root)} is DICOM without an image, such as a report"

@@ -17,6 +17,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from fedmri.data.series import MAX_VOXELS, image_header, is_dicom, load_series
 from fedmri.errors import DataError
@@ -41,8 +42,10 @@ READ_ERRORS = (  # what nibabel, Pillow, pydicom and GDCM raise over damaged fil
     zlib.error,
     HeaderDataError,
     ImageFileError,
+    BytesLengthException,
+    InvalidDicomError,
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
+    Warning,  # where a caller has made them errors
 )
 GRAY_MODES = frozenset({"L", "F", "I", "I;16", "I;16B", "I;16L"})
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
@@ -117,11 +120,18 @@ def _load(path: Path) -> tuple[Voxels, Affine]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(str(error)) from error
     except READ_ERRORS as error:
-        raise _unreadable(f"{type(error).__name__}: {error}"[:200]) from error
+        raise _unreadable(_told(path, error)) from error
     if voxels.size == 0 or voxels.ndim != (2 if path.suffix.lower() in PICTURES else 3):
         raise _misshapen(f"shape {voxels.shape}")
     _check_affine(affine)
     return voxels, affine
+
+
+def _told(path: Path, error: BaseException) -> str:
+    """Return what a library says of a file; of DICOM its kind alone, for texts quote the header."""
+    kind = type(error).__name__
+    is_series = path.is_dir() or is_dicom(path)
+    return kind if is_series else f"{kind}: {error}"[:200]
 
 
 def _check_file(path: Path) -> None:

@@ -50,6 +50,18 @@ def test_no_field_of_a_person_survives(root: Path, tmp_path: Path) -> None:
     assert [word for word in PRIVATE if word in told] == []
 
 
+def test_a_damaged_header_is_not_quoted(root: Path) -> None:
+    """The library's message holds the bytes of the patient number; the finding does not."""
+    path = root / "A/g0/2.dcm"
+    raw = path.read_bytes()
+    damaged = raw.replace(b"\x10\x00\x20\x00LO", b"\x10\x00\x20\x00UL")
+    assert damaged != raw
+    path.write_bytes(damaged)
+    (finding,) = read(SourceConfig(path=str(root))).findings
+    assert (finding.code, finding.subject) == ("D07", "g0")
+    assert "CANARY" not in finding.reason
+
+
 def test_technical_fields_become_columns(root: Path) -> None:
     """Scanner, field strength and sequence are kept, to divide sites by them."""
     columns = read(SourceConfig(path=str(root))).scans[0].columns
