@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,9 @@ from fedmri.models.registry import MODELS, Entry, model_names
 from fedmri.models.settings import ModelConfig
 from fedmri.models.sizes import Sizes
 from fedmri.round import Target, TaskKind
+
+# Weights are drawn from the process's one global generator: two threads would mix their draws.
+_DRAWING = threading.Lock()
 
 
 def build_network(  # noqa: PLR0913  # every one is named at the call
@@ -52,7 +56,7 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
     sizes = Sizes(tuple(shape), n_channels, target.n_outputs)
     _require_kind(config.name, entry, target.kind)
     _require_multiple(config.name, entry, sizes)
-    with torch.random.fork_rng(devices=[]):
+    with _DRAWING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = entry.make(config, sizes)
     set_norm(network, config.norm, n_dims)

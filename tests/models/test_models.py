@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import pytest
@@ -243,3 +244,21 @@ def test_a_width_that_heads_cannot_share_is_refused(name: str, width: int) -> No
     shape, target = (64, 64), target_of(name)
     with pytest.raises(ConfigError, match=r"setting model.width.*multiple of"):
         build_network(config, target=target, n_dims=2, n_channels=1, shape=shape, seed=0)
+
+
+def test_threads_that_build_at_once_do_not_mix_their_draws() -> None:
+    """Arms of a study start side by side; each network has the weights of its seed alone."""
+
+    def build(_: int) -> str:
+        network = build_network(
+            ModelConfig("cnn3d"),
+            target=Target("regression", "age"),
+            n_dims=3,
+            n_channels=1,
+            shape=(16, 16, 16),
+            seed=5,
+        )
+        return sha256(network)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(threads.map(build, range(16)))) == 1
