@@ -113,6 +113,19 @@ def test_copies_of_one_subject_are_no_finding(tmp_path: Path) -> None:
     assert images(tmp_path).findings == ()
 
 
+def test_the_subject_that_stays_keeps_all_of_its_scans(tmp_path: Path) -> None:
+    """Two slices of a patient in site A are copied in site B: the copy goes, not a slice."""
+    image_world(tmp_path)
+    for name in ("A/one/more.png", "B/one/g2.png"):
+        shutil.copy(tmp_path / "A/one/g0.png", tmp_path / name)
+    rows = image_rows(["one/g0.png", "two/g1.png", "one/more.png"])
+    rows[2]["patient"] = "p-g0"
+    write_table(tmp_path / "A", rows)
+    table = images(tmp_path)
+    assert [f.subject for f in table.findings if f.is_excluded] == ["p-g2"]
+    assert used_by_site(table) == {"A": (3, 3), "B": (2, 3)}
+
+
 def test_contradicting_copies_all_go(tmp_path: Path) -> None:
     """Nobody knows which of two classes one image has."""
     image_world(tmp_path)

@@ -116,6 +116,7 @@ def test_bone_against_brain_is_ct_and_fat_around_a_dark_skull_is_mri() -> None:
     """CT is bright ring and brain; MRI has the dark skull between them."""
     assert looks_like_ct(head(skull=255, scalp=60, gap=90))
     assert not looks_like_ct(head(skull=255, scalp=255, gap=10))
+    assert not looks_like_ct(head(skull=255, scalp=255, gap=40))
     assert not looks_like_ct(np.zeros((40, 40), np.uint8))
 
 
