@@ -1,0 +1,160 @@
+"""Prepared arrays on disk, by content and settings: written whole or not at all, and checked.
+
+``ROOT/SETTINGS/KEY.npy`` holds a scan's image, ``KEY.label.npy`` its label map and ``KEY.json``
+their shape and voxel size. ``SETTINGS`` is the fingerprint of preparation and library versions,
+``KEY`` that of the input bytes, so neither is ever out of date.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from fedmri.data.settings import PrepareConfig
+from fedmri.data.transforms import Arrays
+from fedmri.errors import DataError
+from fedmri.round import Target
+
+FORMAT = 1
+"""Raise it when preparation gives other bits under the same settings."""
+
+LIBRARIES = ("nibabel", "numpy", "pillow", "pydicom", "simpleitk", "torchio")
+
+SLICING = ("n_slices", "skip_first", "skip_last", "n_neighbours")
+"""Settings that choose among the slices of a prepared volume and do not change it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A prepared scan in the cache.
+
+    Attributes:
+        image: ``.npy`` file, float32.
+        label: ``.npy`` file of the label map, uint8, or None.
+        shape: Shape of the image, ``(C, D, H, W)`` or ``(C, H, W)``.
+        spacing_mm: Voxel size in the order of the spatial axes.
+    """
+
+    image: Path
+    label: Path | None
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+
+
+def settings_fingerprint(target: Target, config: PrepareConfig, modalities: Sequence[str]) -> str:
+    """Return what tells apart two preparations of the same bytes."""
+    is_map = target.kind == "segmentation"
+    settings = {
+        "format": FORMAT,
+        "prepare": {name: v for name, v in asdict(config).items() if name not in SLICING},
+        "modalities": list(modalities),
+        "n_labels": len(target.classes) if is_map else 0,
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+    return digest(json.dumps(settings, sort_keys=True))[:24]
+
+
+def site_settings(target: Target, config: PrepareConfig, modalities: Sequence[str]) -> str:
+    """Return what tells apart two lists of examples of the same scans: all settings, the target."""
+    slicing = {name: value for name, value in asdict(config).items() if name in SLICING}
+    parts = [settings_fingerprint(target, config, modalities), slicing, asdict(target)]
+    return digest(json.dumps(parts, sort_keys=True))[:24]
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, or of all files of a folder in order of name.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    return digest("/".join(content_hash(file) for file in files))
+
+
+def load_entry(folder: Path, key: str) -> Entry | None:
+    """Return the entry of a key, or None where it is absent, truncated or not what it says."""
+    try:
+        facts = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        entry = _entry(folder, key, facts)
+        is_sound = open_array(entry.image).shape == entry.shape
+        if entry.label is not None:
+            is_sound &= open_array(entry.label).shape == entry.shape[1:]
+    except (OSError, ValueError, KeyError, TypeError, DataError):
+        return None
+    return entry if is_sound else None
+
+
+def _entry(folder: Path, key: str, facts: dict[str, object]) -> Entry:
+    shape, spacing_mm = facts["shape"], facts["spacing_mm"]
+    if not isinstance(shape, list) or not isinstance(spacing_mm, list):
+        raise TypeError(key)
+    label = folder / f"{key}.label.npy" if facts["has_label"] else None
+    return Entry(folder / f"{key}.npy", label, tuple(shape), tuple(spacing_mm))
+
+
+def store_entry(folder: Path, key: str, arrays: Arrays) -> Entry:
+    """Write a prepared scan and return its entry; what a crash leaves behind is never one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_array(folder / f"{key}.npy", arrays.image)
+    if arrays.label is not None:
+        _write_array(folder / f"{key}.label.npy", arrays.label)
+    facts: dict[str, object] = {
+        "shape": list(arrays.image.shape),
+        "spacing_mm": list(arrays.spacing_mm),
+        "has_label": arrays.label is not None,
+    }
+    text = json.dumps(facts).encode()
+    write_whole(folder / f"{key}.json", lambda file: file.write(text))
+    return _entry(folder, key, facts)
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    # Slices are read one by one: in C order each is one piece of the file.
+    write_whole(path, lambda file: np.save(file, np.ascontiguousarray(array), allow_pickle=False))
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that others see the old one or the new one, never a part."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+        try:
+            write(file)  # type: ignore[arg-type]  # a temporary file is a BinaryIO in all but name
+            file.close()
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def open_array(path: Path) -> np.ndarray:
+    """Return a cached array, memory-mapped: voxels are read when they are looked at.
+
+    Raises:
+        DataError: The file is missing or shorter than it says (D44).
+    """
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            "D44",
+            f"cached array {path}",
+            found=str(error),
+            want="a whole .npy file",
+            fix="start the command again: what is missing from the cache is prepared again",
+        ) from error
+    return array

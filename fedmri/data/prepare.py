@@ -1,0 +1,186 @@
+"""Checked scans to prepared scans in the cache; what fails here is found and left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fedmri.data.cache import (
+    Entry,
+    content_hash,
+    digest,
+    load_entry,
+    settings_fingerprint,
+    site_settings,
+    store_entry,
+)
+from fedmri.data.prepared import Prepared, PreparedScan
+from fedmri.data.scans import Finding, Scan
+from fedmri.data.settings import DataConfig, PrepareConfig
+from fedmri.data.site_data import Split
+from fedmri.data.slices import slice_indices, slice_stride
+from fedmri.data.transforms import Opened, prepare_arrays
+from fedmri.data.volume import load_image, load_label
+from fedmri.errors import ConfigError, DataError
+from fedmri.round import Target
+
+
+def prepare_scans(
+    scans: Sequence[Scan],
+    target: Target,
+    config: DataConfig,
+    splits: Mapping[str, Split],
+    cache: Path,
+) -> Prepared:
+    """Prepare scans, or find them prepared in the cache.
+
+    Args:
+        scans: Checked scans of one site or of several.
+        target: What is predicted; only a segmentation reads label maps.
+        config: Its ``source.modalities``, ``source.missing`` and ``prepare`` are read.
+        splits: Side of every patient (see ``split_subjects``).
+        cache: Root of the cache, shared by all sites and experiments.
+
+    Returns:
+        Prepared scans, and a finding for each scan that cannot be: without target or label map
+        (D16) or modality (D24), with a file that cannot be read (the codes of ``load_image``),
+        with too few slices (D42), or for a reason that a library gives (D45).
+
+    Raises:
+        ConfigError: Pictures are to be volumes (C03).
+    """
+    settings = settings_fingerprint(target, config.prepare, config.source.modalities)
+    prepared: list[PreparedScan] = []
+    findings: list[Finding] = []
+    for scan in sorted(scans, key=lambda scan: (scan.site, scan.subject, scan.key)):
+        try:
+            prepared.append(_prepare(scan, target, config, splits[scan.subject], cache / settings))
+        except DataError as error:
+            notes = "; ".join([str(error), *getattr(error, "__notes__", ())])
+            findings.append(_left_out(scan, error.code, notes))
+        except (OSError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
+            # SimpleITK and TorchIO say with these what they cannot do with a geometry.
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            findings.append(_left_out(scan, "D45", reason))
+    of_site = site_settings(target, config.prepare, config.source.modalities)
+    return Prepared(tuple(prepared), tuple(findings), of_site, cache)
+
+
+def _left_out(scan: Scan, code: str, reason: str) -> Finding:
+    return Finding(code, f"{scan.key}: {reason}", scan.site, scan.subject, scan.session)
+
+
+def _prepare(
+    scan: Scan, target: Target, config: DataConfig, split: Split, folder: Path
+) -> PreparedScan:
+    value = target_value(scan, target)
+    images, label = _files(scan, target, config)
+    contents = [content_hash(path) if path else "" for path in images]
+    key = digest("/".join([*contents, content_hash(label) if label else ""]))[:32]
+    entry = load_entry(folder, key)
+    if entry is None:
+        entry = _build(images, label, target, config.prepare, (folder, key))
+    slices, spacing_mm = _slices(entry, config.prepare)
+    return PreparedScan(
+        site=scan.site,
+        subject=scan.subject,
+        scan=scan.key,
+        split=split,
+        image=entry.image,
+        label=entry.label,
+        shape=entry.shape,
+        slices=slices,
+        target=value,
+        present=tuple(path is not None for path in images),
+        spacing_mm=spacing_mm,
+        contents=tuple(content for content in contents if content),
+        mirror_axis=_mirror_axis(entry, config.prepare),
+    )
+
+
+def target_value(scan: Scan, target: Target) -> float:
+    """Return the class index or the value that is to be predicted; NaN for a segmentation.
+
+    Raises:
+        DataError: The table has no usable value for the scan (D16).
+    """
+    if target.kind == "segmentation":
+        return math.nan
+    text = scan.columns.get(target.name, "")
+    if target.kind == "classification":
+        if text in target.classes:
+            return float(target.classes.index(text))
+        raise _no_target(f"{target.name} {text!r}", f"one of {', '.join(target.classes)}")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise _no_target(f"{target.name} {text!r}", "a number")
+    return value
+
+
+def _files(scan: Scan, target: Target, config: DataConfig) -> tuple[list[Path | None], Path | None]:
+    """Return the image file of each modality, and the label map where one is needed."""
+    wanted = config.source.modalities
+    images = [scan.images.get(name) for name in wanted]
+    is_enough = any(images) if config.source.missing == "zero" else all(images)
+    if not is_enough:
+        found, fix = ", ".join(scan.images) or "none", "set data.source.missing to zero"
+        raise DataError("D24", "modalities", found=found, want=", ".join(wanted), fix=fix)
+    if target.kind != "segmentation":
+        return images, None
+    if target.name not in scan.labels:
+        raise _no_target(f"labels {', '.join(scan.labels) or 'none'}", target.name)
+    return images, scan.labels[target.name]
+
+
+def _no_target(found: str, want: str) -> DataError:
+    fix = "complete the table, or list the subject in data.check.exclude"
+    return DataError("D16", "target of a scan", found=found, want=want, fix=fix)
+
+
+def _build(
+    images: Sequence[Path | None],
+    label: Path | None,
+    target: Target,
+    config: PrepareConfig,
+    place: tuple[Path, str],
+) -> Entry:
+    opened = [_open(path) if path else None for path in images]
+    opened_label = Opened(*load_label(label, len(target.classes))) if label else None
+    return store_entry(*place, prepare_arrays(opened, opened_label, config))
+
+
+def _open(path: Path) -> Opened:
+    try:
+        return Opened(*load_image(path))
+    except DataError as error:
+        error.add_note(f"in {path}")
+        raise
+
+
+def _slices(
+    entry: Entry, config: PrepareConfig
+) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
+    is_picture, is_3d = len(entry.shape) == 3, config.dimension == "3d"
+    if is_picture and is_3d:
+        fix = "set prepare.dimension to 2d"
+        found = "pictures, and prepare.dimension 3d"
+        raise ConfigError("C03", "data set", found=found, want="volumes", fix=fix)
+    if is_picture or is_3d:
+        return None, entry.spacing_mm
+    n_total = entry.shape[1]
+    through, *plane = entry.spacing_mm
+    stride = slice_stride(n_total, config.n_slices)
+    return slice_indices(n_total, config), (through * stride, *plane)
+
+
+def _mirror_axis(entry: Entry, config: PrepareConfig) -> int | None:
+    """Return which spatial axis runs left to right: columns of a picture, x of a volume."""
+    if len(entry.shape) == 3:
+        return 1
+    if config.dimension == "3d":
+        return 0
+    return None if config.slice_axis == 0 else 0
