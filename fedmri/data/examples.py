@@ -1,0 +1,190 @@
+"""The examples of a site as batches: an index in memory, voxels from the cache when needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedmri.data.augment import Sample, augment, mix, refuse_unfit
+from fedmri.data.cache import open_array, site_settings
+from fedmri.data.prepared import (
+    Prepared,
+    PreparedScan,
+    read_site,
+    union,
+    unusable_site,
+)
+from fedmri.data.settings import AugmentConfig, DataConfig
+from fedmri.data.site_data import Example, Split
+from fedmri.data.slices import take_slice
+from fedmri.data.split import refuse_leaks, unit_hash
+from fedmri.round import Batch, Target
+
+Item = tuple[PreparedScan, int | None]
+
+
+def open_site(paths: Sequence[Path], target: Target, config: DataConfig) -> PreparedSite:
+    """Open prepared sites, as one where several are given; no array is read.
+
+    Args:
+        paths: Files of ``write_site``.
+        target: What is predicted.
+        config: The settings that the sites were prepared with; ``augment`` is free.
+
+    Raises:
+        DataError: A file is missing, damaged or of other settings (D43), or a patient or an image
+            is on two sides of the split (D40, D41).
+        ConfigError: The augmentation does not fit the target (C03).
+    """
+    refuse_unfit(config.augment, target)
+    parts = [read_site(path) for path in paths]
+    settings = site_settings(target, config.prepare, config.source.modalities)
+    for path, part in zip(paths, parts, strict=True):
+        if part.settings != settings:
+            raise unusable_site(path, "other settings or versions of libraries")
+    prepared = union(parts)
+    firsts = [next(scan.examples()) for scan in prepared.scans]
+    refuse_leaks(firsts, prepared.contents)
+    n_neighbours = config.prepare.n_neighbours if config.prepare.dimension == "2.5d" else 0
+    return PreparedSite(prepared, target, config.augment, n_neighbours)
+
+
+@dataclass(frozen=True)
+class PreparedSite:
+    """Prepared examples of one site or of several: the ``SiteData`` of training.
+
+    Holds a table of scans. Arrays are mapped while a batch is made and let go of, so that the
+    memory of many sites in one process does not add up.
+
+    Attributes:
+        prepared: Scans of all splits.
+        target: What is predicted.
+        config: Random changes of training examples.
+        n_neighbours: Slices on each side that join a slice.
+    """
+
+    prepared: Prepared
+    target: Target
+    config: AugmentConfig
+    n_neighbours: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over contents, preparation and split: the same data give the same."""
+        return self.prepared.fingerprint
+
+    def examples(self, split: Split) -> tuple[Example, ...]:
+        """Return the examples of a split, sorted by site, subject, scan and slice."""
+        scans = (scan for scan in self.prepared.scans if scan.split == split)
+        return tuple(example for scan in scans for example in scan.examples())
+
+    def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:
+        """Yield one epoch of shuffled, augmented training batches; the seed decides all of it.
+
+        A batch holds examples of one shape: where shapes differ (``prepare.shape`` of 0), each
+        shape fills batches of its own. The last batch of a shape may be smaller; a single example
+        joins the batch before it, because batch normalisation cannot learn from one.
+        """
+        items = self._items("train")
+        generator = np.random.default_rng(seed)
+        order = [items[i] for i in generator.permutation(len(items))]
+        for group in _by_shape(order, batch_size):
+            samples = [self._sample(item) for item in group]
+            seeds = [int(unit_hash(seed, scan.scan, str(i)) * 2**53) for scan, i in group]
+            changed = [
+                augment(*each)
+                for each in zip(samples, [self.config] * len(seeds), seeds, strict=True)
+            ]
+            yield self._mixed(self._batch(group, changed), generator)
+
+    def eval_batches(self, split: Split, *, batch_size: int) -> Iterator[Batch]:
+        """Yield every example of a split once, in order, without augmentation.
+
+        A batch ends early where the shape changes.
+        """
+        group: list[Item] = []
+        for item in self._items(split):
+            if group and (len(group) == batch_size or _shape(item) != _shape(group[0])):
+                yield self._batch(group, [self._sample(each) for each in group])
+                group = []
+            group.append(item)
+        if group:
+            yield self._batch(group, [self._sample(each) for each in group])
+
+    def _items(self, split: Split) -> list[Item]:
+        scans = [scan for scan in self.prepared.scans if scan.split == split]
+        return [(scan, index) for scan in scans for index in scan.slices or (None,)]
+
+    def _sample(self, item: Item) -> Sample:
+        scan, index = item
+        image = self._voxels(scan.image, index, self.n_neighbours)
+        label = None
+        if scan.label is not None:
+            label = self._voxels(scan.label, index, 0, has_channels=False)
+        return Sample(image, label, scan.present, scan.spacing_mm, scan.mirror_axis)
+
+    @staticmethod
+    def _voxels(
+        path: Path, index: int | None, n_neighbours: int, *, has_channels: bool = True
+    ) -> torch.Tensor:
+        """Copy an example out of the cache; the map is closed when the function returns."""
+        mapped = open_array(path)
+        array = mapped if has_channels else mapped[None]
+        if index is not None:
+            return torch.from_numpy(take_slice(array, index, n_neighbours))
+        if n_neighbours:  # a picture is a volume of one slice
+            return torch.from_numpy(take_slice(array[:, None], 0, n_neighbours))
+        return torch.from_numpy(np.array(array))
+
+    def _batch(self, group: Sequence[Item], samples: Sequence[Sample]) -> Batch:
+        image = torch.stack([sample.image for sample in samples])
+        present = torch.tensor([sample.present for sample in samples])
+        n_each = image.shape[1] // present.shape[1]
+        return Batch(
+            image=image,
+            target=self._targets(group, samples),
+            present=present.repeat_interleave(n_each, dim=1),
+            subjects=tuple(scan.subject for scan, _ in group),
+            scans=tuple(scan.scan for scan, _ in group),
+        )
+
+    def _targets(self, group: Sequence[Item], samples: Sequence[Sample]) -> torch.Tensor:
+        if self.target.kind == "segmentation":
+            labels = [sample.label for sample in samples if sample.label is not None]
+            return torch.stack(labels).long()
+        is_class = self.target.kind == "classification"
+        dtype = torch.int64 if is_class else torch.float32
+        return torch.tensor([scan.target for scan, _ in group]).to(dtype)
+
+    def _mixed(self, batch: Batch, generator: np.random.Generator) -> Batch:
+        if not (self.config.mixup or self.config.cutmix) or len(batch.subjects) == 1:
+            return batch
+        classes = torch.nn.functional.one_hot(batch.target, self.target.n_outputs).float()
+        image, target, partner = mix(batch.image, classes, self.config, generator)
+        present = batch.present | batch.present[partner]
+        return Batch(image, target, present, batch.subjects, batch.scans)
+
+
+def _shape(item: Item) -> tuple[int, ...]:
+    """Return the spatial shape of an example."""
+    scan, index = item
+    return scan.shape[1:] if index is None else scan.shape[2:]
+
+
+def _by_shape(items: Sequence[Item], batch_size: int) -> Iterator[list[Item]]:
+    """Yield batches of one shape each, in the order in which they are complete."""
+    groups: dict[tuple[int, ...], list[Item]] = {}
+    n_left = Counter(_shape(item) for item in items)
+    for item in items:
+        shape = _shape(item)
+        group = groups.setdefault(shape, [])
+        group.append(item)
+        n_left[shape] -= 1
+        leaves_one = n_left[shape] == 1 and batch_size > 1
+        if not n_left[shape] or (len(group) >= batch_size and not leaves_one):
+            yield groups.pop(shape)
