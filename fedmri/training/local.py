@@ -175,6 +175,7 @@ class _Trainer:
             raise RoundError("R20", what, found=found, want="one finite step", fix=fix)
         if self.lookahead is not None:
             self.lookahead.synchronise()
+        self.optimizer.zero_grad(set_to_none=True)  # between rounds a model's worth of memory
         is_normed = self.clip_norm and self.n_steps
         return {
             "loss": float(self.loss_sum) / self.n_seen if self.n_seen else math.nan,

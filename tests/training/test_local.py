@@ -132,6 +132,13 @@ def test_the_loss_is_the_mean_over_examples_and_not_over_batches(ages: SiteData)
     assert result.loss == pytest.approx(11)
 
 
+def test_no_gradient_is_held_between_rounds(ages: SiteData) -> None:
+    """A waiting network takes the memory of its weights and no more."""
+    network = Constant()
+    train(network, ages, TrainConfig(**SGD))
+    assert network.value.grad is None
+
+
 def test_a_site_without_training_examples_changes_nothing(make_site: MakeSite) -> None:
     """Its only patient is in the test split: no step, no example, no error."""
     data = make_site(torch.zeros(1, 1, 4, 4), torch.zeros(1), split="test")
