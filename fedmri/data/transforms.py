@@ -6,7 +6,8 @@ grid, N4, skull strip, voxel size, scaling inside the head, crop or pad about th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,7 +149,8 @@ def _scaled(
     image = np.zeros((n_channels, *[size for _, _, size in windows]), dtype=np.float32)
     for name, scalar in subject.get_images_dict(intensity_only=True).items():
         values = scale(scalar.numpy()[0], config.scaling)
-        image[int(name)] = cut(values, windows, fill=float(values.min()))
+        air = 0.0 if config.scaling == "zscore" else float(values.min())
+        image[int(name)] = cut(values, windows, fill=air)
     label = None
     if LABEL in subject:
         label = cut(subject.get_image(LABEL).numpy()[0], windows, fill=0).astype(np.uint8)
@@ -233,22 +235,25 @@ def _array(image: Any) -> np.ndarray:
 
 
 def scale(values: np.ndarray, scaling: str) -> np.ndarray:
-    """Return intensities scaled by what lies inside the head; air outside is scaled along.
+    """Return intensities scaled by what lies inside the head.
 
     Args:
         values: Image, shape ``(D, H, W)``, not constant.
-        scaling: ``zscore`` (mean 0, deviation 1 inside), ``percentile`` (1st to 0, 99th to 1,
-            clipped) or ``none``.
+        scaling: ``zscore`` (mean 0, deviation 1 inside, and air at 0: three deviations below the
+            head, where z-scores put it, it slows training down), ``percentile`` (1st to 0, 99th
+            to 1, clipped) or ``none``.
 
     Raises:
         DataError: The head has one value everywhere (D10).
     """
     if scaling == "none":
         return values
-    inside = values[head_mask(values)].astype(np.float64)
+    head = head_mask(values)
+    inside = values[head].astype(np.float64)
     _refuse_unusable(inside)
     if scaling == "zscore":
-        return np.asarray((values - inside.mean()) / inside.std(), dtype=np.float32)
+        scores = np.where(head, (values - inside.mean()) / inside.std(), 0)
+        return scores.astype(np.float32)
     low, high = np.percentile(inside, (1, 99))
     if low == high:
         low, high = inside.min(), inside.max()
@@ -270,10 +275,22 @@ def remove_bias_field(values: np.ndarray) -> np.ndarray:
     factors = [max(1, min(4, size // 16)) for size in image.GetSize()]
     n4 = itk.N4BiasFieldCorrectionImageFilter()
     n4.SetMaximumNumberOfIterations([30, 30, 30])
-    n4.Execute(itk.Shrink(image, factors), itk.Shrink(mask, factors))
-    field = np.exp(_array(n4.GetLogBiasFieldAsImage(image)))
+    with _one_thread():
+        n4.Execute(itk.Shrink(image, factors), itk.Shrink(mask, factors))
+        field = np.exp(_array(n4.GetLogBiasFieldAsImage(image)))
     corrected = _array(image) / field - 1 + flat.min()
     return np.asarray(corrected.reshape(values.shape), dtype=np.float32)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep N4 from adding up in an order that the number of cores decides."""
+    n_threads = itk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    itk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        itk.ProcessObject.SetGlobalDefaultNumberOfThreads(n_threads)
 
 
 def _strip_skull(scalars: Mapping[str, tio.Image]) -> None:
