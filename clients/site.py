@@ -21,6 +21,7 @@ from fedmri.models.weights import layout, load_weights, weights
 from fedmri.plan import Plan, from_json
 from fedmri.round import Layout, Update, Weights
 from fedmri.strategies.registry import make_strategy
+from fedmri.training.device import reproducible
 from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
 from fedmri.training.local import train_round
 from fedmri.training.pictures import Picture
@@ -107,6 +108,7 @@ class Site:
         metrics = {
             "loss": result.loss,
             "n_steps": float(result.n_steps),
+            "n_skipped": float(result.n_skipped),
             "train_seconds": result.seconds,
         }
         return Update(self.name, trained, result.n_examples, result.n_subjects, metrics)
@@ -121,15 +123,16 @@ class Site:
         if state is None and network.initial:
             # No batch norm of its own: this site took no part, so its images supply the statistics.
             adapt_norm_statistics(network.module, self._data, split)
-        result = evaluate(
-            network.module,
-            self._data,
-            split,
-            self._task,
-            batch_size=self.plan.train.batch_size,
-            device=self.plan.train.device,
-            n_pictures=order.n_pictures,
-        )
+        with reproducible(self.plan.train.n_threads):
+            result = evaluate(
+                network.module,
+                self._data,
+                split,
+                self._task,
+                batch_size=self.plan.train.batch_size,
+                device=self.plan.train.device,
+                n_pictures=order.n_pictures,
+            )
         if split == "test":
             self._keep_results(result)
         metrics = {**self._task.metrics(result.cases), "loss": result.loss}

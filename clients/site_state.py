@@ -46,7 +46,7 @@ class SiteStates:
         """Return the newest state from before a round, or None where there is none."""
         for path in sorted(self._folder.glob("round-*.pt"), reverse=True):
             if _round_of(path) < round_index:
-                values = torch.load(path, weights_only=True)
+                values = torch.load(path, weights_only=True, map_location="cpu")
                 return SiteState(values["local"], values["optimizer"], tuple(values["losses"]))
         return None
 
