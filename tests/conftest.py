@@ -1,0 +1,66 @@
+"""Real data that many tests share: a small BIDS data set of three hospitals, and tiny studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedmri.config import load
+from fedmri.data.synthetic import SyntheticConfig, generate
+from fedmri.server.records import Record
+from fedmri.simulation.study import Study, run_study
+
+TINY = (
+    "experiment=smoke",
+    "data.prepare.shape=[16,16,16]",
+    "data.prepare.spacing_mm=12",
+    "model.width=4",
+    "simulation.workers=1",
+    "simulation.n_pictures=1",
+)
+
+RunTiny = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a BIDS data set of three hospitals with six patients on average."""
+    folder = tmp_path_factory.mktemp("bids") / "hospitals"
+    generate(folder, SyntheticConfig(n_sites=3, n_subjects=6, spacing_mm=8), 0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the cache of prepared scans that all tests share, as all runs of a user do."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def tiny(hospitals: Path, cache: Path) -> Callable[..., list[str]]:
+    """Return the settings of a study that takes a second, with more settings after them."""
+
+    def settings(*more: str) -> list[str]:
+        paths = [f"data.source.path={hospitals}", f"simulation.cache={cache}"]
+        return [*TINY, *paths, *more]
+
+    return settings
+
+
+@pytest.fixture
+def run_tiny(tiny: Callable[..., list[str]], tmp_path: Path) -> RunTiny:
+    """Return a function that runs a tiny study in a folder, or goes on with it."""
+
+    def run(name: str, *more: str, observe: Callable[[Record], None] = lambda _: None) -> Path:
+        experiment = load(tiny(*more))
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        study = Study(
+            experiment.plan, experiment.partition, experiment.simulation, folder, "fedmri"
+        )
+        run_study(study, observe)
+        return folder
+
+    return run

@@ -1,0 +1,200 @@
+"""A study from a BIDS folder to its results: the same bits whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmri.errors import RoundError
+from fedmri.server.checkpoint import digest, load_weights_file
+from fedmri.server.records import Record
+from tests.conftest import RunTiny
+
+SITES = ("site01", "site02", "site03")
+
+
+def model_of(folder: Path, arm: str = "federated", seed: int = 0) -> str:
+    """Return the SHA-256 of an arm's final weights, computed from its file."""
+    path = folder / "arms" / arm / f"seed-{seed}" / "model.safetensors"
+    weights, notes = load_weights_file(path)
+    assert digest(weights) == notes["sha256"]
+    return digest(weights)
+
+
+def records(folder: Path, **wanted: Any) -> list[Record]:
+    """Return the records of a run that have the wanted fields."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    return [r for r in found if all(r.get(key) == value for key, value in wanted.items())]
+
+
+def test_the_same_seed_gives_the_same_weights(run_tiny: RunTiny) -> None:
+    """The determinism gate: one seed, one SHA-256; another seed, another."""
+    first, second = (model_of(run_tiny(name, "simulation.arms=[federated]")) for name in "ab")
+    assert first == second
+    assert model_of(run_tiny("c", "simulation.arms=[federated]", "seed=1"), seed=1) != first
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("strategy=fedprox", "strategy.mu=0.1"),
+        ("strategy=fedbn", "model.norm=batch"),
+        ("strategy=silobn", "model.norm=batch", "train.optimizer=ranger"),
+        ("train.is_optimizer_kept=true", "train.schedule=plateau", "model.dropout=0.2"),
+        ("data.augment.affine=1", "data.augment.noise=1", "data.augment.mixup=1"),
+    ],
+    ids=lambda settings: settings[0],
+)
+def test_workers_do_not_change_the_bits(run_tiny: RunTiny, settings: tuple[str, ...]) -> None:
+    """Two processes, or one: the same weights in every arm, with state, dropout and augmentation."""
+    alone = run_tiny("alone", *settings)
+    together = run_tiny("together", *settings, "simulation.workers=2")
+    arms = ["federated", "pooled", *(f"local-{site}" for site in SITES)]
+    assert [model_of(alone, arm) for arm in arms] == [model_of(together, arm) for arm in arms]
+
+
+class StopHere(Exception):  # noqa: N818  # not an error: it stands for a power cut
+    """Ends a run in the middle."""
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedbn"])
+@pytest.mark.parametrize("kind", ["round", "round_total", "validation", "done"])
+def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bits(
+    run_tiny: RunTiny, strategy: str, kind: str
+) -> None:
+    """Stopped within a round, after it, while scoring or at the end, and called again."""
+    settings = ("model.norm=batch", f"strategy={strategy}", "rounds.n_rounds=3")
+    settings = (*settings, "train.is_optimizer_kept=true", "simulation.arms=[federated]")
+    whole = run_tiny("whole", *settings)
+    n_seen = 0
+
+    def stop(record: Record) -> None:
+        nonlocal n_seen
+        n_seen += record["kind"] == kind
+        if n_seen == (1 if kind == "done" else 2):
+            raise StopHere
+
+    with pytest.raises(StopHere):
+        run_tiny("stopped", *settings, observe=stop)
+    resumed = run_tiny("stopped", *settings)
+    assert model_of(resumed) == model_of(whole)
+    without_time = [
+        [{k: v for k, v in r.items() if "seconds" not in k and k != "metrics"} for r in records(f)]
+        for f in (resumed, whole)
+    ]
+    assert without_time[0] == without_time[1]
+
+
+def test_a_finished_run_is_not_trained_again(run_tiny: RunTiny) -> None:
+    """Resuming a complete run changes nothing."""
+    folder = run_tiny("a")
+    before = (folder / "metrics.jsonl").read_bytes()
+    seen: list[Record] = []
+    run_tiny("a", observe=seen.append)
+    assert [r["kind"] for r in seen] == ["start"]
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_every_model_is_tested_on_every_sites_test_patients(run_tiny: RunTiny) -> None:
+    """The site x site matrix is whole, and all rows are about the same patients."""
+    folder = run_tiny("a")
+    tested = defaultdict(set)
+    for record in records(folder, kind="test", status="ok"):
+        tested[record["arm"]].add(record["site"])
+    assert tested == {
+        arm: set(SITES) for arm in ("federated", "pooled", *(f"local:{s}" for s in SITES))
+    }
+    patients = defaultdict(set)
+    for path in (folder / "cases").glob("*/seed-0/*.jsonl"):
+        names = [json.loads(line)["subject"] for line in path.read_text().splitlines()]
+        patients[path.stem].add(tuple(names))
+    assert all(len(lists) == 1 for lists in patients.values())
+
+
+def test_arms_take_the_same_number_of_steps(run_tiny: RunTiny) -> None:
+    """Federated, local and pooled share a budget: the same steps in sum, give or take a batch."""
+    folder = run_tiny("a", "train.batch_size=1")
+    steps = defaultdict(float)
+    for record in records(folder, kind="round"):
+        steps[record["arm"].split(":")[0]] += record["n_steps"]
+    assert steps["federated"] == steps["local"] == steps["pooled"]
+
+
+def test_examples_are_counted_not_batches(run_tiny: RunTiny) -> None:
+    """A site's weight is its training volumes, whatever the batch size."""
+    folder = run_tiny("a", "train.batch_size=3", "simulation.arms=[federated]")
+    used = json.loads((folder / "used.json").read_text())
+    for record in records(folder, kind="round"):
+        assert record["n_examples"] == used[record["site"]]["train"]
+        assert record["n_subjects"] == used[record["site"]]["train"]
+
+
+def test_a_site_that_fails_is_named_and_the_others_go_on(run_tiny: RunTiny) -> None:
+    """One site's prepared file is damaged between two runs: its code is recorded, no text of it."""
+    settings = ("simulation.arms=[federated]", "rounds.n_rounds=1")
+    folder = run_tiny("a", *settings)
+    (folder / "arms/federated/seed-0/model.safetensors").unlink()
+    (folder / "arms/federated/seed-0/checkpoints/round-000001.safetensors").unlink()
+    (folder / "prepared/site02.json").write_text("{")
+    with pytest.raises(Exception, match="site02"):
+        run_tiny("a", *settings)  # the baseline needs every site's file
+    metrics = folder / "arms/federated/seed-0/metrics.jsonl"
+    rounds = [json.loads(line) for line in metrics.read_text().splitlines()]
+    status = {r["site"]: r["status"] for r in rounds if r["kind"] == "round"}
+    assert status == {"site01": "ok", "site02": "D46", "site03": "ok"}
+
+
+def test_too_few_sites_end_the_arm_with_their_names(run_tiny: RunTiny) -> None:
+    """Training that diverges everywhere leaves no usable update; the run says so and stops."""
+    with pytest.raises(RoundError, match=r"site01 \(R\d\d\).*site03 \(R\d\d\).*\[R01\].*\[R08\]"):
+        run_tiny("a", "train.lr=1e38", "train.optimizer=sgd", "simulation.arms=[federated]")
+
+
+def test_leave_one_site_out_tests_on_it_alone(run_tiny: RunTiny) -> None:
+    """Each hospital in turn takes no part and is the only one tested."""
+    folder = run_tiny("a", "simulation.protocol=loso", "simulation.arms=[federated,pooled]")
+    for site in SITES:
+        for arm in (f"loso:{site}", f"loso-pooled:{site}"):
+            assert {r["site"] for r in records(folder, kind="test", arm=arm)} == {site}
+        trained = {r["site"] for r in records(folder, kind="round", arm=f"loso:{site}")}
+        assert trained == set(SITES) - {site}
+
+
+def test_an_external_data_set_is_tested_and_never_trained_on(
+    run_tiny: RunTiny, tmp_path: Path
+) -> None:
+    """--external adds its sites to the matrix, with batch norm adapted to its own images."""
+    from fedmri.data.synthetic import SyntheticConfig, generate
+
+    generate(tmp_path / "other", SyntheticConfig(n_sites=1, n_subjects=4, spacing_mm=8), 9)
+    text = (tmp_path / "other/participants.tsv").read_text()
+    for path in sorted((tmp_path / "other").rglob("*sub-*"), key=lambda p: -len(p.parts)):
+        path.rename(path.with_name(path.name.replace("sub-", "sub-x")))
+    (tmp_path / "other/participants.tsv").write_text(text.replace("sub-", "sub-x"))
+    external = f"simulation.external={tmp_path / 'other'}"
+    folder = run_tiny("a", external, "model.norm=batch", "strategy=fedbn")
+    assert {r["site"] for r in records(folder, kind="test", arm="federated")} == {
+        *SITES,
+        "external:site01",
+    }
+    assert not records(folder, kind="round", site="external:site01")
+
+
+def test_the_best_round_can_be_the_model(run_tiny: RunTiny) -> None:
+    """With select=best the model is that of the round with the best validation score."""
+    settings = ("rounds.select=best", "rounds.n_rounds=4", "train.lr=0.01")
+    folder = run_tiny("a", *settings, "simulation.arms=[federated]")
+    totals: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    for r in records(folder, kind="validation"):
+        totals[r["round"]].append((r["n_subjects"], r["metrics"]["balanced_accuracy"]))
+    means = {
+        index: sum(n * v for n, v in scores if n) / sum(n for n, _ in scores)
+        for index, scores in totals.items()
+    }
+    best = max(means, key=lambda index: (means[index], -index))
+    assert records(folder, kind="done")[0]["round"] == best

@@ -1,0 +1,194 @@
+"""The commands as their users meet them: help, results, mistakes and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedmri.config import load
+
+FEDMRI = [sys.executable, "-c", "from fedmri.cli import main; main()"]
+HEAVY = ("torch", "monai", "flwr", "ray", "hydra", "torchio", "pandas", "matplotlib")
+
+Settings = Callable[..., list[str]]
+
+
+def fedmri(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as a shell would, in a folder of its own."""
+    return subprocess.run(
+        [*FEDMRI, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    """`fedmri --help` answers at once: no network library, no training library is loaded."""
+    code = (
+        "import sys, runpy\n"
+        "from fedmri.cli import app\n"
+        "try:\n    app(['simulate', '--help'])\n"
+        "except SystemExit:\n    pass\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["simulate"], ["data", "check"], ["data", "example"], ["models"], ["report"]]
+)
+def test_every_command_explains_itself(command: list[str], tmp_path: Path) -> None:
+    """Help names the command and every option with a sentence."""
+    done = fedmri(*command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Usage: fedmri" in done.stdout.replace("-c", "fedmri")
+
+
+@pytest.fixture(scope="module")
+def finished(
+    hospitals: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str, str]:
+    """Return the folder, standard output and standard error of a finished simulation."""
+    from tests.conftest import TINY
+
+    cwd = tmp_path_factory.mktemp("cli")
+    settings = [*TINY, f"simulation.cache={cache}", "simulation.arms=[federated,local]"]
+    done = fedmri("simulate", "--data", str(hospitals), "--sites", "2", *settings, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return next((cwd / "runs").iterdir()), done.stdout, done.stderr
+
+
+def test_a_simulation_prints_the_table_and_where_the_report_lies(
+    finished: tuple[Path, str, str],
+) -> None:
+    """In a pipe there are no bars, only the result; the report is one page without a network."""
+    folder, out, err = finished
+    assert "federated" in out
+    assert "local (own site)" in out
+    assert f"Report: runs/{folder.name}/report.html" in out
+    assert err == ""
+    page = (folder / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_run_folder_holds_what_is_needed_to_repeat_it(finished: tuple[Path, str, str]) -> None:
+    """Settings, environment, fingerprints, manifest, records and the model are there."""
+    folder, _, _ = finished
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["command"].startswith("fedmri")
+    assert (
+        set(environment["data_fingerprints"]) == {"site01", "site02"}
+        or len(environment["data_fingerprints"]) == 2
+    )
+    for name in ("config.yaml", "manifest.tsv", "metrics.jsonl", "used.json", "log.txt"):
+        assert (folder / name).exists(), name
+    assert (folder / "arms/federated/seed-0/model.safetensors").exists()
+
+
+def test_the_report_command_prints_json_for_machines(finished: tuple[Path, str, str]) -> None:
+    """--json is one JSON document and nothing else."""
+    folder, _, _ = finished
+    done = fedmri("report", str(folder), "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+
+
+def test_dry_run_prints_settings_that_config_reads(tmp_path: Path) -> None:
+    """The output of --dry-run is a file for --config."""
+    done = fedmri("simulate", "--sites", "3", "train.lr=0.5", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "mine.yaml"
+    file.write_text(done.stdout)
+    experiment = load([], file)
+    assert (experiment.partition.n_sites, experiment.plan.train.lr) == (3, 0.5)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["simulate", "train.ls=1"], 4, "train.lr"),
+        (["simulate", "--data", "nowhere"], 3, "nowhere"),
+        (["simulate", "--resume", "nowhere"], 2, "nowhere"),
+        (["simulate", "--resume", "x", "--sites", "2"], 2, "--resume alone"),
+        (["simulate", "--no-such-option"], 2, "no-such-option"),
+        (["simulate", "--config", "nowhere.yaml"], 4, "nowhere.yaml"),
+        (["data", "check", "nowhere"], 3, "nowhere"),
+        (["report", "nowhere"], 2, "nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_one_line_and_its_exit_status(
+    arguments: list[str], status: int, said: str, tmp_path: Path
+) -> None:
+    """What, found, wanted, how to fix; no traceback."""
+    done = fedmri(*arguments, cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_too_many_sites_are_answered_with_what_there_is(
+    hospitals: Path, tiny: Settings, tmp_path: Path
+) -> None:
+    """Asking for 9 of 3 hospitals names the number and a partition that would do it."""
+    done = fedmri("simulate", "--sites", "9", *tiny(), cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "3" in done.stderr
+    assert "dirichlet" in done.stderr or "iid" in done.stderr
+
+
+def test_data_check_says_what_is_wrong(hospitals: Path, tmp_path: Path) -> None:
+    """A truncated scan is named in the manifest, and the sites are counted."""
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(hospitals, copy)
+    bad = next(copy.glob("sub-*/anat/*_T1w.nii.gz"))
+    bad.write_bytes(bad.read_bytes()[:200])
+    done = fedmri("data", "check", str(copy), "data.check.max_excluded=0.9", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "D07" in done.stdout
+    subject = bad.name.split("_")[0].removeprefix("sub-")
+    assert any(
+        subject in line and "\tyes\t" in line
+        for line in (tmp_path / "manifest.tsv").read_text().splitlines()
+    )
+
+
+def test_control_c_leaves_a_run_that_goes_on(tiny: Settings, tmp_path: Path) -> None:
+    """Ctrl-C in the middle says how to resume; the resumed run has the uninterrupted one's bits."""
+    settings = tiny("rounds.n_rounds=12", "simulation.arms=[federated]")
+    whole = fedmri("simulate", *settings, "name=whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    started = subprocess.Popen(
+        [*FEDMRI, "simulate", *settings, "name=cut"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    records = tmp_path / "runs"
+    while started.poll() is None:
+        found = list(records.glob("*-cut/arms/federated/seed-0/metrics.jsonl"))
+        if found and '"round": 2' in found[0].read_text():
+            os.kill(started.pid, signal.SIGINT)
+            break
+    _, err = started.communicate()
+    assert started.returncode == 130, err
+    folder = next(records.glob("*-cut"))
+    assert f"fedmri simulate --resume runs/{folder.name}" in err
+    resumed = fedmri("simulate", "--resume", f"runs/{folder.name}", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    models = [
+        next(records.glob(f"*-{n}/arms/federated/seed-0/*.safetensors")) for n in ("whole", "cut")
+    ]
+    assert models[0].read_bytes() == models[1].read_bytes()
