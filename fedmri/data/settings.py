@@ -59,7 +59,7 @@ class CheckConfig:
 
     max_excluded: float = 0.2
     duplicates: Literal["exclude", "refuse", "warn"] = "refuse"
-    near_distance: int = 4
+    near_distance: int = 8
     is_ct_excluded: bool = False
     spacing_factor: float = 2.0
     exclude: tuple[str, ...] = ()
