@@ -63,9 +63,10 @@ def refuse_unfit(config: AugmentConfig, target: Target) -> None:
 def augment(sample: Sample, config: AugmentConfig, seed: int) -> Sample:
     """Return a randomly changed example; the seed decides how, whatever was drawn before.
 
-    Intensities are changed between the image's lowest value (air) and its highest, so that a
-    field or a contrast acts on signal as in a scanner, and are then scaled back. A label map
-    follows the geometry, by nearest neighbour. An absent modality stays zero.
+    Intensities are changed between the head's lowest value and its highest, so that a field or a
+    contrast acts on signal as in a scanner, and are then scaled back. Air, which preparation sets
+    to zero, and an absent modality stay zero. A label map follows the geometry, by nearest
+    neighbour.
 
     Args:
         sample: It is not changed.
@@ -74,8 +75,6 @@ def augment(sample: Sample, config: AugmentConfig, seed: int) -> Sample:
     """
     if not any(value for name, value in vars(config).items() if name not in ("mixup", "cutmix")):
         return sample
-    n_each = sample.image.shape[0] // len(sample.present)
-    is_there = torch.tensor(sample.present).repeat_interleave(n_each)
     flat = sample.image.flatten(1)
     low, high = flat.amin(1), flat.amax(1)
     spread = torch.where(high > low, high - low, 1.0)
@@ -83,26 +82,25 @@ def augment(sample: Sample, config: AugmentConfig, seed: int) -> Sample:
     unit = (sample.image - low.view(axes)) / spread.view(axes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        image, label = _change(unit, sample, config)
-    image = (image * spread.view(axes) + low.view(axes)) * is_there.view(axes)
+        image, is_head, label = _change(unit, sample, config)
+    image = torch.where(is_head, image * spread.view(axes) + low.view(axes), 0)
     return replace(sample, image=image, label=label)
 
 
 def _change(
     unit: torch.Tensor, sample: Sample, config: AugmentConfig
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Draw from the global generator, as TorchIO does."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return image, head and label, changed by draws from the global generator, as TorchIO does."""
     subject = _subject(unit, sample)
-    image, *labels = tio.Compose(_transforms(subject, sample, config), copy=False)(
-        subject
-    ).get_images(intensity_only=False)
+    subject = tio.Compose(_transforms(subject, sample, config), copy=False)(subject)
+    image, head, *labels = subject.get_images(intensity_only=False)
     changed = image.data
     if torch.rand(1).item() < config.gamma:
         log_gamma = (2 * torch.rand(len(sample.present)) - 1) * LOG_GAMMA
         gamma = log_gamma.exp().repeat_interleave(len(changed) // len(sample.present))
         changed = changed.clamp(min=0) ** gamma.view(-1, 1, 1, 1)
     label = labels[0].data.reshape(sample.label.shape) if sample.label is not None else None
-    return changed.reshape(unit.shape), label
+    return changed.reshape(unit.shape), head.data.reshape(unit.shape) > 0, label
 
 
 def _subject(unit: torch.Tensor, sample: Sample) -> tio.Subject:
@@ -110,11 +108,14 @@ def _subject(unit: torch.Tensor, sample: Sample) -> tio.Subject:
     n_axes = unit.ndim - 1
     ones = [1] * (3 - n_axes)
     affine = np.diag([*sample.spacing_mm[-n_axes:], *ones, 1])
+    maps = {"head": (sample.image != 0).to(torch.uint8), "label": sample.label}
+    parts: dict[str, tio.Image] = {
+        name: tio.LabelMap(tensor=values.reshape(*values.shape, *ones), affine=affine)
+        for name, values in maps.items()
+        if values is not None
+    }
     image = tio.ScalarImage(tensor=unit.reshape(*unit.shape, *ones), affine=affine)
-    if sample.label is None:
-        return tio.Subject({"image": image})
-    label = sample.label.reshape(*sample.label.shape, *ones)
-    return tio.Subject({"image": image, "label": tio.LabelMap(tensor=label, affine=affine)})
+    return tio.Subject({"image": image, **parts})
 
 
 def _transforms(subject: tio.Subject, sample: Sample, config: AugmentConfig) -> list[tio.Transform]:

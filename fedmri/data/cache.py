@@ -23,7 +23,7 @@ from fedmri.data.transforms import Arrays
 from fedmri.errors import DataError
 from fedmri.round import Target
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when preparation gives other bits under the same settings."""
 
 LIBRARIES = ("nibabel", "numpy", "pillow", "pydicom", "simpleitk", "torchio")

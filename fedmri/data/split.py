@@ -134,9 +134,9 @@ def refuse_leaks(
     by_subject: dict[str, dict[str, str]] = defaultdict(dict)
     by_content: dict[str, dict[str, str]] = defaultdict(dict)
     for example in examples:
-        by_subject[example.subject][example.split] = example.scan
+        by_subject[example.subject].setdefault(example.split, example.scan)
         for content in (contents or {}).get(example.scan, (str(example.image),)):
-            by_content[content][example.split] = example.scan
+            by_content[content].setdefault(example.split, example.scan)
     _refuse("D40", "patients on two sides of the split", by_subject)
     _refuse("D41", "images on two sides of the split", by_content)
 
