@@ -84,10 +84,11 @@ def partition(
     Source:
         ``dirichlet``: Hsu et al. 2019, arXiv:1909.06335 (a share of each class for each site).
     """
+    natural = sites_of(scans)
     if config.kind in ("natural", "by"):
-        found = sites_of(scans) if config.kind == "natural" else _by_column(scans, config.by)
+        found = natural if config.kind == "natural" else _values(scans, config.by)
         return _largest(scans, found, config)
-    subjects = sorted(sites_of(scans), key=lambda subject: unit_hash(seed, "partition", subject))
+    subjects = sorted(natural, key=lambda subject: unit_hash(seed, "partition", subject))
     if len(subjects) < config.n_sites:
         raise _too_few(f"{len(subjects)} patients", config)
     generator = np.random.default_rng(_derived(seed, config.kind))
@@ -113,10 +114,6 @@ def _renamed(scans: Sequence[Scan], site_of: Mapping[str, str]) -> dict[str, tup
     for scan in sorted(scans, key=lambda scan: (scan.subject, scan.session)):
         groups[site_of[scan.subject]].append(replace(scan, site=site_of[scan.subject]))
     return {site: tuple(group) for site, group in groups.items()}
-
-
-def _by_column(scans: Sequence[Scan], column: str) -> dict[str, str]:
-    return {subject: value or UNKNOWN for subject, value in _values(scans, column).items()}
 
 
 def _values(scans: Sequence[Scan], column: str) -> dict[str, str]:

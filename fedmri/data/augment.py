@@ -99,7 +99,9 @@ def _change(
         log_gamma = (2 * torch.rand(len(sample.present)) - 1) * LOG_GAMMA
         gamma = log_gamma.exp().repeat_interleave(len(changed) // len(sample.present))
         changed = changed.clamp(min=0) ** gamma.view(-1, 1, 1, 1)
-    label = labels[0].data.reshape(sample.label.shape) if sample.label is not None else None
+    label = None
+    if sample.label is not None:
+        label = labels[0].data.reshape(sample.label.shape).to(sample.label.dtype)
     return changed.reshape(unit.shape), head.data.reshape(unit.shape) > 0, label
 
 

@@ -1,0 +1,142 @@
+"""The cache: whole entries or none, by content and settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pytest
+
+from fedmri.data.cache import (
+    Entry,
+    content_hash,
+    load_entry,
+    open_array,
+    settings_fingerprint,
+    site_settings,
+    store_entry,
+    write_whole,
+)
+from fedmri.data.settings import PrepareConfig
+from fedmri.data.transforms import Arrays
+from fedmri.errors import DataError
+from fedmri.round import Target
+
+TARGET = Target("segmentation", "mask", ("lesion",))
+
+
+def arrays(seed: int = 0) -> Arrays:
+    """Return a prepared scan of noise."""
+    generator = np.random.default_rng(seed)
+    image = generator.normal(size=(2, 5, 6, 7)).astype(np.float32)
+    return Arrays(image, (image[0] > 1).astype(np.uint8), (1.0, 2.0, 2.5))
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Entry:
+    """Return an entry of the cache."""
+    return store_entry(tmp_path, "key", arrays())
+
+
+def test_what_is_stored_comes_back(entry: Entry, tmp_path: Path) -> None:
+    """The same bits, memory-mapped, with their voxel size."""
+    found = load_entry(tmp_path, "key")
+    assert found == entry
+    assert entry.spacing_mm == (1.0, 2.0, 2.5)
+    assert entry.label is not None
+    for path, expected in ((entry.image, arrays().image), (entry.label, arrays().label)):
+        mapped = open_array(path)
+        assert isinstance(mapped, np.memmap)
+        assert expected is not None
+        assert mapped.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", ["key.npy", "key.label.npy", "key.json"])
+@pytest.mark.parametrize("n_kept", [0, 9, -1])
+def test_a_truncated_file_is_no_entry(entry: Entry, tmp_path: Path, name: str, n_kept: int) -> None:
+    """What a full disk or a crash cut short is prepared again, not trained on."""
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[:n_kept])
+    assert load_entry(tmp_path, "key") is None
+    assert store_entry(tmp_path, "key", arrays()) == entry
+    assert load_entry(tmp_path, "key") == entry
+
+
+def test_an_entry_of_other_shape_is_no_entry(entry: Entry, tmp_path: Path) -> None:
+    """A whole file that belongs to something else is found out by its shape."""
+    np.save(entry.image, np.zeros((2, 5, 6, 8), dtype=np.float32))
+    assert load_entry(tmp_path, "key") is None
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """Others see the old file or the new one, and nothing is left lying about."""
+    file = tmp_path / "file"
+    write_whole(file, lambda part: part.write(b"old"))
+
+    def fail(part: BinaryIO) -> None:
+        part.write(b"ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(file, fail)
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_missing_array_is_named(tmp_path: Path) -> None:
+    """Whoever empties the cache during a run reads what happened."""
+    with pytest.raises(DataError, match=r"gone\.npy.*\[D44\]"):
+        open_array(tmp_path / "gone.npy")
+
+
+def test_a_folder_is_its_files(tmp_path: Path) -> None:
+    """A DICOM series has the hash of its slices; one more or another order of them differs."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, contents in ((one, "ab"), (two, "ba")):
+        folder.mkdir()
+        for number, letter in enumerate(contents):
+            (folder / f"{number}.dcm").write_text(letter)
+    assert content_hash(one) != content_hash(two)
+    before = content_hash(one)
+    (one / "2.dcm").write_text("c")
+    assert content_hash(one) != before
+    assert content_hash(one / "0.dcm") == content_hash(two / "1.dcm")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    {
+        "spacing_mm": 2.0,
+        "shape": (8, 8, 8),
+        "scaling": "none",
+        "is_n4": True,
+        "is_skull_stripped": True,
+        "dimension": "2d",
+        "slice_axis": 1,
+    }.items(),
+)
+def test_every_setting_of_preparation_has_its_own_entries(name: str, value: object) -> None:
+    """An array prepared otherwise must never be taken for the one that is asked for."""
+    config = PrepareConfig(**{name: value})  # type: ignore[arg-type]  # parametrized by name
+    plain = settings_fingerprint(TARGET, PrepareConfig(), ("T1w",))
+    assert settings_fingerprint(TARGET, config, ("T1w",)) != plain
+
+
+def test_choosing_other_slices_prepares_nothing_anew() -> None:
+    """Slices are chosen from the prepared volume, so its entry serves all choices."""
+    thin = PrepareConfig(dimension="2d", n_slices=10)
+    thick = replace(thin, n_slices=20, skip_first=2)
+    of_scans = [settings_fingerprint(TARGET, config, ("T1w",)) for config in (thin, thick)]
+    of_sites = [site_settings(TARGET, config, ("T1w",)) for config in (thin, thick)]
+    assert of_scans[0] == of_scans[1]
+    assert of_sites[0] != of_sites[1]
+
+
+def test_another_target_is_another_site_file_of_the_same_volumes() -> None:
+    """Age and sex are predicted from one cache; their lists of examples differ."""
+    targets = [Target("regression", "age"), Target("classification", "sex", ("F", "M"))]
+    config = PrepareConfig()
+    assert len({settings_fingerprint(target, config, ("T1w",)) for target in targets}) == 1
+    assert len({site_settings(target, config, ("T1w",)) for target in targets}) == 2
