@@ -20,12 +20,14 @@ from fedmri.data.examples import open_site
 from fedmri.errors import RoundError, UsageError
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
+from fedmri.server.rounds import initial_model
 from fedmri.simulation.arms import ArmRun, arm_runs, run_arms
 from fedmri.simulation.baseline import baseline_cases
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.pool import Engine, ProcessEngine
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.simulation.sites import SiteSource, StudySites, prepare_sites
+from fedmri.strategies.registry import make_strategy
 from fedmri.training.tasks import make_task
 
 log = logging.getLogger("fedmri.simulation")
@@ -77,11 +79,13 @@ def run_study(study: Study, observe: Observer) -> None:
     """Prepare, train, test and collect; what an earlier call has done is not done again.
 
     Raises:
+        ConfigError: The plan contradicts itself, as a network that cannot do the task.
         DataError: The data cannot be trained on.
         RoundError: An arm failed (R08); the others are complete and collected.
     """
     started = time.time()
     folder = study.folder
+    initial_model(study.plan, make_strategy(study.plan.strategy))  # refuse before hours of data
     sites = _sites_of(study)
     _write_json(folder / "used.json", sites.used)
     runs = arm_runs(study.plan, study.config, sites.sites, sites.external)

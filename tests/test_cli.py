@@ -192,3 +192,10 @@ def test_control_c_leaves_a_run_that_goes_on(tiny: Settings, tmp_path: Path) -> 
         next(records.glob(f"*-{n}/arms/federated/seed-0/*.safetensors")) for n in ("whole", "cut")
     ]
     assert models[0].read_bytes() == models[1].read_bytes()
+
+
+def test_a_network_that_cannot_do_the_task_is_refused_before_the_data(tmp_path: Path) -> None:
+    """A contradiction in the plan is found in seconds, not after an hour of preparation."""
+    done = fedmri("simulate", "model=densenet121", "--data", "nowhere", cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "C20" in done.stderr

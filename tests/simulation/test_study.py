@@ -51,7 +51,7 @@ def test_the_same_seed_gives_the_same_weights(run_tiny: RunTiny) -> None:
     ids=lambda settings: settings[0],
 )
 def test_workers_do_not_change_the_bits(run_tiny: RunTiny, settings: tuple[str, ...]) -> None:
-    """Two processes, or one: the same weights in every arm, with state, dropout and augmentation."""
+    """Two processes, or one: the same weights in every arm, whatever state and draws there are."""
     alone = run_tiny("alone", *settings)
     together = run_tiny("together", *settings, "simulation.workers=2")
     arms = ["federated", "pooled", *(f"local-{site}" for site in SITES)]
