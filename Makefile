@@ -33,7 +33,8 @@ simulate: $(READY) ## Train one model over five simulated hospitals and write a 
 test: $(READY) ## Run the tests, but for those marked slow
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-all: $(READY) ## Run all tests
+test-all: $(READY) ## Run all tests, those on Ray too
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(READY) ## Check format, lint and types

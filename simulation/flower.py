@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+
+# flwr writes to the terminal by itself: its log shall go where all logs go.
+logging.getLogger("flwr").handlers.clear()
+logging.getLogger("flwr").propagate = True
 
 RUN_ID = 1
 SERVER_NODE = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from flwr.app import Error, Message
 
 from fedmri.errors import ConfigError
+from fedmri.round import Weights
 from fedmri.simulation.flower import failure, identify_task
 from fedmri.simulation.pool import Job, Outcome, answer_of, log_to
 from fedmri.wire import put_together
@@ -28,8 +30,7 @@ class SiteActor:
 
     def run(self, job: Job, arrays: Mapping[str, Any]) -> Any:
         """Return an ``Error``, or the answer taken apart, its tensors as arrays."""
-        tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        answer = answer_of(self._client, job, tensors)
+        answer = answer_of(self._client, job, _views(arrays))
         if isinstance(answer, Error):
             return answer
         skeleton, values = answer
@@ -89,8 +90,14 @@ def _reply(message: Message, answer: Any) -> Message:
     if isinstance(answer, Error):
         return Message(answer, reply_to=message)
     skeleton, arrays = answer
-    tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    return Message(put_together(skeleton, tensors), reply_to=message)
+    return Message(put_together(skeleton, _views(arrays)), reply_to=message)
+
+
+def _views(arrays: Mapping[str, Any]) -> Weights:
+    """Return tensors that share Ray's memory; it is read-only, and so are all readers here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return {name: torch.from_numpy(value) for name, value in arrays.items()}
 
 
 def _import_ray() -> Any:

@@ -1,0 +1,78 @@
+"""SIGKILL at random moments: the resumed study ends with the uninterrupted one's bits."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedmri.server.checkpoint import load_weights_file
+
+FEDMRI = [sys.executable, "-c", "from fedmri.cli import main; main()"]
+
+
+def simulate(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a simulation in a process group of its own."""
+    return subprocess.Popen(
+        [*FEDMRI, "simulate", *arguments],
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(started: subprocess.Popen[str]) -> None:
+    """Wait for a simulation and require that it ended well."""
+    _, err = started.communicate()
+    assert started.returncode == 0, err
+
+
+def model(cwd: Path, name: str) -> bytes:
+    """Return the bytes of the federated model's file."""
+    path = "arms/federated/seed-0/model.safetensors"
+    return next((cwd / "runs").glob(f"*-{name}")).joinpath(path).read_bytes()
+
+
+def killed_and_resumed(cwd: Path, name: str, settings: list[str], after_s: float) -> bytes:
+    """Kill a simulation some time after its first round, check its files, resume it."""
+    started = simulate(cwd, *settings, f"name={name}")
+    while started.poll() is None:
+        if list((cwd / "runs").glob(f"*-{name}/arms/federated/seed-0/checkpoints/round-*")):
+            break
+    time.sleep(after_s)  # the moment of the kill is what is tested
+    if started.poll() is None:
+        os.killpg(started.pid, signal.SIGKILL)
+    started.communicate()
+    folder = next((cwd / "runs").glob(f"*-{name}"))
+    for path in folder.rglob("round-*.safetensors"):
+        load_weights_file(path)  # never half written
+    finish(simulate(cwd, "--resume", str(folder)))
+    return model(cwd, name)
+
+
+@pytest.mark.parametrize("n_kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_study_resumes_to_the_same_bits(
+    tiny: Callable[..., list[str]], tmp_path: Path, n_kills: int
+) -> None:
+    """With state at the sites (FedBN, kept optimizers), in one process and in two workers."""
+    settings = tiny(
+        *("rounds.n_rounds=40", "strategy=fedbn", "model.norm=batch"),
+        *("train.is_optimizer_kept=true", "simulation.arms=[federated]"),
+    )
+    finish(simulate(tmp_path, *settings, "name=whole"))
+    want = model(tmp_path, "whole")
+    moments = random.Random(0)
+    for number in range(n_kills):
+        workers = f"simulation.workers={1 + number % 2}"
+        after_s = moments.uniform(0, 4)
+        name = f"killed{number}"
+        assert killed_and_resumed(tmp_path, name, [*settings, workers], after_s) == want
