@@ -53,13 +53,13 @@ def prepared_site(folder: Path, n_volumes: int) -> PreparedSite:
 def network() -> torch.nn.Module:
     """Return a small 3D CNN."""
     return torch.nn.Sequential(
-        torch.nn.Conv3d(1, 8, 3, stride=2, padding=1),
+        torch.nn.Conv3d(1, 16, 3, stride=2, padding=1),
         torch.nn.ReLU(),
-        torch.nn.Conv3d(8, 16, 3, stride=2, padding=1),
+        torch.nn.Conv3d(16, 32, 3, stride=2, padding=1),
         torch.nn.ReLU(),
         torch.nn.AdaptiveAvgPool3d(1),
         torch.nn.Flatten(),
-        torch.nn.Linear(16, 1),
+        torch.nn.Linear(32, 1),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fedmri.data.augment import Sample, augment, mix, refuse_unfit
-from fedmri.data.cache import open_array, site_settings
+from fedmri.data.cache import map_array, site_settings
 from fedmri.data.prepared import (
     Prepared,
     PreparedScan,
@@ -122,24 +122,11 @@ class PreparedSite:
 
     def _sample(self, item: Item) -> Sample:
         scan, index = item
-        image = self._voxels(scan.image, index, self.n_neighbours)
+        image = _voxels(map_array(scan.image, scan.shape, "<f4"), index, self.n_neighbours)
         label = None
         if scan.label is not None:
-            label = self._voxels(scan.label, index, 0, has_channels=False)
+            label = _voxels(map_array(scan.label, (1, *scan.shape[1:]), "|u1"), index, 0)
         return Sample(image, label, scan.present, scan.spacing_mm, scan.mirror_axis)
-
-    @staticmethod
-    def _voxels(
-        path: Path, index: int | None, n_neighbours: int, *, has_channels: bool = True
-    ) -> torch.Tensor:
-        """Copy an example out of the cache; the map is closed when the function returns."""
-        mapped = open_array(path)
-        array = mapped if has_channels else mapped[None]
-        if index is not None:
-            return torch.from_numpy(take_slice(array, index, n_neighbours))
-        if n_neighbours:  # a picture is a volume of one slice
-            return torch.from_numpy(take_slice(array[:, None], 0, n_neighbours))
-        return torch.from_numpy(np.array(array))
 
     def _batch(self, group: Sequence[Item], samples: Sequence[Sample]) -> Batch:
         image = torch.stack([sample.image for sample in samples])
@@ -168,6 +155,15 @@ class PreparedSite:
         image, target, partner = mix(batch.image, classes, self.config, generator)
         present = batch.present | batch.present[partner]
         return Batch(image, target, present, batch.subjects, batch.scans)
+
+
+def _voxels(array: np.ndarray, index: int | None, n_neighbours: int) -> torch.Tensor:
+    """Return an example as it lies in the cache, or a copy of its slices."""
+    if index is not None:
+        return torch.from_numpy(take_slice(array, index, n_neighbours))
+    if n_neighbours:  # a picture is a volume of one slice
+        return torch.from_numpy(take_slice(array[:, None], 0, n_neighbours))
+    return torch.from_numpy(array)
 
 
 def _shape(item: Item) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from fedmri.data.cache import (
     Entry,
     content_hash,
     load_entry,
+    map_array,
     open_array,
     settings_fingerprint,
     site_settings,
@@ -89,6 +90,21 @@ def test_a_missing_array_is_named(tmp_path: Path) -> None:
     """Whoever empties the cache during a run reads what happened."""
     with pytest.raises(DataError, match=r"gone\.npy.*\[D44\]"):
         open_array(tmp_path / "gone.npy")
+    with pytest.raises(DataError, match=r"gone\.npy.*\[D44\]"):
+        map_array(tmp_path / "gone.npy", (1,), "<f4")
+
+
+def test_an_array_is_mapped_as_it_was_stored(entry: Entry) -> None:
+    """The quick way in shows the same bits, and refuses a file of another size."""
+    assert entry.label is not None
+    for path, dtype in ((entry.image, "<f4"), (entry.label, "|u1")):
+        array = open_array(path)
+        assert np.array_equal(map_array(path, array.shape, dtype), array)
+        with pytest.raises(DataError, match=r"bytes where .* are due.*D44"):
+            map_array(path, (2, *array.shape), dtype)
+    entry.image.write_bytes(b"")
+    with pytest.raises(DataError, match="D44"):
+        map_array(entry.image, entry.shape, "<f4")
 
 
 def test_a_folder_is_its_files(tmp_path: Path) -> None:
