@@ -35,7 +35,7 @@ from fedmri.data.examples import open_site
 from fedmri.data.prepare import prepare_scans
 from fedmri.data.prepared import write_site
 from fedmri.data.scans import Scan
-from fedmri.models.build import n_parameters
+from fedmri.models.build import build_network, n_parameters
 from fedmri.models.weights import load_weights, weights
 from fedmri.plan import Plan, to_json
 from fedmri.server.rounds import Rounds, Run
@@ -99,16 +99,7 @@ def _write_site(folder: Path, plan: Plan, site: str) -> Path:
 
 
 def _network(plan: Plan) -> torch.nn.Module:
-    from fedmri.models.build import build_network
-
-    return build_network(
-        plan.model,
-        target=plan.target,
-        n_dims=3,
-        n_channels=1,
-        shape=plan.shape,
-        seed=plan.seed,
-    )
+    return build_network(plan.model, **plan.network)
 
 
 def _step_seconds(bench: Bench) -> float:
@@ -274,7 +265,10 @@ def memory(folder: Path) -> None:
     ]:
         print(f"  {label:<30} {_peak_mb(size, n_sites, n_rounds):8.0f}")
     print("peak resident MB, 0.06 M")
-    for label, n_sites, n_rounds in [("5 sites, 10 rounds", 5, 10), ("5 sites, 100 rounds", 5, 100)]:
+    for label, n_sites, n_rounds in [
+        ("5 sites, 10 rounds", 5, 10),
+        ("5 sites, 100 rounds", 5, 100),
+    ]:
         print(f"  {label:<30} {_peak_mb('0.06 M', n_sites, n_rounds):8.0f}")
 
 
@@ -286,7 +280,7 @@ def _peak_mb(size: str, n_sites: int, n_rounds: int) -> float:
 
 def peak(size: str, n_sites: int, n_rounds: int) -> None:
     """Run and print this process's peak memory; no rounds is one site's training alone."""
-    global SECONDS  # noqa: PLW0603  # memory does not depend on the number of steps
+    global SECONDS  # memory does not depend on the number of steps
     SECONDS = 0.0
     with tempfile.TemporaryDirectory() as folder:
         bench = make_bench(Path(folder), size, n_sites, n_rounds)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedmri.clients.site import Site
@@ -25,21 +26,27 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Answer an order to train with an update."""
-    try:
-        update = site_of(context).train(read_train(message.content))
-        return Message(update_content(update), reply_to=message)
-    except Exception as error:  # noqa: BLE001  # outermost frame: one site never ends a run
-        return refusal(error, message, context)
+    return _answer(
+        lambda site: update_content(site.train(read_train(message.content))), message, context
+    )
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Answer an order to evaluate with aggregate scores."""
+    return _answer(
+        lambda site: scores_content(site.evaluate(read_evaluate(message.content))),
+        message,
+        context,
+    )
+
+
+def _answer(work: Callable[[Site], RecordDict], message: Message, context: Context) -> Message:
+    """Return the site's reply, or the code of what went wrong there."""
     try:
-        scores = site_of(context).evaluate(read_evaluate(message.content))
-        return Message(scores_content(scores), reply_to=message)
+        return Message(work(site_of(context)), reply_to=message)
     except Exception as error:  # noqa: BLE001  # outermost frame: one site never ends a run
-        return refusal(error, message, context)
+        return Message(Error(SITE_FAILED, _public(error, context)), reply_to=message)
 
 
 def site_of(context: Context) -> Site:
@@ -57,11 +64,11 @@ def _open(name: str, plan_json: str, prepared: str, folder: str) -> Site:
     return Site(name, plan_json, [Path(path) for path in json.loads(prepared)], Path(folder))
 
 
-def refusal(error: Exception, message: Message, context: Context) -> Message:
+def _public(error: Exception, context: Context) -> str:
     """Return what may be told of an error: its code. Its text stays in the site's log."""
     site = context.node_config["site"]
     if isinstance(error, FedmriError):
         log.error("site %s: %s", site, error)
-        return Message(Error(SITE_FAILED, error.public), reply_to=message)
+        return error.public
     log.error("site %s failed", site, exc_info=error)
-    return Message(Error(SITE_FAILED, "round error R05"), reply_to=message)
+    return "round error R05"

@@ -49,14 +49,7 @@ class Network:
 def network_of(plan_json: str) -> Network:
     """Return the network of a plan; one is held at a time, whatever the number of sites."""
     plan = from_json(plan_json)
-    module = build_network(
-        plan.model,
-        target=plan.target,
-        n_dims=len(plan.shape),
-        n_channels=plan.n_channels,
-        shape=plan.shape,
-        seed=plan.seed,
-    )
+    module = build_network(plan.model, **plan.network)
     entries = layout(module)
     local = make_strategy(plan.strategy).local_names(entries)
     initial = {name: value.clone() for name, value in weights(module).items() if name in local}

@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from pydantic import TypeAdapter
 
@@ -53,6 +53,16 @@ class RoundsConfig:
         require(is_scored, "rounds.select", self.select, "last where evaluate_every is 0")
 
 
+class NetworkArguments(TypedDict):
+    """What ``build_network`` must know of a plan besides its model settings."""
+
+    target: Target
+    n_dims: int
+    n_channels: int
+    shape: tuple[int, ...]
+    seed: int
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is learned, from what, with which network, by which rule, for how long."""
@@ -85,6 +95,17 @@ class Plan:
             del axes[self.data.prepare.slice_axis]
             return tuple(axes)
         return height, width
+
+    @property
+    def network(self) -> NetworkArguments:
+        """What the network must fit; ``build_network(plan.model, **plan.network)``."""
+        return {
+            "target": self.target,
+            "n_dims": len(self.shape),
+            "n_channels": self.n_channels,
+            "shape": self.shape,
+            "seed": self.seed,
+        }
 
     @property
     def fingerprint(self) -> str:

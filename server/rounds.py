@@ -230,12 +230,5 @@ class Rounds:
 
 def initial_model(plan: Plan, strategy: Strategy) -> tuple[Weights, frozenset[str]]:
     """Return the seeded initial weights of a plan, and the entries that stay at the sites."""
-    network = build_network(
-        plan.model,
-        target=plan.target,
-        n_dims=len(plan.shape),
-        n_channels=plan.n_channels,
-        shape=plan.shape,
-        seed=plan.seed,
-    )
+    network = build_network(plan.model, **plan.network)
     return weights(network), strategy.local_names(layout(network))
