@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any
 
 from fedmri.clients.site import write_cases
 from fedmri.data.examples import open_site
-from fedmri.errors import RoundError, UsageError
+from fedmri.data.site_data import SiteData
+from fedmri.errors import DataError, RoundError, UsageError
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
 from fedmri.server.rounds import initial_model
@@ -158,10 +159,7 @@ def _collect(study: Study, sites: StudySites, runs: tuple[ArmRun, ...]) -> None:
 
 
 def _collect_baseline(study: Study, sites: StudySites) -> None:
-    files = {**sites.sites, **sites.external}
-    data = {
-        name: open_site([path], study.plan.target, study.plan.data) for name, path in files.items()
-    }
+    data = dict(_opened(study.plan, {**sites.sites, **sites.external}))
     task = make_task(study.plan.target, study.plan.task)
     cases = baseline_cases(data, tuple(sites.external), task)
     for seed in range(study.plan.seed, study.plan.seed + study.config.n_seeds):
@@ -169,6 +167,14 @@ def _collect_baseline(study: Study, sites: StudySites) -> None:
             path = study.folder / "cases" / "baseline" / f"seed-{seed}"
             path.mkdir(parents=True, exist_ok=True)
             write_cases(path / f"{site.replace(':', '-')}.jsonl", of_site)
+
+
+def _opened(plan: Plan, files: Mapping[str, Path]) -> Iterator[tuple[str, SiteData]]:
+    for name, path in files.items():
+        try:
+            yield name, open_site([path], plan.target, plan.data)
+        except DataError as error:
+            log.error("no baseline for %s: %s", name, error)
 
 
 def _copy(source: Path, target: Path) -> None:

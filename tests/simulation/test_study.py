@@ -68,8 +68,10 @@ def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bits(
     run_tiny: RunTiny, strategy: str, kind: str
 ) -> None:
     """Stopped within a round, after it, while scoring or at the end, and called again."""
-    settings = ("model.norm=batch", f"strategy={strategy}", "rounds.n_rounds=3")
-    settings = (*settings, "train.is_optimizer_kept=true", "simulation.arms=[federated]")
+    settings = [
+        *("model.norm=batch", f"strategy={strategy}", "rounds.n_rounds=3"),
+        *("train.is_optimizer_kept=true", "simulation.arms=[federated]"),
+    ]
     whole = run_tiny("whole", *settings)
     n_seen = 0
 
@@ -119,7 +121,7 @@ def test_every_model_is_tested_on_every_sites_test_patients(run_tiny: RunTiny) -
 def test_arms_take_the_same_number_of_steps(run_tiny: RunTiny) -> None:
     """Federated, local and pooled share a budget: the same steps in sum, give or take a batch."""
     folder = run_tiny("a", "train.batch_size=1")
-    steps = defaultdict(float)
+    steps: dict[str, float] = defaultdict(float)
     for record in records(folder, kind="round"):
         steps[record["arm"].split(":")[0]] += record["n_steps"]
     assert steps["federated"] == steps["local"] == steps["pooled"]
@@ -141,12 +143,11 @@ def test_a_site_that_fails_is_named_and_the_others_go_on(run_tiny: RunTiny) -> N
     (folder / "arms/federated/seed-0/model.safetensors").unlink()
     (folder / "arms/federated/seed-0/checkpoints/round-000001.safetensors").unlink()
     (folder / "prepared/site02.json").write_text("{")
-    with pytest.raises(Exception, match="site02"):
-        run_tiny("a", *settings)  # the baseline needs every site's file
+    run_tiny("a", *settings, "simulation.workers=2")  # new processes, which open the file again
     metrics = folder / "arms/federated/seed-0/metrics.jsonl"
     rounds = [json.loads(line) for line in metrics.read_text().splitlines()]
     status = {r["site"]: r["status"] for r in rounds if r["kind"] == "round"}
-    assert status == {"site01": "ok", "site02": "D46", "site03": "ok"}
+    assert status == {"site01": "ok", "site02": "D43", "site03": "ok"}
 
 
 def test_too_few_sites_end_the_arm_with_their_names(run_tiny: RunTiny) -> None:
