@@ -108,8 +108,8 @@ class Prepared:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over contents, preparation and split; paths and the order do not count."""
-        return digest("\n".join([self.settings, *sorted(scan.identity for scan in self.scans)]))
+        """SHA-256 over contents, preparation and split, wherever the cache lies."""
+        return digest("\n".join([self.settings, *(scan.identity for scan in self.scans)]))
 
 
 def write_site(path: Path, prepared: Prepared) -> None:
