@@ -132,7 +132,8 @@ def _resample(subject: tio.Subject, config: PrepareConfig) -> None:
     for image in subject.get_images(intensity_only=False):
         is_kept = [config.dimension != "3d" and axis == config.slice_axis for axis in range(3)]
         x, y, z = np.where(is_kept, image.spacing, config.spacing_mm).tolist()
-        resampled = tio.Resample((x, y, z), antialias=True)(image)
+        is_thick = min(image.spatial_shape) >= 4  # fewer voxels cannot be smoothed by SimpleITK
+        resampled = tio.Resample((x, y, z), antialias=is_thick)(image)
         _replace(image, resampled.numpy()[0], resampled.affine)
 
 

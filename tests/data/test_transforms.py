@@ -167,6 +167,13 @@ def test_slices_are_resampled_within_their_plane() -> None:
     assert got.spacing_mm == pytest.approx((3, 4, 4))
 
 
+def test_a_stack_of_few_slices_is_resampled() -> None:
+    """Three thick slices are common; SimpleITK's smoothing refuses fewer than four voxels."""
+    thin = Opened(head().values[:, :, 8:11], AFFINE)
+    got = prepare_arrays([thin], None, PrepareConfig(dimension="2d", spacing_mm=4))
+    assert got.image.shape == (1, 3, 8, 9)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_slices_lie_along_the_axis_that_was_chosen(axis: int) -> None:
     """Slice ``d`` of the result is position ``d`` along that axis of the volume."""
