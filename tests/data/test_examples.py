@@ -172,6 +172,14 @@ def test_a_bad_scan_harms_no_other(scans: list[Scan], tmp_path: Path) -> None:
     assert all(finding.is_excluded for finding in of_mask.findings)
 
 
+def test_what_a_library_cannot_do_is_a_finding(scans: list[Scan], tmp_path: Path) -> None:
+    """Voxels of a metre leave nothing of a head of 2 cm: no crash, and no patient in silence."""
+    config = replace(VOLUMES, prepare=PrepareConfig(spacing_mm=1000))
+    result = prepared(scans, tmp_path, config=config)
+    assert result.scans == ()
+    assert [finding.code for finding in result.findings] == ["D45"] * len(scans)
+
+
 @pytest.mark.parametrize("text", ["", "n/a", "nan", "inf", "old"])
 def test_an_age_that_is_no_number_is_found(scans: list[Scan], tmp_path: Path, text: str) -> None:
     """A missing value must not become a target of NaN."""
