@@ -1,0 +1,60 @@
+"""Which updates may enter the mean."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fedmri.errors import RoundError
+from fedmri.round import Update, Weights
+from fedmri.server.accept import check_update
+
+SENT: Weights = {"w": torch.zeros(3), "n": torch.tensor(0)}
+
+
+def update(weights: Weights) -> Update:
+    """Return an update of site a."""
+    return Update("a", weights, 1, 1)
+
+
+def test_what_was_sent_may_come_back() -> None:
+    """The same names, shapes and types with finite values are taken."""
+    check_update(update({"w": torch.ones(3), "n": torch.tensor(4)}), SENT)
+
+
+def test_large_finite_values_are_taken() -> None:
+    """A sum that overflows is no proof of infinity: 3e38 + 3e38 is tested value by value."""
+    check_update(update({"w": torch.full((3,), 3e38), "n": torch.tensor(0)}), SENT)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_not_finite_is_refused(value: float) -> None:
+    """One such value in one entry would spoil every site's model."""
+    weights = {"w": torch.tensor([0.0, value, 0.0]), "n": torch.tensor(0)}
+    with pytest.raises(RoundError, match=r"site a.*infinity in w.*\[R04\]"):
+        check_update(update(weights), SENT)
+
+
+def test_opposite_infinities_do_not_hide_each_other() -> None:
+    """Infinity minus infinity is NaN, never finite."""
+    weights = {"w": torch.tensor([float("inf"), float("-inf"), 0.0]), "n": torch.tensor(0)}
+    with pytest.raises(RoundError, match=r"\[R04\]"):
+        check_update(update(weights), SENT)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"w": torch.zeros(3)},
+        {"w": torch.zeros(3), "n": torch.tensor(0), "x": torch.zeros(1)},
+        {"w": torch.zeros(4), "n": torch.tensor(0)},
+        {"w": torch.zeros(3, dtype=torch.float64), "n": torch.tensor(0)},
+        {"w": torch.zeros(3), "n": torch.tensor(0.0)},
+        {},
+    ],
+    ids=["missing", "extra", "shape", "type", "float for integer", "empty"],
+)
+def test_an_update_of_another_form_is_refused(weights: Weights) -> None:
+    """Names, shapes and types must be those that were sent."""
+    with pytest.raises(RoundError, match=r"site a.*\[R03\]"):
+        check_update(update(weights), SENT)
