@@ -1,1 +1,18 @@
-"""Records of a run in; tables, intervals, figures and one self-contained page out."""
+"""What a run showed: scores with intervals, tables, and one page that can be handed on."""
+
+from fedmri.reports.page import write_report
+from fedmri.reports.results import Results, load_results
+from fedmri.reports.summary import Summary, summarise
+from fedmri.reports.tables import as_json, as_markdown, headline, result_table
+
+__all__ = [
+    "Results",
+    "Summary",
+    "as_json",
+    "as_markdown",
+    "headline",
+    "load_results",
+    "result_table",
+    "summarise",
+    "write_report",
+]

@@ -1,0 +1,238 @@
+"""The report of a run: one page that needs no network, no script and no other file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from fedmri.errors import CODES
+from fedmri.reports import figures, models, pictures
+from fedmri.reports.intervals import Estimate
+from fedmri.reports.results import Finding, Results, load_results, site_name
+from fedmri.reports.summary import Summary, summarise
+from fedmri.reports.tables import (
+    DIFFERENCE_HEAD,
+    capital,
+    comparisons,
+    difference_rows,
+    headline,
+    metric_name,
+    number,
+    result_rows,
+    span,
+    with_interval,
+)
+from fedmri.training.task import Task
+
+MAX_LISTED = 1000
+"""Of the scans left out, so many stand in the page; all are in the manifest."""
+
+
+def write_report(run: Path, task: Task) -> Path:
+    """Write ``report.html`` into a run folder; the same run gives the same bytes.
+
+    Args:
+        run: Folder that a run wrote.
+        task: Its task.
+
+    Returns:
+        The file.
+
+    Raises:
+        UsageError: The run folder cannot be read (U10 to U14).
+    """
+    results = load_results(run)
+    page = render(results, summarise(results, task))
+    path = run / "report.html"
+    partial = path.with_suffix(".html.partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def render(results: Results, summary: Summary) -> str:
+    """Return the page."""
+    source = resources.files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "number": number,
+        "span": span,
+        "with_interval": with_interval,
+        "metric_name": metric_name,
+        "capital": capital,
+        "site_name": site_name,
+        "megabytes": lambda n_bytes: f"{n_bytes / 1e6:,.1f}",
+        "duration": duration,
+    }
+    return environment.from_string(source).render(_context(results, summary))
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time: ``4 min 3 s``."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"
+
+
+def _context(results: Results, summary: Summary) -> dict[str, Any]:
+    environment = results.environment
+    head, rows = result_rows(summary)
+    excluded = [finding for finding in results.findings if finding.is_excluded]
+    images, n_more = pictures.shown(pictures.load_pictures(results.run))
+    return {
+        "name": results.run.resolve().name,
+        "environment": environment,
+        "facts": _facts(environment),
+        "summary": summary,
+        "headline": headline(summary),
+        "comparisons": comparisons(summary)[1:],
+        "result_head": head,
+        "result_rows": rows,
+        "federated": [row.label for row in summary.rows if models.is_federated(row.label)],
+        "difference_head": DIFFERENCE_HEAD,
+        "difference_rows": difference_rows(summary),
+        "matrix": _matrix(summary),
+        "pictures": images,
+        "n_more_pictures": n_more,
+        "truth_color": pictures.TRUTH_COLOR,
+        "predicted_color": pictures.PREDICTED_COLOR,
+        "usage": results.usage,
+        "exclusions": excluded[:MAX_LISTED],
+        "n_excluded": len(excluded),
+        "codes": CODES,
+        "code_counts": _code_counts(results.findings),
+        "failures": list(_failures(results)),
+        "costs": _costs(results),
+        "config": results.config,
+        **_drawings(results, summary),
+    }
+
+
+def _code_counts(findings: Sequence[Finding]) -> list[tuple[str, int, int]]:
+    """Return by code how many scans were left out for it, and how many were kept all the same."""
+    scans: dict[str, tuple[set[tuple[str, str, str]], set[tuple[str, str, str]]]] = {}
+    for finding in findings:
+        excluded, kept = scans.setdefault(finding.code, (set(), set()))
+        scan = finding.site, finding.subject, finding.session
+        (excluded if finding.is_excluded else kept).add(scan)
+    return [(code, len(scans[code][0]), len(scans[code][1])) for code in sorted(scans)]
+
+
+def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
+    forest_rows = [row for row in summary.rows if row.label not in {models.ALL, "baseline"}]
+    scores = figures.validation_curves(results, summary.metric)
+    losses = figures.loss_curves(results)
+    drawn = {
+        line.label for lines in (scores, losses) for of_site in lines.values() for line in of_site
+    }
+    labels = [row.label for row in summary.rows if row.label != models.ALL]
+    style = figures.styles([*labels, *sorted(drawn - set(labels))])
+    name = metric_name(summary.metric)
+    return {
+        "score_curves": list(figures.draw_curves(scores, name, style, "score")),
+        "loss_curves": list(figures.draw_curves(losses, "training loss", style, "loss")),
+        "curve_key": _key(style, [label for label in style if label in drawn]),
+        "forest": figures.forest(summary, forest_rows, style),
+        "forest_key": _key(style, [row.label for row in forest_rows]),
+    }
+
+
+def _key(style: Mapping[str, figures.Style], labels: Sequence[str]) -> list[tuple[str, Markup]]:
+    return [(label, figures.key(style[label])) for label in labels]
+
+
+def _facts(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the environment as lines, nested values as JSON."""
+    lines: list[tuple[str, str]] = []
+    for name in ("fedmri", "versions", "machine", "data_fingerprints"):
+        value = environment.get(name)
+        entries = value.items() if isinstance(value, dict) else [("", value)]
+        title = name.replace("_", " ")
+        lines += [(f"{title} {entry}".strip(), _plain(text)) for entry, text in entries]
+    return [line for line in lines if line[1]]
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _matrix(summary: Summary) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the rows of the matrix with the colour of each cell: darker is better."""
+    cells = summary.matrix.cells
+    # The baseline would take the whole range of colours and leave one for all the models.
+    trained = [
+        row for label, row in zip(summary.matrix.rows, cells, strict=True) if label != "baseline"
+    ]
+    values = [c.value for row in trained for c in row if c is not None and math.isfinite(c.value)]
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    lines = []
+    for label, row in zip(summary.matrix.rows, cells, strict=True):
+        owner = label.partition(":")[2] if label.startswith("local:") else None
+        line = [
+            {"estimate": cell, "is_own": site == owner, "back": _shade(cell, low, high, summary)}
+            for site, cell in zip(summary.matrix.columns, row, strict=True)
+        ]
+        lines.append((label, line))
+    return lines
+
+
+def _shade(cell: Estimate | None, low: float, high: float, summary: Summary) -> str:
+    if cell is None or not math.isfinite(cell.value):
+        return "#ffffff"
+    share = (cell.value - low) / (high - low) if high > low else 0.5
+    share = min(1.0, max(0.0, share))
+    share = share if summary.is_higher_better else 1 - share
+    dark, light = (92, 166, 214), (246, 250, 253)  # the text has a contrast of 5 on either
+    mixed = [round(a * share + b * (1 - share)) for a, b in zip(dark, light, strict=True)]
+    return "#{:02x}{:02x}{:02x}".format(*mixed)
+
+
+def _failures(results: Results) -> Iterator[tuple[str, int, int, str, str]]:
+    """Yield arm, seed, round, site and code of every update that was not used."""
+    seen = set()
+    for record in results.of_kind("round"):
+        if record.get("status") != "ok":
+            entry = _failure(record, str(record.get("site")))
+            seen.add(entry[:4])
+            yield (*entry, str(record.get("status")))
+    for record in results.of_kind("round_total"):
+        for site, code in dict(record.get("rejected") or {}).items():
+            entry = _failure(record, str(site))
+            if entry not in seen:
+                yield (*entry, str(code))
+
+
+def _failure(record: Mapping[str, Any], site: str) -> tuple[str, int, int, str]:
+    return (
+        str(record.get("arm")),
+        int(record.get("seed", 0)),
+        int(record.get("round", 0)),
+        site,
+    )
+
+
+def _costs(results: Results) -> list[tuple[str, str, int, float, float, float]]:
+    """Return arm, site, rounds, seconds, bytes down and up, all seeds together."""
+    costs: dict[tuple[str, str], list[float]] = {}
+    for record in results.of_kind("round"):
+        entry = costs.setdefault((str(record.get("arm")), str(record.get("site"))), [0.0] * 4)
+        entry[0] += 1
+        for place, name in enumerate(("seconds", "bytes_down", "bytes_up"), start=1):
+            entry[place] += float(record.get(name) or 0)
+    return [
+        (arm, site, int(entry[0]), entry[1], entry[2], entry[3])
+        for (arm, site), entry in costs.items()
+    ]

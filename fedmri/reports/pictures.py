@@ -1,0 +1,192 @@
+"""Example images of test patients, with the outlines of what is there and what was found."""
+
+from __future__ import annotations
+
+import base64
+import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+from PIL import Image
+
+from fedmri.errors import UsageError
+from fedmri.reports.results import arm_of, site_of
+
+TRUTH_COLOR, PREDICTED_COLOR = "#E69F00", "#56B4E9"
+MAX_BYTES = 1_500_000
+"""Of all pictures of a page, base64: the page stays one that can be mailed."""
+_PER_SITE = 2
+_WIDTH_INCH, _DPI = 2.4, 150
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a test patient.
+
+    Attributes:
+        arm: Model that predicted.
+        site: Site of the patient.
+        caption: What the run wrote beside it, such as label and probability.
+        image: Shape ``(H, W)``, any units.
+        truth: Labels, shape ``(H, W)``; None where the task has no mask.
+        predicted: Labels, shape ``(H, W)``; None where the task has no mask.
+    """
+
+    arm: str
+    site: str
+    caption: str
+    image: NDArray[Any]
+    truth: NDArray[Any] | None
+    predicted: NDArray[Any] | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture as it stands in the page: a PNG in a ``data:`` address."""
+
+    arm: str
+    site: str
+    caption: str
+    address: str
+    has_outlines: bool
+
+    @property
+    def alt(self) -> str:
+        """What the picture shows, in words."""
+        outlines = ", true and predicted outline" if self.has_outlines else ""
+        return f"Test image of {self.site} under {self.arm}{outlines}: {self.caption}"
+
+
+def load_pictures(run: Path) -> list[Picture]:
+    """Return the pictures of each arm's first seed: federated, then each site's own, then pooled.
+
+    Raises:
+        UsageError: A picture file is broken (U11).
+    """
+    files: dict[tuple[int, str, str], Path] = {}
+    for path in sorted((run / "pictures").glob("*/seed-*/*.npz")):
+        arm, site = arm_of(path.parents[1].name), site_of(path.stem)
+        kind, _, owner = arm.partition(":")
+        order = {"federated": 0, "loso": 0, "local": 1, "pooled": 2}.get(kind)
+        if order is not None and (kind not in {"local", "loso"} or owner == site):
+            files.setdefault((order, arm, site), path)
+    return [
+        picture
+        for (_, arm, site), path in sorted(files.items())
+        for picture in _pictures(path, arm, site)
+    ]
+
+
+def _pictures(path: Path, arm: str, site: str) -> list[Picture]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return [_picture(arrays, i, arm, site) for i in range(_n_pictures(arrays))]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        fix = f"remove {path.name} and write the report again"
+        want = "2D images of numbers with masks of the same shape"
+        raise UsageError(
+            "U11", f"{path} of a run folder", found=str(error), want=want, fix=fix
+        ) from error
+
+
+def _n_pictures(arrays: Any) -> int:
+    n = 0
+    while n < _PER_SITE and f"image_{n}" in arrays:
+        n += 1
+    return n
+
+
+def _picture(arrays: Any, number: int, arm: str, site: str) -> Picture:
+    def get(name: str) -> NDArray[Any] | None:
+        found: NDArray[Any] | None = arrays.get(f"{name}_{number}")
+        return found
+
+    image, truth, predicted, caption = map(get, ("image", "truth", "predicted", "caption"))
+    masks = [mask for mask in (truth, predicted) if mask is not None]
+    if image is None or image.ndim != 2 or any(mask.shape != image.shape for mask in masks):
+        raise ValueError(f"image_{number} that is not 2D, or a mask of another shape")
+    return Picture(arm, site, "" if caption is None else str(caption), image, truth, predicted)
+
+
+def shown(pictures: list[Picture]) -> tuple[list[Shown], int]:
+    """Return the pictures that fit into a page, and how many did not.
+
+    All pictures number one come first, so that every site is seen before any is seen twice.
+    """
+    fitting, n_bytes = [], 0
+    for picture in _first_of_each(pictures):
+        address = _address(picture)
+        if n_bytes + len(address) > MAX_BYTES:
+            break
+        n_bytes += len(address)
+        has_outlines = picture.truth is not None or picture.predicted is not None
+        fitting.append(
+            (
+                pictures.index(picture),
+                Shown(picture.arm, picture.site, picture.caption, address, has_outlines),
+            )
+        )
+    fitting.sort(key=lambda entry: entry[0])
+    return [entry for _, entry in fitting], len(pictures) - len(fitting)
+
+
+def _first_of_each(pictures: list[Picture]) -> Iterator[Picture]:
+    seen: dict[tuple[str, str], int] = {}
+    ranked = []
+    for number, picture in enumerate(pictures):
+        rank = seen.get((picture.arm, picture.site), 0)
+        seen[picture.arm, picture.site] = rank + 1
+        ranked.append((rank, number, picture))
+    return (picture for _, _, picture in sorted(ranked, key=lambda entry: entry[:2]))
+
+
+def _address(picture: Picture) -> str:
+    height, width = picture.image.shape
+    inch = _WIDTH_INCH * min(2.0, max(0.5, height / width))
+    figure = Figure(figsize=(_WIDTH_INCH, inch), dpi=_DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    low, high = _window(picture.image)
+    axes.imshow(picture.image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    _outline(axes, picture.truth, TRUTH_COLOR, "solid")
+    _outline(axes, picture.predicted, PREDICTED_COLOR, (0, (3, 1.5)))
+    file = io.BytesIO()
+    figure.savefig(file, format="png", facecolor="black", metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(_small(file)).decode()
+
+
+def _window(image: NDArray[Any]) -> tuple[float, float]:
+    values = image[np.isfinite(image)]
+    if values.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(values, [1, 99.5])
+    return float(low), float(high) if high > low else float(low) + 1.0
+
+
+def _outline(axes: Any, mask: NDArray[Any] | None, color: str, dashes: Any) -> None:
+    if mask is None:
+        return
+    for label in np.unique(mask[mask > 0]):
+        is_label = np.pad(mask == label, 1).astype(float)  # closed where a mask meets the border
+        x, y = np.arange(-1, mask.shape[1] + 1), np.arange(-1, mask.shape[0] + 1)
+        lines = axes.contour(x, y, is_label, levels=[0.5], colors=[color], linestyles=[dashes])
+        lines.set_linewidth(1.6)
+        lines.set_path_effects([withStroke(linewidth=3, foreground="#000000b0")])
+    axes.set_xlim(-0.5, mask.shape[1] - 0.5)
+    axes.set_ylim(mask.shape[0] - 0.5, -0.5)
+
+
+def _small(file: io.BytesIO) -> bytes:
+    """Return a PNG with 64 colours: a third of the bytes, and no difference to see."""
+    file.seek(0)
+    small = io.BytesIO()
+    with Image.open(file) as image:
+        image.convert("RGB").quantize(64).save(small, format="PNG", optimize=True)
+    return small.getvalue()
