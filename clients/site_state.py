@@ -54,7 +54,7 @@ class SiteStates:
         """Write the state after a round; forget all but the last few."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"round-{round_index:06d}.pt"
-        part = path.with_suffix(".part")
+        part = path.with_suffix(f".{os.getpid()}.part")
         with part.open("wb") as file:
             torch.save(
                 {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -204,9 +206,8 @@ class _Worker:
 
 def work(pipe: Connection, client: str, log_file: str, reply_paths: list[str]) -> None:
     """Run a ClientApp for every job that comes, until the pipe closes."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     log_to(log_file)
     identify_task()
     orders: dict[str, Block] = {}
@@ -222,6 +223,14 @@ def work(pipe: Connection, client: str, log_file: str, reply_paths: list[str]) -
             skeleton, values = answer
             answer = (skeleton, replies[slot].write(values))
         pipe.send(answer)
+
+
+def _end_with_parent() -> None:
+    """End at once when the parent is killed: a resumed run must not meet the old run's workers."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
 
 
 def answer_of(client: str, job: Job, arrays: Mapping[str, Any]) -> Any:

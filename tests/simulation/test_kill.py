@@ -76,3 +76,24 @@ def test_a_killed_study_resumes_to_the_same_bits(
         after_s = moments.uniform(0, 4)
         name = f"killed{number}"
         assert killed_and_resumed(tmp_path, name, [*settings, workers], after_s) == want
+
+
+def test_workers_end_with_the_study_that_is_killed(
+    tiny: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """Orphans would go on writing to a folder that a resumed run writes to."""
+    settings = tiny("rounds.n_rounds=400", "simulation.workers=2", "simulation.arms=[federated]")
+    started = simulate(tmp_path, *settings, "name=orphans")
+    while started.poll() is None and not list(
+        (tmp_path / "runs").glob("*/arms/*/*/checkpoints/r*")
+    ):
+        time.sleep(0.05)
+    threads = Path(f"/proc/{started.pid}/task").glob("*/children")
+    workers = [int(pid) for path in threads for pid in path.read_text().split()]
+    assert len(workers) >= 2
+    os.kill(started.pid, signal.SIGKILL)
+    started.communicate()
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
