@@ -120,4 +120,4 @@ def main(n_volumes: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 96)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 192)
