@@ -215,7 +215,7 @@ def _draw_estimate(axes: Any, estimate: Estimate | None, at: float, style: Style
     axes.plot([estimate.value], [at], color=style.color, **marker)
 
 
-def key(style: Style) -> Markup:
+def key(style: Style, name: str) -> Markup:
     """Return the small drawing that explains a style in a legend."""
     with mpl.rc_context(_RC):
         figure = Figure(figsize=(0.5, 0.16))
@@ -224,7 +224,7 @@ def key(style: Style) -> Markup:
         axes.set_xlim(0, 1)
         axes.plot([0.05, 0.95], [0, 0], color=style.color, linestyle=style.dashes)
         axes.plot([0.5], [0], color=style.color, marker=style.marker, markersize=5)
-        return _svg(figure, alt="", name=f"key{style.color[1:]}")
+        return _svg(figure, alt="", name=name)
 
 
 def validation_curves(results: Results, metric: str) -> dict[str, list[Line]]:

@@ -142,14 +142,16 @@ def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
     return {
         "score_curves": list(figures.draw_curves(scores, name, style, "score")),
         "loss_curves": list(figures.draw_curves(losses, "training loss", style, "loss")),
-        "curve_key": _key(style, [label for label in style if label in drawn]),
+        "curve_key": _key("curve-key", style, [label for label in style if label in drawn]),
         "forest": figures.forest(summary, forest_rows, style),
-        "forest_key": _key(style, [row.label for row in forest_rows]),
+        "forest_key": _key("forest-key", style, [row.label for row in forest_rows]),
     }
 
 
-def _key(style: Mapping[str, figures.Style], labels: Sequence[str]) -> list[tuple[str, Markup]]:
-    return [(label, figures.key(style[label])) for label in labels]
+def _key(
+    name: str, style: Mapping[str, figures.Style], labels: Sequence[str]
+) -> list[tuple[str, Markup]]:
+    return [(label, figures.key(style[label], f"{name}{i}")) for i, label in enumerate(labels)]
 
 
 def _facts(environment: Mapping[str, Any]) -> list[tuple[str, str]]:

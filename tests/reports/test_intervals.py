@@ -1,0 +1,136 @@
+"""Intervals resample patients within sites, and metrics under weights are the task's own."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fedmri.reports.intervals import draw, interval, new_site_interval, shuffle
+from fedmri.reports.weighted import auc, panel, weighted_metric
+from fedmri.training.task import Case, LocalTask
+
+
+def subjects(n: int) -> tuple[str, ...]:
+    """Return names of patients."""
+    return tuple(f"sub-{i}" for i in range(n))
+
+
+def cases_of_kind(kind: str, n: int) -> list[Case]:
+    """Return patients with predictions that are right more often than not, ties among them."""
+    stream = np.random.default_rng(3)
+    cases = []
+    for i in range(n):
+        truth = float(i % 3 > 0)
+        if kind == "classification":
+            p = round(float(np.clip(stream.normal(0.4 + 0.3 * truth, 0.2), 0, 1)), 1)
+            scores = {"predicted": float(p > 0.45), "is_correct": float((p > 0.45) == truth)}
+            cases.append(Case("A", f"sub-{i}", 1, truth, (1 - p, p), scores))
+        else:
+            age = float(stream.uniform(20, 80))
+            guess = (40 + 0.3 * age + float(stream.normal(0, 5)),)
+            cases.append(Case("A", f"sub-{i}", 1, age, guess, {}))
+    return cases
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("classification", "balanced_accuracy"),
+        ("classification", "accuracy"),
+        ("classification", "macro_f1"),
+        ("classification", "auc"),
+        ("classification", "brier"),
+        ("regression", "mae"),
+        ("regression", "rmse"),
+        ("regression", "r2"),
+        ("regression", "pearson"),
+    ],
+)
+def test_a_weighted_metric_is_the_metric_of_repeated_patients(
+    kind: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    """Drawing a patient twice and weighing the patient by two is the same number."""
+    task: LocalTask = request.getfixturevalue(kind)
+    cases = cases_of_kind(kind, 30)
+    weights = draw((("A", subjects(30)),), 5, seed=1)
+    patients = panel(cases)
+    metric = weighted_metric(name, patients)
+    assert metric is not None
+    for value, row in zip(metric(patients, weights), weights, strict=True):
+        repeated = [case for case, n in zip(cases, row, strict=True) for _ in range(int(n))]
+        assert value == pytest.approx(task.metrics(repeated)[name], rel=1e-9)
+
+
+def test_an_area_counts_ties_as_one_half() -> None:
+    """Of the pairs (0.5, 0.5) and (0.5, 0.9) the first is a tie, the second won: 0.75."""
+    score, is_positive = np.array([0.5, 0.5, 0.9]), np.array([False, True, True])
+    areas = auc(score, is_positive, np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]))
+    assert areas[0] == 0.75
+    assert math.isnan(areas[1])  # no positive patient was drawn
+
+
+def test_each_site_keeps_its_number_of_patients() -> None:
+    """Patients are drawn within their site: 3 of the first, 5 of the second, in every resample."""
+    weights = draw((("A", subjects(3)), ("B", subjects(5))), 200, seed=0)
+    assert (weights[:, :3].sum(axis=1) == 3).all()
+    assert (weights[:, 3:].sum(axis=1) == 5).all()
+    assert weights[:, 3:].std() > 0
+
+
+def test_a_site_is_drawn_alike_whoever_stands_beside_it() -> None:
+    """A site's own interval and its part in the interval over all rest on the same draws."""
+    alone = draw((("B", subjects(5)),), 50, seed=0)
+    beside = draw((("A", subjects(3)), ("B", subjects(5))), 50, seed=0)
+    np.testing.assert_array_equal(alone, beside[:, 3:])
+    assert (draw((("B", subjects(5)),), 50, seed=1) != alone).any()
+
+
+def test_the_interval_of_a_constant_is_a_point() -> None:
+    """What does not vary between patients is known, last bits apart."""
+    noise = np.random.default_rng(0).uniform(-1e-16, 1e-16, 500)
+    estimate = interval(0.7, 0.7 + noise, n_patients=9)
+    assert estimate.low == estimate.high == 0.7
+
+
+@pytest.mark.parametrize(
+    ("value", "n_undefined", "n_patients"), [(0.7, 0, 1), (math.nan, 0, 9), (0.7, 30, 9)]
+)
+def test_there_is_no_interval_where_none_can_be_had(
+    value: float, n_undefined: int, n_patients: int
+) -> None:
+    """One patient, no value, or a twentieth of all resamples undefined: no interval."""
+    replicates = np.linspace(0.6, 0.8, 500)
+    replicates[:n_undefined] = math.nan
+    assert not interval(value, replicates, n_patients).has_interval
+
+
+def test_the_interval_for_a_new_site_agrees_with_a_worked_example() -> None:
+    """Five areas as logits: variance between sites 0.11975, mean 0.88169, 0.67361 to 0.96417.
+
+    By hand: the weights 1 / se**2 on the logit scale give Q = 10.852, hence the variance
+    (10.852 - 4) / C; the spread is t(0.975, 3) * sqrt(0.11975 + HKSJ variance of the mean).
+    """
+    areas, errors = [0.91, 0.86, 0.88, 0.79, 0.93], [0.02, 0.03, 0.025, 0.05, 0.02]
+    found = new_site_interval(areas, errors, is_proportion=True)
+    assert found is not None
+    assert found.mean == pytest.approx(0.88169, abs=1e-5)
+    assert (found.low, found.high) == pytest.approx((0.67361, 0.96417), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "errors"),
+    [([0.8, 0.9], [0.1, 0.1]), ([0.8, 0.9, 1.0], [0.1] * 3), ([0.8, 0.9, 0.7], [0.1, 0.0, 0.1])],
+)
+def test_no_new_site_is_predicted_from_too_little(values: list[float], errors: list[float]) -> None:
+    """Two sites, a site at the border of the scale and a site without spread foretell nothing."""
+    assert new_site_interval(values, errors, is_proportion=True) is None
+
+
+def test_dealing_patients_to_sites_keeps_the_sizes_of_sites() -> None:
+    """Chance moves patients between sites and makes no site larger."""
+    dealt = shuffle([2, 3], 40, seed=0)
+    assert ((dealt == 0).sum(axis=1) == 2).all()
+    assert ((dealt == 1).sum(axis=1) == 3).all()
+    assert len({row.tobytes() for row in dealt}) > 5

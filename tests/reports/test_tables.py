@@ -1,0 +1,121 @@
+"""Words and tables say what the summary says, and no more."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fedmri.reports.results import load_results
+from fedmri.reports.summary import Summary, summarise
+from fedmri.reports.tables import as_json, as_markdown, headline, number, result_table
+from fedmri.training.task import LocalTask
+
+WriteRun = Callable[..., Path]
+
+
+@pytest.fixture
+def summary(full_run: Path, segmentation: LocalTask) -> Summary:
+    """Return the summary of the full run."""
+    return summarise(load_results(full_run), segmentation, n_bootstrap=200)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.8123, "0.812"),
+        (12.345, "12.35"),
+        (374.0, "374.0"),
+        (-0.0004, "0.000"),
+        (-0.0312, "\N{MINUS SIGN}0.031"),
+        (math.nan, "\N{EN DASH}"),
+    ],
+)
+def test_a_number_has_digits_that_mean_something(value: float, text: str) -> None:
+    """Small numbers have three decimals, large ones fewer, and zero has no sign."""
+    assert number(value) == text
+
+
+def predict_with(gain: float, noise: float) -> Callable[..., dict[str, Any]]:
+    """Return models that differ by a gain, and by a noise that changes sign between patients."""
+
+    def predict(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
+        is_federated = arm == "federated"
+        change = gain + noise * (-1) ** i if is_federated else 0
+        return {"scores": {"dice": 0.5 + change}}
+
+    return predict
+
+
+@pytest.mark.parametrize(
+    ("gain", "noise", "claim"),
+    [
+        (0.1, 0.0, "better than training on pooled data (0.500; difference +0.100, +0.100 to"),
+        (-0.1, 0.0, "worse than training on pooled data"),
+        (0.01, 0.3, "no difference from training on pooled data shown"),
+    ],
+)
+def test_the_headline_claims_what_the_interval_shows(
+    write_run: WriteRun, segmentation: LocalTask, gain: float, noise: float, claim: str
+) -> None:
+    """Better and worse are said where zero is left out, and nothing like "equal" elsewhere."""
+    run = write_run({"A": 12}, predict_with(gain, noise), arms=["federated", "pooled"])
+    text = headline(summarise(load_results(run), segmentation))
+    assert text.startswith("Federated training reached a Dice of 0.")
+    assert "on 12 test patients of 1 site, one seed" in text
+    assert claim in text
+    assert "equal" not in text
+    assert "significant" not in text
+
+
+def test_the_terminal_shows_every_model_and_site(summary: Summary) -> None:
+    """The table on screen has a row for each model and a column for each site."""
+    file = io.StringIO()
+    Console(file=file, width=160).print(result_table(summary))
+    text = file.getvalue()
+    for name in ("federated", "pooled", "local (own site)", "DU", "HT", "CS", "EZ (external)"):
+        assert name in text
+
+
+def test_json_holds_every_number_and_no_nan(write_run: WriteRun, classification: LocalTask) -> None:
+    """Strict parsers can read it: what is not defined (an area with one class) is null."""
+
+    def predict(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
+        return {"truth": 0.0, "prediction": [0.6, 0.4], "scores": {"predicted": 0.0}}
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    text = as_json(summarise(load_results(write_run({"A": 6}, predict)), classification))
+    values = json.loads(text, parse_constant=refuse)
+    assert values["rows"][0]["overall"]["auc"]["value"] is None
+    assert values["rows"][0]["overall"]["accuracy"]["value"] == 1
+
+
+def test_markdown_holds_the_headline_and_both_tables(summary: Summary) -> None:
+    """What the page says first can be pasted into a note."""
+    text = as_markdown(summary)
+    assert text.startswith(headline(summary))
+    assert "| federated | " in text
+    assert "| federated minus pooled | " in text
+
+
+def test_a_name_cannot_break_out_of_a_markdown_table(
+    write_run: WriteRun, segmentation: LocalTask
+) -> None:
+    """A strategy called ``a|b<i>`` stays in its cell."""
+    run = write_run({"A": 6}, predict_with(0, 0), arms=["federated:a|b<i>"])
+    text = as_markdown(summarise(load_results(run), segmentation))
+    assert "| federated:a\\|b&lt;i> |" in text
+
+
+def test_counts_are_shown_as_counts(summary: Summary) -> None:
+    """Masks that were missed are counted: no interval, no decimals that mean nothing."""
+    (line,) = [line for line in as_markdown(summary).splitlines() if line.startswith("| pooled |")]
+    assert [cell.strip() for cell in line.strip("|").split("|")][3:] == ["0", "31", "3"]
