@@ -50,7 +50,6 @@ _RC: dict[Any, Any] = {
     "ytick.color": INK,
     "lines.linewidth": 1.6,
 }
-_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def styles(labels: Sequence[str]) -> dict[str, Style]:
 def _svg(figure: Figure, *, alt: str, name: str) -> Markup:
     """Return a figure as an SVG element with a text for those who do not see it."""
     file = io.StringIO()
-    figure.savefig(file, format="svg", metadata=_NO_METADATA, transparent=True)
+    figure.savefig(file, format="svg", transparent=True)
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
