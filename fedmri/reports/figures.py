@@ -123,9 +123,15 @@ def curves(records: Sequence[Record], value: str) -> dict[str, list[Line]]:
         seed = found.setdefault((site, label), {}).setdefault(int(record.get("seed", 0)), {})
         seed[int(record.get("round", 0))] = float(number)
     lines: dict[str, list[Line]] = {}
-    for (site, label), seeds in sorted(found.items()):
+    # What was pooled is trained and validated as one site of its own: last, after the real ones.
+    for (site, label), seeds in sorted(found.items(), key=lambda entry: _pooled_last(entry[0])):
         lines.setdefault(site, []).append(_line(label, seeds))
     return lines
+
+
+def _pooled_last(key: tuple[str, str]) -> tuple[bool, str, str]:
+    site, label = key
+    return site == label, site, label
 
 
 def _line(label: str, seeds: Mapping[int, Mapping[int, float]]) -> Line:

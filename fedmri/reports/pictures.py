@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
 from fedmri.errors import UsageError
 from fedmri.reports.results import arm_of, site_of
@@ -33,6 +35,7 @@ class Picture:
     Attributes:
         arm: Model that predicted.
         site: Site of the patient.
+        number: Place in the run's file; the same patient under every model.
         caption: What the run wrote beside it, such as label and probability.
         image: Shape ``(H, W)``, any units.
         truth: Labels, shape ``(H, W)``; None where the task has no mask.
@@ -41,6 +44,7 @@ class Picture:
 
     arm: str
     site: str
+    number: int
     caption: str
     image: NDArray[Any]
     truth: NDArray[Any] | None
@@ -65,7 +69,7 @@ class Shown:
 
 
 def load_pictures(run: Path) -> list[Picture]:
-    """Return the pictures of each arm's first seed: federated, then each site's own, then pooled.
+    """Return the pictures of each arm's first seed, a patient's under all models side by side.
 
     Raises:
         UsageError: A picture file is broken (U11).
@@ -77,23 +81,23 @@ def load_pictures(run: Path) -> list[Picture]:
         order = {"federated": 0, "loso": 0, "local": 1, "pooled": 2}.get(kind)
         if order is not None and (kind not in {"local", "loso"} or owner == site):
             files.setdefault((order, arm, site), path)
-    return [
-        picture
-        for (_, arm, site), path in sorted(files.items())
+    found = [
+        (picture.number, site, order, picture)
+        for (order, arm, site), path in sorted(files.items())
         for picture in _pictures(path, arm, site)
     ]
+    return [entry[-1] for entry in sorted(found, key=lambda entry: entry[:-1])]
 
 
 def _pictures(path: Path, arm: str, site: str) -> list[Picture]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return [_picture(arrays, i, arm, site) for i in range(_n_pictures(arrays))]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         fix = f"remove {path.name} and write the report again"
         want = "2D images of numbers with masks of the same shape"
-        raise UsageError(
-            "U11", f"{path} of a run folder", found=str(error), want=want, fix=fix
-        ) from error
+        what = f"{path} of a run folder"
+        raise UsageError("U11", what, found=str(error), want=want, fix=fix) from error
 
 
 def _n_pictures(arrays: Any) -> int:
@@ -112,39 +116,27 @@ def _picture(arrays: Any, number: int, arm: str, site: str) -> Picture:
     masks = [mask for mask in (truth, predicted) if mask is not None]
     if image is None or image.ndim != 2 or any(mask.shape != image.shape for mask in masks):
         raise ValueError(f"image_{number} that is not 2D, or a mask of another shape")
-    return Picture(arm, site, "" if caption is None else str(caption), image, truth, predicted)
+    text = "" if caption is None else str(caption)
+    return Picture(arm, site, number, text, image, truth, predicted)
 
 
-def shown(pictures: list[Picture]) -> tuple[list[Shown], int]:
-    """Return the pictures that fit into a page, and how many did not.
+def shown(pictures: Sequence[Picture]) -> tuple[list[list[Shown]], int]:
+    """Return the pictures that fit into a page, by site and number, and how many did not.
 
-    All pictures number one come first, so that every site is seen before any is seen twice.
+    Those that come first fit first: every site is seen before any is seen twice.
     """
-    fitting, n_bytes = [], 0
-    for picture in _first_of_each(pictures):
+    groups: dict[tuple[int, str], list[Shown]] = {}
+    n_bytes = n_shown = 0
+    for picture in pictures:
         address = _address(picture)
-        if n_bytes + len(address) > MAX_BYTES:
-            break
         n_bytes += len(address)
+        if n_bytes > MAX_BYTES:
+            break
+        n_shown += 1
         has_outlines = picture.truth is not None or picture.predicted is not None
-        fitting.append(
-            (
-                pictures.index(picture),
-                Shown(picture.arm, picture.site, picture.caption, address, has_outlines),
-            )
-        )
-    fitting.sort(key=lambda entry: entry[0])
-    return [entry for _, entry in fitting], len(pictures) - len(fitting)
-
-
-def _first_of_each(pictures: list[Picture]) -> Iterator[Picture]:
-    seen: dict[tuple[str, str], int] = {}
-    ranked = []
-    for number, picture in enumerate(pictures):
-        rank = seen.get((picture.arm, picture.site), 0)
-        seen[picture.arm, picture.site] = rank + 1
-        ranked.append((rank, number, picture))
-    return (picture for _, _, picture in sorted(ranked, key=lambda entry: entry[:2]))
+        one = Shown(picture.arm, picture.site, picture.caption, address, has_outlines)
+        groups.setdefault((picture.number, picture.site), []).append(one)
+    return list(groups.values()), len(pictures) - n_shown
 
 
 def _address(picture: Picture) -> str:
@@ -184,9 +176,29 @@ def _outline(axes: Any, mask: NDArray[Any] | None, color: str, dashes: Any) -> N
 
 
 def _small(file: io.BytesIO) -> bytes:
-    """Return a PNG with 64 colours: a third of the bytes, and no difference to see."""
+    """Return a PNG with one byte a pixel: greys stay grey, outlines keep their colours."""
     file.seek(0)
     small = io.BytesIO()
     with Image.open(file) as image:
-        image.convert("RGB").quantize(64).save(small, format="PNG", optimize=True)
+        indexed = image.convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE)
+        indexed.save(small, format="PNG", optimize=True)
     return small.getvalue()
+
+
+@cache
+def _palette() -> Image.Image:
+    """Return 64 greys, and of each outline's colour 64 tones that edges blend into."""
+    greys = np.repeat(np.linspace(0, 255, 64)[:, None], 3, axis=1)
+    tones = [_tones(ImageColor.getrgb(color)) for color in (TRUTH_COLOR, PREDICTED_COLOR)]
+    colors = np.concatenate([greys, *tones]).round().astype(np.uint8)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colors.tobytes())
+    return palette
+
+
+def _tones(color: Sequence[int]) -> NDArray[np.float64]:
+    """Return a colour in eight shares, each mixed with eight greys."""
+    shares = np.linspace(0.25, 1, 8)[:, None, None]
+    greys = np.linspace(0, 255, 8)[None, :, None]
+    mixed: NDArray[np.float64] = shares * np.asarray(color, float) + (1 - shares) * greys
+    return mixed.reshape(-1, 3)

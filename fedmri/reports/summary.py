@@ -351,8 +351,10 @@ def _new_site(rows: Iterable[Model], scorer: Scorer, task: Task) -> NewSite | No
 
 def _notes(rows: tuple[Model, ...], inside: tuple[str, ...]) -> Iterator[str]:
     n_seeds = {model.label: model.n_seeds for model in rows if model.label != "baseline"}
-    if once := ", ".join(label for label, n in n_seeds.items() if n == 1):
-        yield f"Trained with one seed: {once}. Chance in training is not in their intervals."
+    once = [label for label, n in n_seeds.items() if n == 1]
+    if once:
+        which = "all models" if len(once) == len(n_seeds) else ", ".join(once)
+        yield f"Trained with one seed: {which}. Chance in training is not in their intervals."
     if len(set(n_seeds.values())) > 1:
         counts = ", ".join(f"{label} {n}" for label, n in n_seeds.items())
         yield f"Arms were trained with unequal numbers of seeds: {counts}."

@@ -27,7 +27,7 @@ _METRIC_NAMES = {
     "hd95_mm": "HD95 (mm)",
     "jaccard": "Jaccard index",
     "macro_f1": "macro F1",
-    "n_both_empty": "scans empty in both",
+    "n_both_empty": "both empty",
     "n_false_alarms": "false alarms",
     "n_missed": "missed",
     "pearson": "Pearson correlation",
@@ -128,7 +128,7 @@ def _comparison(summary: Summary, difference: Difference, reference: Row | None)
         case "better" | "worse":
             return f"{difference.verdict} than {name} {detail}"
         case "no difference shown":
-            return f"no difference from {name} shown {detail}"
+            return f"no difference shown from {name} {detail}"
         case _:
             return f"whether it differs from {name} cannot be said {detail}"
 

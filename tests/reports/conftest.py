@@ -121,7 +121,11 @@ def write_full_run(run: Path) -> Path:
     text = "".join(json.dumps(record) + "\n" for record in records)
     (run / "metrics.jsonl").write_text(text + '{"kind": "rou', encoding="utf-8")
     _write_what_was_used(run)
-    for arm, site in [("federated", s) for s in own] + [(f"local:{s}", s) for s in list(own)[:3]]:
+    for arm, site in (
+        [("federated", s) for s in own]
+        + [(f"local:{s}", s) for s in list(own)[:3]]
+        + [("pooled", "DU")]
+    ):
         _write_pictures(run, arm, site)
     return run
 

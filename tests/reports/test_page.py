@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -99,7 +102,9 @@ def test_every_section_is_there_with_its_content(page: Path) -> None:
         "349.2",  # MB of 45 rounds of 7.76 MB
     ):
         assert wanted in outline.text, wanted
-    assert sum(tag == "img" for tag, _ in outline.tags) == 14  # two of 4 federated, 3 local
+    assert (
+        sum(tag == "img" for tag, _ in outline.tags) == 16
+    )  # two of 4 federated, 3 local, 1 pooled
 
 
 def test_the_page_needs_no_network_and_no_script(page: Path) -> None:
@@ -223,20 +228,40 @@ def test_a_broken_picture_file_is_named(
         write_report(run, segmentation)
 
 
+def test_a_patient_stands_side_by_side_under_all_models(full_run: Path) -> None:
+    """Site by site: what the federated model makes of a patient, then the site's own."""
+    found = [(p.number, p.site, p.arm) for p in pictures.load_pictures(full_run)]
+    assert found[:3] == [(0, "CS", "federated"), (0, "CS", "local:CS"), (0, "DU", "federated")]
+    assert found[3:5] == [(0, "DU", "local:DU"), (0, "DU", "pooled")]
+    assert found[8] == (1, "CS", "federated")  # 4 sites under federated, 3 local, 1 pooled
+
+
+def test_a_grey_image_stays_grey(full_run: Path) -> None:
+    """No colour but an outline's: a tint would read as a prediction."""
+    (picture, *_) = pictures.load_pictures(full_run)
+    ((shown,),), _ = pictures.shown([replace(picture, truth=None, predicted=None)])
+    png = base64.b64decode(shown.address.partition(",")[2])
+    with Image.open(io.BytesIO(png)) as image:
+        red, green, blue = (np.asarray(band) for band in image.convert("RGB").split())
+    assert (red == green).all()
+    assert (green == blue).all()
+    assert len(np.unique(red)) > 30
+
+
 def test_pictures_beyond_the_budget_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every site's first picture comes before any site's second, and the rest is said."""
     image = np.zeros((8, 8))
     all_pictures = [
-        pictures.Picture("federated", site, f"{site}{i}", image, None, None)
-        for site in ("A", "B")
+        pictures.Picture("federated", site, i, "Dice 0.00", image, None, None)
         for i in range(2)
+        for site in ("A", "B")
     ]
-    fitting, n_left = pictures.shown(all_pictures)
-    assert (len(fitting), n_left) == (4, 0)
-    room = sum(len(one.address) for one in fitting[:2])
+    groups, n_left = pictures.shown(all_pictures)
+    assert (len(groups), n_left) == (4, 0)
+    room = sum(len(one.address) for (one,) in groups[:2])
     monkeypatch.setattr(pictures, "MAX_BYTES", room)
-    fitting, n_left = pictures.shown(all_pictures)
-    assert [one.caption for one in fitting] == ["A0", "B0"]
+    groups, n_left = pictures.shown(all_pictures)
+    assert [one.site for (one,) in groups] == ["A", "B"]
     assert n_left == 2
 
 

@@ -323,7 +323,7 @@ def test_small_sites_and_single_seeds_are_pointed_out(
     """Four test patients and one training bound what can be claimed."""
     run = write_run({"A": 4, "B": 12}, lambda arm, seed, site, i: dice(0.1 * (i % 5)))
     notes = " ".join(summarise(load_results(run), segmentation).notes)
-    assert "one seed: federated" in notes
+    assert "one seed: all models" in notes
     assert "too narrow: A 4." in notes
 
 

@@ -58,7 +58,7 @@ def predict_with(gain: float, noise: float) -> Callable[..., dict[str, Any]]:
     [
         (0.1, 0.0, "better than training on pooled data (0.500; difference +0.100, +0.100 to"),
         (-0.1, 0.0, "worse than training on pooled data"),
-        (0.01, 0.3, "no difference from training on pooled data shown"),
+        (0.01, 0.3, "no difference shown from training on pooled data"),
     ],
 )
 def test_the_headline_claims_what_the_interval_shows(
