@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,12 +119,19 @@ def data_check(
 
     from fedmri.data.check import enforce
     from fedmri.simulation.preflight import as_json as json_of
-    from fedmri.simulation.preflight import as_tables, preflight
+    from fedmri.simulation.preflight import as_tables, preflight, with_all_modalities
 
     plan = _load([_quoted("data.source.path", path), *(overrides or [])], config).plan
     _log_to(None)
-    is_target_given = config or any(text.startswith("target.") for text in overrides or [])
-    table = preflight(plan.data, plan.target if is_target_given else None, manifest)
+    is_given = {
+        key: config or any(text.startswith((key, "experiment=")) for text in overrides or [])
+        for key in ("target.", "data.source.modalities")
+    }
+    source = plan.data.source
+    if not is_given["data.source.modalities"]:
+        source = with_all_modalities(source)
+    target = plan.target if is_given["target."] else None
+    table = preflight(replace(plan.data, source=source), target, manifest)
     if as_json:
         print(json_of(table))
     else:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from fedmri.data.bids import modalities_in
 from fedmri.data.check import examine
 from fedmri.data.manifest import findings_table, used_by_site, write_manifest
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
-from fedmri.data.settings import DataConfig
+from fedmri.data.settings import DataConfig, SourceConfig
 from fedmri.round import Target
 
 
@@ -31,6 +32,12 @@ def preflight(data: DataConfig, target: Target | None, manifest: Path) -> ScanTa
     table = examine(read(data.source), target, data.check, data.source.modalities)
     write_manifest(manifest, table)
     return table
+
+
+def with_all_modalities(source: SourceConfig) -> SourceConfig:
+    """Return the source with every modality that a BIDS data set has, for a look at all of it."""
+    found = modalities_in(Path(source.path))
+    return replace(source, modalities=found) if found else source
 
 
 def as_json(table: ScanTable) -> str:

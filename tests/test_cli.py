@@ -166,7 +166,7 @@ def test_data_check_says_what_is_wrong(hospitals: Path, tmp_path: Path) -> None:
 
 def test_control_c_leaves_a_run_that_goes_on(tiny: Settings, tmp_path: Path) -> None:
     """Ctrl-C in the middle says how to resume; the resumed run has the uninterrupted one's bits."""
-    settings = tiny("rounds.n_rounds=12", "simulation.arms=[federated]")
+    settings = tiny("rounds.n_rounds=60", "simulation.arms=[federated]")
     whole = fedmri("simulate", *settings, "name=whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     started = subprocess.Popen(

@@ -90,6 +90,21 @@ def read_bids(config: SourceConfig) -> ScanTable:
     return ScanTable(tuple(scans), (*findings, *walk.findings))
 
 
+def modalities_in(root: Path) -> tuple[str, ...]:
+    """Return the modalities of the anatomical images of a BIDS data set, sorted by name.
+
+    They are named as ``SourceConfig.modalities`` wants them; other layouts have none.
+    """
+    names = set()
+    for pattern in ("sub-*/anat/*.nii*", "sub-*/ses-*/anat/*.nii*"):
+        for path in root.glob(pattern):
+            _, file = _parse(path)
+            if file is not None and file.suffix not in LABEL_SUFFIXES:
+                own = [f"{k}-{v}" for k, v in file.entities.items() if k not in FREE]
+                names.add("_".join([*own, file.suffix]))
+    return tuple(sorted(names))
+
+
 def _participants(root: Path, config: SourceConfig) -> tuple[dict[str, Row] | None, list[Finding]]:
     """Return rows by subject label, or None where the data set has no subject table."""
     path = root / "participants.tsv"
