@@ -11,12 +11,12 @@ from typing import Any
 from fedmri.data.check import enforce, examine
 from fedmri.data.manifest import used_by_site, write_manifest
 from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import Prepared, write_site
+from fedmri.data.prepared import Prepared, union, write_site
 from fedmri.data.read import read
 from fedmri.data.scans import Scan, ScanTable
 from fedmri.data.settings import SourceConfig
 from fedmri.data.site_data import Split
-from fedmri.data.split import split_subjects
+from fedmri.data.split import refuse_leaks, split_subjects
 from fedmri.data.synthetic import SyntheticConfig, ensure
 from fedmri.plan import Plan
 from fedmri.simulation.partition import Partition, PartitionConfig, partition
@@ -163,13 +163,17 @@ def _write_all(
     files: dict[str, Path] = {}
     used: dict[str, dict[str, int]] = {}
     fingerprints: dict[str, str] = {}
+    parts: list[Prepared] = []
     for site, (scans, splits) in groups.items():
         prepared = prepare_scans(scans, plan.target, plan.data, splits, source.cache)
+        parts.append(prepared)
         findings += prepared.findings
         files[site] = folder / "prepared" / f"{site.replace(':', '-')}.json"
         write_site(files[site], prepared)
         used[site] = _counts(prepared, len(scans), table, site)
         fingerprints[site] = prepared.fingerprint
+    everyone = union(parts)
+    refuse_leaks(everyone.examples, everyone.contents)
     if len(findings) > len(table.findings):
         write_manifest(folder / "manifest.tsv", replace(table, findings=tuple(findings)))
     external = {site: path for site, path in files.items() if site not in members}
