@@ -223,7 +223,7 @@ def _simulate(experiment: Experiment, resume: Path | None, *, is_json: bool) -> 
 
     from fedmri.config import as_yaml
     from fedmri.simulation.progress import Bars
-    from fedmri.simulation.study import Study, new_folder, run_study
+    from fedmri.simulation.study import Study, new_folder, refuse_failed, run_study
 
     simulation, plan = experiment.simulation, experiment.plan
     folder = resume or new_folder(Path(simulation.runs), plan.name)
@@ -235,12 +235,14 @@ def _simulate(experiment: Experiment, resume: Path | None, *, is_json: bool) -> 
     study = Study(plan, experiment.partition, simulation, folder, command)
     try:
         with Bars(plan, Console(stderr=True)) as bars:
-            run_study(study, bars)
+            failed = run_study(study, bars)
     except KeyboardInterrupt:
         quoted = shlex.quote(str(folder))
         print(f"Stopped. Go on with: fedmri simulate --resume {quoted}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    _report(experiment, folder, is_json=is_json)
+    if "federated" not in failed:
+        _report(experiment, folder, is_json=is_json)
+    refuse_failed(failed, folder)
 
 
 def _report(experiment: Experiment, folder: Path, *, is_json: bool) -> None:

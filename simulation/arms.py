@@ -112,6 +112,15 @@ def _alone(plan: Plan) -> Plan:
     return replace(plan, strategy=StrategyConfig(), train=train)
 
 
+def can_train(run: ArmRun, n_train: Mapping[str, int]) -> bool:
+    """Tell whether any member of a run has a patient to train on.
+
+    A hospital of one or two patients may have none after the split: it takes part in tests and has
+    no model of its own.
+    """
+    return any(n_train.get(member, 1) for member in run.members)
+
+
 def run_arms(
     runs: Sequence[ArmRun],
     folder: Path,

@@ -22,25 +22,30 @@ def baseline_cases(
         task: What is predicted.
     """
     train = [
-        value
+        truths[0]
         for name, data in sites.items()
         if name not in external
-        for value in _by_subject(data.examples("train")).values()
+        for truths in _truths(data.examples("train")).values()
     ]
     if task.target.kind == "segmentation" or not train:
         return {}
     guess = _guess(train, task.target)
     return {
         name: [
-            task.case(name, subject, [Reading(1, value, (guess,))])
-            for subject, value in _by_subject(data.examples("test")).items()
+            task.case(name, subject, [Reading(1, truth, (guess,)) for truth in truths])
+            for subject, truths in _truths(data.examples("test")).items()
         ]
         for name, data in sites.items()
     }
 
 
-def _by_subject(examples: Sequence[Example]) -> dict[str, float]:
-    return {example.subject: example.target for example in examples}
+def _truths(examples: Sequence[Example]) -> dict[str, list[float]]:
+    """Return the truth of each scan, by subject."""
+    of_scan = {(example.subject, example.scan): example.target for example in examples}
+    truths: dict[str, list[float]] = {}
+    for (subject, _), target in of_scan.items():
+        truths.setdefault(subject, []).append(target)
+    return truths
 
 
 def _guess(train: Sequence[float], target: Target) -> tuple[float, ...]:

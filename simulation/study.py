@@ -22,7 +22,7 @@ from fedmri.errors import DataError, RoundError, UsageError
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
 from fedmri.server.rounds import initial_model
-from fedmri.simulation.arms import ArmRun, arm_runs, run_arms
+from fedmri.simulation.arms import ArmRun, arm_runs, can_train, run_arms
 from fedmri.simulation.baseline import baseline_cases
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.pool import Engine, ProcessEngine
@@ -76,20 +76,26 @@ def new_folder(runs: Path, name: str) -> Path:
     raise UsageError("U01", "run folder", found=f"10,000 of {name}", want="fewer", fix="set name=…")
 
 
-def run_study(study: Study, observe: Observer) -> None:
+def run_study(study: Study, observe: Observer) -> dict[str, str]:
     """Prepare, train, test and collect; what an earlier call has done is not done again.
+
+    Returns:
+        What went wrong, by label of the arms that failed; the others are complete and collected.
 
     Raises:
         ConfigError: The plan contradicts itself, as a network that cannot do the task.
         DataError: The data cannot be trained on.
-        RoundError: An arm failed (R08); the others are complete and collected.
     """
     started = time.time()
     folder = study.folder
     initial_model(study.plan, make_strategy(study.plan.strategy))  # refuse before hours of data
     sites = _sites_of(study)
     _write_json(folder / "used.json", sites.used)
-    runs = arm_runs(study.plan, study.config, sites.sites, sites.external)
+    every = arm_runs(study.plan, study.config, sites.sites, sites.external)
+    n_train = {site: counts["train"] for site, counts in sites.used.items()}
+    runs = tuple(run for run in every if can_train(run, n_train))
+    for run in (run for run in every if run not in runs):
+        log.warning("no arm %s: it has no patient to train on", run.label)
     observe({"kind": "start", "runs": [(run.label, run.plan.seed) for run in runs]})
     engine = make_engine(study)
     try:
@@ -99,6 +105,11 @@ def run_study(study: Study, observe: Observer) -> None:
             engine.close()
     _collect(study, sites, runs)
     _write_json(folder / "environment.json", _environment(study, sites, time.time() - started))
+    return failed
+
+
+def refuse_failed(failed: Mapping[str, str], folder: Path) -> None:
+    """Raise RoundError R08 where an arm of a study failed."""
     if failed:
         found = "; ".join(f"{label}: {error}" for label, error in failed.items())
         fix = f"see {folder / 'log.txt'}, then `fedmri simulate --resume {folder}`"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.config import load
+from fedmri.config import as_yaml, load
 from fedmri.data.synthetic import SyntheticConfig, generate
 from fedmri.server.records import Record
-from fedmri.simulation.study import Study, run_study
+from fedmri.simulation.study import Study, refuse_failed, run_study
 
 TINY = (
     "experiment=smoke",
@@ -57,10 +57,11 @@ def run_tiny(tiny: Callable[..., list[str]], tmp_path: Path) -> RunTiny:
         experiment = load(tiny(*more))
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
+        (folder / "config.yaml").write_text(as_yaml(experiment), encoding="utf-8")
         study = Study(
             experiment.plan, experiment.partition, experiment.simulation, folder, "fedmri"
         )
-        run_study(study, observe)
+        refuse_failed(run_study(study, observe), folder)
         return folder
 
     return run

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from fedmri.config import load
 from fedmri.errors import RoundError
+from fedmri.reports import load_results, summarise
 from fedmri.server.checkpoint import digest, load_weights_file
 from fedmri.server.records import Record
+from fedmri.training.tasks import make_task
 from tests.conftest import RunTiny
 
 SITES = ("site01", "site02", "site03")
@@ -184,6 +187,37 @@ def test_an_external_data_set_is_tested_and_never_trained_on(
         "external:site01",
     }
     assert not records(folder, kind="round", site="external:site01")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("target={kind:regression,name:age,classes:[]}", "task.target_centre=50"),
+        ("target={kind:segmentation,name:mask,classes:[lesion]}", "model=unet"),
+        ("data.prepare.dimension=2d", "data.prepare.shape=[0,32,32]", "model=cnn5"),
+    ],
+    ids=["regression", "segmentation", "slices"],
+)
+def test_every_task_ends_in_a_report(run_tiny: RunTiny, settings: tuple[str, ...]) -> None:
+    """The arms and the baseline are scored on the same patients with the same truths."""
+    experiment = load(list(settings))
+    task = make_task(experiment.plan.target, experiment.plan.task)
+    folder = run_tiny("a", *settings, "simulation.arms=[federated]")
+    summary = summarise(load_results(folder), task)
+    has_baseline = (folder / "cases" / "baseline").exists()
+    assert has_baseline == (experiment.plan.target.kind != "segmentation")
+    assert summary.rows
+
+
+def test_a_site_without_training_patients_is_a_case(run_tiny: RunTiny, tmp_path: Path) -> None:
+    """It is tested, has no model of its own, and the others train and report as ever."""
+    settings = ("partition=quantity", "partition.n_sites=4", "partition.alpha=0.1", "seed=1")
+    folder = run_tiny("a", *settings)
+    used = json.loads((folder / "used.json").read_text())
+    idle = {site for site, counts in used.items() if not counts["train"]}
+    assert idle, used
+    arms = {r["arm"] for r in records(folder, kind="done")}
+    assert arms == {"federated", "pooled", *(f"local:{site}" for site in set(used) - idle)}
 
 
 def test_the_best_round_can_be_the_model(run_tiny: RunTiny) -> None:
