@@ -53,7 +53,8 @@ class Regression:
     ) -> Reading:
         """Return the values of a scan's examples."""
         rows = tuple(tuple(row) for row in predictions.tolist())
-        return Reading(len(rows), float(truth.double().mean()), rows)
+        # from the table and not from the batch, which holds it in single precision
+        return Reading(len(rows), float(np.mean([e.target for e in examples])), rows)
 
     def case(self, site: str, subject: str, readings: Sequence[Reading]) -> Case:
         """Return a patient's mean value over examples, against the mean truth over scans."""

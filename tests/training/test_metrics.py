@@ -298,7 +298,8 @@ def test_the_primary_metric_is_among_the_metrics(target: Target) -> None:
         reading = own.read(labels, labels[:, None], [EXAMPLE])
     else:
         width = target.n_outputs
-        reading = own.read(torch.full((1, width), 1 / width), torch.zeros(1), [EXAMPLE])
+        known = replace(EXAMPLE, target=0.0)
+        reading = own.read(torch.full((1, width), 1 / width), torch.zeros(1), [known])
     case = own.case("north", "a", [reading])
     values = own.metrics([case, case])
     assert math.isfinite(values[own.primary])
