@@ -200,7 +200,7 @@ def test_an_external_data_set_is_tested_and_never_trained_on(
 )
 def test_every_task_ends_in_a_report(run_tiny: RunTiny, settings: tuple[str, ...]) -> None:
     """The arms and the baseline are scored on the same patients with the same truths."""
-    experiment = load(list(settings))
+    experiment = load(["experiment=smoke", *settings])
     task = make_task(experiment.plan.target, experiment.plan.task)
     folder = run_tiny("a", *settings, "simulation.arms=[federated]")
     summary = summarise(load_results(folder), task)
