@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from fedmri.training.device import reproducible
 from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
 from fedmri.training.local import train_round
 from fedmri.training.pictures import Picture
+from fedmri.training.seeds import derive_seed
 from fedmri.training.task import Case
 from fedmri.training.tasks import make_task
 from fedmri.wire import EvaluateOrder, Scores, TrainOrder
@@ -166,9 +166,3 @@ def write_pictures(path: Path, pictures: Sequence[Picture]) -> None:
             arrays[f"truth_{number}"] = picture.truth
             arrays[f"predicted_{number}"] = picture.predicted
     np.savez_compressed(path, allow_pickle=False, **arrays)
-
-
-def derive_seed(seed: int, *labels: object) -> int:
-    """Return a seed for a purpose; draws of one purpose say nothing about another's."""
-    text = "/".join(str(label) for label in (seed, *labels))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
