@@ -1,0 +1,93 @@
+"""What a site allows, whatever a plan asks for: its own limits always win."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+from fedmri.errors import require
+from fedmri.plan import Plan
+from fedmri.round import TaskKind
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class SitePolicy:
+    """Limits of a site, from its own settings; 0 and empty set no limit unless said otherwise.
+
+    Attributes:
+        min_subjects_train: Patients that must be behind an update; 1 is the least.
+        min_subjects_reported: Patients that must be behind a reported metric; 1 is the least.
+        tasks: Kinds of task that may be trained; empty allows all.
+        models: Networks that may be trained, by name; empty allows all.
+        max_rounds: Most rounds of one plan.
+        max_epsilon: Most privacy loss of one plan. A plan without differential privacy has no
+            finite loss, so any limit refuses it.
+        max_clip_grad_norm: A plan must clip the gradient of each step, at this L2 norm or below.
+        is_approval_automatic: Whether a plan of the coordinator that keeps to the limits is run
+            without anybody having looked at it.
+        approved: Content hashes of plans that are approved by this file.
+    """
+
+    min_subjects_train: int = 5
+    min_subjects_reported: int = 5
+    tasks: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    max_rounds: int = 0
+    max_epsilon: float = 0.0
+    max_clip_grad_norm: float = 0.0
+    is_approval_automatic: bool = False
+    approved: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("min_subjects_train", "min_subjects_reported"):
+            value = getattr(self, name)
+            require(value >= 1, f"policy.{name}", value, "1 or more")
+        for name in ("max_rounds", "max_epsilon", "max_clip_grad_norm"):
+            value = getattr(self, name)
+            require(value >= 0, f"policy.{name}", value, "0 or more")
+        kinds = get_args(TaskKind)
+        are_kinds = set(self.tasks) <= set(kinds)
+        require(are_kinds, "policy.tasks", self.tasks, f"some of {', '.join(kinds)}")
+        require(all(self.models), "policy.models", self.models, "names of networks")
+        are_hashes = all(SHA256.fullmatch(text) for text in self.approved)
+        want = "content hashes of plans, 64 digits of 0-9 and a-f each"
+        require(are_hashes, "policy.approved", self.approved, want)
+
+
+def violations(policy: SitePolicy, plan: Plan, n_subjects: int | None = None) -> list[str]:
+    """Return in what a plan goes beyond a site's limits, a sentence each; empty where it keeps.
+
+    Args:
+        policy: The site's limits.
+        plan: What is to be trained.
+        n_subjects: Patients that the site would train on; None where that is not yet known.
+    """
+    return [*_of_plan(policy, plan), *_of_data(policy, n_subjects)]
+
+
+def _of_plan(policy: SitePolicy, plan: Plan) -> Iterator[str]:
+    kind, model, n_rounds = plan.target.kind, plan.model.name, plan.rounds.n_rounds
+    if policy.tasks and kind not in policy.tasks:
+        yield f"task {kind} is not one of {', '.join(policy.tasks)} (policy.tasks)"
+    if policy.models and model not in policy.models:
+        yield f"network {model} is not one of {', '.join(policy.models)} (policy.models)"
+    if policy.max_rounds and n_rounds > policy.max_rounds:
+        yield f"{n_rounds} rounds are more than {policy.max_rounds} (policy.max_rounds)"
+    if policy.max_epsilon:
+        allowed = f"epsilon {policy.max_epsilon:g} (policy.max_epsilon)"
+        yield f"without differential privacy the privacy loss has no bound; allowed is {allowed}"
+    limit, norm = policy.max_clip_grad_norm, plan.train.clip_grad_norm
+    if limit and not 0 < norm <= limit:
+        found = f"clipped at {norm:g}" if norm else "not clipped"
+        yield f"gradients are {found}, must be at {limit:g} or below (policy.max_clip_grad_norm)"
+
+
+def _of_data(policy: SitePolicy, n_subjects: int | None) -> Iterator[str]:
+    n_least = policy.min_subjects_train
+    if n_subjects is not None and n_subjects < n_least:
+        # A site without a training patient sends no update of its own making, so hides nobody.
+        yield f"{n_subjects} patients train, fewer than {n_least} (policy.min_subjects_train)"
