@@ -13,6 +13,7 @@ TOP = {"server", "clients", "simulation", "configs"}
 
 WORDS = {"errors", "round"}
 SETTINGS = {"data.settings", "models.settings", "training.settings", "strategies.settings"}
+TRUST = {"files", "settings_file", "consortium", "signed_plan"}
 ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
     "errors": set(),
@@ -24,9 +25,14 @@ ARROWS = {
     "reports": WORDS | {"training.task"},
     "wire": WORDS,
     "plan": WORDS | SETTINGS,
+    "codec": WORDS | {"plan"},
+    "files": WORDS,
+    "settings_file": WORDS,
+    "consortium": WORDS,
+    "signed_plan": WORDS | {"plan", "consortium"},
     # the processes
-    "server": WORDS | {"plan", "wire", "strategies", "reports", "models"},
-    "clients": WORDS | {"plan", "wire", "strategies", "data", "models", "training"},
+    "server": WORDS | TRUST | {"plan", "wire", "codec", "strategies", "reports", "models"},
+    "clients": WORDS | TRUST | {"plan", "wire", "codec", "strategies", "data", "models", "training"},
     "simulation": WORDS
     | {"plan", "wire", "data", "models", "training", "strategies", "reports", "server", "clients"},
     # the way in
@@ -46,7 +52,7 @@ ALONE = {
     "flwr": {"wire", "server", "clients", "simulation"},
     "hydra": {"config"},
     "omegaconf": {"config"},
-    "torch": {"round", "wire", "data", "models", "training", "strategies"}
+    "torch": {"round", "wire", "codec", "data", "models", "training", "strategies"}
     | {"server", "clients", "simulation"},
 }
 """The only rooms that may import a library."""

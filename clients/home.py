@@ -1,0 +1,70 @@
+"""A site's folder: where everything lies, and what the site decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from fedmri.clients.policy import SitePolicy
+from fedmri.consortium import Consortium, read_consortium
+from fedmri.data.settings import CheckConfig, SourceConfig
+from fedmri.errors import UsageError
+from fedmri.settings_file import read_settings
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """Settings of a site, ``site.yaml``. A plan never sees them and cannot change them.
+
+    Attributes:
+        data: Where the scans are and what their tables call things.
+        check: What the preflight refuses.
+        policy: The site's limits on plans.
+        device: Where to train, such as ``cuda:1``; empty leaves it to the plan.
+    """
+
+    data: SourceConfig = field(default_factory=SourceConfig)
+    check: CheckConfig = field(default_factory=CheckConfig)
+    policy: SitePolicy = field(default_factory=SitePolicy)
+    device: str = ""
+
+
+class ClientHome:
+    """A folder that ``fedmri client init`` made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.settings_file = self.folder / "site.yaml"
+        self.key = self.folder / "keys/site.key"
+        self.public_key = self.folder / "keys/site.pub"
+        self.consortium_file = self.folder / "consortium.json"
+        self.plans = self.folder / "plans"
+        self.approvals = self.folder / "approvals.jsonl"
+        self.ledger = self.folder / "ledger/egress.jsonl"
+        self.runs = self.folder / "runs"
+        self.cache = self.folder / "cache"
+        self.logs = self.folder / "logs"
+
+    @cached_property
+    def config(self) -> SiteConfig:
+        """The settings, read once; a relative data path counts from the folder.
+
+        Raises:
+            UsageError: The folder is not a site's (U21).
+            ConfigError: A setting cannot be used (C01, C02, C04).
+        """
+        if not self.settings_file.exists():
+            want, fix = "a folder with site.yaml", "make one with `fedmri client init DIR`"
+            what = f"site folder {self.folder}"
+            raise UsageError("U21", what, found="no site.yaml", want=want, fix=fix)
+        config = read_settings(self.settings_file, SiteConfig)
+        if not config.data.path:  # the embedded data set
+            return config
+        path = self.folder / Path(config.data.path).expanduser()
+        return replace(config, data=replace(config.data, path=str(path)))
+
+    @cached_property
+    def consortium(self) -> Consortium:
+        """What the coordinator gave; raise NetworkError N04 where there is nothing yet."""
+        return read_consortium(self.consortium_file)

@@ -1,0 +1,49 @@
+"""Files of a party's own folder: secrets are private from the first byte on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder that its owner alone may enter; one that is there stays as it is."""
+    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a secret that was never readable by others.
+
+    Raises:
+        FileExistsError: There is a file: a key is never written over.
+    """
+    _write(path, content, PRIVATE_FILE)
+    _sync(path.parent)
+
+
+def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write or replace a file; whoever reads meanwhile sees the old or the new, never a part."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    _write(part, text.encode(), mode)
+    part.replace(path)
+    _sync(path.parent)
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(number, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,80 @@
+"""A party's own settings: one YAML file in, one frozen dataclass out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml  # type: ignore[import-untyped]  # it ships no types
+from pydantic import TypeAdapter, ValidationError
+
+from fedmri.errors import ConfigError
+
+Settings = TypeVar("Settings")
+
+
+def read_settings(path: Path, kind: type[Settings]) -> Settings:
+    """Return the settings of a YAML file; what it leaves out keeps its default.
+
+    Raises:
+        ConfigError: The file cannot be read (C04), names a setting that is not known (C02, with
+            the nearest that is), or gives one a value that it cannot take (C01).
+    """
+    values = _read(path)
+    try:
+        _refuse_unknown(values, kind, "")
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        what, found = f"setting {key} of {path}", repr(first["input"])
+        fix = f"correct {key} in {path}"
+        raise ConfigError("C01", what, found=found, want=first["msg"], fix=fix) from None
+    except ConfigError as error:
+        error.add_note(f"in {path}")
+        raise
+
+
+def known_keys(kind: type[Any], prefix: str = "") -> Iterator[str]:
+    """Yield every setting by its dotted key, inner nodes among them."""
+    for name, inner in get_type_hints(kind).items():
+        yield f"{prefix}{name}"
+        if isinstance(inner, type) and is_dataclass(inner):
+            yield from known_keys(inner, f"{prefix}{name}.")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    fix = "correct the file, or make a new folder with `init` and compare"
+    want = "a YAML file of settings"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        found = f"{type(error).__name__}: {error}".replace("\n", " ")
+        raise ConfigError("C04", f"settings {path}", found=found, want=want, fix=fix) from error
+    if values is None:  # a file of comments alone
+        return {}
+    if not isinstance(values, dict):
+        found = f"a {type(values).__name__}"
+        raise ConfigError("C04", f"settings {path}", found=found, want=want, fix=fix)
+    return _without_empty(values)
+
+
+def _without_empty(values: dict[Any, Any]) -> dict[str, Any]:
+    """Drop sections all of whose lines are comments: YAML reads them as null."""
+    kept = {str(key): value for key, value in values.items() if value is not None}
+    return {k: _without_empty(v) if isinstance(v, dict) else v for k, v in kept.items()}
+
+
+def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], prefix: str) -> None:
+    types = get_type_hints(kind)
+    for name, value in values.items():
+        if name not in types:
+            nearest = difflib.get_close_matches(name, list(types), 1, 0.0)[0]
+            want = f"a known one; the nearest is {prefix}{nearest}"
+            what, fix = f"setting {prefix}{name}", f"write {prefix}{nearest}"
+            raise ConfigError("C02", what, found="an unknown name", want=want, fix=fix)
+        if is_dataclass(types[name]) and isinstance(value, Mapping):
+            _refuse_unknown(value, types[name], f"{prefix}{name}.")
