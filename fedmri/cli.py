@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedmri.commands import client_setup, server_setup  # noqa: F401  # they register commands
+from fedmri.commands.apps import client_app, server_app
 from fedmri.errors import FedmriError, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ data_app = typer.Typer(
     help="Look at a data set before anything is trained on it.", no_args_is_help=True
 )
 app.add_typer(data_app, name="data")
+app.add_typer(server_app, name="server")
+app.add_typer(client_app, name="client")
 
 Overrides = Annotated[
     list[str] | None,

@@ -32,7 +32,9 @@ ARROWS = {
     "signed_plan": WORDS | {"plan", "consortium"},
     # the processes
     "server": WORDS | TRUST | {"plan", "wire", "codec", "strategies", "reports", "models"},
-    "clients": WORDS | TRUST | {"plan", "wire", "codec", "strategies", "data", "models", "training"},
+    "clients": WORDS
+    | TRUST
+    | {"plan", "wire", "codec", "strategies", "data", "models", "training"},
     "simulation": WORDS
     | {"plan", "wire", "data", "models", "training", "strategies", "reports", "server", "clients"},
     # the way in
@@ -41,7 +43,11 @@ ARROWS = {
     | {"plan", "server.settings", "clients.settings"}
     | {"simulation.settings", "simulation.partition"},
     "cli": WORDS
-    | {"config", "data", "reports", "server", "clients", "simulation"}
+    | {"config", "data", "reports", "server", "clients", "simulation", "commands"}
+    | {"models.registry", "training.tasks"},
+    "commands": WORDS
+    | TRUST
+    | {"plan", "config", "data", "reports", "server", "clients", "simulation"}
     | {"models.registry", "training.tasks"},
     "configs": set(),
     "__init__": set(),
@@ -52,6 +58,7 @@ ALONE = {
     "flwr": {"wire", "server", "clients", "simulation"},
     "hydra": {"config"},
     "omegaconf": {"config"},
+    "typer": {"cli", "commands"},
     "torch": {"round", "wire", "codec", "data", "models", "training", "strategies"}
     | {"server", "clients", "simulation"},
 }

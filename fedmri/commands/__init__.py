@@ -1,0 +1,1 @@
+"""The commands of server and client: parse, load, call, report."""
