@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from fedmri.clients.site_state import SiteState, SiteStates
+from fedmri.codec import encode
 from fedmri.data.examples import open_site
 from fedmri.data.site_data import SiteData, Split
 from fedmri.models.build import build_network
@@ -77,7 +78,10 @@ class Site:
         self._data: SiteData = open_site(prepared, self.plan.target, self.plan.data)
 
     def train(self, order: TrainOrder) -> Update:
-        """Train from the received model for one round and return what the plan shares."""
+        """Train from the received model for one round and return what the plan shares.
+
+        The update's weights are as they travel: encoded by the plan's transport.
+        """
         network = network_of(self._plan_json)
         state = self._states.before(order.round_index)
         self._load(network, order.weights, state)
@@ -96,15 +100,17 @@ class Site:
         )
         trained = weights(network.module)
         local = {name: trained.pop(name) for name in network.initial}
+        sent = encode(trained, order.weights, self.plan.transport, kept.residual)
         losses = (*kept.losses, result.loss)
-        self._keep(order.round_index, SiteState(local, result.optimizer_state, losses))
+        after = SiteState(local, result.optimizer_state, losses, sent.residual)
+        self._keep(order.round_index, after)
         metrics = {
             "loss": result.loss,
             "n_steps": float(result.n_steps),
             "n_skipped": float(result.n_skipped),
             "train_seconds": result.seconds,
         }
-        return Update(self.name, trained, result.n_examples, result.n_subjects, metrics)
+        return Update(self.name, sent.arrays, result.n_examples, result.n_subjects, metrics)
 
     def evaluate(self, order: EvaluateOrder) -> Scores:
         """Score the received model on this site's patients; a patient's own results stay here."""
@@ -138,8 +144,8 @@ class Site:
         load_weights(network.module, local)
 
     def _keep(self, round_index: int, state: SiteState) -> None:
-        is_needed = state.local or state.optimizer or self.plan.train.schedule == "plateau"
-        if is_needed:
+        has_tensors = state.local or state.optimizer or state.residual
+        if has_tensors or self.plan.train.schedule == "plateau":
             self._states.save(round_index, state)
 
     def _keep_results(self, result: Evaluation) -> None:

@@ -20,11 +20,13 @@ class SiteState:
         local: Entries of the model that stay at the site (FedBN).
         optimizer: State of the optimizer, where it is kept.
         losses: Mean training loss of each round so far.
+        residual: What rounding left out of the last update; see ``codec``.
     """
 
     local: Weights = field(default_factory=dict)
     optimizer: dict[str, Any] | None = None
     losses: tuple[float, ...] = ()
+    residual: Weights = field(default_factory=dict)
 
 
 class SiteStates:
@@ -47,7 +49,8 @@ class SiteStates:
         for path in sorted(self._folder.glob("round-*.pt"), reverse=True):
             if _round_of(path) < round_index:
                 values = torch.load(path, weights_only=True, map_location="cpu")
-                return SiteState(values["local"], values["optimizer"], tuple(values["losses"]))
+                losses = tuple(values["losses"])
+                return SiteState(values["local"], values["optimizer"], losses, values["residual"])
         return None
 
     def save(self, round_index: int, state: SiteState) -> None:
@@ -61,6 +64,7 @@ class SiteStates:
                     "local": state.local,
                     "optimizer": state.optimizer,
                     "losses": list(state.losses),
+                    "residual": state.residual,
                 },
                 file,
             )

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypedDict
 from pydantic import TypeAdapter
 
 from fedmri.data.settings import DataConfig
-from fedmri.errors import require
+from fedmri.errors import ConfigError, require
 from fedmri.models.settings import ModelConfig
 from fedmri.round import Target
 from fedmri.strategies.settings import StrategyConfig
@@ -31,7 +31,13 @@ class RoundsConfig:
         quorum: Share of the sites that must return a usable update; below it the run stops.
         evaluate_every: Rounds between scores on the validation patients; 0 scores never.
         checkpoint_every: Rounds between checkpoints; the last round always has one.
-        timeout_s: Longest wait for the answers of one round.
+        timeout_s: Longest wait for the next answer of a round: the deadline moves with each answer,
+            not with signs of life.
+        min_sites: Sites that must be online before a round begins.
+        is_late_join_allowed: Whether a site that was not there at the start may take part from the
+            round in which it comes.
+        max_norm_ratio: Norm of a site's parameters over that of the ones it was sent; an update
+            above it is left out.
         select: Final model: of the last round, or of the best mean validation score.
     """
 
@@ -40,6 +46,9 @@ class RoundsConfig:
     evaluate_every: int = 1
     checkpoint_every: int = 1
     timeout_s: float = 3600.0
+    min_sites: int = 1
+    is_late_join_allowed: bool = False
+    max_norm_ratio: float = 30.0
     select: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
@@ -49,8 +58,32 @@ class RoundsConfig:
         every = self.checkpoint_every
         require(every >= 1, "rounds.checkpoint_every", every, "1 or more")
         require(self.timeout_s > 0, "rounds.timeout_s", self.timeout_s, "a positive number")
+        require(self.min_sites >= 1, "rounds.min_sites", self.min_sites, "1 or more")
+        ratio = self.max_norm_ratio
+        require(ratio > 1, "rounds.max_norm_ratio", ratio, "a number above 1")
         is_scored = self.select == "last" or self.evaluate_every > 0
         require(is_scored, "rounds.select", self.select, "last where evaluate_every is 0")
+
+
+@dataclass(frozen=True)
+class TransportConfig:
+    """How a site's update travels to the server; the server sends whole weights in full.
+
+    Attributes:
+        update: The trained weights, or their difference from those that the site was sent.
+        dtype: Type of the update's matrices and kernels. Below ``fp32``, each site adds what
+            rounding left out to its next update, and keeps a copy of it by round on its disk.
+    """
+
+    update: Literal["weights", "difference"] = "weights"
+    dtype: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.dtype == "int8" and self.update == "weights":
+            found = "int8 of whole weights: a round changes most weights by less than one of 8 bits"
+            want = "int8 of differences"
+            fix = "set transport.update=difference, or transport.dtype=bf16"
+            raise ConfigError("C30", "setting transport", found=found, want=want, fix=fix)
 
 
 class NetworkArguments(TypedDict):
@@ -76,6 +109,7 @@ class Plan:
     train: TrainConfig = field(default_factory=TrainConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
+    transport: TransportConfig = field(default_factory=TransportConfig)
 
     @property
     def n_channels(self) -> int:

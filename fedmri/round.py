@@ -108,8 +108,9 @@ class Update:
 
     Attributes:
         site: Name of the site.
-        weights: The site's model after training: the shared entries only. In one process it may
-            alias the live network: it is valid until the next update is asked for.
+        weights: The site's model after training: the shared entries only, or their encoded form
+            on the way. It may alias the live network in one process, or be decoded when it is
+            looked at: it is valid until the next update is asked for.
         n_examples: Counted examples (volumes or slices) trained on in one pass; never batches.
         n_subjects: Counted patients behind them.
         metrics: Aggregate numbers of the site, such as ``loss``, ``n_steps``, ``seconds``.
@@ -117,7 +118,7 @@ class Update:
     """
 
     site: str
-    weights: Weights
+    weights: Mapping[str, torch.Tensor]
     n_examples: int
     n_subjects: int
     metrics: Mapping[str, float] = field(default_factory=dict)

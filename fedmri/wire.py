@@ -88,7 +88,7 @@ class LazyArray(Array):
 LazyArray.__qualname__ = "Array"
 
 
-def pack(weights: Weights) -> ArrayRecord:
+def pack(weights: Mapping[str, torch.Tensor]) -> ArrayRecord:
     """Return the weights as a record that shares their memory."""
     record = ArrayRecord()
     for name, value in weights.items():
@@ -191,7 +191,7 @@ def read_scores(site: str, content: RecordDict) -> Scores:
         raise _no_answer(site, error) from error
 
 
-def n_bytes(weights: Weights) -> int:
+def n_bytes(weights: Mapping[str, torch.Tensor]) -> int:
     """Return the size of the weights as they travel, without headers."""
     return sum(value.numel() * value.element_size() for value in weights.values())
 
@@ -227,7 +227,9 @@ def put_together(skeleton: Mapping[str, Any], arrays: Weights) -> RecordDict:
 
 
 def _content(
-    weights: Weights, extra: Mapping[str, Weights], fields: Mapping[str, Any]
+    weights: Mapping[str, torch.Tensor],
+    extra: Mapping[str, Weights],
+    fields: Mapping[str, Any],
 ) -> RecordDict:
     content = RecordDict()
     content[MODEL] = pack(weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
@@ -83,7 +83,9 @@ def in_site_order(updates: Iterable[Update]) -> Iterable[Update]:
         yield update
 
 
-def _accumulate(out: Weights, weights: Weights, weight: float, *, is_first: bool) -> None:
+def _accumulate(
+    out: Weights, weights: Mapping[str, torch.Tensor], weight: float, *, is_first: bool
+) -> None:
     for name, value in weights.items():
         total = out[name]
         if not value.is_floating_point():
