@@ -13,13 +13,14 @@ from flwr.app import Context, RecordDict
 
 from fedmri.clients.app import app as client_app
 from fedmri.errors import FedmriError
-from fedmri.plan import Plan, to_json
+from fedmri.plan import Plan, TransportConfig, to_json
 from fedmri.server.app import create_app
 from fedmri.server.records import Observer
 from fedmri.simulation.flower import RUN_ID, SERVER_NODE, Node, SimulatedGrid
 from fedmri.simulation.in_process import InProcessGrid
 from fedmri.simulation.pool import Engine, PooledGrid
 from fedmri.simulation.settings import SimulationConfig
+from fedmri.simulation.sites import file_name
 from fedmri.strategies.settings import StrategyConfig
 
 log = logging.getLogger("fedmri.simulation")
@@ -50,7 +51,7 @@ class ArmRun:
     @property
     def path(self) -> Path:
         """Folder of the arm under ``arms/``, ``sites/SITE/``, ``cases/`` and ``pictures/``."""
-        return Path(self.label.replace(":", "-")) / f"seed-{self.plan.seed}"
+        return Path(file_name(self.label)) / f"seed-{self.plan.seed}"
 
 
 def arm_runs(
@@ -106,10 +107,11 @@ def _with_pool(files: _Files, names: tuple[str, ...]) -> _Files:
 def _alone(plan: Plan) -> Plan:
     """Return the plan of one data holder: nothing to weigh, and no round interrupts its optimizer.
 
-    Everything else is the same: network, optimizer, schedule, steps by round and rounds.
+    Nothing travels either, so nothing is rounded on the way. Everything else is the same: network,
+    optimizer, schedule, steps by round and rounds.
     """
     train = replace(plan.train, is_optimizer_kept=True)
-    return replace(plan, strategy=StrategyConfig(), train=train)
+    return replace(plan, strategy=StrategyConfig(), train=train, transport=TransportConfig())
 
 
 def can_train(run: ArmRun, n_train: Mapping[str, int]) -> bool:
@@ -192,5 +194,5 @@ def run_arm(
 
 def _node(site: str, run: ArmRun, folder: Path) -> Node:
     prepared = json.dumps([str(path) for path in run.prepared[site]])
-    own = folder / "sites" / site.replace(":", "-") / run.path
+    own = folder / "sites" / file_name(site) / run.path
     return Node(site, {"site": site, "prepared": prepared, "folder": str(own)})

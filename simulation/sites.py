@@ -25,6 +25,11 @@ EXTERNAL = "external:"
 N_EXAMPLE_SITES = 5
 
 
+def file_name(label: str) -> str:
+    """Return the label of a site or an arm as the name of its files and folders."""
+    return label.replace(":", "-")
+
+
 @dataclass(frozen=True)
 class StudySites:
     """The sites of a study, ready to train.
@@ -168,7 +173,7 @@ def _write_all(
         prepared = prepare_scans(scans, plan.target, plan.data, splits, source.cache)
         parts.append(prepared)
         findings += prepared.findings
-        files[site] = folder / "prepared" / f"{site.replace(':', '-')}.json"
+        files[site] = folder / "prepared" / f"{file_name(site)}.json"
         write_site(files[site], prepared)
         used[site] = _counts(prepared, len(scans), table, site)
         fingerprints[site] = prepared.fingerprint
