@@ -86,6 +86,19 @@ def refuse_site_name(name: str) -> None:
         raise UsageError("U23", "name of the site", found=repr(name), want=want, fix=fix)
 
 
+def refuse_folder_in_use(folder: Path) -> None:
+    """Raise the UsageError of a folder that holds something already (U20)."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        want, fix = "a folder that is missing or empty", "name another folder"
+        raise UsageError("U20", f"folder {folder}", found="files in it", want=want, fix=fix)
+
+
+def key_fingerprint(public_key: str) -> str:
+    """Return the fingerprint of a key as OpenSSH shows it, to be compared over the telephone."""
+    digest = hashlib.sha256(base64.b64decode(public_key.split()[1])).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
 def installed_version() -> str:
     """Return the version of fedmri that runs."""
     return version("fedmri")
