@@ -2,34 +2,83 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
 from fedmri.errors import RoundError
 from fedmri.round import Update, Weights
 
 
-def check_update(update: Update, shared: Weights) -> None:
+@dataclass(frozen=True)
+class Bounds:
+    """How large an update may be.
+
+    Attributes:
+        parameters: Names of the trainable parameters; statistics of batch norm may grow freely.
+        max_norm: Largest L2 norm of the parameters together.
+        n_examples: Largest count of examples that the site may claim; 0 bounds nothing.
+    """
+
+    parameters: frozenset[str]
+    max_norm: float = math.inf
+    n_examples: int = 0
+
+
+def norm(weights: Weights, names: Iterable[str]) -> float:
+    """Return the L2 norm of the named entries together."""
+    return math.hypot(*(_norm(weights[name]) for name in sorted(names) if name in weights))
+
+
+def _norm(value: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(value))
+
+
+def check_update(update: Update, shared: Weights, bounds: Bounds) -> None:
     """Raise RoundError where an update cannot be averaged.
 
     Args:
         update: What a site returned.
         shared: The entries that were sent to it.
+        bounds: How large it may be.
 
     Raises:
-        RoundError: Names, shapes or types differ (R03), or a value is not finite (R04).
+        RoundError: Names, shapes or types differ (R03), a value is not finite (R04), the
+            parameters are far larger than those that were sent (R41), or the site claims more
+            examples than it declared (R42).
     """
+    if bounds.n_examples and update.n_examples > bounds.n_examples:
+        fix = "ask the site what changed, then enroll it again with its new count"
+        found, want = f"{update.n_examples}", f"at most the {bounds.n_examples} that it declared"
+        raise RoundError("R42", f"examples of site {update.site}", found=found, want=want, fix=fix)
     if update.weights.keys() != shared.keys():
         odd = sorted(update.weights.keys() ^ shared.keys())
         raise _misfit(update.site, f"{len(odd)} names that differ, such as {odd[0]!r}")
+    norms = []
     for name, value in update.weights.items():
         want = shared[name]
         if value.shape != want.shape or value.dtype != want.dtype:
             raise _misfit(update.site, f"{name} of {value.dtype} {tuple(value.shape)}")
-        # One sum is a fifth of the cost of testing each value; only an odd sum needs the test.
-        is_odd = value.is_floating_point() and not value.sum().isfinite()
-        if is_odd and not value.isfinite().all():
+        if not value.is_floating_point():
+            continue
+        # One norm is a fraction of the cost of testing each value; only an odd one needs the test.
+        size = _norm(value)
+        if not math.isfinite(size) and not value.isfinite().all():
             fix = "lower train.lr or set train.clip_grad_norm; look at that site's data"
             what = f"update of site {update.site}"
             found = f"NaN or infinity in {name}"
             raise RoundError("R04", what, found=found, want="finite numbers", fix=fix)
+        norms += [size] if name in bounds.parameters else []
+    _check_norm(update.site, math.hypot(*norms), bounds.max_norm)
+
+
+def _check_norm(site: str, found: float, most: float) -> None:
+    if found > most:
+        fix = "look at that site's data and log; raise rounds.max_norm_ratio if it is right"
+        what, want = f"norm of the update of site {site}", f"at most {most:.3g}"
+        raise RoundError("R41", what, found=f"{found:.3g}", want=want, fix=fix)
 
 
 def _misfit(site: str, found: str) -> RoundError:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-POLL_S = 0.5
+from fedmri.server.asking import Asking, present
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,8 @@ class StreamingGrid(Protocol):
         ...
 
 
-def sites(grid: Grid) -> dict[str, int]:
-    """Return the node of each site, by the name it is registered under, in ascending order."""
-    named = {node.name or str(node.node_id): node.node_id for node in grid.get_nodes()}
-    return dict(sorted(named.items()))
-
-
 def exchange(
-    grid: Grid, kind: str, content: RecordDict, nodes: Mapping[str, int], timeout_s: float
+    grid: Grid, kind: str, content: RecordDict, names: Sequence[str], timeout_s: float
 ) -> Iterator[Answer]:
     """Send the same order to every site and yield the answers in ascending order of site.
 
@@ -47,19 +41,24 @@ def exchange(
         grid: Flower's grid, in this process or of a deployment.
         kind: Message type, such as ``train``.
         content: What each site is sent.
-        nodes: Node of each site.
-        timeout_s: Longest wait, for all of them; who has not answered by then is ``R05``.
+        names: Sites that are asked.
+        timeout_s: Longest wait since the last answer; who has not answered by then is ``R05``.
     """
-    order = sorted(nodes)
-    messages = [
-        Message(_own_shell(content), nodes[site], kind, ttl=timeout_s, group_id=kind)
-        for site in order
-    ]
+    order = sorted(names)
+    # what waits for its turn must outlive every wait of this exchange
+    ttl = timeout_s * (len(order) + 1)
+
+    def message_to(node_id: int) -> Message:
+        return Message(_own_shell(content), node_id, kind, ttl=ttl, group_id=kind)
+
     started = time.monotonic()
     if isinstance(grid, StreamingGrid):
-        replies: Iterable[Message | None] = grid.stream(messages)
+        nodes = present(grid)
+        replies: Iterable[Message | None] = grid.stream(
+            message_to(nodes[site].node_id) for site in order
+        )
     else:
-        replies = _pull_in_order(grid, messages, started + timeout_s)
+        replies = Asking(grid, message_to, order, timeout_s).replies()
     for site, reply in zip(order, replies, strict=True):
         yield _answer(site, reply, time.monotonic() - started)
         started = time.monotonic()
@@ -83,18 +82,3 @@ def _code(reason: str | None) -> str:
     last = (reason or "").split(" ")[-1]
     is_code = len(last) == 3 and last[0].isalpha() and last[1:].isdigit()
     return last if is_code else "R05"
-
-
-def _pull_in_order(
-    grid: Grid, messages: list[Message], deadline: float
-) -> Iterator[Message | None]:
-    ids = list(grid.push_messages(messages))
-    waiting, early = set(ids), dict[str, Message]()
-    for message_id in ids:
-        while message_id in waiting and time.monotonic() < deadline:
-            for reply in grid.pull_messages(sorted(waiting)):
-                early[reply.metadata.reply_to_message_id] = reply
-                waiting.discard(reply.metadata.reply_to_message_id)
-            if message_id in waiting:
-                time.sleep(POLL_S)
-        yield early.pop(message_id, None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import torch
 from flwr.app import MessageType
 from flwr.serverapp import Grid
 
+from fedmri.codec import decode
 from fedmri.errors import RoundError
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, weights
 from fedmri.plan import Plan
-from fedmri.round import ServerState, Strategy, Update, Weights
-from fedmri.server.accept import check_update
+from fedmri.round import Layout, ServerState, Strategy, Update, Weights
+from fedmri.server.accept import Bounds, check_update, norm
+from fedmri.server.asking import present, wait_for_sites
 from fedmri.server.checkpoint import (
     Checkpoint,
     Checkpoints,
@@ -27,7 +29,7 @@ from fedmri.server.checkpoint import (
     load_weights_file,
     save_weights,
 )
-from fedmri.server.exchange import Answer, exchange, sites
+from fedmri.server.exchange import Answer, exchange
 from fedmri.server.records import Observer, Records
 from fedmri.strategies.registry import make_strategy
 from fedmri.wire import (
@@ -54,6 +56,7 @@ class Run:
         tested: Sites that the final model is tested at; empty takes all.
         folder: Where checkpoints, records and the model go.
         n_pictures: Example pictures that each site writes to its own disk at the end.
+        declared: Training examples that a site has at most, as it said when it was enrolled.
     """
 
     plan: Plan
@@ -62,6 +65,7 @@ class Run:
     tested: tuple[str, ...]
     folder: Path
     n_pictures: int = 0
+    declared: Mapping[str, int] = field(default_factory=dict)
 
 
 class Rounds:
@@ -75,6 +79,7 @@ class Rounds:
         fixed = {"arm": run.arm, "seed": run.plan.seed}
         self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
         self.local: frozenset[str] = frozenset()
+        self.parameters: frozenset[str] = frozenset()
 
     def go(self) -> str:
         """Train what is left to train, test, write the model; return its SHA-256."""
@@ -91,7 +96,8 @@ class Rounds:
         return self._finish(state, notes)
 
     def _start_or_resume(self) -> Checkpoint:
-        model, self.local = initial_model(self.run.plan, self.strategy)
+        model, entries = initial_model(self.run.plan)
+        self.local, self.parameters = self.strategy.local_names(entries), entries.parameters
         found = self.checkpoints.latest()
         if found is None:
             self.records.rewind(0)
@@ -102,18 +108,19 @@ class Rounds:
 
     def _round(self, round_index: int, state: ServerState, out: Weights) -> ServerState:
         started = time.monotonic()
+        rounds, members = self.run.plan.rounds, self._members()
+        wait_for_sites(self.grid, members, rounds.min_sites, rounds.timeout_s)
         shared = self._shared(state.model)
         order = train_content(TrainOrder(round_index, shared))
-        answers = exchange(
-            self.grid, MessageType.TRAIN, order, self._members(), self.run.plan.rounds.timeout_s
-        )
+        answers = exchange(self.grid, MessageType.TRAIN, order, members, rounds.timeout_s)
         rejected: dict[str, str] = {}
         updates = self._accepted(answers, shared, round_index, rejected)
-        new = self.strategy.aggregate(state, self._with_quorum(updates, rejected), out)
+        enough = self._with_quorum(updates, rejected, len(members))
+        new = self.strategy.aggregate(state, enough, out)
         # The old model may still be on its way to the disk; the next round writes over it.
         self.checkpoints.wait()
         seconds = round(time.monotonic() - started, 4)
-        n_sites = len(self._members()) - len(rejected)
+        n_sites = len(members) - len(rejected)
         self.records.add(
             "round_total", round=round_index, seconds=seconds, n_sites=n_sites, rejected=rejected
         )
@@ -123,20 +130,23 @@ class Rounds:
         self, answers: Iterator[Answer], shared: Weights, round_index: int, rejected: dict[str, str]
     ) -> Iterator[Update]:
         """Yield the updates that may be averaged; name and count the others."""
+        max_norm = self.run.plan.rounds.max_norm_ratio * max(1.0, norm(shared, self.parameters))
         for answer in answers:
             fields: dict[str, Any] = {"seconds": round(answer.seconds, 4)}
             code, update = answer.code, None
             if answer.content is not None:
                 try:
-                    update = read_update(answer.site, answer.content)
-                    check_update(update, shared)
+                    encoded = read_update(answer.site, answer.content)
+                    fields["bytes_up"] = n_bytes(encoded.weights)
+                    update = decode(encoded, shared, self.run.plan.transport)
+                    n_most = self.run.declared.get(answer.site, 0)
+                    check_update(update, shared, Bounds(self.parameters, max_norm, n_most))
                 except RoundError as error:
                     log.warning("%s", error)
                     code = error.code
             if code == "ok" and update is not None:
                 counts = {"n_examples": update.n_examples, "n_subjects": update.n_subjects}
-                size = {"bytes_down": n_bytes(shared), "bytes_up": n_bytes(update.weights)}
-                fields |= counts | size | dict(update.metrics)
+                fields |= counts | {"bytes_down": n_bytes(shared)} | dict(update.metrics)
                 yield update
             else:
                 log.warning("site %s left out of round %d: %s", answer.site, round_index, code)
@@ -144,11 +154,10 @@ class Rounds:
             self.records.add("round", round=round_index, site=answer.site, status=code, **fields)
 
     def _with_quorum(
-        self, updates: Iterator[Update], rejected: Mapping[str, str]
+        self, updates: Iterator[Update], rejected: Mapping[str, str], n_members: int
     ) -> Iterator[Update]:
         """Pass the updates on; stop the run where too few sites gave one."""
         yield from updates
-        n_members = len(self._members())
         n_needed = max(1, math.ceil(self.run.plan.rounds.quorum * n_members))
         n_good = n_members - len(rejected)
         if n_good < n_needed:
@@ -173,12 +182,12 @@ class Rounds:
             return {**notes, "best": mean, "best_round": round_index}
         return notes
 
-    def _evaluate(self, kind: str, order: EvaluateOrder, nodes: Mapping[str, int]) -> float:
+    def _evaluate(self, kind: str, order: EvaluateOrder, names: Sequence[str]) -> float:
         """Record every site's scores; return the primary metric's mean over patients."""
         total, n_total = 0.0, 0
         content = evaluate_content(order)
         timeout_s = self.run.plan.rounds.timeout_s
-        for answer in exchange(self.grid, MessageType.EVALUATE, content, nodes, timeout_s):
+        for answer in exchange(self.grid, MessageType.EVALUATE, content, names, timeout_s):
             if answer.content is None:
                 log.warning("site %s gave no %s scores: %s", answer.site, kind, answer.code)
                 self.records.add(
@@ -199,7 +208,7 @@ class Rounds:
         if plan.rounds.select == "best" and "best_round" in notes:
             model, round_index = load_weights_file(self._best_path)[0], notes["best_round"]
         order = EvaluateOrder(round_index, "test", self._shared(model), self.run.n_pictures)
-        self._evaluate("test", order, self._named(self.run.tested))
+        self._evaluate("test", order, self.run.tested or tuple(present(self.grid)))
         sha256 = digest(model)
         save_weights(self.run.folder / "model.safetensors", model, {"sha256": sha256})
         self.records.add("done", round=round_index, sha256=sha256)
@@ -213,12 +222,12 @@ class Rounds:
         rounds = self.run.plan.rounds
         return round_index % rounds.checkpoint_every == 0 or round_index == rounds.n_rounds
 
-    def _members(self) -> dict[str, int]:
-        return self._named(self.run.members)
-
-    def _named(self, names: tuple[str, ...]) -> dict[str, int]:
-        nodes = sites(self.grid)
-        return {name: nodes[name] for name in names or nodes}
+    def _members(self) -> tuple[str, ...]:
+        """Return who trains in the next round."""
+        fixed = self.run.members
+        if fixed and not self.run.plan.rounds.is_late_join_allowed:
+            return fixed
+        return tuple(sorted({*fixed, *present(self.grid)}))
 
     def _shared(self, model: Weights) -> Weights:
         return {name: value for name, value in model.items() if name not in self.local}
@@ -228,7 +237,7 @@ class Rounds:
         return self.run.folder / "best.safetensors"
 
 
-def initial_model(plan: Plan, strategy: Strategy) -> tuple[Weights, frozenset[str]]:
-    """Return the seeded initial weights of a plan, and the entries that stay at the sites."""
+def initial_model(plan: Plan) -> tuple[Weights, Layout]:
+    """Return the seeded initial weights of a plan, and which entries are what."""
     network = build_network(plan.model, **plan.network)
-    return weights(network), strategy.local_names(layout(network))
+    return weights(network), layout(network)

@@ -27,8 +27,7 @@ from fedmri.simulation.baseline import baseline_cases
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.pool import Engine, ProcessEngine
 from fedmri.simulation.settings import SimulationConfig
-from fedmri.simulation.sites import SiteSource, StudySites, prepare_sites
-from fedmri.strategies.registry import make_strategy
+from fedmri.simulation.sites import SiteSource, StudySites, file_name, prepare_sites
 from fedmri.training.tasks import make_task
 
 log = logging.getLogger("fedmri.simulation")
@@ -88,7 +87,7 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
     """
     started = time.time()
     folder = study.folder
-    initial_model(study.plan, make_strategy(study.plan.strategy))  # refuse before hours of data
+    initial_model(study.plan)  # refuse before hours of data
     sites = _sites_of(study)
     _write_json(folder / "used.json", sites.used)
     every = arm_runs(study.plan, study.config, sites.sites, sites.external)
@@ -162,8 +161,8 @@ def _collect(study: Study, sites: StudySites, runs: tuple[ArmRun, ...]) -> None:
                 file.write(records.read_bytes())
     for run in runs:
         for site in run.tested:
-            own = folder / "sites" / site.replace(":", "-") / run.path
-            name = site.replace(":", "-")
+            name = file_name(site)
+            own = folder / "sites" / name / run.path
             _copy(own / "cases.jsonl", folder / "cases" / run.path / f"{name}.jsonl")
             _copy(own / "pictures.npz", folder / "pictures" / run.path / f"{name}.npz")
     _collect_baseline(study, sites)
@@ -177,7 +176,7 @@ def _collect_baseline(study: Study, sites: StudySites) -> None:
         for site, of_site in cases.items():
             path = study.folder / "cases" / "baseline" / f"seed-{seed}"
             path.mkdir(parents=True, exist_ok=True)
-            write_cases(path / f"{site.replace(':', '-')}.jsonl", of_site)
+            write_cases(path / f"{file_name(site)}.jsonl", of_site)
 
 
 def _opened(plan: Plan, files: Mapping[str, Path]) -> Iterator[tuple[str, SiteData]]:

@@ -11,8 +11,8 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from fedmri.server import exchange as module
-from fedmri.server.exchange import exchange, sites
+from fedmri.server import asking
+from fedmri.server.exchange import exchange
 from fedmri.simulation.flower import Node
 from fedmri.simulation.in_process import InProcessGrid
 
@@ -67,12 +67,15 @@ class SlowGrid(Grid):
         kept = [
             i for m, i in zip(waiting, ids, strict=True) if m.metadata.dst_node_id not in self._lost
         ]
-        self._replies = self._inner.pull_messages(kept)
+        self._replies += self._inner.pull_messages(kept)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Hand out one reply at a time, the last first."""
-        return [self._replies.pop()] if self._replies else []
+        wanted = set(message_ids)
+        there = [r for r in self._replies if r.metadata.reply_to_message_id in wanted]
+        self._replies = [r for r in self._replies if r not in there[-1:]]
+        return there[-1:]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -84,10 +87,10 @@ class SlowGrid(Grid):
 @pytest.mark.parametrize("lost", ["", "a"])
 def test_answers_come_in_the_order_of_sites(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Late, reversed and lost replies: sites ascend, failures have codes, silence is R05."""
-    monkeypatch.setattr(module, "POLL_S", 0.0)
+    monkeypatch.setattr(asking, "POLL_S", 0.0)
     grid = SlowGrid(lost)
     content = RecordDict({"config": ConfigRecord({"x": 1})})
-    answers = list(exchange(grid, "train", content, sites(grid), 0.5))
+    answers = list(exchange(grid, "train", content, SITES, 0.5))
     assert [answer.site for answer in answers] == ["a", "b", "c"]
     assert [answer.code for answer in answers] == ["R05" if lost else "ok", "D07", "R05"]
 
@@ -103,7 +106,7 @@ def test_a_streaming_grid_runs_clients_as_they_are_asked_for() -> None:
         return Message(RecordDict(), reply_to=message)
 
     grid = InProcessGrid(counting, [Node(site, {"site": site}) for site in SITES], {})
-    answers = exchange(grid, "train", RecordDict(), sites(grid), 1)
+    answers = exchange(grid, "train", RecordDict(), SITES, 1)
     assert ran == []
     assert next(answers).site == "a"
     assert ran == ["a"]

@@ -1,0 +1,165 @@
+"""The runs of a coordinator: one folder each, whose files are all that is known of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from fedmri.errors import UsageError
+from fedmri.files import write_whole
+from fedmri.signed_plan import SignedPlan
+
+Status = Literal["queued", "running", "finished", "failed", "stopped", "interrupted"]
+OVER: tuple[Status, ...] = ("finished", "failed", "stopped")
+
+
+@dataclass(frozen=True)
+class RunNote:
+    """What is known of a run besides its records.
+
+    Attributes:
+        status: Where it stands; ``interrupted`` goes on by itself when the server is back.
+        message: What ended it, where something did.
+        submitted: When it was submitted, UTC.
+        members: Sites that train; empty until the first round, if none were named.
+        attempts: Starts since the last new checkpoint.
+        flwr_run: Number that Flower knows it by.
+    """
+
+    status: Status = "queued"
+    message: str = ""
+    submitted: str = ""
+    members: tuple[str, ...] = ()
+    attempts: int = 0
+    flwr_run: int = 0
+
+
+class RunFolder:
+    """A run on the coordinator's disk.
+
+    Args:
+        path: ``runs/NAME``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.path.name
+
+    @property
+    def signed(self) -> SignedPlan:
+        """The plan as the coordinator signed it."""
+        return SignedPlan.from_json((self.path / "signed.json").read_text(encoding="utf-8"))
+
+    @property
+    def note(self) -> RunNote:
+        """What is known of the run."""
+        values: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        return RunNote(**{**values, "members": tuple(values["members"])})
+
+    def change(self, **fields: Any) -> RunNote:
+        """Change the note, whole or not at all, and return it."""
+        note = replace(self.note, **fields)
+        write_json(self.path / "run.json", asdict(note))
+        return note
+
+    @property
+    def is_stop_asked(self) -> bool:
+        """Whether somebody asked for its end."""
+        return (self.path / "stop").exists()
+
+    def ask_to_stop(self) -> None:
+        """Ask the server to end the run after what it is doing."""
+        (self.path / "stop").touch()
+
+    def queue_again(self) -> RunNote:
+        """Let the server go on with the run, from its last checkpoint.
+
+        Raises:
+            UsageError: The run is finished, or is already under way (U50).
+        """
+        status = self.note.status
+        if status not in ("failed", "stopped", "interrupted"):
+            fix = "start another run of the plan under another name"
+            want = "a failed, stopped or interrupted run"
+            raise UsageError("U50", f"run {self.name}", found=status, want=want, fix=fix)
+        (self.path / "stop").unlink(missing_ok=True)
+        return self.change(status="queued", message="", attempts=0)
+
+    @property
+    def n_checkpointed(self) -> int:
+        """Rounds that the newest checkpoint holds."""
+        names = [path.name for path in (self.path / "checkpoints").glob("round-*")]
+        return max((int(name.split("-")[1].split(".")[0]) for name in names), default=0)
+
+
+def new_run(runs: Path, signed: SignedPlan, name: str, members: Sequence[str]) -> RunFolder:
+    """Write the folder of a run, queued.
+
+    Args:
+        runs: Folder of all runs.
+        signed: The signed plan.
+        name: Name of the run; empty takes the plan's, with a number where that is taken.
+        members: Sites that train; empty takes those that are there when it starts.
+
+    Raises:
+        UsageError: The name is taken (U51).
+    """
+    path = _free(runs, name, signed.plan.name)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.mkdir(parents=True)
+    (part / "signed.json").write_text(signed.to_json(), encoding="utf-8")
+    note = RunNote(submitted=utc(), members=tuple(sorted(members)))
+    write_json(part / "run.json", asdict(note))
+    part.rename(path)
+    return RunFolder(path)
+
+
+def run_named(runs: Path, name: str) -> RunFolder:
+    """Return a run by its name.
+
+    Raises:
+        UsageError: There is none of that name (U52).
+    """
+    if not (runs / name / "run.json").exists():
+        there = ", ".join(run.name for run in all_runs(runs)) or "none"
+        fix = "see `fedmri server list`"
+        raise UsageError("U52", f"run {name!r}", found=f"runs {there}", want="one of them", fix=fix)
+    return RunFolder(runs / name)
+
+
+def all_runs(runs: Path) -> list[RunFolder]:
+    """Return all runs, in order of submission."""
+    folders = [RunFolder(path.parent) for path in runs.glob("[!.]*/run.json")]
+    return sorted(folders, key=lambda run: (run.note.submitted, run.name))
+
+
+def utc() -> str:
+    """Return the time, UTC, as ISO text with seconds."""
+    return f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON, whole or not at all."""
+    write_whole(path, json.dumps(values, indent=1) + "\n")
+
+
+def _free(runs: Path, name: str, plan_name: str) -> Path:
+    if name:
+        if (runs / name).exists():
+            fix = "choose another --name, or go on with it by --resume"
+            raise UsageError("U51", f"run {name!r}", found="one already", want="none", fix=fix)
+        return runs / name
+    for number in range(1, 10_000):
+        path = runs / (plan_name if number == 1 else f"{plan_name}-{number}")
+        if not path.exists():
+            return path
+    raise UsageError("U51", "run", found=f"10,000 of {plan_name}", want="fewer", fix="give --name")

@@ -1,0 +1,207 @@
+"""The coordinator's process: SuperLink, the registry of sites, and one run after another."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+
+from fedmri.server.flower import Control, Node, key_bytes
+from fedmri.server.home import ServerHome
+from fedmri.server.runs import OVER, RunFolder, all_runs, utc, write_json
+from fedmri.server.superlink import SuperLink
+
+log = logging.getLogger("fedmri.server")
+
+TICK_S = 0.5
+REGISTRY_S = 2.0
+END_S = 5.0
+HOME = "FEDMRI_SERVER_DIR"
+SEEN = "sites-seen.json"
+FAILED = "failed.json"
+
+
+def serve(home: ServerHome, stop: threading.Event) -> None:
+    """Serve until told to stop; what was under way goes on when the server is back.
+
+    Args:
+        home: Folder of the coordinator.
+        stop: Set by whoever wants the end; it comes within seconds.
+
+    Raises:
+        NetworkError: The port is taken (N20).
+    """
+    compact(home.database)
+    for run in all_runs(home.runs):
+        if run.note.status == "running":
+            run.change(status="interrupted", message="the server stopped")
+    with SuperLink(home) as link:
+        service = _Service(home, link)
+        log.info("listening on %s:%d", home.config.host, home.config.port)
+        try:
+            while not stop.wait(TICK_S):
+                service.tick()
+        finally:
+            service.end()
+
+
+class _Service:
+    """What the process does at every tick."""
+
+    def __init__(self, home: ServerHome, link: SuperLink) -> None:
+        self._home = home
+        self._control: Control = link.control
+        self._address = f"127.0.0.1:{link.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._run: RunFolder | None = None
+        self._n_checkpointed = 0
+        self._looked = -REGISTRY_S
+        self._seen: dict[str, dict[str, object]] = _read_seen(home.state / SEEN)
+
+    def tick(self) -> None:
+        """Do what is due; an error of one call is logged and tried again."""
+        try:
+            if time.monotonic() - self._looked >= REGISTRY_S:
+                self._looked = time.monotonic()
+                self._admit()
+            if self._run is None:
+                self._begin_next()
+            else:
+                self._mind(self._run)
+        except httpx.HTTPError as error:
+            log.error("own SuperLink: %s", error)
+
+    def end(self) -> None:
+        """End the process of the run, which can go on later."""
+        if self._process is not None and self._run is not None:
+            self._terminate()
+            self._run.change(status="interrupted", message="the server was stopped")
+
+    def _admit(self) -> None:
+        """Register who was enrolled, unregister who was revoked, and note who is there."""
+        nodes = {node.public_key: node for node in self._control.nodes()}
+        for site in self._home.sites().values():
+            key = key_bytes(site.public_key)
+            node = nodes.pop(key, None)
+            if site.is_revoked and node:
+                self._control.unregister(node.node_id)
+                log.warning("site %s is revoked", site.name)
+            elif not site.is_revoked and node is None:
+                self._control.register(site.name, site.public_key)
+                log.info("site %s is enrolled", site.name)
+            elif node:
+                self._note_seen(site.name, node)
+        for node in nodes.values():  # the registry is the truth, also where a backup came back
+            self._control.unregister(node.node_id)
+        write_json(self._home.state / SEEN, self._seen)
+
+    def _note_seen(self, name: str, node: Node) -> None:
+        before = self._seen.get(name, {})
+        if bool(before.get("online")) != node.is_online:
+            log.info("site %s is %s", name, "online" if node.is_online else "offline")
+        last = utc() if node.is_online else before.get("last_seen")
+        self._seen[name] = {"online": node.is_online, "last_seen": last, "node": node.node_id}
+
+    def _begin_next(self) -> None:
+        waiting = [run for run in all_runs(self._home.runs) if run.note.status not in OVER]
+        if not waiting:
+            return
+        run = waiting[0]
+        config = {"run": run.name, "signed-plan": run.signed.to_json()}
+        n_attempts = run.note.attempts + 1
+        if run.note.flwr_run:
+            self._stop_flwr_run(run.note.flwr_run)
+        number = self._control.start_run(config)
+        run.change(status="running", message="", flwr_run=number, attempts=n_attempts)
+        self._run, self._n_checkpointed = run, run.n_checkpointed
+        log.info("run %s begins, attempt %d", run.name, n_attempts)
+
+    def _mind(self, run: RunFolder) -> None:
+        if run.is_stop_asked:
+            self._stop_flwr_run(run.note.flwr_run)
+            self._terminate()
+            self._over(run, "stopped", "stopped by the coordinator")
+        elif self._process is None:
+            self._spawn(run)
+        elif self._process.poll() is not None:
+            self._ended(run)
+        elif run.n_checkpointed > self._n_checkpointed:
+            self._n_checkpointed = run.n_checkpointed
+            run.change(attempts=0)
+
+    def _spawn(self, run: RunFolder) -> None:
+        task = self._control.acquire_serverapp()
+        if task is None or task[1] != run.note.flwr_run:
+            return
+        token = self._home.state / "token"  # not among the arguments, which any user can list
+        with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(task[0])
+        command = [str(Path(sys.executable).with_name("flwr-serverapp")), "--insecure"]
+        command += ["--runtime-api-address", self._address, "--token-file", str(token)]
+        command += ["--parent-pid", str(os.getpid())]
+        environment = {**os.environ, HOME: str(self._home.folder)}
+        environment["FLWR_HOME"] = str(self._home.state / "flwr")
+        self._home.logs.mkdir(exist_ok=True)
+        with (self._home.logs / "serverapp.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+            )
+
+    def _ended(self, run: RunFolder) -> None:
+        process, self._process = self._process, None
+        failed = run.path / FAILED
+        if (run.path / "model.safetensors").exists():
+            self._over(run, "finished", "")
+        elif failed.exists():
+            self._over(run, "failed", json.loads(failed.read_text(encoding="utf-8"))["message"])
+        else:
+            code = process.returncode if process else None
+            message = f"its process ended with {code} after {run.n_checkpointed} rounds"
+            is_last = run.note.attempts >= self._home.config.max_attempts
+            self._over(run, "failed" if is_last else "interrupted", message)
+
+    def _over(self, run: RunFolder, status: str, message: str) -> None:
+        run.change(status=status, message=message)
+        log.info("run %s: %s %s", run.name, status, message)
+        self._run = None
+
+    def _terminate(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _stop_flwr_run(self, number: int) -> None:
+        try:
+            self._control.stop_run(number)
+        except httpx.HTTPStatusError:  # it has ended, or a new database does not know it
+            log.debug("run %d could not be stopped", number)
+
+
+def compact(database: Path) -> None:
+    """Give the space of messages that were answered back to the disk."""
+    if database.exists():
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("VACUUM")
+
+
+def _read_seen(path: Path) -> dict[str, dict[str, object]]:
+    try:
+        seen: dict[str, dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {name: {**values, "online": False} for name, values in seen.items()}

@@ -1,0 +1,119 @@
+"""SuperLink in this process: one listener for the sites, one on loopback for ourselves."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+
+from fedmri.errors import NetworkError
+from fedmri.server.flower import Control, Secrets, superlink_app
+from fedmri.server.front import FleetOnly
+from fedmri.server.home import ServerHome
+
+GRACE_S = 3
+START_S = 30.0
+
+
+class SuperLink:
+    """Flower's server while it runs.
+
+    Sites reach ``config.host:port`` over TLS. Control and runtime calls are taken on a loopback
+    port alone, and need secrets that this process made and never wrote.
+
+    Args:
+        home: Folder of the coordinator.
+
+    Raises:
+        NetworkError: The port is taken (N20).
+    """
+
+    def __init__(self, home: ServerHome) -> None:
+        self.port = free_port()
+        known = Secrets.fresh()
+        home.database.parent.mkdir(parents=True, exist_ok=True)
+        app = superlink_app(home.database, self.port, known)
+        config = home.config
+        self._inner = _Listener(app, host="127.0.0.1", port=self.port)
+        self._outer = _Listener(
+            FleetOnly(app),
+            host=config.host,
+            port=config.port,
+            ssl_certfile=str(home.tls_cert),
+            ssl_keyfile=str(home.tls_key),
+            lifespan="off",
+        )
+        self._known = known
+        self._address = f"{config.host}:{config.port}"
+
+    def __enter__(self) -> SuperLink:
+        """Listen."""
+        for listener in (self._inner, self._outer):
+            if not listener.start():
+                self.__exit__(None, None, None)
+                fix = "end the other program, or choose another port in server.yaml"
+                found = "a port that is taken or not allowed"
+                raise NetworkError("N20", self._address, found=found, want="a free port", fix=fix)
+        self.control = Control(self.port, self._known)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop listening; whoever is in the middle of a call has a few seconds."""
+        if hasattr(self, "control"):
+            self.control.close()
+        for listener in (self._outer, self._inner):
+            listener.stop()
+
+
+class _Listener:
+    """A uvicorn server in a thread."""
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_S,
+            **options,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> bool:
+        """Start and tell whether it listens."""
+        self._thread.start()
+        deadline = time.monotonic() + START_S
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            if self._server.started:
+                return True
+            time.sleep(0.02)
+        return False
+
+    def stop(self) -> None:
+        """Stop and wait for it."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(GRACE_S + 2)
+
+    def _run(self) -> None:
+        try:
+            self._server.run()
+        except SystemExit:  # what uvicorn does where it cannot bind
+            return
+
+
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,120 @@
+"""Sites that were lost: asked again while the deadline lasts, and named when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.proto.node_pb2 import NodeInfo
+
+from fedmri.errors import RoundError
+from fedmri.server import asking
+from fedmri.server.asking import MAX_ASKED, wait_for_sites
+from fedmri.server.exchange import Answer, exchange
+from fedmri.simulation.flower import Node, SimulatedGrid, sent
+
+
+class Deployment(SimulatedGrid):
+    """Nodes that come, go and fail as a test says; nothing streams, as in a deployment."""
+
+    stream = None  # type: ignore[assignment]  # what tells a simulation from a deployment
+
+    def __init__(self, sites: Iterable[str]) -> None:
+        super().__init__([Node(site, {}) for site in sites], {})
+        self.online = dict.fromkeys(self.nodes, "2026-01-01T00:00:00")
+        self.asked: list[str] = []
+        self.fate: dict[str, list[Error | str | None]] = {}
+        self.waiting: dict[str, Message] = {}
+
+    def get_nodes(self) -> list[NodeInfo]:
+        """Return who is online, since when."""
+        return [
+            NodeInfo(node_id=i, name=self.nodes[i].site, last_activated_at=since)
+            for i, since in self.online.items()
+        ]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Answer each as the site's fate says: an error, content, or silence and a restart."""
+        ids = []
+        for message in map(sent, messages):
+            node = message.metadata.dst_node_id
+            site = self.nodes[node].site
+            self.asked.append(site)
+            fate = self.fate.get(site, []).pop(0) if self.fate.get(site) else site
+            if isinstance(fate, Error):
+                self.waiting[message.metadata.message_id] = Message(fate, reply_to=message)
+            elif fate is None:
+                self.online[node] += "0"
+            else:
+                content = RecordDict({"config": ConfigRecord({"site": fate})})
+                self.waiting[message.metadata.message_id] = Message(content, reply_to=message)
+            ids.append(message.metadata.message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return what is there."""
+        return [self.waiting.pop(i) for i in list(message_ids) if i in self.waiting]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for nothing between looks."""
+    monkeypatch.setattr(asking, "POLL_S", 0.0)
+
+
+def ask(grid: Deployment, timeout_s: float = 5.0) -> list[Answer]:
+    """Return the answers of all sites."""
+    return list(
+        exchange(grid, "train", RecordDict(), [n.site for n in grid.nodes.values()], timeout_s)
+    )
+
+
+def codes(answers: list[Answer]) -> dict[str, str]:
+    """Return the code of each answer."""
+    return {answer.site: answer.code for answer in answers}
+
+
+LOST = Error(ErrorCode.CLIENT_APP_CRASHED, "crashed")
+
+
+@pytest.mark.parametrize("fate", [LOST, None], ids=["crashed app", "restarted node"])
+def test_a_lost_site_is_asked_again(fate: Error | None) -> None:
+    """A killed process costs time and no update."""
+    grid = Deployment("ab")
+    grid.fate["a"] = [fate]
+    assert codes(ask(grid)) == {"a": "ok", "b": "ok"}
+    assert sorted(grid.asked) == ["a", "a", "b"]
+
+
+def test_a_site_that_always_crashes_is_not_asked_for_ever() -> None:
+    """Its answer is the code of a failed site, long before the deadline."""
+    grid = Deployment("ab")
+    grid.fate["a"] = [LOST] * 99
+    assert codes(ask(grid, timeout_s=60)) == {"a": "R05", "b": "ok"}
+    assert grid.asked.count("a") == MAX_ASKED
+
+
+def test_a_refusal_is_an_answer() -> None:
+    """What a site decided is not asked again."""
+    grid = Deployment("a")
+    grid.fate["a"] = [Error(100, "privacy error P05")]
+    assert codes(ask(grid)) == {"a": "P05"}
+    assert grid.asked == ["a"]
+
+
+def test_a_silent_site_is_left_out_at_the_deadline() -> None:
+    """Nobody is waited for without end, and whoever answered is not lost with it."""
+    grid = Deployment("abc")
+    del grid.online[min(grid.online)]
+    assert codes(ask(grid, timeout_s=0.2)) == {"a": "R05", "b": "ok", "c": "ok"}
+
+
+def test_a_round_waits_for_its_sites_and_says_for_whom() -> None:
+    """A wait that ends in vain names who is there and who is not."""
+    grid = Deployment("abc")
+    wait_for_sites(grid, ("a", "b", "c"), 3, 0.1)
+    del grid.online[max(grid.online)]
+    with pytest.raises(RoundError, match=r"found 2 \(a, b\).*want 3.*ask c to start.*\[R40\]"):
+        wait_for_sites(grid, ("a", "b", "c"), 3, 0.05)
