@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedmri.commands import client_setup, server_setup  # noqa: F401  # they register commands
+from fedmri.commands import (  # noqa: F401  # they register commands
+    client_setup,
+    client_start,
+    server_runs,
+    server_setup,
+)
 from fedmri.commands.apps import client_app, server_app
 from fedmri.errors import FedmriError, UsageError
 

@@ -9,12 +9,10 @@ import typer
 
 server_app = typer.Typer(
     help="Coordinate a consortium of hospitals.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 client_app = typer.Typer(
     help="Take part in a consortium with a hospital's own data, which never leave it.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
