@@ -1,0 +1,150 @@
+"""What a run has recorded so far: read while the run goes on, by whoever watches it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from fedmri.errors import UsageError
+from fedmri.round import Target
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """What a view must know of a plan; reading the whole plan would load the training library.
+
+    Attributes:
+        target: What is learned.
+        n_rounds: Rounds of training.
+        evaluate_every: Rounds between scores on the validation patients; 0 scores never.
+    """
+
+    target: Target
+    n_rounds: int
+    evaluate_every: int
+
+
+@dataclass(frozen=True)
+class History:
+    """The records of one run in order, the last of each kind, round and site."""
+
+    records: tuple[Mapping[str, Any], ...]
+
+    def of_kind(self, kind: str, round_index: int | None = None) -> Sequence[Mapping[str, Any]]:
+        """Return the records of a kind, of one round or of all."""
+        return self._index.get((kind, round_index), ())
+
+    def of_site(self, kind: str, site: str) -> list[Mapping[str, Any]]:
+        """Return a site's records of a kind."""
+        return [record for record in self.of_kind(kind) if record.get("site") == site]
+
+    @property
+    def sites(self) -> set[str]:
+        """Every site that a record names."""
+        return {str(record["site"]) for record in self.records if "site" in record}
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, int | None], list[Mapping[str, Any]]]:
+        found: dict[tuple[str, int | None], list[Mapping[str, Any]]] = {}
+        for record in self.records:
+            for round_index in {None, record.get("round")}:
+                found.setdefault((record["kind"], round_index), []).append(record)
+        return found
+
+
+def read_history(path: Path) -> History:
+    """Return the records of ``metrics.jsonl``; none where there is no file yet.
+
+    The last line may be half written: it is left out until it is whole.
+
+    Raises:
+        UsageError: Another line is no record (U41).
+    """
+    try:
+        found = path.stat()
+        return _read_history(path, found.st_mtime_ns, found.st_size)
+    except FileNotFoundError:
+        return History(())
+
+
+@lru_cache(maxsize=16)
+def _read_history(path: Path, mtime_ns: int, size: int) -> History:
+    # time and size are the key of the cache: a watcher asks for a long file again and again
+    *whole, _torn = path.read_bytes().split(b"\n")
+    kept: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for number, line in enumerate(whole, start=1):
+        record = _record(line)
+        if record is None:
+            raise broken_file(path, f"no record at line {number}", "one JSON object a line")
+        kept[tuple(record.get(key) for key in ("kind", "round", "site"))] = record
+    return History(tuple(kept.values()))
+
+
+def _record(line: bytes) -> Mapping[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "kind" in record else None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file.
+
+    Raises:
+        UsageError: It is missing or no JSON object (U41).
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise broken_file(path, error.strerror or "an error", "a file to read") from error
+    except ValueError as error:
+        raise broken_file(path, "no JSON", "a JSON object") from error
+    if not isinstance(values, dict):
+        raise broken_file(path, f"a {type(values).__name__}", "a JSON object")
+    return values
+
+
+def read_plan_facts(path: Path) -> PlanFacts:
+    """Return what a view needs of ``signed.json``; who runs the plan checks its signature.
+
+    Raises:
+        UsageError: It is missing or holds no plan (U41).
+    """
+    try:
+        plan = json.loads(read_object(path)["text"])["plan"]
+        target, rounds = plan["target"], plan["rounds"]
+        return PlanFacts(
+            Target(target["kind"], target["name"], tuple(target["classes"])),
+            int(rounds["n_rounds"]),
+            int(rounds["evaluate_every"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise broken_file(path, f"no plan ({type(error).__name__})", "a signed plan") from error
+
+
+def broken_file(path: Path, found: str, want: str) -> UsageError:
+    """Return the error of a file in a run folder that cannot be read (U41)."""
+    fix = f"restore {path.name} from the backup of the server's folder"
+    return UsageError("U41", f"{path}", found=found, want=want, fix=fix)
+
+
+def finite(value: object) -> float | None:
+    """Return a number, or None where there is none: JSON has no NaN."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]  # just seen
+
+
+def weighted_mean(pairs: Iterable[tuple[object, object]]) -> float | None:
+    """Return the mean of values by weights; what is not finite or weighs nothing is left out."""
+    total = n_total = 0.0
+    for value, weight in pairs:
+        number, share = finite(value), finite(weight)
+        if number is not None and share:
+            total, n_total = total + share * number, n_total + share
+    return total / n_total if n_total else None

@@ -1,0 +1,175 @@
+"""The coordinator's view in a terminal: the same facts as the page, as tables."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fedmri.errors import CODES
+from fedmri.reports.page import duration
+from fedmri.reports.tables import DASH, metric_name, number
+from fedmri.server.presence import Member
+from fedmri.server.status import RunStatus, ServerStatus, SiteStatus
+
+_COLORS = {"running": "cyan", "finished": "green", "failed": "red", "interrupted": "yellow"}
+
+
+def server_view(status: ServerStatus) -> Group:
+    """Return the sites, the runs, and what is wrong with either."""
+    parts: list[RenderableType] = [_server_line(status), _members(status), run_list(status.runs)]
+    parts += [Text(reason, style="red") for reason in status.broken.values()]
+    return Group(*parts)
+
+
+def run_list(runs: Sequence[RunStatus]) -> RenderableType:
+    """Return one line a run."""
+    if not runs:
+        return Text("No run yet: submit one with `fedmri server run PLAN.yaml`.")
+    table = _table("run", "status", "round", "loss", "primary metric", "sites", "submitted")
+    for run in runs:
+        last = run.rounds[-1] if run.rounds else None
+        score = f"{metric_name(run.metric)} {_number(last.metric if last else None)}"
+        cells = [run.name, _status(run), f"{run.round_index} of {run.n_rounds}"]
+        cells += [_number(last.loss if last else None), score, str(len(run.sites)), run.submitted]
+        table.add_row(*(c if isinstance(c, Text) else Text(c) for c in cells))
+    return table
+
+
+def run_view(run: RunStatus, now: str) -> Group:
+    """Return a run with its sites.
+
+    Args:
+        run: The run.
+        now: Time to which `last seen` is told, ISO.
+    """
+    parts: list[RenderableType] = [_headline(run)]
+    if run.message:
+        parts.append(Text(run.message, style="red" if run.status == "failed" else ""))
+    if run.waiting_for and run.status == "running":
+        parts.append(Text(f"Waiting for {', '.join(run.waiting_for)}.", style="yellow"))
+    last = run.rounds[-1] if run.rounds else None
+    if last is not None:
+        parts.append(
+            Text(
+                f"Round {last.round_index}: loss {_number(last.loss)}, "
+                f"{metric_name(run.metric)} {_number(last.metric)} on validation patients, "
+                f"{last.n_sites} sites, {_seconds(last.seconds)}."
+            )
+        )
+        parts += [Text(f"  {_left_out(site, code)}", "red") for site, code in last.rejected.items()]
+    parts.append(_sites(run, now))
+    return Group(*parts)
+
+
+def watch_view(status: ServerStatus, run: RunStatus | None) -> Group:
+    """Return what `watch` shows: one run, or the whole server where there is none."""
+    if run is None:
+        return server_view(status)
+    others = [other for other in status.runs if other.name != run.name and not other.is_over]
+    names = Text(f"Also under way: {', '.join(other.name for other in others)}." if others else "")
+    return Group(_server_line(status), run_view(run, status.time), names)
+
+
+def ago(time: str | None, now: str) -> str:
+    """Return how long ago a time was, in words; `never` where there is none."""
+    if not time:
+        return "never"
+    try:
+        seconds = (_parsed(now) - _parsed(time)).total_seconds()
+    except (ValueError, TypeError):
+        return DASH
+    return f"{duration(float(max(0, round(seconds))))} ago"
+
+
+def _parsed(time: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(time)
+
+
+def _server_line(status: ServerStatus) -> Text:
+    if status.is_server_running:
+        n_online = sum(bool(member.is_online) for member in status.members)
+        n_all = sum(not member.is_revoked for member in status.members)
+        return Text(f"Server running, {n_online} of {n_all} sites online. {status.time}")
+    return Text(f"Server not running: who is online is not known. {status.time}", style="yellow")
+
+
+def _members(status: ServerStatus) -> RenderableType:
+    if not status.members:
+        return Text("No site yet: enrol one with `fedmri server enroll NAME KEY.pub`.")
+    table = _table("site", "online", "last seen", "enrolled")
+    for member in status.members:
+        seen = ago(member.last_seen, status.time)
+        table.add_row(Text(member.site), _presence(member), Text(seen), Text(member.enrolled))
+    return table
+
+
+def _headline(run: RunStatus) -> Text:
+    doing = {
+        "training": f"round {min(run.round_index + 1, run.n_rounds)} of {run.n_rounds}",
+        "validation": f"validation after round {run.round_index} of {run.n_rounds}",
+        "test": f"test after round {run.round_index} of {run.n_rounds}",
+        "done": f"all {run.n_rounds} rounds done",
+    }[run.stage]
+    attempts = f", attempt {run.attempts}" if run.attempts > 1 else ""
+    moved = f", {_megabytes(run.bytes_down)} MB down, {_megabytes(run.bytes_up)} MB up"
+    text = Text.assemble((run.name, "bold"), "  ", _status(run), f": {doing}{attempts}{moved}")
+    return text.append(f"\nSHA-256 of the weights {run.sha256}") if run.sha256 else text
+
+
+def _sites(run: RunStatus, now: str) -> Table:
+    score = metric_name(run.metric)
+    table = _table(
+        "site", "online", "last seen", "answer", "rounds", "left out", "loss", score, "s",
+        "MB down", "MB up",
+    )  # fmt: skip
+    for site in run.sites:
+        left_out = ", ".join(f"{n} of {code}" for code, n in site.left_out.items())
+        cells = [ago(site.last_seen, now), _answer(run, site), str(site.n_rounds), left_out or "0"]
+        cells += [_number(site.loss), _number(site.metric), _number(site.seconds)]
+        cells += [_megabytes(site.bytes_down), _megabytes(site.bytes_up)]
+        table.add_row(Text(site.site), _presence(site), *(Text(cell) for cell in cells))
+    return table
+
+
+def _answer(run: RunStatus, site: SiteStatus) -> str:
+    if site.answer:
+        return site.answer
+    return "waiting" if site.site in run.waiting_for and run.status == "running" else DASH
+
+
+def _presence(site: Member | SiteStatus) -> Text:
+    if isinstance(site, Member) and site.is_revoked:
+        return Text("revoked", "red")
+    words = {True: ("online", "green"), False: ("offline", "red"), None: ("not known", "dim")}
+    return Text(*words[site.is_online])
+
+
+def _left_out(site: str, code: str) -> str:
+    return f"{site} was left out: {CODES.get(code, 'not listed')} [{code}]"
+
+
+def _status(run: RunStatus) -> Text:
+    return Text(run.status, style=_COLORS.get(run.status, ""))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(Text(column))
+    return table
+
+
+def _number(value: float | None) -> str:
+    return DASH if value is None else number(value)
+
+
+def _seconds(value: float | None) -> str:
+    return DASH if value is None else duration(value)
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f}"

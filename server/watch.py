@@ -1,0 +1,169 @@
+"""The coordinator's live view: in the terminal, or as a read-only page for a browser nearby."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.console import Console
+from rich.live import Live
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fedmri.errors import CODES, FedmriError, UsageError
+from fedmri.server.home import ServerHome
+from fedmri.server.status import as_json, chosen_run, read_run, read_server
+from fedmri.server.terminal import watch_view
+
+PERIOD_S = 1.0
+View = dict[str, Any]
+Read = Callable[[str], View]
+"""From the name of a run, empty for the newest, to what the page shows; UsageError: no such run."""
+
+
+def watch_terminal(home: ServerHome, name: str, console: Console) -> None:
+    """Draw a run again and again until it is over; without one, until Ctrl-C.
+
+    In a pipe it is drawn once.
+
+    Raises:
+        UsageError: There is no such run (U52), or its files are broken (U41).
+    """
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            status = read_server(home)
+            run = read_run(home, name) if name else chosen_run(status)
+            live.update(watch_view(status, run), refresh=True)
+            if not console.is_terminal or (run is not None and name and run.is_over):
+                return
+            time.sleep(PERIOD_S)
+
+
+def page_view(home: ServerHome, name: str) -> View:
+    """Return what the page shows.
+
+    Raises:
+        UsageError: There is no such run (U52), or its files are broken (U41).
+    """
+    status = read_server(home)
+    run = read_run(home, name) if name else chosen_run(status)
+    view = as_json(status)
+    codes = {code for of_run in (run.rounds if run else ()) for code in of_run.rejected.values()}
+    return view | {
+        "run": as_json(run) if run else None,
+        "runs": [other.name for other in status.runs],
+        "broken": list(status.broken.values()),
+        "codes": {code: CODES[code] for code in sorted(codes) if code in CODES},
+    }
+
+
+def web_app(read: Read, token: str) -> ASGIApp:
+    """Return the application: two addresses that show, none that changes anything.
+
+    Whoever lacks the token gets 403, whatever else is asked for.
+    """
+    source = Environment(
+        loader=PackageLoader("fedmri.server", ""), autoescape=True, undefined=StrictUndefined
+    ).get_template("live.html.jinja")
+
+    async def page(request: Request) -> Response:
+        view = await run_in_threadpool(read, request.query_params.get("run", ""))
+        nonce = secrets.token_urlsafe(16)
+        headers = {"content-security-policy": _policy(nonce)}
+        return HTMLResponse(source.render(view=view, nonce=nonce), headers=headers)
+
+    async def status(request: Request) -> Response:
+        view = await run_in_threadpool(read, request.query_params.get("run", ""))
+        return JSONResponse(view)
+
+    async def refuse(_: Request, error: Exception) -> Response:
+        return PlainTextResponse(str(error), status_code=404)
+
+    app = Starlette(
+        routes=[Route("/", page), Route("/status.json", status)],
+        exception_handlers={FedmriError: refuse},
+    )
+    return _Guard(app, token)
+
+
+def serve(home: ServerHome, name: str, host: str, port: int) -> None:
+    """Serve the page until SIGTERM or Ctrl-C; its address is printed first, with the token.
+
+    Raises:
+        UsageError: There is no such run (U52), or the address cannot be had (U45).
+    """
+    page_view(home, name)  # a wrong name is refused here, not in the browser
+    listener = _listen(host, port)
+    token = secrets.token_urlsafe(24)
+    app = web_app(lambda asked: page_view(home, asked or name), token)
+    # the access log would hold the token
+    config = uvicorn.Config(
+        app, access_log=False, log_level="warning", timeout_graceful_shutdown=2, lifespan="off"
+    )
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listener.getsockname()[1]}/?token={token}"
+    Console(soft_wrap=True).print(f"{address}\nEnds with Ctrl-C.", markup=False, highlight=False)
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        fix = "choose another --port, or 0 for any that is free"
+        found = error.strerror or str(error)
+        what = f"address {host}:{port} of the page"
+        raise UsageError("U45", what, found=found, want="a free one", fix=fix) from error
+
+
+def _policy(nonce: str) -> str:
+    own = f"'nonce-{nonce}'"
+    return (
+        f"default-src 'none'; script-src {own}; style-src {own}; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+class _Guard:
+    """Lets a GET with the token through, and marks every answer as private."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on or refuse it."""
+        if scope["type"] != "http":
+            return  # a websocket is closed unanswered
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("content-security-policy", "default-src 'none'")
+                headers["cache-control"] = "no-store"
+                headers["referrer-policy"] = "no-referrer"
+                headers["x-content-type-options"] = "nosniff"
+            await send(message)
+
+        await self._gate(Request(scope))(scope, receive, marked)
+
+    def _gate(self, request: Request) -> ASGIApp:
+        given = request.query_params.get("token", "").encode("utf-8", "replace")
+        if not hmac.compare_digest(given, self._token):
+            return PlainTextResponse("token missing or wrong", status_code=403)
+        if request.method != "GET":
+            return PlainTextResponse("read only", status_code=405, headers={"allow": "GET"})
+        return self._app
