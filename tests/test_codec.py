@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -84,6 +85,16 @@ def test_what_arrives_is_the_model_that_was_sent(config: TransportConfig) -> Non
     assert [(v.shape, v.dtype) for v in arrived.values()] == [
         (v.shape, v.dtype) for v in received.values()
     ]
+
+
+@EACH_ROUNDED
+def test_the_server_keeps_no_decoded_model(config: TransportConfig) -> None:
+    """An entry is decoded when it is looked at and let go of with whoever looked."""
+    received = model(0)
+    arrived = there(moved(received, 1, 0.01), received, config)
+    seen = [weakref.ref(value) for value in arrived.values()]
+    decoded = [ref for name, ref in zip(received, seen, strict=True) if received[name].dim() >= 2]
+    assert [ref() for ref in decoded] == [None] * 3
 
 
 @EACH

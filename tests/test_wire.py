@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ MODEL: Weights = {
 }
 
 
-def same(first: Weights, second: Weights) -> bool:
+def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
     """Return whether names, types, shapes and bits are the same."""
     return list(first) == list(second) and all(
         a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
