@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ipaddress
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -69,11 +70,11 @@ def read_consortium(path: Path) -> Consortium:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         consortium = TypeAdapter(Consortium).validate_python(values)
-        is_complete = SITE_NAME.fullmatch(consortium.site) and consortium.host and consortium.port
+        is_dialled = bool(consortium.host) and 0 < consortium.port < 65536
     except (OSError, ValueError, ValidationError) as error:
         found = type(error).__name__
         raise _unusable(path, found) from error
-    if not is_complete:
+    if not is_dialled or not SITE_NAME.fullmatch(consortium.site):
         raise _unusable(path, f"site {consortium.site!r} at {consortium.address!r}")
     return consortium
 
@@ -97,6 +98,15 @@ def key_fingerprint(public_key: str) -> str:
     """Return the fingerprint of a key as OpenSSH shows it, to be compared over the telephone."""
     digest = hashlib.sha256(base64.b64decode(public_key.split()[1])).digest()
     return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
+def is_ip(name: str) -> bool:
+    """Tell whether a name is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def installed_version() -> str:

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fedmri.consortium import is_ip
 from fedmri.errors import NetworkError
 from fedmri.files import make_private_folder, write_private, write_whole
-from fedmri.server.home import ServerHome, is_ip
+from fedmri.server.home import ServerHome
 
 CA_LIFE = timedelta(days=3652)
 LEAF_LIFE = timedelta(days=365)

@@ -20,13 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedmri.consortium import (
     Consortium,
     installed_version,
+    is_ip,
     refuse_folder_in_use,
     refuse_site_name,
 )
 from fedmri.errors import UsageError, require
 from fedmri.files import make_private_folder, write_private, write_whole
 from fedmri.server.authority import make_authority
-from fedmri.server.home import EnrolledSite, ServerConfig, ServerHome, is_ip
+from fedmri.server.home import EnrolledSite, ServerConfig, ServerHome
 
 DNS_NAME = re.compile(r"(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9-]+)*")
 PEM = serialization.Encoding.PEM
@@ -37,7 +38,8 @@ SETTINGS = """\
 # `fedmri server renew`, and send the sites their new enrolment files.
 names: {names}
 
-# Where the server listens to the sites. Only this port must be open, and only inward.
+# Where the server listens to the sites: 0.0.0.0 is every IPv4 address, :: every IPv6 address of
+# this machine. Only this port must be open, and only inward.
 host: {host}
 port: {port}
 
@@ -58,7 +60,8 @@ def make_home(folder: Path, names: Sequence[str], port: int) -> ServerHome:
         UsageError: The folder holds something (U20).
         ConfigError: No name, or one that is none, or no port (C01).
     """
-    config = ServerConfig(tuple(dict.fromkeys(names)), port=port)
+    host = "::" if any(":" in name for name in names[:1]) else "0.0.0.0"
+    config = ServerConfig(tuple(dict.fromkeys(names)), host, port)
     are_names = all(is_ip(name) or DNS_NAME.fullmatch(name) for name in config.names)
     require(are_names, "names", config.names, "DNS names without a scheme or port, or IP addresses")
     refuse_folder_in_use(folder)

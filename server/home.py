@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from fedmri.consortium import is_ip
 from fedmri.errors import UsageError, require
 from fedmri.files import write_whole
 from fedmri.settings_file import read_settings
@@ -122,12 +122,3 @@ class ServerHome:
         """Replace the registry; whoever reads meanwhile sees the old one or the new one."""
         registry = Registry(tuple(sorted(sites, key=lambda site: site.name)))
         write_whole(self.registry, json.dumps(asdict(registry), indent=2) + "\n")
-
-
-def is_ip(name: str) -> bool:
-    """Tell whether a name is an IPv4 or IPv6 address."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

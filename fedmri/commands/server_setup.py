@@ -95,11 +95,12 @@ def sites(folder: ServerDir = HERE, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps([asdict(site) for site in enrolled]))
         return
-    table = Table("site", "enrolled", "most examples", "key", "")
+    table = Table("site", "", "enrolled", "most examples")
+    table.add_column("key", overflow="fold")
     for site in enrolled:
         most = str(site.max_examples or "not declared")
         state = "revoked" if site.is_revoked else ""
-        table.add_row(site.name, site.enrolled, most, key_fingerprint(site.public_key), state)
+        table.add_row(site.name, state, site.enrolled, most, key_fingerprint(site.public_key))
     Console().print(table)
 
 
