@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedmri.errors import NetworkError
 from fedmri.files import make_private_folder, write_private, write_whole
 
+CURVE = ec.SECP384R1.name
 SSH = serialization.PublicFormat.OpenSSH
 
 
@@ -47,8 +48,7 @@ def public_half(key: Path) -> str:
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         found = type(error).__name__
         raise NetworkError("N06", what, found=found, want=want, fix=fix) from error
-    is_right = isinstance(private, ec.EllipticCurvePrivateKey)
-    if not is_right or not isinstance(private.curve, ec.SECP384R1):
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name != CURVE:
         raise NetworkError("N06", what, found=type(private).__name__, want=want, fix=fix)
     if is_shared:
         want, fix = "one that its owner alone can read", f"chmod 600 {key}"

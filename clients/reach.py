@@ -163,7 +163,7 @@ def _look(consortium: Consortium, proxy: SplitResult | None) -> Look:
     context.verify_mode = ssl.CERT_NONE  # nothing is sent but a question for the time
     connection = _connect(consortium, proxy, context)
     try:
-        peer = connection.sock.getpeercert(binary_form=True)
+        peer = _wrapped(connection).getpeercert(binary_form=True) or b""
         before = time.time()
         connection.request("GET", "/", headers={"Connection": "close"})
         date = connection.getresponse().getheader("Date")
@@ -232,7 +232,7 @@ def _trust(consortium: Consortium, proxy: SplitResult | None) -> Finding:
     except (OSError, http.client.HTTPException) as error:
         said = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
         return Finding("TLS", "fail", said or _said(error), "see the failures above")
-    version = connection.sock.version()
+    version = _wrapped(connection).version()
     connection.close()
     return Finding("TLS", "ok", f"{version}, verified as the client does")
 
@@ -266,6 +266,11 @@ def _connect(
         connection.set_tunnel(consortium.host, consortium.port, _proxy_login(proxy))
     connection.connect()
     return connection
+
+
+def _wrapped(connection: http.client.HTTPConnection) -> ssl.SSLSocket:
+    assert isinstance(connection.sock, ssl.SSLSocket)  # the connection was made with a context
+    return connection.sock
 
 
 def _proxy_login(proxy: SplitResult) -> dict[str, str]:

@@ -30,6 +30,7 @@ from fedmri.server.authority import make_authority
 from fedmri.server.home import EnrolledSite, ServerConfig, ServerHome
 
 DNS_NAME = re.compile(r"(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9-]+)*")
+CURVE = ec.SECP384R1.name
 PEM = serialization.Encoding.PEM
 SETTINGS = """\
 # Settings of this consortium's server. After a change, start the server again.
@@ -166,8 +167,7 @@ def _public_key(text: str) -> str:
     except (ValueError, UnsupportedAlgorithm) as error:
         found = f"{type(error).__name__}: {error}"
         raise UsageError("U22", "key", found=found, want=want, fix=fix) from error
-    is_right = isinstance(key, ec.EllipticCurvePublicKey)
-    if not is_right or not isinstance(key.curve, ec.SECP384R1):
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != CURVE:
         found = text.split(maxsplit=1)[0]
         raise UsageError("U22", "key", found=found, want=want, fix=fix)
     openssh = serialization.PublicFormat.OpenSSH

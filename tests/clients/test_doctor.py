@@ -84,7 +84,7 @@ class Tls(http.server.ThreadingHTTPServer):
         assert isinstance(request, socket.socket)
         try:
             with self.context.wrap_socket(request, server_side=True) as wrapped:
-                super().finish_request(wrapped, client_address)  # type: ignore[arg-type]  # as above
+                super().finish_request(wrapped, client_address)
         except OSError:
             return
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import pytest
 import typer
-from typer.testing import CliRunner, Result
+from click.testing import Result
+from typer.testing import CliRunner
 
 from fedmri.cli import app
 from fedmri.clients.home import ClientHome
