@@ -1,18 +1,16 @@
-"""The coordinator's live view: in the terminal, or as a read-only page for a browser nearby."""
+"""The coordinator's live view as a read-only page, for a browser on the same machine."""
 
 from __future__ import annotations
 
 import hmac
 import secrets
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
-from rich.live import Live
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -24,30 +22,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fedmri.errors import CODES, FedmriError, UsageError
 from fedmri.server.home import ServerHome
 from fedmri.server.status import as_json, chosen_run, read_run, read_server
-from fedmri.server.terminal import watch_view
 
-PERIOD_S = 1.0
 View = dict[str, Any]
 Read = Callable[[str], View]
 """From the name of a run, empty for the newest, to what the page shows; UsageError: no such run."""
-
-
-def watch_terminal(home: ServerHome, name: str, console: Console) -> None:
-    """Draw a run again and again until it is over; without one, until Ctrl-C.
-
-    In a pipe it is drawn once.
-
-    Raises:
-        UsageError: There is no such run (U52), or its files are broken (U41).
-    """
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            status = read_server(home)
-            run = read_run(home, name) if name else chosen_run(status)
-            live.update(watch_view(status, run), refresh=True)
-            if not console.is_terminal or (run is not None and name and run.is_over):
-                return
-            time.sleep(PERIOD_S)
 
 
 def page_view(home: ServerHome, name: str) -> View:
@@ -107,15 +85,24 @@ def serve(home: ServerHome, name: str, host: str, port: int) -> None:
     listener = _listen(host, port)
     token = secrets.token_urlsafe(24)
     app = web_app(lambda asked: page_view(home, asked or name), token)
-    # the access log would hold the token
-    config = uvicorn.Config(
-        app, access_log=False, log_level="warning", timeout_graceful_shutdown=2, lifespan="off"
-    )
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listener.getsockname()[1]}/?token={token}"
     Console(soft_wrap=True).print(f"{address}\nEnds with Ctrl-C.", markup=False, highlight=False)
     with listener:
-        uvicorn.Server(config).run(sockets=[listener])
+        page_server(app).run(sockets=[listener])
+
+
+def page_server(app: ASGIApp) -> uvicorn.Server:
+    """Return the HTTP server of an application: no log that would hold the token, no websocket."""
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+        lifespan="off",
+        ws="none",
+    )
+    return uvicorn.Server(config)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -123,15 +123,17 @@ def watch(
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 0,
 ) -> None:
     """Show a run as it goes on: sites, round, progress, last seen, metrics. Ends with Ctrl-C."""
-    from rich.console import Console
-
-    from fedmri.server.watch import serve, watch_terminal
-
     home = _home(folder)
     try:
         if web:
+            from fedmri.server.watch import serve
+
             serve(home, run, host, port)
         else:
+            from rich.console import Console
+
+            from fedmri.server.terminal import watch_terminal
+
             watch_terminal(home, run, Console())
     except KeyboardInterrupt:
         print()
@@ -164,11 +166,9 @@ def _growth(home: ServerHome, run: str, path: Path, n_bytes: int) -> Iterator[st
 
 
 def _print_log(text: str) -> None:
-    """Print text that may quote another party: no control character reaches the terminal."""
-    shown = "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
-    print(shown, end="", flush=True)
+    from fedmri.server.printable import printable
+
+    print(printable(text), end="", flush=True)
 
 
 def _print_json(values: Any) -> None:
