@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -11,11 +10,10 @@ from pathlib import Path
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedmri.clients.border import Border, Limits, declared_scores, declared_update
+from fedmri.clients.ledger import Ledger
 from fedmri.clients.site import Site
-from fedmri.errors import FedmriError
-from fedmri.wire import read_evaluate, read_train, scores_content, update_content
-
-log = logging.getLogger("fedmri.client")
+from fedmri.wire import ORDER, read_evaluate, read_train, scores_content, update_content
 
 SITE_FAILED = 100
 """Flower error code of an error that fedmri explains by its own code, in the reason."""
@@ -26,27 +24,64 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Answer an order to train with an update."""
-    return _answer(
-        lambda site: update_content(site.train(read_train(message.content))), message, context
-    )
+    return _answer(_update, message, context)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Answer an order to evaluate with aggregate scores."""
-    return _answer(
-        lambda site: scores_content(site.evaluate(read_evaluate(message.content))),
-        message,
-        context,
-    )
+    return _answer(_scores, message, context)
 
 
-def _answer(work: Callable[[Site], RecordDict], message: Message, context: Context) -> Message:
-    """Return the site's reply, or the code of what went wrong there."""
+def _update(site: Site, border: Border, content: RecordDict) -> RecordDict:
+    order = read_train(content)
+    allowed = declared_update(order.weights, site.plan)
+    return border.admit(update_content(site.train(order)), allowed, order.round_index)
+
+
+def _scores(site: Site, border: Border, content: RecordDict) -> RecordDict:
+    order = read_evaluate(content)
+    allowed = declared_scores(site.plan)
+    return border.admit(scores_content(site.evaluate(order)), allowed, order.round_index)
+
+
+def _answer(
+    work: Callable[[Site, Border, RecordDict], RecordDict], message: Message, context: Context
+) -> Message:
+    """Return the site's reply, or the code of what went wrong there; both through its border."""
+    border = border_of(context)
     try:
-        return Message(work(site_of(context)), reply_to=message)
+        return Message(work(site_of(context), border, message.content), reply_to=message)
     except Exception as error:  # noqa: BLE001  # outermost frame: one site never ends a run
-        return Message(Error(SITE_FAILED, _public(error, context)), reply_to=message)
+        return refusal(error, message, border)
+
+
+def refusal(error: Exception, message: Message, border: Border) -> Message:
+    """Return the reply of a site that could not answer: the error's code, through its border."""
+    reason = border.admit_error(error, _round_of(message))
+    return Message(Error(SITE_FAILED, reason), reply_to=message)
+
+
+def _round_of(message: Message) -> int | None:
+    """Return the round of an order, or None where the order cannot be read."""
+    try:
+        return int(json.loads(str(message.content.config_records[ORDER]["json"]))["round"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def border_of(context: Context) -> Border:
+    """Return the border of a context.
+
+    ``node_config`` names the ``site``, and in a hospital the ``ledger``, the ``plan-sha256`` and
+    the ``run`` that go into it, and patients at least behind an update (``n_min_update``) and
+    behind metrics (``n_min``).
+    """
+    node = context.node_config
+    limits = Limits(int(node.get("n_min_update", 0)), int(node.get("n_min", 0)))
+    ledger = Ledger(Path(str(node["ledger"]))) if "ledger" in node else None
+    plan, run = str(node.get("plan-sha256", "")), str(node.get("run", ""))
+    return Border(str(node["site"]), limits, ledger, plan, run)
 
 
 def site_of(context: Context) -> Site:
@@ -62,13 +97,3 @@ def site_of(context: Context) -> Site:
 @lru_cache(maxsize=256)
 def _open(name: str, plan_json: str, prepared: str, folder: str) -> Site:
     return Site(name, plan_json, [Path(path) for path in json.loads(prepared)], Path(folder))
-
-
-def _public(error: Exception, context: Context) -> str:
-    """Return what may be told of an error: its code. Its text stays in the site's log."""
-    site = context.node_config["site"]
-    if isinstance(error, FedmriError):
-        log.error("site %s: %s", site, error)
-        return error.public
-    log.error("site %s failed", site, exc_info=error)
-    return "round error R05"

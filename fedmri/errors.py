@@ -29,6 +29,8 @@ CODES: dict[str, str] = {
     "U22": "a key cannot be enrolled",
     "U23": "a name of a site cannot be used",
     "U24": "the registry of sites is broken",
+    "U30": "the site's settings name no data",
+    "U31": "there is no such plan at the site",
     "U41": "a file of a run on the server is broken",
     "U42": "a run has not come so far",
     "U43": "the folder to copy to is not empty",
@@ -125,6 +127,7 @@ CODES: dict[str, str] = {
     "R40": "too few sites are online",
     "R41": "an update is far too large",
     "R42": "a site claims more examples than it declared",
+    "R43": "a run did not come to its end",
 }
 
 

@@ -1,0 +1,290 @@
+"""The border: the only door through which anything leaves a site.
+
+What is declared may leave and nothing else: the entries of the model that the plan shares, of the
+shapes and types that the site was sent; two counts; metrics by name, over enough patients; of an
+error its code. What leaves is written anew from what was looked at, so that nothing rides along,
+and it is in the site's ledger before it is handed over.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from fedmri.clients.ledger import Egress, Kind, Ledger
+from fedmri.codec import Form, declared
+from fedmri.errors import CODES, FedmriError, PrivacyError
+from fedmri.plan import Plan
+from fedmri.round import Weights
+from fedmri.training.segmentation import COUNTS
+from fedmri.training.tasks import make_task
+from fedmri.wire import METRICS, MODEL, ORDER
+
+log = logging.getLogger("fedmri.client")
+
+TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds"})
+COUNTED = ("n_examples", "n_subjects")
+N_MOST = 1 << 31
+NUMPY = "numpy.ndarray"
+PUBLIC = re.compile(r"[a-z]+ error ([A-Z]\d\d)")
+UNEXPLAINED = "round error R05"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What one answer may hold.
+
+    Attributes:
+        kind: Sort of answer.
+        metrics: Names that metrics may have.
+        arrays: Type and shape of each entry of the model record; None where there is none.
+    """
+
+    kind: Kind
+    metrics: frozenset[str]
+    arrays: Mapping[str, Form] | None = None
+
+
+def declared_update(received: Weights, plan: Plan) -> Declared:
+    """Return what the answer to an order to train may hold, given the weights that were sent."""
+    return Declared("update", TRAIN_METRICS, declared(received, plan.transport))
+
+
+@lru_cache(maxsize=8)
+def declared_scores(plan: Plan) -> Declared:
+    """Return what the answer to an order to evaluate may hold."""
+    names = {"loss", "seconds", *make_task(plan.target, plan.task).metrics(())}
+    if plan.target.kind == "segmentation":
+        scores = names - {"loss", "seconds", *COUNTS}
+        names |= {f"{score}_{name}" for score in scores for name in plan.target.classes}
+    return Declared("scores", frozenset(names))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Patients that must be behind what leaves; 0 sets no limit.
+
+    Attributes:
+        n_update: Behind an update; below it the update stays.
+        n_reported: Behind metrics; below it they stay, and scores say nothing of the patients.
+    """
+
+    n_update: int = 0
+    n_reported: int = 0
+
+
+@dataclass(frozen=True)
+class Border:
+    """The border of a site in a run.
+
+    Attributes:
+        site: Name of the site, for its own log.
+        limits: The site's own limits.
+        ledger: Where each message is written down; None in a simulation, where nothing leaves the
+            machine and arrays are handed over as they are.
+        plan: Content hash of the plan.
+        run: Name of the run.
+    """
+
+    site: str
+    limits: Limits = Limits()
+    ledger: Ledger | None = None
+    plan: str = ""
+    run: str = ""
+
+    def admit(self, content: RecordDict, allowed: Declared, round_index: int) -> RecordDict:
+        """Return what may leave of an answer, written anew and down in the ledger.
+
+        Raises:
+            PrivacyError: A record, an entry or a metric is not declared (P01), or is not of the
+                declared type, shape or format (P02); too few patients are behind an update (P03);
+                the ledger cannot be written (P05 to P07).
+        """
+        names = {METRICS, ORDER} | ({MODEL} if allowed.arrays is not None else set())
+        _require_names("records", content.keys(), names)
+        counts = _counts(content[ORDER])
+        metrics = _metrics(content[METRICS], allowed.metrics)
+        n_subjects = counts["n_subjects"]
+        if allowed.arrays is not None and n_subjects < self.limits.n_update:
+            raise _too_few(n_subjects, self.limits.n_update)
+        if n_subjects < self.limits.n_reported:
+            metrics = {}
+            counts = counts if allowed.arrays is not None else dict.fromkeys(counts, 0)
+        leaving = RecordDict()
+        if allowed.arrays is not None:
+            is_bytes = self.ledger is not None
+            leaving[MODEL] = _model(content[MODEL], allowed.arrays, is_bytes=is_bytes)
+        leaving[ORDER] = ConfigRecord({"json": json.dumps(counts)})
+        leaving[METRICS] = MetricRecord(dict(metrics))
+        if self.ledger is not None:
+            self.ledger.append(self._egress(leaving, allowed.kind, round_index))
+        return leaving
+
+    def admit_error(self, error: Exception, round_index: int | None) -> str:
+        """Return what may be told of an error: its code. Its text stays in the site's log."""
+        public = public_of(error)
+        if public == UNEXPLAINED:
+            log.error("site %s failed", self.site, exc_info=error)
+        else:
+            log.error("site %s: %s", self.site, error)
+        if self.ledger is not None:
+            content = public.encode()
+            digest, what = sha256(content).hexdigest(), (public,)
+            entry = Egress(self.plan, self.run, round_index, "error", len(content), digest, what)
+            try:
+                self.ledger.append(entry)
+            except PrivacyError as broken:
+                # The server must learn why this site is silent: a code is all that goes unrecorded.
+                log.error("site %s: %s", self.site, broken)
+                return public_of(broken)
+        return public
+
+    def _egress(self, leaving: RecordDict, kind: Kind, round_index: int) -> Egress:
+        digest, n_bytes = digest_of(leaving)
+        return Egress(self.plan, self.run, round_index, kind, n_bytes, digest, _in_words(leaving))
+
+
+def public_of(error: Exception) -> str:
+    """Return the kind and code of an error of fedmri; of any other that the site failed."""
+    public = error.public if isinstance(error, FedmriError) else ""
+    match = PUBLIC.fullmatch(public)
+    return public if match and match[1] in CODES else UNEXPLAINED
+
+
+def digest_of(content: RecordDict) -> tuple[str, int]:
+    """Return the SHA-256 of what leaves, and its size in bytes.
+
+    Both sides can compute it: it is that of the JSON, with sorted keys and no spaces, of
+    ``{record: {entry: value}}``, where the value of an array is the SHA-256 of its ``.npy`` bytes
+    and a number that is not finite is null.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    n_bytes = 0
+    for name, record in content.items():
+        values[name] = {}
+        for key, value in record.items():
+            if isinstance(value, Array):
+                values[name][key] = sha256(value.data).hexdigest()
+                n_bytes += len(value.data)
+            else:
+                is_odd = isinstance(value, float) and not math.isfinite(value)
+                values[name][key] = None if is_odd else value
+                n_bytes += len(json.dumps(value))
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return sha256(text.encode()).hexdigest(), n_bytes
+
+
+def _model(record: object, forms: Mapping[str, Form], *, is_bytes: bool) -> ArrayRecord:
+    """Return the model record, checked; as plain ``.npy`` bytes where it goes over a network."""
+    if not isinstance(record, ArrayRecord):
+        raise _odd(f"record {MODEL}", type(record).__name__, "an array record")
+    _require_names("entries of the model", record.keys(), forms.keys())
+    for name, array in record.items():
+        if array.stype != NUMPY:
+            raise _odd(f"entry {name}", f"format {array.stype}", NUMPY)
+        _require_form(name, array.dtype, tuple(array.shape), forms[name])
+    if not is_bytes:
+        return record
+    leaving = ArrayRecord()
+    for name, array in record.items():
+        leaving[name] = _as_npy(name, array, forms[name])
+    return leaving
+
+
+def _as_npy(name: str, array: Array, form: Form) -> Array:
+    """Return an array as bytes that were written here, with nothing before, behind or between."""
+    try:
+        values = np.asarray(array.numpy())
+    except (TypeError, ValueError, EOFError, OSError) as error:
+        raise _odd(f"entry {name}", type(error).__name__, "numbers in .npy format") from error
+    _require_form(name, str(values.dtype), values.shape, form)
+    buffer = BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return Array(str(values.dtype), values.shape, NUMPY, buffer.getvalue())
+
+
+def _require_form(name: str, dtype: str, shape: tuple[int, ...], form: Form) -> None:
+    want = str(form.dtype).removeprefix("torch."), form.shape
+    if (dtype, shape) != want:
+        raise _odd(f"entry {name}", f"{dtype} {shape}", f"{want[0]} {want[1]}")
+
+
+def _counts(record: object) -> dict[str, int]:
+    """Return the counts of an answer: these two, whole and not negative."""
+    if not isinstance(record, ConfigRecord) or list(record) != ["json"]:
+        raise _odd(f"record {ORDER}", "other entries", "one, json")
+    try:
+        counts = json.loads(str(record["json"]))
+    except ValueError as error:
+        raise _odd(f"record {ORDER}", "no JSON", "two counts") from error
+    if not isinstance(counts, dict):
+        raise _odd(f"record {ORDER}", type(counts).__name__, "two counts")
+    _require_names("counts", counts.keys(), COUNTED)
+    if not all(type(value) is int and 0 <= value < N_MOST for value in counts.values()):
+        raise _odd("counts", "other values", "whole numbers of 0 or more")
+    return {name: counts[name] for name in COUNTED}
+
+
+def _metrics(record: object, names: frozenset[str]) -> dict[str, float]:
+    """Return metrics by declared name, one number each; what is not finite is a plain NaN."""
+    if not isinstance(record, MetricRecord):
+        raise _odd(f"record {METRICS}", type(record).__name__, "a metric record")
+    strays = sorted(record.keys() - names)
+    if strays:
+        raise _undeclared("metrics", strays)
+    metrics: dict[str, float] = {}
+    for name, value in record.items():
+        if not isinstance(value, float):
+            raise _odd(f"metric {name}", type(value).__name__, "one number")
+        metrics[name] = float(value) if math.isfinite(value) else math.nan
+    return metrics
+
+
+def _in_words(content: RecordDict) -> tuple[str, ...]:
+    """Return the records that leave, readable: of arrays how many, of the others their values."""
+    said = []
+    for name, record in content.items():
+        if isinstance(record, ArrayRecord):
+            said.append(f"{name}: {len(record)} arrays")
+        elif isinstance(record, MetricRecord):
+            said.append(f"{name}: {' '.join(f'{k}={v:.6g}' for k, v in record.items())}")
+        else:
+            said.append(f"{name}: {' '.join(str(value) for value in record.values())}")
+    return tuple(said)
+
+
+def _require_names(what: str, found: Any, wanted: Any) -> None:
+    strays, missing = sorted(set(found) - set(wanted)), sorted(set(wanted) - set(found))
+    if strays:
+        raise _undeclared(what, strays)
+    if missing:
+        found_text = f"{len(missing)} missing, such as {missing[0]!r}"
+        raise _odd(what, found_text, "all that are declared")
+
+
+def _undeclared(what: str, strays: list[str]) -> PrivacyError:
+    found = f"{len(strays)} that are not declared, such as {strays[0]!r}"
+    fix = "report it: this version of fedmri tried to send what no plan declares"
+    return PrivacyError("P01", f"{what} at the border", found=found, want="none", fix=fix)
+
+
+def _odd(what: str, found: str, want: str) -> PrivacyError:
+    fix = "run the same version of fedmri as the server; if it is, report it"
+    return PrivacyError("P02", f"{what} at the border", found=found, want=want, fix=fix)
+
+
+def _too_few(n_subjects: int, n_least: int) -> PrivacyError:
+    fix = "let this site sit the plan out, or lower policy.min_subjects_train in site.yaml"
+    what, want = "patients behind the update", f"{n_least} or more"
+    return PrivacyError("P03", what, found=str(n_subjects), want=want, fix=fix)

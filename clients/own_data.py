@@ -1,0 +1,121 @@
+"""A site's own scans, checked and prepared as a plan asks: the same bits as in a simulation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from fedmri.clients.home import SiteConfig
+from fedmri.data.check import enforce, examine
+from fedmri.data.manifest import write_manifest
+from fedmri.data.prepare import prepare_scans
+from fedmri.data.prepared import read_site, write_site
+from fedmri.data.read import read
+from fedmri.data.scans import ScanTable
+from fedmri.data.site_data import Split
+from fedmri.data.split import refuse_leaks, split_subjects
+from fedmri.errors import DataError, UsageError
+from fedmri.plan import Plan
+
+log = logging.getLogger("fedmri.client")
+
+MANIFEST = "manifest.tsv"
+PREPARED = "prepared.json"
+
+
+def prepare_own(config: SiteConfig, plan: Plan, site: str, cache: Path, folder: Path) -> Path:
+    """Read, check, split and prepare the site's scans for a plan; return the file of the result.
+
+    The file lies in a folder that is named by the fingerprint of the data, beside no other file of
+    other data: what a site keeps between rounds belongs there, so that it is never continued with
+    after patients came, went or changed.
+
+    Args:
+        config: Where the scans are and what is refused; the plan has no say in it.
+        plan: Target, modalities, split and preparation.
+        site: Name in the consortium; all scans are its.
+        cache: Folder of prepared scans.
+        folder: The plan's folder; the manifest of who is left out and why goes there.
+
+    Raises:
+        UsageError: The site's settings name no data (U30).
+        DataError: The data cannot be trained on; the manifest says why.
+        ConfigError: They cannot be prepared as the plan asks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    table = checked_own(config, plan, site, folder / MANIFEST)
+    enforce(table, config.check)
+    splits = split_subjects(table.scans, plan.target, plan.data.split, plan.seed)
+    prepared = prepare_scans(table.scans, plan.target, plan.data, splits, cache)
+    if prepared.findings:
+        table = replace(table, findings=(*table.findings, *prepared.findings))
+        write_manifest(folder / MANIFEST, table)
+    if not prepared.scans:
+        found = f"none; {prepared.findings[0].reason}"
+        fix = f"read {folder / MANIFEST}, then correct the data"
+        raise DataError("D01", "prepared scans", found=found, want="1 or more", fix=fix)
+    refuse_leaks(prepared.examples, prepared.contents)
+    path = folder / prepared.fingerprint[:16] / PREPARED
+    _log_change(folder, path)
+    write_site(path, prepared)
+    return path
+
+
+def checked_own(config: SiteConfig, plan: Plan, site: str, manifest: Path) -> ScanTable:
+    """Open every scan of the site and write the manifest, without stopping at what is wrong.
+
+    Raises:
+        UsageError: The site's settings name no data (U30).
+        DataError: There is nothing to check.
+    """
+    if not config.data.path:
+        want, fix = "the folder of its scans", "set data.path in site.yaml"
+        raise UsageError("U30", "data of the site", found="no path", want=want, fix=fix)
+    wanted = plan.data.source
+    source = replace(
+        config.data,
+        modalities=wanted.modalities,
+        missing=wanted.missing,
+        site=config.data.site or site,
+    )
+    table = _renamed(read(source), site)
+    table = examine(table, plan.target, config.check, wanted.modalities)
+    write_manifest(manifest, table)
+    return table
+
+
+def n_subjects(table: ScanTable, plan: Plan) -> dict[Split, int]:
+    """Return how many of the site's patients would train, validate and test."""
+    splits = split_subjects(table.scans, plan.target, plan.data.split, plan.seed)
+    return _counted(splits.values())
+
+
+def n_prepared(path: Path) -> dict[Split, int]:
+    """Return how many patients of prepared data train, validate and test."""
+    splits = {scan.subject: scan.split for scan in read_site(path).scans}
+    return _counted(splits.values())
+
+
+def _counted(splits: Iterable[Split]) -> dict[Split, int]:
+    counts: dict[Split, int] = {"train": 0, "val": 0, "test": 0}
+    for split in splits:
+        counts[split] += 1
+    return counts
+
+
+def _renamed(table: ScanTable, site: str) -> ScanTable:
+    """Return the table as of one site: whatever its own tables call it, the consortium's name."""
+    scans = sorted(
+        (replace(scan, site=site) for scan in table.scans),
+        key=lambda scan: (scan.subject, scan.session),
+    )
+    findings = tuple(replace(finding, site=site) for finding in table.findings)
+    return ScanTable(tuple(scans), findings, {site: sum(table.n_found.values())})
+
+
+def _log_change(folder: Path, path: Path) -> None:
+    others = [old for old in folder.glob(f"*/{PREPARED}") if old != path]
+    if others and not path.exists():
+        log.warning("the data changed since %s: state kept so far is not continued", others[-1])

@@ -1,0 +1,156 @@
+"""Commands by which a site looks at plans, consents to them, and sees what left it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedmri.commands.apps import HERE, AsJson, ClientDir, client_app
+
+if TYPE_CHECKING:
+    from fedmri.clients.home import ClientHome
+    from fedmri.plan import Plan
+
+NOT_JOINED = "this-site"
+"""Name of a site that has none yet: data can be checked before joining anything."""
+
+
+@client_app.command("check")
+def check(
+    plan: Annotated[
+        Path, typer.Argument(exists=True, help="PLAN.yaml, or the signed plan as JSON.")
+    ],
+    folder: ClientDir = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Check this site's data and limits against a plan, before taking part in anything.
+
+    Opens every scan and writes who is left out and why. Exits with 3 where the data could not be
+    trained on, with 5 where the plan goes beyond the limits of site.yaml.
+    """
+    from rich.console import Console
+
+    from fedmri.clients.approval import plain, refuse_violations
+    from fedmri.clients.home import ClientHome
+    from fedmri.clients.own_data import checked_own, n_subjects
+    from fedmri.clients.policy import violations
+    from fedmri.data.check import enforce
+    from fedmri.simulation.preflight import as_json as json_of
+    from fedmri.simulation.preflight import as_tables
+
+    home = ClientHome(folder)
+    config, wanted = home.config, _plan_of(home, plan)
+    site = home.consortium.site if home.consortium_file.exists() else NOT_JOINED
+    manifest = home.folder / "manifest.tsv"
+    table = checked_own(config, wanted, site, manifest)
+    counts = n_subjects(table, wanted)
+    found = violations(config.policy, wanted, counts["train"])
+    if as_json:
+        print(json.dumps({**json.loads(json_of(table)), "subjects": counts, "violations": found}))
+    else:
+        Console().print(as_tables(table))
+        print("Subjects:", ", ".join(f"{n} {split}" for split, n in counts.items()))
+        print(f"Who is left out and why: {manifest}")
+        for text in found:
+            print(f"Beyond the limits of this site: {plain(text)}")
+    enforce(table, config.check)
+    refuse_violations(config.policy, wanted, counts["train"])
+
+
+@client_app.command("plans")
+def plans(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
+    """List the plans that the server has sent, and what this site said to each."""
+    from fedmri.clients.approval import N_SHOWN, seen_plans, status_of
+    from fedmri.clients.home import ClientHome
+
+    home = ClientHome(folder)
+    rows = [(signed.sha256, status_of(home, signed)) for signed in seen_plans(home)]
+    if as_json:
+        print(json.dumps([{"plan": plan, "status": status} for plan, status in rows]))
+        return
+    for plan, status in rows:
+        print(f"{plan[:N_SHOWN]}  {status}")
+    if not rows:
+        print("The server has sent no plan yet.")
+
+
+@client_app.command("approve")
+def approve(
+    plan: Annotated[str, typer.Argument(help="First digits of the plan's content hash.")],
+    folder: ClientDir = HERE,
+    yes: Annotated[bool, typer.Option("--yes", help="Approve without asking.")] = False,
+) -> None:
+    """Show a plan, ask, and write down that this site consents to it, to the byte."""
+    from fedmri.clients import approval
+    from fedmri.clients.home import ClientHome
+
+    home = ClientHome(folder)
+    signed = approval.seen_plan(home, plan)
+    signed.verify(home.consortium.coordinator)
+    policy = home.config.policy
+    print(approval.describe(signed, policy))
+    approval.refuse_violations(policy, signed.plan)
+    if not yes and not typer.confirm("Approve this plan for this site?"):
+        print("Not approved.")
+        raise typer.Exit(1)
+    done = approval.approve(home, signed, "command")
+    print(f"Approved {done.time} by {done.who}. The next round that the server asks for is run.")
+
+
+@client_app.command("ledger")
+def ledger(
+    folder: ClientDir = HERE,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Follow the chain; exits with 5 where it breaks.")
+    ] = False,
+    tail: Annotated[int, typer.Option(help="Last entries to show; 0 shows all.", min=0)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show what left this site: time, plan, round, kind, bytes and digest of each message."""
+    from fedmri.clients import ledger as egress
+    from fedmri.clients.home import ClientHome
+
+    path = ClientHome(folder).ledger
+    if verify:
+        chain = egress.verify(path)
+        torn = f", and {len(chain.torn)} bytes of a write that was cut off" if chain.torn else ""
+        said = asdict(chain) | {"torn": len(chain.torn)}
+        text = f"{chain.n_entries} entries, an unbroken chain up to {chain.sha256}{torn}"
+        print(json.dumps(said) if as_json else text)
+        return
+    shown = list(egress.entries(path))[-tail:]
+    if as_json:
+        print(json.dumps(shown))
+        return
+    for entry in shown:
+        print(_line_of(entry))
+    if not shown:
+        print("Nothing has left this site.")
+
+
+def _line_of(entry: dict[str, Any]) -> str:
+    from fedmri.clients.approval import plain
+
+    start = f"{entry['time'][:19]}Z  {entry['kind']:<6} {entry['n_bytes']:>12,} bytes"
+    if "plan" not in entry:
+        return f"{start}  a write that a power cut ended; its message did not leave"
+    number = "-" if entry["round"] is None else entry["round"]
+    where = f"plan {entry['plan'][:12]} run {entry['run']} round {number}"
+    return plain(f"{start}  {where}  {entry['sha256'][:12]}  {'; '.join(entry['what'])}")
+
+
+def _plan_of(home: ClientHome, path: Path) -> Plan:
+    """Return the plan of a file; a signed one must be the coordinator's, once the site joined."""
+    from fedmri.config import load
+    from fedmri.signed_plan import SignedPlan
+
+    if path.suffix != ".json":
+        return load([], path).plan
+    signed = SignedPlan.from_json(path.read_text(encoding="utf-8"))
+    if home.consortium_file.exists():
+        signed.verify(home.consortium.coordinator)
+    return signed.plan

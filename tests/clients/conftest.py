@@ -1,0 +1,71 @@
+"""A hospital with data of its own, a plan, and a coordinator who signs it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fedmri.clients.home import ClientHome
+from fedmri.config import load
+from fedmri.consortium import Consortium
+from fedmri.plan import Plan
+from fedmri.signed_plan import SignedPlan, sign_plan
+
+OWN = "site02"
+"""The hospital of the shared data set that these tests play."""
+
+Sign = Callable[[Plan], SignedPlan]
+
+
+@pytest.fixture
+def own_scans(hospitals: Path, tmp_path: Path) -> Path:
+    """Return a BIDS folder with the patients of one hospital, which its own table calls HOME."""
+    folder = tmp_path / "own"
+    header, *rows = (hospitals / "participants.tsv").read_text().splitlines()
+    others = [row.split("\t")[0] for row in rows if f"\t{OWN}\t" not in row]
+    shutil.copytree(hospitals, folder, ignore=shutil.ignore_patterns(*others))
+    own = [row.replace(f"\t{OWN}\t", "\tHOME\t") for row in rows if f"\t{OWN}\t" in row]
+    (folder / "participants.tsv").write_text("\n".join([header, *own, ""]))
+    return folder
+
+
+@pytest.fixture
+def plan(tiny: Callable[..., list[str]]) -> Plan:
+    """Return a plan that takes a second."""
+    return load(tiny()).plan
+
+
+@pytest.fixture
+def coordinator() -> Ed25519PrivateKey:
+    """Return the coordinator's key."""
+    return Ed25519PrivateKey.generate()
+
+
+@pytest.fixture
+def sign(coordinator: Ed25519PrivateKey) -> Sign:
+    """Return a function that signs plans as the coordinator does."""
+    secret = coordinator.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return lambda plan: sign_plan(plan, secret)
+
+
+@pytest.fixture
+def home(own_scans: Path, coordinator: Ed25519PrivateKey, tmp_path: Path) -> ClientHome:
+    """Return the folder of a hospital that has joined."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "site.yaml").write_text(f"data:\n  path: {own_scans}\n")
+    public = coordinator.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    enrolment = Consortium(OWN, "localhost:9443", "ca", public.decode(), "key", "0")
+    (folder / "consortium.json").write_text(enrolment.to_json())
+    return ClientHome(folder)

@@ -1,0 +1,161 @@
+"""A plan is run when it keeps to the site's limits and the site has approved it, to the byte."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fedmri.clients.approval import (
+    approvals,
+    approve,
+    describe,
+    keep_seen,
+    refuse_unapproved,
+    seen_plan,
+    seen_plans,
+    status_of,
+)
+from fedmri.clients.home import ClientHome
+from fedmri.clients.policy import SitePolicy
+from fedmri.errors import NetworkError, PrivacyError, UsageError
+from fedmri.plan import Plan
+from fedmri.round import Target
+from fedmri.signed_plan import SignedPlan
+from tests.clients.conftest import Sign
+
+
+def with_policy(home: ClientHome, text: str) -> ClientHome:
+    """Return the site with a policy in its settings."""
+    settings = home.settings_file.read_text()
+    home.settings_file.write_text(f"{settings}policy:\n  {text}\n")
+    return ClientHome(home.folder)
+
+
+def test_a_plan_waits_until_it_is_approved(home: ClientHome, sign: Sign, plan: Plan) -> None:
+    """The first order is refused and shows the plan to the site; once approved, it runs."""
+    signed = sign(plan)
+    with pytest.raises(PrivacyError, match=rf"client approve {signed.sha256[:12]}.*\[P11\]"):
+        refuse_unapproved(home, signed)
+    assert seen_plans(home) == [signed]
+    assert status_of(home, signed) == "waits for approval"
+    approve(home, seen_plan(home, signed.sha256[:12]), "command")
+    refuse_unapproved(home, signed)
+    assert status_of(home, signed).startswith("approved 20")
+
+
+def test_a_changed_plan_is_another_plan(home: ClientHome, sign: Sign, plan: Plan) -> None:
+    """An approval holds for one plan: one round more takes another."""
+    approve(home, sign(plan), "command")
+    changed = sign(replace(plan, rounds=replace(plan.rounds, n_rounds=99)))
+    with pytest.raises(PrivacyError, match=r"\[P11\]"):
+        refuse_unapproved(home, changed)
+
+
+def test_an_approval_is_no_signature(home: ClientHome, sign: Sign, plan: Plan) -> None:
+    """A text that was changed on the way is refused before anybody is asked."""
+    signed = sign(plan)
+    forged = SignedPlan(signed.text.replace('"seed":0', '"seed":1'), signed.signature)
+    approve(home, forged, "command")
+    with pytest.raises(NetworkError, match=r"\[N02\]"):
+        refuse_unapproved(home, forged)
+    assert seen_plans(home) == []
+
+
+def test_limits_win_over_an_approval(home: ClientHome, sign: Sign, plan: Plan) -> None:
+    """Whatever was approved and by whom: a plan beyond the limits does not run."""
+    approve(home, sign(plan), "command")
+    strict = with_policy(home, "models: [unet]")
+    with pytest.raises(PrivacyError, match=r"network cnn3d is not one of unet.*\[P10\]"):
+        refuse_unapproved(strict, sign(plan))
+    assert status_of(strict, sign(plan)).startswith("refused: network cnn3d")
+
+
+@pytest.mark.parametrize("how", ["policy.approved", "policy.is_approval_automatic"])
+def test_a_policy_that_approves_is_written_down(
+    how: str, home: ClientHome, sign: Sign, plan: Plan
+) -> None:
+    """A plan that nobody looked at can be found later, with the setting that let it in."""
+    signed = sign(plan)
+    value = f"[{signed.sha256}]" if how == "policy.approved" else "true"
+    relaxed = with_policy(home, f"{how.removeprefix('policy.')}: {value}")
+    for _ in range(2):
+        refuse_unapproved(relaxed, signed)
+    assert approvals(relaxed)[signed.sha256].how == how
+    assert relaxed.approvals.read_text().count(signed.sha256) == 1
+
+
+def test_a_torn_approval_approves_nothing(home: ClientHome, sign: Sign, plan: Plan) -> None:
+    """Half a line is nobody's consent, and the next one starts on a line of its own."""
+    signed = sign(plan)
+    approve(home, signed, "command")
+    whole = home.approvals.read_text()
+    home.approvals.write_text(whole[:-10])
+    assert approvals(home) == {}
+    approve(home, signed, "command")
+    assert list(approvals(home)) == [signed.sha256]
+
+
+def test_a_kept_plan_that_was_changed_is_not_shown(
+    home: ClientHome, sign: Sign, plan: Plan
+) -> None:
+    """What is approved by a hash has that hash."""
+    signed = sign(plan)
+    keep_seen(home, signed)
+    path = home.plans / f"{signed.sha256}.json"
+    path.write_text(sign(replace(plan, seed=1)).to_json())
+    assert seen_plans(home) == []
+
+
+def test_a_hash_must_name_one_plan(home: ClientHome, sign: Sign, plan: Plan) -> None:
+    """Nobody approves another plan by a short or empty hash."""
+    plans = [sign(replace(plan, seed=seed)) for seed in range(17)]  # two share their first digit
+    for signed in plans:
+        keep_seen(home, signed)
+    first = [signed.sha256[0] for signed in plans]
+    double = next(digit for digit in first if first.count(digit) > 1)
+    for prefix in ("", double, "nothing"):
+        with pytest.raises(UsageError, match=r"\[U31\]"):
+            seen_plan(home, prefix)
+    assert seen_plan(home, plans[3].sha256) == plans[3]
+
+
+def test_a_description_says_what_is_at_stake(sign: Sign, plan: Plan) -> None:
+    """Target, data, bytes that leave, what never leaves and the privacy cost, in words."""
+    network = replace(plan.model, norm="batch")
+    strategy = replace(plan.strategy, name="fedbn")
+    signed = sign(replace(plan, model=network, strategy=strategy))
+    text = describe(signed, SitePolicy(min_subjects_reported=7, tasks=("regression",)))
+    for said in (
+        signed.sha256,
+        "classification of lesion (mass, spots, wedge)",
+        "column lesion of the subject table",
+        "cnn3d",
+        "entries stay",
+        "MB",
+        "balanced_accuracy",
+        "over 7 patients or more",
+        "images, label maps",
+        "no differential privacy in this plan",
+        "BEYOND THE LIMITS: task classification is not one of regression",
+    ):
+        assert said in text
+
+
+def test_the_bytes_that_leave_are_counted_as_they_travel(sign: Sign, plan: Plan) -> None:
+    """Half the bytes in half the precision, but for what is not rounded."""
+    sizes = []
+    for dtype in ("fp32", "fp16"):
+        signed = sign(replace(plan, transport=replace(plan.transport, dtype=dtype)))
+        line = next(x for x in describe(signed, SitePolicy()).splitlines() if " MB" in x)
+        sizes.append(float(line.split(" MB")[0].split()[-1]))
+    assert 0.45 < sizes[1] / sizes[0] < 0.7
+
+
+def test_a_plan_cannot_redraw_what_is_shown(sign: Sign, plan: Plan) -> None:
+    """A name with control characters could overwrite the lines that matter."""
+    target = Target("regression", "age\x1b[2A\r\n never leaves: all is well")
+    text = describe(sign(replace(plan, target=target)), SitePolicy())
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert [line for line in text.splitlines() if line.startswith(" never")] == []

@@ -1,0 +1,91 @@
+"""A hospital prepares its own scans as a simulation of it would, and notices when they change."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedmri.clients.home import ClientHome, SiteConfig
+from fedmri.clients.own_data import MANIFEST, checked_own, n_prepared, n_subjects, prepare_own
+from fedmri.data.prepared import read_site
+from fedmri.data.settings import CheckConfig
+from fedmri.errors import DataError, UsageError
+from fedmri.plan import Plan
+from fedmri.simulation.partition import PartitionConfig
+from fedmri.simulation.sites import SiteSource, prepare_sites
+from tests.clients.conftest import OWN
+
+
+def test_a_hospital_and_its_simulation_train_on_the_same(
+    home: ClientHome, plan: Plan, cache: Path, tmp_path: Path
+) -> None:
+    """Whatever its own table calls it, and without the others' patients: one fingerprint."""
+    source = SiteSource(plan, PartitionConfig(), "", False, cache)
+    simulated = prepare_sites(source, tmp_path)
+    path = prepare_own(home.config, plan, OWN, cache, tmp_path / "plan")
+    assert read_site(path).fingerprint == simulated.fingerprints[OWN]
+    counts = n_prepared(path)
+    assert counts == {side: simulated.used[OWN][side] for side in ("train", "val", "test")}
+    table = checked_own(home.config, plan, OWN, tmp_path / "manifest.tsv")
+    assert n_subjects(table, plan) == counts
+
+
+def test_the_same_data_are_prepared_to_the_same_place(
+    home: ClientHome, plan: Plan, cache: Path, tmp_path: Path
+) -> None:
+    """A restart goes on where it was."""
+    paths = {prepare_own(home.config, plan, OWN, cache, tmp_path / "plan") for _ in range(2)}
+    assert len(paths) == 1
+
+
+def test_a_patient_who_is_taken_out_makes_other_data(
+    home: ClientHome,
+    plan: Plan,
+    cache: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What was kept between rounds lies beside the old data and is not continued with."""
+    before = prepare_own(home.config, plan, OWN, cache, tmp_path / "plan")
+    gone = read_site(before).scans[0].subject
+    check = replace(home.config.check, exclude=(gone,))
+    config = replace(home.config, check=check)
+    after = prepare_own(config, plan, OWN, cache, tmp_path / "plan")
+    assert after.parent != before.parent
+    assert gone not in {scan.subject for scan in read_site(after).scans}
+    assert "the data changed since" in caplog.text
+    assert f"{gone}\t" in (tmp_path / "plan" / MANIFEST).read_text()
+
+
+def test_a_patient_whose_files_are_gone_makes_other_data(
+    home: ClientHome, own_scans: Path, plan: Plan, cache: Path, tmp_path: Path
+) -> None:
+    """Deleting a folder is enough; the site goes on without the patient."""
+    before = prepare_own(home.config, plan, OWN, cache, tmp_path / "plan")
+    gone = read_site(before).scans[0].subject
+    for folder in own_scans.rglob(f"sub-{gone.removeprefix('sub-')}"):
+        shutil.rmtree(folder)
+    config = replace(home.config, check=replace(home.config.check, max_excluded=0.5))
+    after = prepare_own(config, plan, OWN, cache, tmp_path / "plan")
+    assert after.parent != before.parent
+
+
+def test_the_plan_cannot_loosen_what_the_site_refuses(
+    home: ClientHome, own_scans: Path, plan: Plan, cache: Path, tmp_path: Path
+) -> None:
+    """The preflight's limits are the site's, not those in the plan."""
+    image = next(own_scans.rglob("*_T1w.nii.gz"))
+    image.write_bytes(b"no image")
+    loose = replace(plan, data=replace(plan.data, check=CheckConfig(max_excluded=1.0)))
+    config = replace(home.config, check=CheckConfig(max_excluded=0.0))
+    with pytest.raises(DataError, match=r"\[D02\]"):
+        prepare_own(config, loose, OWN, cache, tmp_path / "plan")
+
+
+def test_a_site_without_a_data_folder_is_told(plan: Plan, cache: Path, tmp_path: Path) -> None:
+    """An empty path is no invitation to read whatever lies in the current folder."""
+    with pytest.raises(UsageError, match=r"site\.yaml.*\[U30\]"):
+        prepare_own(SiteConfig(), plan, OWN, cache, tmp_path / "plan")
