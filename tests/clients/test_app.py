@@ -16,7 +16,6 @@ from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import entries, verify
 from fedmri.clients.own_data import prepare_own
 from fedmri.clients.site import Site, network_of
-from fedmri.config import load
 from fedmri.errors import DataError
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
@@ -34,18 +33,12 @@ from tests.clients.conftest import OWN
 CANARY = "Käthe Zweistein"
 WHERE = f"/data/{CANARY} 1931-07-04/sub-zweistein_T1w.nii.gz"
 
-Ask = Callable[[str], Message]
+Ask = Callable[..., Message]
 
 
 def arrays_of(content: RecordDict) -> list[Array]:
     """Return all arrays of a message."""
     return [array for record in content.array_records.values() for array in record.values()]
-
-
-@pytest.fixture
-def plan(tiny: Callable[..., list[str]]) -> Plan:
-    """Return a plan that tests many patients and validates on few."""
-    return load(tiny("data.split.test=0.5", "data.split.val=0.1")).plan
 
 
 @pytest.fixture
@@ -64,13 +57,13 @@ def ask(home: ClientHome, plan: Plan, cache: Path, ledger: Path, tmp_path: Path)
         "folder": str(prepared.parent),
         "ledger": str(ledger),
         "n_min_update": 1,
-        "n_min": 4,
+        "n_min": 1,
         "plan-sha256": "f" * 64,
         "run": "brain",
     }
     identify_task()
 
-    def asked(kind: str) -> Message:
+    def asked(kind: str, **limits: int) -> Message:
         model = weights(network_of(to_json(plan)).module)
         shared = {name: value.clone() for name, value in model.items()}
         if kind == "train":
@@ -79,7 +72,7 @@ def ask(home: ClientHome, plan: Plan, cache: Path, ledger: Path, tmp_path: Path)
             content = evaluate_content(EvaluateOrder(3, kind, shared))
         message_type = "train" if kind == "train" else "evaluate"
         message = sent(Message(content, SERVER_NODE + 1, message_type))
-        return app(message, Context(1, 2, node, RecordDict(), {"plan": to_json(plan)}))
+        return app(message, Context(1, 2, node | limits, RecordDict(), {"plan": to_json(plan)}))
 
     return asked
 
@@ -95,11 +88,12 @@ def test_a_site_trains_and_writes_down_what_left(ask: Ask, ledger: Path, plan: P
 
 
 def test_scores_over_too_few_patients_stay(ask: Ask, ledger: Path) -> None:
-    """Three validation patients are fewer than four: neither score nor number is told."""
-    assert read_scores(OWN, ask("test").content).n_subjects >= 4
-    withheld = read_scores(OWN, ask("val").content)
+    """As many as the limit are told, one fewer is neither scored nor counted."""
+    told = read_scores(OWN, ask("val").content)
+    assert read_scores(OWN, ask("val", n_min=told.n_subjects).content).n_subjects > 0
+    withheld = read_scores(OWN, ask("val", n_min=told.n_subjects + 1).content)
     assert (withheld.n_subjects, withheld.n_examples, dict(withheld.metrics)) == (0, 0, {})
-    assert verify(ledger).n_entries == 2
+    assert verify(ledger).n_entries == 3
 
 
 @pytest.mark.parametrize(

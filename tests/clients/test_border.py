@@ -73,8 +73,8 @@ def everything(content: RecordDict) -> bytes:
     for name, record in content.items():
         parts.append(name.encode())
         for key, value in record.items():
-            is_array = isinstance(value, Array)
-            parts += [key.encode(), value.data if is_array else repr(value).encode()]
+            text = value.data if isinstance(value, Array) else repr(value).encode()
+            parts += [key.encode(), text]
     return b"|".join(parts)
 
 
