@@ -104,10 +104,10 @@ def result_headline(result: RunResult) -> str:
     if not result.pooled or not result.pooled[0].sites:
         return f"The final model was not tested: the run is {result.status.status}."
     first = result.pooled[0]
-    interval = f" ({span(first.estimate)})" if first.estimate.has_interval else ", no interval"
-    n_sites = len(first.sites)
-    opening = f"{capital(metric_name(first.metric))} {number(first.estimate.value)}{interval}"
-    patients = f"{first.estimate.n_patients} test patients of {n_sites} sites"
+    has_interval = first.estimate.has_interval
+    interval = f"95 % interval {span(first.estimate)}" if has_interval else "no interval"
+    opening = f"{capital(metric_name(first.metric))} {number(first.estimate.value)} ({interval})"
+    patients = f"{first.estimate.n_patients} test patients of {len(first.sites)} sites"
     caveat = "" if first.how != BY_SITE else "; not the metric of all patients taken together"
     return f"{opening} on {patients}: {first.how}{caveat}."
 

@@ -45,9 +45,9 @@ def run_list(runs: Sequence[RunStatus]) -> RenderableType:
     for run in runs:
         last = run.rounds[-1] if run.rounds else None
         score = f"{metric_name(run.metric)} {_number(last.metric if last else None)}"
-        cells = [run.name, _status(run), f"{run.round_index} of {run.n_rounds}"]
-        cells += [_number(last.loss if last else None), score, str(len(run.sites)), run.submitted]
-        table.add_row(*(c if isinstance(c, Text) else _text(c) for c in cells))
+        cells = [f"{run.round_index} of {run.n_rounds}", _number(last.loss if last else None)]
+        cells += [score, str(len(run.sites)), run.submitted]
+        table.add_row(_text(run.name), _status(run), *(_text(cell) for cell in cells))
     return table
 
 
@@ -160,7 +160,7 @@ def _sites(run: RunStatus, now: str) -> Table:
         "MB down", "MB up",
     )  # fmt: skip
     for site in run.sites:
-        left_out = ", ".join(f"{n} of {code}" for code, n in site.left_out.items())
+        left_out = ", ".join(f"{code} ({n})" for code, n in site.left_out.items())
         cells = [ago(site.last_seen, now), _answer(run, site), str(site.n_rounds), left_out or "0"]
         cells += [_number(site.loss), _number(site.metric), _number(site.seconds)]
         cells += [_megabytes(site.bytes_down), _megabytes(site.bytes_up)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import signal
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -84,12 +85,23 @@ def serve(home: ServerHome, name: str, host: str, port: int) -> None:
     page_view(home, name)  # a wrong name is refused here, not in the browser
     listener = _listen(host, port)
     token = secrets.token_urlsafe(24)
-    app = web_app(lambda asked: page_view(home, asked or name), token)
+    server = page_server(web_app(lambda asked: page_view(home, asked or name), token))
+    _end_when_asked(server)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listener.getsockname()[1]}/?token={token}"
     Console(soft_wrap=True).print(f"{address}\nEnds with Ctrl-C.", markup=False, highlight=False)
     with listener:
-        page_server(app).run(sockets=[listener])
+        server.run(sockets=[listener])
+
+
+def _end_when_asked(server: uvicorn.Server) -> None:
+    """Let SIGTERM and Ctrl-C end the server, also before uvicorn listens to them itself."""
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
 
 
 def page_server(app: ASGIApp) -> uvicorn.Server:

@@ -162,7 +162,12 @@ def _growth(home: ServerHome, run: str, path: Path, n_bytes: int) -> Iterator[st
             yield added.decode("utf-8", "replace")
         if is_over:
             return
-        time.sleep(FOLLOW_S)
+        wait()
+
+
+def wait() -> None:
+    """Let some time pass before a log is looked at again."""
+    time.sleep(FOLLOW_S)
 
 
 def _print_log(text: str) -> None:

@@ -42,7 +42,7 @@ def test_the_headline_says_that_the_metric_is_not_of_all_patients(
     """Balanced accuracies 1, 0, 0 of 1, 2, 1 patients: 0.25 by patients, and no interval."""
     deploy("tiny")
     assert result_headline(read_result(coordinator, "tiny")) == (
-        "Balanced accuracy 0.250, no interval on 4 test patients of 3 sites: mean of the sites' "
+        "Balanced accuracy 0.250 (no interval) on 4 test patients of 3 sites: mean of the sites' "
         "values, weighted by patients; not the metric of all patients taken together."
     )
 
