@@ -18,8 +18,10 @@ from fedmri.commands import (  # noqa: F401  # they register commands
     client_start,
     server_runs,
     server_setup,
+    server_view,
 )
 from fedmri.commands.apps import client_app, server_app
+from fedmri.commands.demo import demo
 from fedmri.errors import FedmriError, UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ data_app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
+app.command()(demo)
 
 Overrides = Annotated[
     list[str] | None,

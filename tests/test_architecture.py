@@ -36,6 +36,7 @@ ARROWS = {
     | TRUST
     | {"plan", "wire", "codec", "strategies", "data", "models", "training"},
     "simulation": WORDS
+    | TRUST
     | {"plan", "wire", "data", "models", "training", "strategies", "reports", "server", "clients"},
     # the way in
     "config": WORDS

@@ -1,0 +1,172 @@
+"""A whole consortium on one machine: real processes, keys and TLS, as a rehearsal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from fedmri.clients.enrolment import join
+from fedmri.clients.enrolment import make_home as make_site
+from fedmri.clients.home import ClientHome
+from fedmri.data.settings import SourceConfig
+from fedmri.errors import RoundError
+from fedmri.files import write_whole
+from fedmri.plan import Plan
+from fedmri.server.checkpoint import digest, load_weights_file
+from fedmri.server.enrolment import enroll
+from fedmri.server.enrolment import make_home as make_server
+from fedmri.server.home import ServerHome
+from fedmri.server.runs import OVER, RunFolder, new_run
+from fedmri.server.superlink import free_port
+from fedmri.signed_plan import sign_plan
+from fedmri.simulation.arms import arm_runs, run_arm
+from fedmri.simulation.partition import PartitionConfig
+from fedmri.simulation.settings import SimulationConfig
+from fedmri.simulation.sites import SiteSource, prepare_sites
+
+POLL_S = 0.3
+END_S = 10.0
+POLICY = """policy:
+  # A rehearsal: plans of this coordinator run unseen, and a hospital may be small.
+  is_approval_automatic: true
+  min_subjects_train: 1
+  min_subjects_reported: 1
+"""
+
+
+@dataclass(frozen=True)
+class Consortium:
+    """A coordinator and its sites, each in a folder of its own.
+
+    Attributes:
+        server: The coordinator's folder.
+        sites: Each site's folder, by its name.
+    """
+
+    server: ServerHome
+    sites: Mapping[str, ClientHome]
+
+
+def own_folders(data: Path, folder: Path) -> dict[str, Path]:
+    """Copy a BIDS data set to one data set a site, as hospitals hold their own; return them."""
+    table = pd.read_csv(data / "participants.tsv", sep="\t", dtype=str)
+    found = {}
+    for site, rows in table.groupby("site"):
+        own = folder / str(site)
+        own.mkdir(parents=True)
+        rows.to_csv(own / "participants.tsv", sep="\t", index=False)
+        mine = set(rows["participant_id"])
+        for path in sorted(data.rglob("*")):
+            relative = path.relative_to(data)
+            subjects = [part for part in relative.parts if part.startswith("sub-")]
+            is_mine = subjects[0] in mine if subjects else path.suffix == ".json"
+            if path.is_file() and is_mine:
+                (own / relative).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, own / relative)
+        found[str(site)] = own
+    return found
+
+
+def make_consortium(folder: Path, data: Mapping[str, Path]) -> Consortium:
+    """Make the folders of a coordinator and its sites, and enroll each by its own public key.
+
+    Args:
+        folder: Where they go.
+        data: Each site's own data set.
+    """
+    server = make_server(folder / "server", ["127.0.0.1"], free_port())
+    sites = {}
+    for name, path in data.items():
+        site = make_site(folder / name, SourceConfig(path=str(path)))
+        settings = site.settings_file.read_text(encoding="utf-8")
+        write_whole(site.settings_file, settings.replace("policy:\n", POLICY, 1))
+        enroll(server, name, site.public_key.read_text(encoding="ascii"))
+        join(site, server.enrolments / f"{name}.json")
+        sites[name] = ClientHome(site.folder)
+    return Consortium(server, sites)
+
+
+@contextmanager
+def running(consortium: Consortium) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Run server and clients as processes; all are ended at the end."""
+    processes = {"server": command("server", "start", consortium.server.folder)}
+    try:
+        for name, site in consortium.sites.items():
+            processes[name] = command("client", "start", site.folder)
+        yield processes
+    finally:
+        for process in processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in processes.values():
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def command(group: str, name: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a command of fedmri in a folder of its own."""
+    program = [str(Path(sys.executable).with_name("fedmri")), group, name, "--dir", str(folder)]
+    with (folder / "out.txt").open("ab") as output:
+        return subprocess.Popen(
+            program, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=dict(os.environ)
+        )
+
+
+def submit(consortium: Consortium, plan: Plan, name: str = "") -> RunFolder:
+    """Sign a plan and submit it for all sites."""
+    signed = sign_plan(plan, consortium.server.signing_key.read_bytes())
+    return new_run(consortium.server.runs, signed, name, sorted(consortium.sites))
+
+
+def wait(run: RunFolder, timeout_s: float, tell: Callable[[RunFolder], None]) -> str:
+    """Wait for the end of a run and return the SHA-256 of its final weights.
+
+    Args:
+        run: The run.
+        timeout_s: Longest wait.
+        tell: Is called at every look.
+
+    Raises:
+        RoundError: It failed, or took too long (R43).
+    """
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        tell(run)
+        note = run.note
+        if note.status == "finished":
+            return final_sha256(run.path)
+        if note.status in OVER:
+            break
+        time.sleep(POLL_S)
+    note = run.note
+    said, fix = note.message or "no end in sight", f"see {run.path / 'log.txt'}"
+    want = "a finished run"
+    raise RoundError("R43", f"run {run.name}", found=f"{note.status}: {said}", want=want, fix=fix)
+
+
+def final_sha256(folder: Path) -> str:
+    """Return the SHA-256 of a run's final weights."""
+    return digest(load_weights_file(folder / "model.safetensors")[0])
+
+
+def simulated(plan: Plan, data: Path, folder: Path, cache: Path) -> str:
+    """Simulate the same plan over the same data in this process; return the SHA-256."""
+    at = replace(plan, data=replace(plan.data, source=replace(plan.data.source, path=str(data))))
+    source = SiteSource(at, PartitionConfig(), "", is_rest_external=False, cache=cache)
+    folder.mkdir(parents=True, exist_ok=True)
+    sites = prepare_sites(source, folder)
+    [run] = arm_runs(plan, SimulationConfig(arms=("federated",)), sites.sites, {})
+    run_arm(run, folder, 0, None, lambda record: None)
+    return final_sha256(folder / "arms" / run.path)

@@ -1,0 +1,36 @@
+"""One code path: a consortium of real processes over TLS ends where a simulation ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedmri.clients.ledger import entries, verify
+from fedmri.simulation import demo
+from tests.e2e.conftest import Deployment, plan_of
+
+TIMEOUT_S = 240.0
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "fedbn"])
+def test_a_deployment_ends_with_the_weights_of_a_simulation(
+    deployment: Deployment, cache: Path, strategy: str, tmp_path: Path
+) -> None:
+    """SuperLink, SuperNodes, keys, TLS and three processes' own data change no bit."""
+    plan = plan_of(f"strategy={strategy}", f"name={strategy}", "model.norm=batch")
+    run = demo.submit(deployment.consortium, plan)
+    deployed = demo.wait(run, TIMEOUT_S, lambda run: None)
+    assert deployed == demo.simulated(plan, deployment.data, tmp_path, cache)
+
+
+def test_a_site_knows_what_left_it(deployment: Deployment) -> None:
+    """Each site's ledger is whole, and holds an entry for each answer of each run."""
+    plan = plan_of("name=ledger", "rounds.n_rounds=1")
+    run = demo.submit(deployment.consortium, plan)
+    demo.wait(run, TIMEOUT_S, lambda run: None)
+    for home in deployment.consortium.sites.values():
+        verify(home.ledger)
+        mine = [entry for entry in entries(home.ledger) if entry["run"] == run.name]
+        assert [entry["kind"] for entry in mine] == ["update", "scores", "scores"]
+        assert {entry["plan"] for entry in mine} == {run.signed.sha256}
