@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Message
 from flwr.common.constant import SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
@@ -103,11 +103,6 @@ class Tasks:
             push_task_output(client=client, context=context_now, sub_status=status, details="")
             heartbeat.stop()
             client.close()
-
-
-def error_reply(message: Message, code: int, public: str) -> Message:
-    """Return the reply that says in public what went wrong."""
-    return Message(Error(code, public), reply_to=message)
 
 
 def foreign_files(bundle: bytes) -> list[str]:

@@ -6,25 +6,29 @@ Only installed code runs here. What the server ships is looked at and never exec
 from __future__ import annotations
 
 import argparse
+import copy
+import hashlib
 import json
 import logging
 import time
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import httpx
-from flwr.app import Context, Message
+from flwr.app import Message
 
-from fedmri.clients.app import SITE_FAILED, app, public_reason
+from fedmri.clients.app import app, border_of, refusal
 from fedmri.clients.approval import refuse_unapproved
-from fedmri.clients.flower import Task, Tasks, error_reply, foreign_files
+from fedmri.clients.flower import Task, Tasks, foreign_files
 from fedmri.clients.home import ClientHome
 from fedmri.clients.own_data import prepare_own
 from fedmri.consortium import installed_version
 from fedmri.errors import PrivacyError
-from fedmri.plan import to_json
+from fedmri.plan import Plan, to_json
 from fedmri.signed_plan import SignedPlan
+from fedmri.wire import bundle, unbundle
 
 log = logging.getLogger("fedmri.client")
 
@@ -32,68 +36,58 @@ POLL_S = 0.25
 PATIENCE_S = 60.0
 
 
-class Worker:
-    """Answers the orders that reach a site.
+def answer(folder: Path, task: Task) -> Message:
+    """Return a site's answer to an order, or the code of why there is none.
 
     Args:
-        home: The site's folder.
+        folder: The site's folder; read anew for each order, for its owner may have changed it.
+        task: The order.
     """
-
-    def __init__(self, home: ClientHome) -> None:
-        self._home = home
-
-    def answer(self, task: Task) -> Message:
-        """Return the site's answer to an order, or the code of why there is none."""
-        try:
-            context = self._context(task)
-        except Exception as error:  # noqa: BLE001  # outermost frame: one order never ends a site
-            reason = public_reason(error, self._home.consortium.site)
-            return error_reply(task.message, SITE_FAILED, reason)
-        return app(task.message, context)
-
-    def _context(self, task: Task) -> Context:
-        """Return what the app is told: the site's own settings, and an approved plan."""
+    home = ClientHome(folder)
+    sent = task.context.run_config
+    # a context of our own: what is changed in Flower's would come back with the next order
+    context = copy.copy(task.context)
+    context.node_config = {"site": home.consortium.site, "ledger": str(home.ledger)}
+    try:
         refuse_code(task.bundle)
-        signed = SignedPlan.from_json(str(task.context.run_config["signed-plan"]))
-        run = str(task.context.run_config["run"])
-        prepared = self._ready(signed)
-        site = self._home.consortium.site
-        policy = self._home.config.policy
-        folder = self._home.runs / signed.sha256 / run
-        node = {
-            "site": site,
-            "prepared": json.dumps([str(prepared)]),
-            "folder": str(folder),
-            "ledger": str(self._home.ledger),
-            "n_min": policy.min_subjects_reported,
-            "plan-sha256": signed.sha256,
-            "run": run,
-        }
-        plan = signed.plan
-        if self._home.config.device:
-            plan = replace(plan, train=replace(plan.train, device=self._home.config.device))
-        return replace_context(task.context, node, {"plan": to_json(plan)})
+        task.message.content = unbundle(task.message.content)
+        signed = SignedPlan.from_json(str(sent["signed-plan"]))
+        context.node_config |= _own_settings(home, signed, str(sent["run"]))
+        refuse_unapproved(home, signed)
+        prepared = _prepared(folder, signed)
+        state = prepared.parent / hashlib.sha256(str(sent["run"]).encode()).hexdigest()[:16]
+        context.node_config |= {"prepared": json.dumps([str(prepared)]), "folder": str(state)}
+        context.run_config = {"plan": to_json(_own_plan(home, signed))}
+    except Exception as error:  # noqa: BLE001  # outermost frame: one order never ends a site
+        return refusal(error, task.message, border_of(context))
+    reply = app(task.message, context)
+    if reply.has_content():
+        reply.content = bundle(reply.content)
+    return reply
 
-    def _ready(self, signed: SignedPlan) -> Path:
-        """Return the prepared data of a plan that this site takes part in."""
-        ClientHome(self._home.folder)  # the policy may have changed meanwhile
-        signed.verify(self._home.consortium.coordinator)
-        refuse_unapproved(self._home, signed)
-        return _prepared(self._home, signed)
+
+def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, Any]:
+    """Return what the border is told: the site's limits, and what goes into its ledger."""
+    policy = home.config.policy
+    return {
+        "n_min": policy.min_subjects_reported,
+        "n_min_update": policy.min_subjects_train,
+        "plan-sha256": signed.sha256,
+        "run": run,
+    }
+
+
+def _own_plan(home: ClientHome, signed: SignedPlan) -> Plan:
+    plan, device = signed.plan, home.config.device
+    return replace(plan, train=replace(plan.train, device=device)) if device else plan
 
 
 @lru_cache(maxsize=4)
-def _prepared(home: ClientHome, signed: SignedPlan) -> Path:
-    config = home.config
-    folder = home.runs / signed.sha256 / "data"
-    return prepare_own(config, signed.plan, home.consortium.site, home.cache, folder)
-
-
-def replace_context(context: Context, node: dict[str, str | int], run: dict[str, str]) -> Context:
-    """Return the context with the site's own settings in place of what the server sent."""
-    context.node_config = dict(node)
-    context.run_config = dict(run)
-    return context
+def _prepared(folder: Path, signed: SignedPlan) -> Path:
+    """Return the site's prepared data; what has changed in them since takes a restart to count."""
+    home = ClientHome(folder)
+    own = home.runs / signed.sha256
+    return prepare_own(home.config, signed.plan, home.consortium.site, home.cache, own)
 
 
 def refuse_code(bundle: bytes) -> None:
@@ -112,13 +106,13 @@ def refuse_code(bundle: bytes) -> None:
 
 def work(home: ClientHome, port: int, secret: bytes) -> None:
     """Answer orders until the SuperNode is gone."""
-    tasks, worker = Tasks(port, secret), Worker(home)
+    tasks = Tasks(port, secret)
     last_seen = time.monotonic()
     while time.monotonic() - last_seen < PATIENCE_S:
         try:
             with tasks.next() as task:
                 if task is not None:
-                    task.answer(worker.answer(task))
+                    task.answer(answer(home.folder, task))
             last_seen = time.monotonic()
         except httpx.HTTPError as error:
             log.warning("SuperNode: %s", type(error).__name__)
@@ -138,6 +132,8 @@ def main() -> None:
     form = "%(asctime)s %(name)s %(levelname)s %(message)s"
     logging.basicConfig(filename=home.logs / "client.log", format=form, level=logging.INFO)
     logging.captureWarnings(capture=True)
+    for library in ("flwr", "httpx"):  # every look for an order would be a line
+        logging.getLogger(library).setLevel(logging.WARNING)
     work(home, given.port, given.secret.read_bytes())
 
 

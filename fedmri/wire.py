@@ -1,6 +1,6 @@
 """What travels, as Flower records and back; the only library file that imports flwr.
 
-Nothing is ever unpickled: arrays travel as ``.npy`` bytes, everything else as numbers and text.
+Nothing is ever unpickled: arrays travel in safetensors form, everything else as numbers and text.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from fedmri.errors import RoundError
 from fedmri.round import Update, Weights
 
 MODEL, EXTRA, ORDER, METRICS = "model", "extra.", "order", "metrics"
+SAFETENSORS = "safetensors"
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,52 @@ def put_together(skeleton: Mapping[str, Any], arrays: Weights) -> RecordDict:
                 MetricRecord(entries) if kind == "MetricRecord" else ConfigRecord(entries)
             )
     return content
+
+
+def bundle(content: RecordDict) -> RecordDict:
+    """Return content for a network: the arrays of each record as one, in safetensors form.
+
+    Flower sends each array by calls of its own, over each of three hops: hundreds for a small
+    network. ``unbundle`` is the inverse, to the bit.
+    """
+    bundled = RecordDict()
+    for key, record in content.items():
+        if not isinstance(record, ArrayRecord):
+            bundled[key] = record
+            continue
+        data = save({name: np.asarray(array.numpy()) for name, array in record.items()})
+        bundled[key] = ArrayRecord()
+        bundled[key][SAFETENSORS] = Array("uint8", (len(data),), SAFETENSORS, data)
+    return bundled
+
+
+def unbundle(content: RecordDict) -> RecordDict:
+    """Return the content that ``bundle`` made ready for a network.
+
+    Raises:
+        RoundError: A record is no such thing (R03).
+    """
+    plain = RecordDict()
+    for key, record in content.items():
+        plain[key] = _opened(key, record) if isinstance(record, ArrayRecord) else record
+    return plain
+
+
+def _opened(key: str, record: ArrayRecord) -> ArrayRecord:
+    fix = "update fedmri at that site; both sides must run the same version"
+    want = "one array in safetensors form"
+    what = f"record {key}"
+    if list(record) != [SAFETENSORS] or record[SAFETENSORS].stype != SAFETENSORS:
+        raise RoundError("R03", what, found=f"{len(record)} others", want=want, fix=fix)
+    opened = ArrayRecord()
+    try:
+        values = load(record[SAFETENSORS].data)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise RoundError("R03", what, found=found, want=want, fix=fix) from error
+    for name, value in values.items():
+        opened[name] = LazyArray(value)
+    return opened
 
 
 def _content(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,11 @@ from typing import Protocol, runtime_checkable
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedmri.errors import RoundError
 from fedmri.server.asking import Asking, present
+from fedmri.wire import bundle, unbundle
+
+log = logging.getLogger("fedmri.server")
 
 
 @dataclass(frozen=True)
@@ -45,36 +50,47 @@ def exchange(
         timeout_s: Longest wait since the last answer; who has not answered by then is ``R05``.
     """
     order = sorted(names)
-    # what waits for its turn must outlive every wait of this exchange
-    ttl = timeout_s * (len(order) + 1)
-
-    def message_to(node_id: int) -> Message:
-        return Message(_own_shell(content), node_id, kind, ttl=ttl, group_id=kind)
-
     started = time.monotonic()
-    if isinstance(grid, StreamingGrid):
-        nodes = present(grid)
-        replies: Iterable[Message | None] = grid.stream(
-            message_to(nodes[site].node_id) for site in order
-        )
-    else:
-        replies = Asking(grid, message_to, order, timeout_s).replies()
-    for site, reply in zip(order, replies, strict=True):
-        yield _answer(site, reply, time.monotonic() - started)
+    for site, reply in zip(order, _replies(grid, kind, content, order, timeout_s), strict=True):
+        is_bundled = not isinstance(grid, StreamingGrid)
+        yield _answer(site, reply, time.monotonic() - started, is_bundled=is_bundled)
         started = time.monotonic()
 
 
+def _replies(
+    grid: Grid, kind: str, content: RecordDict, order: Sequence[str], timeout_s: float
+) -> Iterator[Message | None]:
+    if isinstance(grid, StreamingGrid):
+        nodes = present(grid)
+        ids = [nodes[site].node_id for site in order]
+        # a receiver in this process may edit its message; the arrays inside are shared
+        return grid.stream(_message(_own_shell(content), i, kind, timeout_s) for i in ids)
+    sent = bundle(content)
+    # what waits for its turn must outlive every wait of this exchange
+    ttl = timeout_s * (len(order) + 1)
+    asking = Asking(grid, lambda i: _message(sent, i, kind, ttl), order, timeout_s)
+    return asking.replies()
+
+
+def _message(content: RecordDict, node_id: int, kind: str, ttl: float) -> Message:
+    return Message(content, node_id, kind, ttl=ttl, group_id=kind)
+
+
 def _own_shell(content: RecordDict) -> RecordDict:
-    # a receiver in this process may edit its message; the arrays inside are shared
     return RecordDict({key: record.copy() for key, record in content.items()})
 
 
-def _answer(site: str, reply: Message | None, seconds: float) -> Answer:
+def _answer(site: str, reply: Message | None, seconds: float, *, is_bundled: bool) -> Answer:
     if reply is None:
         return Answer(site, None, "R05", seconds)
     if reply.has_error():
         return Answer(site, None, _code(reply.error.reason), seconds)
-    return Answer(site, reply.content, "ok", seconds)
+    try:
+        content = unbundle(reply.content) if is_bundled else reply.content
+    except RoundError as error:
+        log.warning("site %s: %s", site, error)
+        return Answer(site, None, error.code, seconds)
+    return Answer(site, content, "ok", seconds)
 
 
 def _code(reason: str | None) -> str:

@@ -46,6 +46,8 @@ def serve(home: ServerHome, stop: threading.Event) -> None:
             run.change(status="interrupted", message="the server stopped")
     with SuperLink(home) as link:
         service = _Service(home, link)
+        service.admit()  # first, so that no site is turned away for being early
+        link.open()
         log.info("listening on %s:%d", home.config.host, home.config.port)
         try:
             while not stop.wait(TICK_S):
@@ -72,7 +74,7 @@ class _Service:
         try:
             if time.monotonic() - self._looked >= REGISTRY_S:
                 self._looked = time.monotonic()
-                self._admit()
+                self.admit()
             if self._run is None:
                 self._begin_next()
             else:
@@ -86,7 +88,7 @@ class _Service:
             self._terminate()
             self._run.change(status="interrupted", message="the server was stopped")
 
-    def _admit(self) -> None:
+    def admit(self) -> None:
         """Register who was enrolled, unregister who was revoked, and note who is there."""
         nodes = {node.public_key: node for node in self._control.nodes()}
         for site in self._home.sites().values():

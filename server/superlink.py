@@ -27,9 +27,6 @@ class SuperLink:
 
     Args:
         home: Folder of the coordinator.
-
-    Raises:
-        NetworkError: The port is taken (N20).
     """
 
     def __init__(self, home: ServerHome) -> None:
@@ -51,15 +48,18 @@ class SuperLink:
         self._address = f"{config.host}:{config.port}"
 
     def __enter__(self) -> SuperLink:
-        """Listen."""
-        for listener in (self._inner, self._outer):
-            if not listener.start():
-                self.__exit__(None, None, None)
-                fix = "end the other program, or choose another port in server.yaml"
-                found = "a port that is taken or not allowed"
-                raise NetworkError("N20", self._address, found=found, want="a free port", fix=fix)
+        """Listen on loopback."""
+        self._start(self._inner)
         self.control = Control(self.port, self._known)
         return self
+
+    def open(self) -> None:
+        """Listen to the sites.
+
+        Raises:
+            NetworkError: The port is taken (N20).
+        """
+        self._start(self._outer)
 
     def __exit__(
         self,
@@ -72,6 +72,12 @@ class SuperLink:
             self.control.close()
         for listener in (self._outer, self._inner):
             listener.stop()
+
+    def _start(self, listener: _Listener) -> None:
+        if not listener.start():
+            fix = "end the other program, or choose another port in server.yaml"
+            found = "a port that is taken or not allowed"
+            raise NetworkError("N20", self._address, found=found, want="a free port", fix=fix)
 
 
 class _Listener:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from safetensors.numpy import save
 
 from fedmri.errors import RoundError
 from fedmri.round import Update, Weights
@@ -17,6 +18,7 @@ from fedmri.wire import (
     LazyArray,
     Scores,
     TrainOrder,
+    bundle,
     evaluate_content,
     n_bytes,
     pack,
@@ -28,6 +30,7 @@ from fedmri.wire import (
     scores_content,
     take_apart,
     train_content,
+    unbundle,
     unpack,
     update_content,
 )
@@ -152,3 +155,42 @@ def test_content_is_taken_apart_and_put_together() -> None:
 def test_bytes_are_those_of_the_values() -> None:
     """Four float32, one int64 and nothing."""
     assert n_bytes(MODEL) == 4 * 4 + 8
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.int64, torch.int8, torch.uint16]
+)
+def test_a_bundle_is_undone_to_the_bit(dtype: torch.dtype) -> None:
+    """Names, types, shapes and bytes survive; a bundle holds one array however many went in."""
+    weights = {"b": torch.arange(6).reshape(2, 3).to(dtype), "a": torch.tensor(3).to(dtype)}
+    content = train_content(TrainOrder(4, weights))
+    bundled = bundle(content)
+    assert len(bundled.array_records["model"]) == 1
+    order = read_train(unbundle(bundled))
+    assert order.round_index == 4
+    assert order.weights.keys() == weights.keys()
+    for name, value in weights.items():
+        assert order.weights[name].dtype == dtype
+        assert torch.equal(order.weights[name], value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x80\x04K\x01.", b"\xff" * 64, save({"w": np.zeros(3)})[:-1]],
+    ids=["empty", "pickle", "noise", "cut"],
+)
+def test_a_bundle_that_is_none_is_refused(data: bytes) -> None:
+    """Whatever bytes a site sends are read as safetensors or not at all."""
+    content = RecordDict()
+    content["model"] = ArrayRecord()
+    content.array_records["model"]["safetensors"] = Array(
+        "uint8", (len(data),), "safetensors", data
+    )
+    with pytest.raises(RoundError, match=r"record model.*\[R03\]"):
+        unbundle(content)
+
+
+def test_arrays_outside_a_bundle_are_refused() -> None:
+    """A record that holds anything beside the one array is not what was agreed."""
+    with pytest.raises(RoundError, match=r"record model.*\[R03\]"):
+        unbundle(train_content(TrainOrder(0, {"w": torch.zeros(3)})))

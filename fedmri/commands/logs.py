@@ -16,3 +16,5 @@ def log_to(path: Path) -> None:
     form = "%(asctime)s %(process)d %(name)s %(levelname)s %(message)s"
     logging.basicConfig(handlers=[handler], format=form, level=logging.INFO, force=True)
     logging.captureWarnings(capture=True)
+    for library in ("flwr", "httpx"):  # every request would be a line
+        logging.getLogger(library).setLevel(logging.WARNING)
