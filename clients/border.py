@@ -186,7 +186,7 @@ def digest_of(content: RecordDict) -> tuple[str, int]:
 
 
 def _model(record: object, forms: Mapping[str, Form], *, is_bytes: bool) -> ArrayRecord:
-    """Return the model record, checked; as plain ``.npy`` bytes where it goes over a network."""
+    """Return the model record, checked; as plain ``.npy`` bytes where it leaves the machine."""
     if not isinstance(record, ArrayRecord):
         raise _odd(f"record {MODEL}", type(record).__name__, "an array record")
     _require_names("entries of the model", record.keys(), forms.keys())
@@ -205,7 +205,7 @@ def _model(record: object, forms: Mapping[str, Form], *, is_bytes: bool) -> Arra
 def _as_npy(name: str, array: Array, form: Form) -> Array:
     """Return an array as bytes that were written here, with nothing before, behind or between."""
     try:
-        values = np.asarray(array.numpy())
+        values = np.asarray(array.numpy(), order="C")  # or the digest would depend on it
     except (TypeError, ValueError, EOFError, OSError) as error:
         raise _odd(f"entry {name}", type(error).__name__, "numbers in .npy format") from error
     _require_form(name, str(values.dtype), values.shape, form)

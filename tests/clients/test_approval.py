@@ -109,6 +109,9 @@ def test_a_kept_plan_that_was_changed_is_not_shown(
 
 def test_a_hash_must_name_one_plan(home: ClientHome, sign: Sign, plan: Plan) -> None:
     """Nobody approves another plan by a short or empty hash."""
+    keep_seen(home, sign(plan))
+    with pytest.raises(UsageError, match=r"\[U31\]"):
+        seen_plan(home, "")
     plans = [sign(replace(plan, seed=seed)) for seed in range(17)]  # two share their first digit
     for signed in plans:
         keep_seen(home, signed)

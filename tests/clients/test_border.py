@@ -268,6 +268,14 @@ def test_the_digest_is_of_the_bytes_that_leave(hospital: Border) -> None:
     assert digest_of(leaving) != digest_of(changed)
 
 
+def test_the_digest_is_of_the_numbers_and_not_of_their_order_in_memory(hospital: Border) -> None:
+    """A transposed tensor holds the same weights: the server, which copies, finds the digest."""
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    orders = [values, np.asfortranarray(values)]
+    leaving = [hospital.admit(update(model=model(w=Array(v))), ALLOWED, 1) for v in orders]
+    assert digest_of(leaving[0]) == digest_of(leaving[1])
+
+
 class PatientError(FedmriError):
     """An error whose public half was filled by mistake."""
 
