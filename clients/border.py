@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from fedmri.plan import Plan
 from fedmri.round import Weights
 from fedmri.training.segmentation import COUNTS
 from fedmri.training.tasks import make_task
-from fedmri.wire import METRICS, MODEL, ORDER
+from fedmri.wire import METRICS, MODEL, ORDER, LazyArray
 
 log = logging.getLogger("fedmri.client")
 
@@ -123,8 +122,8 @@ class Border:
             counts = counts if allowed.arrays is not None else dict.fromkeys(counts, 0)
         leaving = RecordDict()
         if allowed.arrays is not None:
-            is_bytes = self.ledger is not None
-            leaving[MODEL] = _model(content[MODEL], allowed.arrays, is_bytes=is_bytes)
+            is_anew = self.ledger is not None
+            leaving[MODEL] = _model(content[MODEL], allowed.arrays, is_anew=is_anew)
         leaving[ORDER] = ConfigRecord({"json": json.dumps(counts)})
         leaving[METRICS] = MetricRecord(dict(metrics))
         if self.ledger is not None:
@@ -175,8 +174,9 @@ def digest_of(content: RecordDict) -> tuple[str, int]:
         values[name] = {}
         for key, value in record.items():
             if isinstance(value, Array):
-                values[name][key] = sha256(value.data).hexdigest()
-                n_bytes += len(value.data)
+                data = value.data
+                values[name][key] = sha256(data).hexdigest()
+                n_bytes += len(data)
             else:
                 is_odd = isinstance(value, float) and not math.isfinite(value)
                 values[name][key] = None if is_odd else value
@@ -185,7 +185,7 @@ def digest_of(content: RecordDict) -> tuple[str, int]:
     return sha256(text.encode()).hexdigest(), n_bytes
 
 
-def _model(record: object, forms: Mapping[str, Form], *, is_bytes: bool) -> ArrayRecord:
+def _model(record: object, forms: Mapping[str, Form], *, is_anew: bool) -> ArrayRecord:
     """Return the model record, checked; as plain ``.npy`` bytes where it leaves the machine."""
     if not isinstance(record, ArrayRecord):
         raise _odd(f"record {MODEL}", type(record).__name__, "an array record")
@@ -194,24 +194,22 @@ def _model(record: object, forms: Mapping[str, Form], *, is_bytes: bool) -> Arra
         if array.stype != NUMPY:
             raise _odd(f"entry {name}", f"format {array.stype}", NUMPY)
         _require_form(name, array.dtype, tuple(array.shape), forms[name])
-    if not is_bytes:
+    if not is_anew:
         return record
     leaving = ArrayRecord()
     for name, array in record.items():
-        leaving[name] = _as_npy(name, array, forms[name])
+        leaving[name] = _anew(name, array, forms[name])
     return leaving
 
 
-def _as_npy(name: str, array: Array, form: Form) -> Array:
-    """Return an array as bytes that were written here, with nothing before, behind or between."""
+def _anew(name: str, array: Array, form: Form) -> Array:
+    """Return an array that turns into ``.npy`` bytes of its values and of nothing else."""
     try:
-        values = np.asarray(array.numpy(), order="C")  # or the digest would depend on it
+        values = np.asarray(array.numpy(), order="C")
     except (TypeError, ValueError, EOFError, OSError) as error:
         raise _odd(f"entry {name}", type(error).__name__, "numbers in .npy format") from error
     _require_form(name, str(values.dtype), values.shape, form)
-    buffer = BytesIO()
-    np.save(buffer, values, allow_pickle=False)
-    return Array(str(values.dtype), values.shape, NUMPY, buffer.getvalue())
+    return LazyArray(values)
 
 
 def _require_form(name: str, dtype: str, shape: tuple[int, ...], form: Form) -> None:

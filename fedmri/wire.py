@@ -241,8 +241,9 @@ def bundle(content: RecordDict) -> RecordDict:
             bundled[key] = record
             continue
         data = save({name: np.asarray(array.numpy()) for name, array in record.items()})
-        bundled[key] = ArrayRecord()
-        bundled[key][SAFETENSORS] = Array("uint8", (len(data),), SAFETENSORS, data)
+        whole = ArrayRecord()
+        whole[SAFETENSORS] = Array("uint8", (len(data),), SAFETENSORS, data)
+        bundled[key] = whole
     return bundled
 
 
