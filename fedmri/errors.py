@@ -37,7 +37,7 @@ CODES: dict[str, str] = {
     "U44": "a model is not the one that its run recorded",
     "U45": "the address of the page cannot be had",
     "U50": "a run cannot go on",
-    "U51": "the name of a run is taken",
+    "U51": "the name of a run cannot be used",
     "U52": "there is no such run",
     "U53": "a run cannot be ended",
     "U54": "a site is not enrolled",

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from fedmri.consortium import SITE_NAME
 from fedmri.errors import UsageError
 from fedmri.files import write_whole
 from fedmri.signed_plan import SignedPlan
@@ -111,7 +112,7 @@ def new_run(runs: Path, signed: SignedPlan, name: str, members: Sequence[str]) -
         members: Sites that train; empty takes those that are there when it starts.
 
     Raises:
-        UsageError: The name is taken (U51).
+        UsageError: The name is taken, or cannot name a folder (U51).
     """
     path = _free(runs, name, signed.plan.name)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -129,11 +130,11 @@ def run_named(runs: Path, name: str) -> RunFolder:
     Raises:
         UsageError: There is none of that name (U52).
     """
-    if not (runs / name / "run.json").exists():
-        there = ", ".join(run.name for run in all_runs(runs)) or "none"
-        fix = "see `fedmri server list`"
+    found = {run.name: run for run in all_runs(runs)}  # a name is looked up, never made a path
+    if name not in found:
+        there, fix = ", ".join(found) or "none", "see `fedmri server list`"
         raise UsageError("U52", f"run {name!r}", found=f"runs {there}", want="one of them", fix=fix)
-    return RunFolder(runs / name)
+    return found[name]
 
 
 def all_runs(runs: Path) -> list[RunFolder]:
@@ -153,6 +154,9 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def _free(runs: Path, name: str, plan_name: str) -> Path:
+    if not SITE_NAME.fullmatch(name or plan_name):
+        want, fix = "letters, digits, - and _", "choose another by --name"
+        raise UsageError("U51", "run", found=repr(name or plan_name), want=want, fix=fix)
     if name:
         if (runs / name).exists():
             fix = "choose another --name, or go on with it by --resume"
