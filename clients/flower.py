@@ -74,7 +74,7 @@ class Tasks:
         executor = SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={ACQUIRE})
         version = RuntimeVersionHttpInterceptor(component_name="SuperExec")
         self._runtime = RuntimeHttpClient.from_server_address(
-            self._address, True, None, [version, executor]
+            self._address, insecure=True, root_certificates=None, interceptors=[version, executor]
         )
 
     @contextmanager
@@ -87,7 +87,10 @@ class Tasks:
             return
         version = RuntimeVersionHttpInterceptor(component_name=CLIENTAPP)
         client = RuntimeHttpClient.from_server_address(
-            self._address, True, None, [version, RuntimeTokenHttpInterceptor(token)]
+            self._address,
+            insecure=True,
+            root_certificates=None,
+            interceptors=[version, RuntimeTokenHttpInterceptor(token)],
         )
         heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
         heartbeat.start()

@@ -15,6 +15,7 @@ import typer
 
 from fedmri.commands import (  # noqa: F401  # they register commands
     client_setup,
+    client_site,
     client_start,
     server_runs,
     server_setup,

@@ -155,13 +155,19 @@ class Control:
         address = f"127.0.0.1:{port}"
         caller = RuntimeVersionHttpInterceptor(component_name="fedmri")
         self._control = ControlHttpClient.from_server_address(
-            address, True, None, [caller, _Bearer(known.control)]
+            address,
+            insecure=True,
+            root_certificates=None,
+            interceptors=[caller, _Bearer(known.control)],
         )
         executor = SuperExecAuthHttpInterceptor(
             master_secret=known.executor, protected_methods={ACQUIRE}
         )
         self._runtime = RuntimeHttpClient.from_server_address(
-            address, True, None, [RuntimeVersionHttpInterceptor("SuperExec"), executor]
+            address,
+            insecure=True,
+            root_certificates=None,
+            interceptors=[RuntimeVersionHttpInterceptor("SuperExec"), executor],
         )
 
     def nodes(self) -> list[Node]:

@@ -20,12 +20,14 @@ def client(context: typer.Context, folder: ClientDir = HERE) -> None:
 def start(folder: ClientDir = HERE) -> None:
     """Take part until Ctrl-C or SIGTERM; a server that is away is waited for."""
     from fedmri.clients.home import ClientHome
+    from fedmri.clients.ledger import verify
     from fedmri.clients.node import SiteNode, lock
 
     home = ClientHome(folder)
     site, address = home.consortium.site, home.consortium.address
     _ = home.config  # a wrong setting is said now, not in a log
     lock(home)
+    verify(home.ledger)  # nothing leaves before what has left is known to be whole
     log_to(home.logs / "node.log")
     stop = stop_event()
     print(f"Site {site} takes part at {address}. Ctrl-C ends it.", flush=True)

@@ -50,7 +50,7 @@ def demo(
 
     plan = load([*SETTINGS, *(overrides or [])]).plan
     folder = folder or Path(tempfile.mkdtemp(prefix="fedmri-demo-"))
-    say = (lambda text: None) if as_json else (lambda text: print(text, flush=True))
+    say: Callable[[str], None] = _silent if as_json else _aloud
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # four processes train side by side
     started = time.monotonic()
     say(f"Three hospitals with their own scans, keys and folders, in {folder}")
@@ -89,3 +89,11 @@ class _Teller:
         if n_rounds > self._n_rounds:
             self._n_rounds = n_rounds
             self._say(f"  round {n_rounds} of {run.signed.plan.rounds.n_rounds} is complete")
+
+
+def _aloud(text: str) -> None:
+    print(text, flush=True)
+
+
+def _silent(text: str) -> None:
+    """Say nothing: machines want the result alone."""
