@@ -1,0 +1,200 @@
+"""What a deployment costs, with real processes over TLS on loopback.
+
+    python benchmarks/deployment.py memory [MILLIONS] [SITES...]   server's peak memory by sites
+    python benchmarks/deployment.py start                          time to the first round, overhead
+
+Memory: the real server and its ServerApp, and light sites in one process: each has its own key and
+connection, takes its orders and answers with weights of its own, but trains nothing. Start: the
+demo's consortium of three, beside plain flwr with an app that does the same steps.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.app import Message
+from flwr.app.message import remove_content_from_message
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode.fleet_http_connection import http_request_response
+
+from fedmri.clients.keys import make_key_pair
+from fedmri.config import load
+from fedmri.models.build import build_network, n_parameters
+from fedmri.models.weights import weights
+from fedmri.plan import Plan
+from fedmri.round import Update, Weights
+from fedmri.server.enrolment import enroll, make_home
+from fedmri.server.home import ServerHome
+from fedmri.server.runs import OVER, RunFolder, new_run
+from fedmri.server.superlink import free_port
+from fedmri.signed_plan import sign_plan
+from fedmri.simulation import demo
+from fedmri.wire import Scores, bundle, scores_content, update_content
+
+N_ROUNDS = 2
+WIDTHS = {1: 30, 10: 94, 60: 230}
+"""Width of cnn3d by millions of parameters."""
+
+
+def memory_plan(n_millions: int, n_sites: int) -> Plan:
+    """Return a plan of a large network, whose data nobody has."""
+    return load(
+        [
+            *("experiment=smoke", "model=cnn3d", f"model.width={WIDTHS[n_millions]}"),
+            *("data.prepare.shape=[16,16,16]", f"rounds.n_rounds={N_ROUNDS}", "name=memory"),
+            *("rounds.evaluate_every=0", f"rounds.checkpoint_every={N_ROUNDS}"),
+            *(f"rounds.min_sites={n_sites}", "rounds.quorum=1.0", "rounds.timeout_s=1200"),
+        ]
+    ).plan
+
+
+class LightSite:
+    """A site that answers without training: weights of its own, shifted by its number."""
+
+    def __init__(self, number: int, connection: Any, model: Weights) -> None:
+        self._number = number
+        self._node_id, self._receive, self._send, _, _, self._pull, self._push, self._confirm = (
+            connection
+        )
+        self._model = model
+
+    def answer(self) -> bool:
+        """Answer one order, if there is one."""
+        received = self._receive()
+        if received is None:
+            return False
+        message, tree = received
+        run_id = message.metadata.run_id
+        for node in iterate_object_tree(tree):
+            self._pull(run_id, node.object_id)
+        self._confirm(run_id, tree.object_id)
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, self._node_id
+        self._reply(self._content_reply(message))
+        return True
+
+    def _content_reply(self, message: Message) -> Message:
+        if message.metadata.message_type == "train":
+            shifted = {
+                name: value + 1e-6 * self._number if value.is_floating_point() else value
+                for name, value in self._model.items()
+            }
+            content = bundle(update_content(Update("", shifted, 10, 10)))
+        else:
+            content = scores_content(Scores("", 0, 0, {}))
+        return Message(content, reply_to=message)
+
+    def _reply(self, reply: Message) -> None:
+        vars(reply.metadata)["_message_id"] = reply.object_id
+        with no_object_id_recompute():
+            tree, objects = get_object_tree(reply), get_all_nested_objects(reply)
+            wanted, session = self._send(remove_content_from_message(reply), tree, 0.0)
+            for object_id in wanted:
+                self._push(reply.metadata.run_id, session, object_id, objects[object_id].deflate())
+
+
+def measure_memory(folder: Path, n_millions: int, n_sites: int) -> dict[str, float]:
+    """Return the peak memory in MB of the server and of its ServerApp, and seconds a round."""
+    plan = memory_plan(n_millions, n_sites)
+    home = make_home(folder / "server", ["127.0.0.1"], free_port())
+    names = [f"site{i:02d}" for i in range(n_sites)]
+    for name in names:
+        public = make_key_pair(folder / f"{name}.key", folder / f"{name}.pub")
+        enroll(home, name, public)
+    server = demo.command("server", "start", home.folder)
+    peaks: dict[str, float] = {}
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(server.pid, peaks, stop))
+    watcher.start()
+    model = weights(build_network(plan.model, **plan.network))
+    time.sleep(8)
+    signed = sign_plan(plan, home.signing_key.read_bytes())
+    started = time.monotonic()
+    try:
+        with ExitStack() as stack:
+            light = [
+                LightSite(i, stack.enter_context(_connect(home, folder / f"{name}.key")), model)
+                for i, name in enumerate(names)
+            ]
+            run = new_run(home.runs, signed, "", names)
+            _answer_until_over(light, run)
+    finally:
+        stop.set()
+        watcher.join()
+        server.terminate()
+        server.wait()
+    model_mb = sum(v.numel() * v.element_size() for v in model.values()) / 2**20
+    seconds = (time.monotonic() - started) / N_ROUNDS
+    disk = sum(f.stat().st_size for f in home.state.rglob("*") if f.is_file()) / 2**20
+    return {"model": model_mb, **peaks, "disk": disk, "seconds": seconds}
+
+
+def _answer_until_over(light: list[LightSite], run: RunFolder) -> None:
+    while run.note.status not in OVER:
+        n_answered = sum(site.answer() for site in light)
+        if not n_answered:
+            time.sleep(0.2)
+    if run.note.status != "finished":
+        raise SystemExit(run.note.message)
+
+
+def _connect(home: ServerHome, key: Path) -> Any:
+    private = load_ssh_private_key(key.read_bytes(), None)
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise TypeError(type(private).__name__)
+    ca, keys = home.ca_cert.read_bytes(), (private, private.public_key())
+    return http_request_response(
+        home.config.address, insecure=False, root_certificates=ca, authentication_keys=keys
+    )
+
+
+def _watch(pid: int, peaks: dict[str, float], stop: threading.Event) -> None:
+    while not stop.wait(0.2):
+        processes = [psutil.Process(pid)]
+        processes += processes[0].children(recursive=True)
+        for process in processes:
+            try:
+                name = "ServerApp" if process.pid != pid else "SuperLink"
+                status = Path(f"/proc/{process.pid}/status").read_text()
+            except (OSError, psutil.Error):
+                continue
+            peak = next((line for line in status.splitlines() if line.startswith("VmHWM")), "")
+            if peak:
+                peaks[name] = max(peaks.get(name, 0.0), int(peak.split()[1]) / 1024)
+
+
+def memory(n_millions: int, counts: list[int]) -> None:
+    """Print the server's peak memory by number of sites."""
+    plan = memory_plan(n_millions, 1)
+    n = n_parameters(build_network(plan.model, **plan.network))
+    print(f"{n / 1e6:.1f} M parameters, {N_ROUNDS} rounds; MB, peak resident")
+    print("| sites | one model | SuperLink | ServerApp | disk after | s a round |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    for n_sites in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure_memory(Path(folder), n_millions, n_sites)
+        cells = [f"{found.get(k, 0):.0f}" for k in ("model", "SuperLink", "ServerApp", "disk")]
+        print(f"| {n_sites} | {' | '.join(cells)} | {found['seconds']:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    kind, *numbers = sys.argv[1:] or ["memory"]
+    if kind == "memory":
+        n_millions, *counts = [int(number) for number in numbers] or [60]
+        memory(n_millions, counts or [5, 20, 50])
+    else:
+        raise SystemExit(__doc__)
