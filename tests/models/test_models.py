@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from fedmri.errors import ConfigError
-from fedmri.models import build_network, layout, model_names, n_parameters
+from fedmri.models.build import build_network, n_parameters
 from fedmri.models.norm import n_groups
+from fedmri.models.registry import model_names
 from fedmri.models.settings import ModelConfig
+from fedmri.models.weights import layout
 from fedmri.round import Target
 
 LESION = Target("classification", "lesion", ("none", "round", "ring"))

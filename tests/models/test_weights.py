@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fedmri.errors import RoundError
-from fedmri.models import layout, load_weights, weights
+from fedmri.models.weights import layout, load_weights, weights
 
 
 def network(seed: int) -> nn.Module:

@@ -13,7 +13,7 @@ from torch import nn
 
 from fedmri.data.site_data import SiteData
 from fedmri.errors import ConfigError, RoundError
-from fedmri.models import build_network
+from fedmri.models.build import build_network
 from fedmri.models.settings import ModelConfig
 from fedmri.round import Batch, Target
 from fedmri.training import local
