@@ -152,5 +152,6 @@ class Asking:
                 return reply
         if ids != asked.message_ids:
             # no node is there since "": the site is asked again once it is online
-            self._asked[site] = _Asked(ids, Present(asked.node.node_id, ""), asked.n_asked)
+            node = asked.node if ids else Present(asked.node.node_id, "")
+            self._asked[site] = _Asked(ids, node, asked.n_asked)
         return None

@@ -59,3 +59,4 @@ def _note(record: Record) -> None:
 def _log_to(path: Path) -> None:
     form = "%(asctime)s %(name)s %(levelname)s %(message)s"
     logging.basicConfig(filename=path, format=form, level=logging.INFO, force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # every look for an answer is a line

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from fedmri.errors import NetworkError
+from fedmri.server.delivery import notice_lost_orders
 from fedmri.server.flower import Control, Secrets, superlink_app
 from fedmri.server.front import FleetOnly
 from fedmri.server.home import ServerHome
@@ -34,6 +35,7 @@ class SuperLink:
         known = Secrets.fresh()
         home.database.parent.mkdir(parents=True, exist_ok=True)
         app = superlink_app(home.database, self.port, known)
+        notice_lost_orders(app.state.linkstate_factory.state())
         config = home.config
         self._inner = _Listener(app, host="127.0.0.1", port=self.port)
         self._outer = _Listener(

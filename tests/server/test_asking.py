@@ -88,6 +88,34 @@ def test_a_lost_site_is_asked_again(fate: Error | None) -> None:
     assert sorted(grid.asked) == ["a", "a", "b"]
 
 
+class Slow(Deployment):
+    """A grid that says that the first order was lost once the second is out, and answers that."""
+
+    def __init__(self) -> None:
+        super().__init__("a")
+        self.fate["a"] = [None]
+        self.first: Message | None = None
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Lose the first order when the second comes."""
+        orders = [sent(message) for message in messages]
+        if self.first is not None:
+            self.waiting[self.first.metadata.message_id] = Message(LOST, reply_to=self.first)
+        self.first = self.first or orders[0]
+        return super().push_messages(orders)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the answer to the oldest order alone."""
+        return super().pull_messages(list(message_ids)[:1])
+
+
+def test_the_loss_of_an_overtaken_order_is_no_reason_to_ask_again() -> None:
+    """A site that came back and was asked again trains once, whatever is heard of the first."""
+    grid = Slow()
+    assert codes(ask(grid)) == {"a": "ok"}
+    assert grid.asked == ["a", "a"]
+
+
 def test_a_site_that_always_crashes_is_not_asked_for_ever() -> None:
     """Its answer is the code of a failed site, long before the deadline."""
     grid = Deployment("ab")
