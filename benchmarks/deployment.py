@@ -10,14 +10,18 @@ demo's consortium of three, beside plain flwr with an app that does the same ste
 
 from __future__ import annotations
 
+import json
+import statistics
 import sys
 import tempfile
 import threading
 import time
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import plain_flower
 import psutil
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
@@ -32,8 +36,11 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_connection import http_request_response
 
+from fedmri.clients.home import ClientHome
 from fedmri.clients.keys import make_key_pair
+from fedmri.clients.own_data import prepare_own
 from fedmri.config import load
+from fedmri.data.synthetic import SyntheticConfig, generate
 from fedmri.models.build import build_network, n_parameters
 from fedmri.models.weights import weights
 from fedmri.plan import Plan
@@ -191,10 +198,85 @@ def memory(n_millions: int, counts: list[int]) -> None:
         print(f"| {n_sites} | {' | '.join(cells)} | {found['seconds']:.1f} |", flush=True)
 
 
+def start() -> None:
+    """Print the time to the first round and the overhead of a round, beside plain flwr's."""
+    plan = start_plan()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        generate(folder / "data", SyntheticConfig(n_sites=3, n_subjects=12), 0)
+        own = demo.own_folders(folder / "data", folder / "scans")
+        consortium = demo.make_consortium(folder, own)
+        nodes = {site: _prepared(home, plan, folder) for site, home in consortium.sites.items()}
+        ours, trained = _ours(consortium, plan)
+        keys = {site: folder / "keys" / site for site in nodes}
+        (folder / "keys").mkdir()
+        for key in keys.values():
+            make_key_pair(key, Path(f"{key}.pub"))
+        plain = plain_flower.run(folder / "flower", consortium.server, plan, keys, nodes)
+    print(
+        f"3 sites, {n_parameters(build_network(plan.model, **plan.network)) / 1e6:.2f} M parameters"
+    )
+    print(f"seconds of training in a round (longest site): {trained:.2f}")
+    print("| | to the first order | first round done | a later round |")
+    print("| --- | ---: | ---: | ---: |")
+    for label, marks in (("fedmri", ours), ("plain flwr", plain)):
+        later = statistics.median(b - a for a, b in pairwise(marks[1:-1]))
+        print(f"| {label} | {marks[0]:.1f} s | {marks[1]:.1f} s | {later:.1f} s |")
+
+
+def start_plan() -> Plan:
+    """Return a plan of a small 3D network over embedded data, without scoring between rounds."""
+    return load(
+        [
+            *("experiment=lesion_mask", "name=start", "rounds.n_rounds=5"),
+            *("rounds.evaluate_every=0", "rounds.min_sites=3", "rounds.quorum=1.0"),
+        ]
+    ).plan
+
+
+def _prepared(home: ClientHome, plan: Plan, folder: Path) -> dict[str, str]:
+    """Prepare a site's data before the clock starts; return what its app is told."""
+    own = home.runs / sign_plan(plan, _coordinator_key(folder)).sha256
+    file = prepare_own(home.config, plan, home.consortium.site, home.cache, own)
+    state = folder / "flower-state" / home.consortium.site
+    return {"site": home.consortium.site, "prepared": json.dumps([str(file)]), "folder": str(state)}
+
+
+def _coordinator_key(folder: Path) -> bytes:
+    return ServerHome(folder / "server").signing_key.read_bytes()
+
+
+def _ours(consortium: demo.Consortium, plan: Plan) -> tuple[list[float], float]:
+    """Return seconds from the start of the server to each mark, and the longest training."""
+    marks: list[float] = []
+    run = demo.submit(consortium, plan)
+    started = time.monotonic()
+
+    def look(run: RunFolder) -> None:
+        kinds = [record["kind"] for record in _records(run)]
+        n_rounds = kinds.count("round_total")
+        n_marks = bool((run.path / "log.txt").exists()) + n_rounds + ("done" in kinds)
+        marks.extend([time.monotonic() - started] * (n_marks - len(marks)))
+
+    with demo.running(consortium):
+        demo.wait(run, 600.0, look)
+    look(run)
+    seconds = [r["train_seconds"] for r in _records(run) if r["kind"] == "round" and r["round"] > 1]
+    return marks, max(seconds)
+
+
+def _records(run: RunFolder) -> list[dict[str, Any]]:
+    path = run.path / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
 if __name__ == "__main__":
     kind, *numbers = sys.argv[1:] or ["memory"]
     if kind == "memory":
         n_millions, *counts = [int(number) for number in numbers] or [60]
         memory(n_millions, counts or [5, 20, 50])
+    elif kind == "start":
+        start()
     else:
         raise SystemExit(__doc__)
