@@ -125,7 +125,7 @@ def supernode_command(address: str, ca: Path, key: Path, port: int, secret: Path
         secret: File of what lets a process take tasks.
     """
     return [
-        str(Path(sys.executable).with_name("flower-supernode")),
+        *(sys.executable, "-m", "fedmri.clients.supernode"),
         *("--superlink", address, "--root-certificates", str(ca)),
         *("--auth-supernode-private-key", str(key)),
         *("--host", "127.0.0.1", "--port", str(port)),

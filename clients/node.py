@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from fedmri.child import die_with_parent
 from fedmri.clients.flower import supernode_command
 from fedmri.clients.home import ClientHome
 from fedmri.errors import NetworkError
@@ -28,7 +27,6 @@ PAUSES_S = (0.5, 2.0, 5.0, 15.0, 60.0)
 """Waits before a restart, the longer the more often it failed."""
 STEADY_S = 30.0
 """A pair that ran as long has not failed at its start."""
-DIE_WITH_PARENT = 1
 
 
 class SiteNode:
@@ -118,14 +116,8 @@ def _spawn(
             stdout=file,
             stderr=file,
             env=dict(environment),
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to end this process when the one that started it is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
 
 
 def _free_port() -> int:

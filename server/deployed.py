@@ -9,6 +9,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedmri.child import die_with_parent
 from fedmri.errors import FedmriError
 from fedmri.server.asking import present, wait_for_sites
 from fedmri.server.home import ServerHome
@@ -27,6 +28,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train what is left of the run that the context names."""
+    die_with_parent()  # an orphan would write into the run folder beside its successor
     home = ServerHome(Path(os.environ[HOME]))
     folder = RunFolder(home.runs / str(context.run_config["run"]))
     _log_to(folder.path / "log.txt")

@@ -13,7 +13,7 @@ TOP = {"server", "clients", "simulation", "configs"}
 
 WORDS = {"errors", "round"}
 SETTINGS = {"data.settings", "models.settings", "training.settings", "strategies.settings"}
-TRUST = {"files", "settings_file", "consortium", "signed_plan"}
+TRUST = {"child", "files", "settings_file", "consortium", "signed_plan"}
 ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
     "errors": set(),
@@ -26,6 +26,7 @@ ARROWS = {
     "wire": WORDS,
     "plan": WORDS | SETTINGS,
     "codec": WORDS | {"plan"},
+    "child": set(),
     "files": WORDS,
     "settings_file": WORDS,
     "consortium": WORDS,

@@ -1,0 +1,65 @@
+"""Flower's SuperNode as a process that either serves or ends, so that it can be started again.
+
+Flower's own command has three ways to live on without a connection: it takes a connection that
+breaks in the middle of the TLS handshake for a wrong certificate and gives up; its HTTP server
+keeps a process alive whose main thread has given up; and an error ends the thread of its signs of
+life alone. In each, the server never hears of the site again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import Any
+
+import httpx
+from flwr.supercore.retry import RetryInvoker
+from flwr.supernode import fleet_http_connection
+from flwr.supernode.cli.flower_supernode import flower_supernode
+
+LOST_THREAD = 3
+
+
+def main() -> None:
+    """Run the SuperNode that ``fedmri client`` starts, with Flower's own arguments."""
+    threading.excepthook = _end
+    make = fleet_http_connection.make_simple_http_retry_invoker
+    fleet_http_connection.make_simple_http_retry_invoker = lambda: patient(make())
+    code: Any = 1
+    try:
+        flower_supernode()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:  # noqa: BLE001  # outermost frame: the traceback goes into the log
+        sys.excepthook(*sys.exc_info())
+    _leave(code if isinstance(code, int) else 1)
+
+
+def patient(invoker: RetryInvoker) -> RetryInvoker:
+    """Let an invoker try again after whatever broke off, however Flower reads it."""
+    gives_up = invoker.should_giveup
+    assert gives_up is not None
+    invoker.should_giveup = lambda error: not is_broken_off(error) and gives_up(error)
+    return invoker
+
+
+def is_broken_off(error: Exception) -> bool:
+    """Tell whether a call failed on its way, and not for what the two sides said to each other."""
+    return isinstance(error, httpx.TransportError) and "certificate" not in str(error).lower()
+
+
+def _end(lost: threading.ExceptHookArgs) -> None:
+    threading.__excepthook__(lost)
+    _leave(LOST_THREAD)
+
+
+def _leave(code: int) -> None:
+    """End the process, whatever its threads still wait for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

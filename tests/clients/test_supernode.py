@@ -1,0 +1,55 @@
+"""A SuperNode serves or ends: it is never a process that lives on and hears of nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import httpx
+import pytest
+from flwr.supercore.retry import make_simple_http_retry_invoker
+
+from fedmri.clients.supernode import LOST_THREAD, patient
+
+ENDLESS = "threading.Thread(target=threading.Event().wait).start()"
+"""Flower's HTTP server is such a thread: Python waits for it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "is_given_up"),
+    [
+        (httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred"), False),
+        (httpx.ConnectTimeout("_ssl.c:983: The handshake operation timed out"), False),
+        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"), True),
+    ],
+    ids=["broken handshake", "stalled handshake", "wrong certificate"],
+)
+def test_only_a_wrong_certificate_is_a_reason_to_give_up(
+    error: httpx.TransportError, is_given_up: bool
+) -> None:
+    """A connection that breaks in the middle of a handshake is tried again, as any other."""
+    invoker = patient(make_simple_http_retry_invoker())
+    assert invoker.should_giveup is not None
+    assert invoker.should_giveup(error) is is_given_up
+
+
+@pytest.mark.parametrize(
+    ("work", "code"),
+    [
+        (ENDLESS, 1),
+        (f"{ENDLESS}; raise ValueError", 1),
+        (f"{ENDLESS}; threading.Thread(target=lambda: 1 / 0).start(); time.sleep(60)", LOST_THREAD),
+    ],
+    ids=["gave up", "error", "lost thread"],
+)
+def test_a_supernode_that_cannot_go_on_ends(work: str, code: int) -> None:
+    """Whatever its other threads wait for: the client sees the end and starts another."""
+    program = [
+        "import threading, time",
+        "from fedmri.clients import supernode",
+        f"def work():\n    {work}",
+        "supernode.flower_supernode = work",
+        "supernode.main()",
+    ]
+    command = [sys.executable, "-c", "\n".join(program)]
+    assert subprocess.run(command, capture_output=True, timeout=50, check=False).returncode == code
