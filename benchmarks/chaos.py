@@ -10,34 +10,24 @@ weights are compared with those of a simulation of the same plan. Prints a Markd
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import queue
 import random
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
 from pathlib import Path
 
-import psutil
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # the tests break consortia by the same means
 
-from fedmri.clients.ledger import verify
-from fedmri.config import load
-from fedmri.data.synthetic import SyntheticConfig, generate
-from fedmri.errors import FedmriError
-from fedmri.files import write_whole
-from fedmri.plan import Plan
-from fedmri.server.presence import read_presence
-from fedmri.server.runs import RunFolder
-from fedmri.simulation import demo
+from fedmri.config import load  # noqa: E402  # after the path
+from fedmri.data.synthetic import SyntheticConfig, generate  # noqa: E402
+from fedmri.plan import Plan  # noqa: E402
+from fedmri.simulation import demo  # noqa: E402
+from tests.e2e.breaking import Lane, Outcome, Scenario, go  # noqa: E402
 
 SETTINGS = (
     "experiment=smoke",
@@ -56,310 +46,7 @@ KINDS = (
     *((victim, action) for victim in PROCESSES for action in ("kill", "stop")),
     *(("connection", action) for action in ("cut", "stall", "delay", "reset")),
 )
-MARKS = {
-    "ServerApp": "flwr-serverapp",
-    "SuperNode": "clients.supernode",
-    "worker": "clients.worker",
-}
-ONLINE_S = 180.0
-LONGEST_S = 420.0
 N_LANES = 2
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What is done to whom; ``at`` is a part of the time that a run takes undisturbed."""
-
-    number: int
-    strategy: str
-    victim: str
-    action: str
-    site: str
-    at: float
-    for_s: float
-
-    @property
-    def what(self) -> str:
-        """The action in words."""
-        if self.action == "kill":
-            again = (
-                f", again after {self.for_s:.0f} s" if self.victim in ("server", "client") else ""
-            )
-            return f"kill{again}"
-        return f"{self.action} for {self.for_s:.0f} s"
-
-
-@dataclass
-class Outcome:
-    """What came of it."""
-
-    told: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    is_right: bool = False
-
-
-class Proxy:
-    """A TCP relay that a test can break: ``pass``, ``cut``, ``stall``, ``delay`` or ``reset``."""
-
-    def __init__(self, port: int) -> None:
-        self.mode = "pass"
-        self._target = port
-        self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def set(self, mode: str) -> None:
-        """Change what happens to bytes; ``cut`` and ``reset`` end what is open."""
-        self.mode = mode
-        if mode in ("cut", "reset"):
-            for one in list(self._open):
-                _reset(one)
-
-    def _accept(self) -> None:
-        while True:
-            inner, _ = self._listener.accept()
-            if self.mode == "cut":
-                _reset(inner)
-                continue
-            try:
-                outer = socket.create_connection(("127.0.0.1", self._target), timeout=5)
-            except OSError:
-                _reset(inner)
-                continue
-            outer.settimeout(None)
-            self._open |= {inner, outer}
-            for ends in ((inner, outer), (outer, inner)):
-                threading.Thread(target=self._relay, args=ends, daemon=True).start()
-
-    def _relay(self, source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                while self.mode == "stall":
-                    time.sleep(0.1)
-                if self.mode == "delay":
-                    time.sleep(random.uniform(0.2, 3.0))
-                if self.mode == "reset" and random.random() < 0.3:
-                    break
-                sink.sendall(data)
-        except OSError:
-            pass
-        for one in (source, sink):
-            self._open.discard(one)
-            _reset(one)
-
-
-def _reset(one: socket.socket) -> None:
-    with suppress(OSError):
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        one.shutdown(socket.SHUT_RDWR)
-    one.close()
-
-
-class Lane:
-    """A running consortium that takes one run after another."""
-
-    def __init__(self, folder: Path, data: Path) -> None:
-        self.consortium = demo.make_consortium(folder, demo.own_folders(data, folder / "scans"))
-        self.proxies: dict[str, Proxy] = {}
-        for name, home in self.consortium.sites.items():
-            proxy = self.proxies[name] = Proxy(self.consortium.server.config.port)
-            through = replace(home.consortium, address=f"127.0.0.1:{proxy.port}")
-            write_whole(home.consortium_file, through.to_json())
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.usual_s = 0.0
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Run all processes; say who is slow to end."""
-        try:
-            for name in ("server", *self.consortium.sites):
-                self.start(name)
-            yield
-        finally:
-            self.end()
-
-    def end(self) -> None:
-        """End all processes; say who is slow to end."""
-        for name, process in self.processes.items():
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-            began = time.monotonic()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            taken = time.monotonic() - began
-            print(f"{name} ended {taken:.1f} s after SIGTERM", file=sys.stderr, flush=True)
-
-    def start(self, name: str) -> None:
-        """Start a coordinator or a site, as systemd would."""
-        if name == "server":
-            self.processes[name] = demo.command("server", "start", self.consortium.server.folder)
-        else:
-            folder = self.consortium.sites[name].folder
-            self.processes[name] = demo.command("client", "start", folder)
-
-    def wait_online(self) -> bool:
-        """Wait until the server sees all sites; tell whether they came."""
-        deadline = time.monotonic() + ONLINE_S
-        while time.monotonic() < deadline:
-            seen = read_presence(self.consortium.server)
-            if seen.is_server_running and all(map(seen.is_online.get, self.consortium.sites)):
-                return True
-            time.sleep(0.5)
-        return False
-
-    def find(self, scenario: Scenario, deadline: float) -> psutil.Process | None:
-        """Return the victim; wait for it where it is not there yet."""
-        parent = "server" if scenario.victim in ("server", "ServerApp") else scenario.site
-        if scenario.victim in ("server", "client"):
-            return psutil.Process(self.processes[parent].pid)
-        while time.monotonic() < deadline:
-            for child in _children(self.processes[parent].pid):
-                if MARKS[scenario.victim] in _command(child):
-                    return child
-            time.sleep(0.1)
-        return None
-
-    def warm_up(self, plan: Plan, right: str) -> None:
-        """Make an undisturbed run, for its time."""
-        self.wait_online()
-        began = time.monotonic()
-        run = demo.submit(self.consortium, plan, "undisturbed")
-        is_right = demo.wait(run, LONGEST_S, lambda run: None) == right
-        self.usual_s = time.monotonic() - began
-        what = f"undisturbed: {self.usual_s:.0f} s, right bits: {is_right}"
-        print(what, wrong_records(run, plan), file=sys.stderr, flush=True)
-
-    def strike(self, scenario: Scenario, outcome: Outcome) -> None:
-        """Do what the scenario says, and mend what systemd or the network would mend."""
-        if scenario.victim == "connection":
-            proxy = self.proxies[scenario.site]
-            proxy.set(scenario.action)
-            time.sleep(scenario.for_s)
-            proxy.set("pass")
-            return
-        victim = self.find(scenario, time.monotonic() + 30)
-        if victim is None:
-            outcome.told.append("the victim was not there")
-        elif scenario.action == "stop":
-            victim.suspend()
-            time.sleep(scenario.for_s)
-            with suppress(psutil.NoSuchProcess):
-                victim.resume()
-        else:
-            self._kill(victim, scenario, outcome)
-
-    def _kill(self, victim: psutil.Process, scenario: Scenario, outcome: Outcome) -> None:
-        left = _children(victim.pid)
-        victim.kill()
-        if scenario.victim not in ("server", "client"):
-            return
-        name = "server" if scenario.victim == "server" else scenario.site
-        self.processes[name].wait()
-        _, orphans = psutil.wait_procs(left, timeout=scenario.for_s)
-        outcome.faults += [
-            f"orphan after {scenario.for_s:.0f} s: {_command(p)[:60]}" for p in orphans
-        ]
-        time.sleep(max(0.0, scenario.for_s - 1))
-        self.start(name)
-
-    def n_serverapps(self) -> int:
-        """Return how many ServerApps of this consortium run, whoever started them."""
-        mine = str(self.consortium.server.folder)
-        found = (_command(p) for p in psutil.process_iter())
-        return sum("flwr-serverapp" in text and mine in text for text in found)
-
-
-def _children(pid: int) -> list[psutil.Process]:
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).children(recursive=True)
-    return []
-
-
-def _command(process: psutil.Process) -> str:
-    with suppress(psutil.Error):
-        return " ".join(process.cmdline())
-    return ""
-
-
-def go(lane: Lane, scenario: Scenario, plan: Plan, right: str) -> Outcome:
-    """Make one run with its disturbance; return what happened."""
-    outcome = Outcome()
-    if not lane.wait_online():
-        outcome.faults.append("sites are missing before the run")
-    began = time.monotonic()
-    run = demo.submit(lane.consortium, plan, f"run-{scenario.number:03d}")
-    striker = threading.Thread(
-        target=lambda: (
-            time.sleep(scenario.at * lane.usual_s),
-            lane.strike(scenario, outcome),
-        )
-    )
-    striker.start()
-    seen = _Watch(lane)
-    for _ in range(3):
-        try:
-            outcome.is_right = demo.wait(run, LONGEST_S, seen) == right
-            break
-        except FedmriError as error:
-            outcome.told.append(str(error).split(": found ")[-1][:160])
-            if run.note.status not in ("failed", "stopped"):
-                outcome.faults.append("no end in sight")
-                break
-            striker.join()
-            run.queue_again()
-            outcome.told.append("resumed")
-    outcome.seconds = time.monotonic() - began
-    lane.usual_s = min(lane.usual_s, outcome.seconds)  # the first run prepared the data as well
-    outcome.told = [*seen.told(), *outcome.told]
-    if not striker.is_alive() or scenario.action == "stop":
-        outcome.faults += wrong_records(run, plan) if outcome.is_right else []
-    striker.join()
-    outcome.faults += [f"{seen.most} ServerApps at once"] if seen.most > 1 else []
-    for home in lane.consortium.sites.values():
-        verify(home.ledger)
-    return outcome
-
-
-class _Watch:
-    """Notes what the coordinator would see."""
-
-    def __init__(self, lane: Lane) -> None:
-        self.most = 0
-        self._looked = 0.0
-        self._lane = lane
-        self._seen: list[str] = []
-
-    def __call__(self, run: RunFolder) -> None:
-        """Look once."""
-        if time.monotonic() - self._looked > 1:
-            self._looked = time.monotonic()
-            self.most = max(self.most, self._lane.n_serverapps())
-        note = run.note
-        text = f"{note.status}: {note.message}" if note.message else note.status
-        if not self._seen or self._seen[-1] != text:
-            self._seen.append(text)
-
-    def told(self) -> list[str]:
-        """Return the messages, without those of a run that nothing happened to."""
-        return [text for text in self._seen if text not in ("queued", "running", "finished")]
-
-
-def wrong_records(run: RunFolder, plan: Plan) -> list[str]:
-    """Return what is missing or double among the records of a finished run."""
-    lines = (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    found = Counter((r["kind"], r["round"], r.get("site"), r.get("status", "ok")) for r in records)
-    sites, n_rounds = run.note.members, plan.rounds.n_rounds
-    want = Counter({("test", n_rounds, site, "ok"): 1 for site in sites})
-    want["done", n_rounds, None, "ok"] = 1
-    for index in range(1, n_rounds + 1):
-        want["round_total", index, None, "ok"] = 1
-        want.update((kind, index, s, "ok") for kind in ("round", "validation") for s in sites)
-    return [f"record {key}: {found[key]}" for key in {*found, *want} if found[key] != want[key]]
 
 
 def scenarios(n: int, seed: int, only: list[str]) -> list[Scenario]:
@@ -413,7 +100,9 @@ def main() -> None:
     for scenario in scenarios(n, seed, sys.argv[3:]):
         todo.put(scenario)
 
-    print(f"In {folder}", file=sys.stderr, flush=True)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("chaos").setLevel(logging.INFO)
+    logging.getLogger("chaos").info("In %s", folder)
     print("| run | strategy | victim | action | after | what happened | seconds | right bits |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     lanes = [Lane(folder / f"lane-{i}", data) for i in range(N_LANES)]

@@ -19,13 +19,15 @@ from flwr.supernode import fleet_http_connection
 from flwr.supernode.cli.flower_supernode import flower_supernode
 
 LOST_THREAD = 3
+MAKE_INVOKER = "make_simple_http_retry_invoker"
 
 
 def main() -> None:
     """Run the SuperNode that ``fedmri client`` starts, with Flower's own arguments."""
     threading.excepthook = _end
-    make = fleet_http_connection.make_simple_http_retry_invoker
-    fleet_http_connection.make_simple_http_retry_invoker = lambda: patient(make())
+    names = vars(fleet_http_connection)
+    make = names[MAKE_INVOKER]
+    names[MAKE_INVOKER] = lambda: patient(make())
     code: Any = 1
     try:
         flower_supernode()

@@ -1,0 +1,56 @@
+"""Whatever is killed or cut off, a run ends with the bits of an undisturbed one, records and all.
+
+``benchmarks/chaos.py`` does this many times, at random moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fedmri.simulation import demo
+from tests.e2e.breaking import Lane, Scenario, go
+from tests.e2e.conftest import plan_of
+
+
+@pytest.fixture(scope="module")
+def lane(hospitals: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
+    """Run a consortium whose processes and connections a test may break."""
+    lane = Lane(tmp_path_factory.mktemp("lane"), hospitals)
+    lane.usual_s = 10.0
+    with lane.running():
+        yield lane
+
+
+@pytest.fixture(scope="module")
+def right(hospitals: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the SHA-256 of the weights that nobody disturbed."""
+    plan = plan_of("strategy=fedbn", "model.norm=batch")
+    return demo.simulated(plan, hospitals, tmp_path_factory.mktemp("undisturbed"), cache)
+
+
+@pytest.mark.parametrize(
+    ("victim", "action", "for_s"),
+    [
+        ("server", "kill", 1.0),
+        ("connection", "reset", 8.0),
+        pytest.param("ServerApp", "kill", 0.0, marks=pytest.mark.slow),
+        pytest.param("ServerApp", "stop", 70.0, marks=pytest.mark.slow),
+        pytest.param("SuperNode", "kill", 0.0, marks=pytest.mark.slow),
+        pytest.param("worker", "stop", 70.0, marks=pytest.mark.slow),
+        pytest.param("client", "kill", 2.0, marks=pytest.mark.slow),
+        pytest.param("connection", "stall", 40.0, marks=pytest.mark.slow),
+    ],
+)
+def test_no_single_failure_changes_a_bit(
+    lane: Lane, right: str, victim: str, action: str, for_s: float
+) -> None:
+    """The run goes on by itself: right weights, each record once, no orphan, one ServerApp."""
+    plan = plan_of("strategy=fedbn", "model.norm=batch", "rounds.timeout_s=120")
+    number = len(list(lane.consortium.server.runs.glob("run-*")))
+    scenario = Scenario(number, "fedbn", victim, action, "site02", 0.8, for_s)
+    outcome = go(lane, scenario, plan, right)
+    assert outcome.is_right, outcome.told
+    assert not outcome.faults
