@@ -4,8 +4,9 @@
 
 Real processes over TLS on loopback: a coordinator and three sites, in two consortia side by side.
 In each of N runs one victim is killed (SIGKILL), frozen (SIGSTOP, later SIGCONT) or cut off by a
-proxy between a site and the server. What systemd would start again is started again. The final
-weights are compared with those of a simulation of the same plan. Prints a Markdown table.
+proxy between a site and the server, or the server is ended (SIGTERM). What systemd would start
+again is started again. The final weights are compared with those of a simulation of the same plan.
+Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ STRATEGIES = ("fedavg", "fedbn")
 PROCESSES = ("server", "ServerApp", "SuperNode", "worker", "client")
 KINDS = (
     *((victim, action) for victim in PROCESSES for action in ("kill", "stop")),
+    ("server", "end"),
     *(("connection", action) for action in ("cut", "stall", "delay", "reset")),
 )
 N_LANES = 2
@@ -55,7 +57,7 @@ def scenarios(n: int, seed: int, only: list[str]) -> list[Scenario]:
     order = [kind for _ in range(-(-n // len(kinds))) for kind in draw.sample(kinds, len(kinds))]
     made = []
     for number, (victim, action) in enumerate(order[:n], 1):
-        for_s = draw.uniform(1, 20) if action == "kill" else draw.uniform(5, 90)
+        for_s = draw.uniform(1, 20) if action in ("kill", "end") else draw.uniform(5, 90)
         site, at = f"site0{draw.randint(1, 3)}", draw.uniform(0.05, 0.9)
         strategy = STRATEGIES[number % len(STRATEGIES)]
         made.append(Scenario(number, strategy, victim, action, site, at, for_s))

@@ -24,7 +24,8 @@ log = logging.getLogger("fedmri.server")
 
 TICK_S = 0.5
 REGISTRY_S = 2.0
-END_S = 5.0
+END_S = 4.0
+"""Time that a ServerApp has to end; with that of the listeners, less than the 10 s promised."""
 HOME = "FEDMRI_SERVER_DIR"
 SEEN = "sites-seen.json"
 FAILED = "failed.json"

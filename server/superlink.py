@@ -73,7 +73,9 @@ class SuperLink:
         if hasattr(self, "control"):
             self.control.close()
         for listener in (self._outer, self._inner):
-            listener.stop()
+            listener.ask_to_stop()
+        for listener in (self._outer, self._inner):
+            listener.wait()
 
     def _start(self, listener: _Listener) -> None:
         if not listener.start():
@@ -106,9 +108,12 @@ class _Listener:
             time.sleep(0.02)
         return False
 
-    def stop(self) -> None:
-        """Stop and wait for it."""
+    def ask_to_stop(self) -> None:
+        """Take no further calls; those under way have a few seconds."""
         self._server.should_exit = True
+
+    def wait(self) -> None:
+        """Wait for the end, but not for ever."""
         if self._thread.is_alive():
             self._thread.join(GRACE_S + 2)
 

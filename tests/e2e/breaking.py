@@ -34,6 +34,7 @@ MARKS = {
 }
 ONLINE_S = 180.0
 LONGEST_S = 420.0
+LONGEST_END_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ class Scenario:
     @property
     def what(self) -> str:
         """The action in words."""
-        if self.action == "kill":
+        if self.action in ("kill", "end"):
             again = (
                 f", again after {self.for_s:.0f} s" if self.victim in ("server", "client") else ""
             )
-            return f"kill{again}"
+            return f"{self.action}{again}"
         return f"{self.action} for {self.for_s:.0f} s"
 
 
@@ -94,10 +95,11 @@ class Lane:
 
     def end(self) -> None:
         """End all processes; say who is slow to end."""
-        for name, process in self.processes.items():
+        for process in self.processes.values():
             process.send_signal(signal.SIGCONT)
             process.terminate()
-            began = time.monotonic()
+        began = time.monotonic()
+        for name, process in self.processes.items():
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
@@ -166,12 +168,14 @@ class Lane:
             self._kill(victim, scenario, outcome)
 
     def _kill(self, victim: psutil.Process, scenario: Scenario, outcome: Outcome) -> None:
-        left = _children(victim.pid)
-        victim.kill()
+        left, began = _children(victim.pid), time.monotonic()
+        victim.send_signal(signal.SIGTERM if scenario.action == "end" else signal.SIGKILL)
         if scenario.victim not in ("server", "client"):
             return
         name = "server" if scenario.victim == "server" else scenario.site
         self.processes[name].wait()
+        taken = time.monotonic() - began
+        outcome.faults += [f"{name} took {taken:.0f} s to end"] if taken > LONGEST_END_S else []
         _, orphans = psutil.wait_procs(left, timeout=scenario.for_s)
         outcome.faults += [
             f"orphan after {scenario.for_s:.0f} s: {_command(p)[:60]}" for p in orphans
