@@ -3,7 +3,8 @@
 Flower's own command has three ways to live on without a connection: it takes a connection that
 breaks in the middle of the TLS handshake for a wrong certificate and gives up; its HTTP server
 keeps a process alive whose main thread has given up; and an error ends the thread of its signs of
-life alone. In each, the server never hears of the site again.
+life alone. In each, the server never hears of the site again. And where a run ends while its order
+is on the way, Flower leaves a task behind that waits for hours for the rest, before all others.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 from flwr.supercore.retry import RetryInvoker
-from flwr.supernode import fleet_http_connection
+from flwr.supercore.run import RunNotRunningException
+from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
 
 LOST_THREAD = 3
+PULL = "_pull_and_store_message"
+CALLS = ("pull_object", "confirm_message_received")
 MAKE_INVOKER = "make_simple_http_retry_invoker"
 
 
@@ -28,6 +33,8 @@ def main() -> None:
     names = vars(fleet_http_connection)
     make = names[MAKE_INVOKER]
     names[MAKE_INVOKER] = lambda: patient(make())
+    loop = vars(start_client_internal)
+    loop[PULL] = tidy(loop[PULL])
     code: Any = 1
     try:
         flower_supernode()
@@ -44,6 +51,28 @@ def patient(invoker: RetryInvoker) -> RetryInvoker:
     assert gives_up is not None
     invoker.should_giveup = lambda error: not is_broken_off(error) and gives_up(error)
     return invoker
+
+
+def tidy(pull: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Let the fetching of an order clean up after itself where the order's run has ended.
+
+    Flower does so after every exception but its own for this case, which is no ``Exception``.
+    """
+
+    def tidied(**given: Any) -> int | None:
+        return pull(**given | {name: _ordinary(given[name]) for name in CALLS})
+
+    return tidied
+
+
+def _ordinary(call: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except RunNotRunningException as error:
+            raise RuntimeError("the run has ended") from error
+
+    return called
 
 
 def is_broken_off(error: Exception) -> bool:

@@ -7,9 +7,16 @@ import sys
 
 import httpx
 import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_object_tree
+from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.run import Run, RunNotRunningException
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode import start_client_internal
+from flwr.supernode.nodestate import NodeStateFactory
 
-from fedmri.clients.supernode import LOST_THREAD, patient
+from fedmri.clients.supernode import LOST_THREAD, patient, tidy
 
 ENDLESS = "threading.Thread(target=threading.Event().wait).start()"
 """Flower's HTTP server is such a thread: Python waits for it."""
@@ -31,6 +38,35 @@ def test_only_a_wrong_certificate_is_a_reason_to_give_up(
     invoker = patient(make_simple_http_retry_invoker())
     assert invoker.should_giveup is not None
     assert invoker.should_giveup(error) is is_given_up
+
+
+def test_an_order_whose_run_ended_on_the_way_leaves_no_task_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next order is not kept waiting for objects that never come."""
+    state = NodeStateFactory(objectstore_factory=ObjectStoreFactory()).state()
+    state.store_run(Run.create_empty(7))
+    for name, value in (("_run_id", 7), ("_node_id", 1), ("_task_id", 1)):
+        monkeypatch.setattr(TaskIdentity, name, value)
+    order = Message(RecordDict({"config": ConfigRecord({"a": 1})}), 2, "train")
+    vars(order.metadata)["_message_id"] = order.object_id
+
+    def ended(*arguments: object) -> bytes:
+        raise RunNotRunningException
+
+    pulled = tidy(start_client_internal._pull_and_store_message)(
+        state=state,
+        object_store=state.object_store,
+        node_config={},
+        receive=lambda: (order, get_object_tree(order)),
+        get_run=ended,
+        get_fab=ended,
+        pull_object=ended,
+        confirm_message_received=ended,
+        trusted_entities=None,
+    )
+    assert pulled is None
+    assert [task.status.status for task in state.get_tasks()] == ["finished"]
 
 
 @pytest.mark.parametrize(
