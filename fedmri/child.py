@@ -1,8 +1,14 @@
-"""A process that another one started, and that has no purpose without it."""
+"""A process that another one started, and that has no purpose without it.
+
+    python -m fedmri.child PROGRAM [ARGUMENT]...
+
+runs a program so; a process with threads cannot safely prepare its child otherwise.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 
@@ -16,3 +22,8 @@ def die_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    os.execv(sys.argv[1], sys.argv[1:])

@@ -148,7 +148,8 @@ class _Service:
         token = self._home.state / "token"  # not among the arguments, which any user can list
         with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(task[0])
-        command = [str(Path(sys.executable).with_name("flwr-serverapp")), "--insecure"]
+        command = [sys.executable, "-m", "fedmri.child"]
+        command += [str(Path(sys.executable).with_name("flwr-serverapp")), "--insecure"]
         command += ["--runtime-api-address", self._address, "--token-file", str(token)]
         command += ["--parent-pid", str(os.getpid())]
         environment = {**os.environ, HOME: str(self._home.folder)}
