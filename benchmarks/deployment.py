@@ -33,6 +33,7 @@ from flwr.supercore.inflatable.inflatable_object import (
     iterate_object_tree,
     no_object_id_recompute,
 )
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_connection import http_request_response
 
@@ -53,7 +54,7 @@ from fedmri.signed_plan import sign_plan
 from fedmri.simulation import demo
 from fedmri.wire import Scores, bundle, scores_content, update_content
 
-N_ROUNDS = 2
+N_ROUNDS = 1
 WIDTHS = {1: 30, 10: 94, 60: 230}
 """Width of cnn3d by millions of parameters."""
 
@@ -87,8 +88,8 @@ class LightSite:
             return False
         message, tree = received
         run_id = message.metadata.run_id
-        for node in iterate_object_tree(tree):
-            self._pull(run_id, node.object_id)
+        ids = [node.object_id for node in iterate_object_tree(tree)]
+        pull_objects(ids, lambda object_id: self._pull(run_id, object_id))
         self._confirm(run_id, tree.object_id)
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, self._node_id
         self._reply(self._content_reply(message))
@@ -139,6 +140,8 @@ def measure_memory(folder: Path, n_millions: int, n_sites: int) -> dict[str, flo
             ]
             run = new_run(home.runs, signed, "", names)
             _answer_until_over(light, run)
+        if run.note.status != "finished":  # flwr's connection keeps what went wrong to itself
+            raise SystemExit(f"the run is {run.note.status}: {run.note.message}")
     finally:
         stop.set()
         watcher.join()
@@ -155,8 +158,6 @@ def _answer_until_over(light: list[LightSite], run: RunFolder) -> None:
         n_answered = sum(site.answer() for site in light)
         if not n_answered:
             time.sleep(0.2)
-    if run.note.status != "finished":
-        raise SystemExit(run.note.message)
 
 
 def _connect(home: ServerHome, key: Path) -> Any:

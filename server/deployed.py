@@ -9,10 +9,10 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedmri.child import die_with_parent
 from fedmri.errors import FedmriError
 from fedmri.server.asking import present, wait_for_sites
 from fedmri.server.home import ServerHome
+from fedmri.server.memory import return_large_blocks
 from fedmri.server.records import Record
 from fedmri.server.rounds import Rounds, Run
 from fedmri.server.runs import RunFolder, write_json
@@ -28,7 +28,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train what is left of the run that the context names."""
-    die_with_parent()  # an orphan would write into the run folder beside its successor
+    return_large_blocks()
     home = ServerHome(Path(os.environ[HOME]))
     folder = RunFolder(home.runs / str(context.run_config["run"]))
     _log_to(folder.path / "log.txt")

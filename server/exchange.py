@@ -50,11 +50,17 @@ def exchange(
         timeout_s: Longest wait since the last answer; who has not answered by then is ``R05``.
     """
     order = sorted(names)
+    is_bundled = not isinstance(grid, StreamingGrid)
+    replies = _replies(grid, kind, content, order, timeout_s)
+    for site in order:
+        # not a name is kept of what is handed on: it is gone before the next one is taken
+        yield _taken(site, replies, is_bundled=is_bundled)
+
+
+def _taken(site: str, replies: Iterator[Message | None], *, is_bundled: bool) -> Answer:
     started = time.monotonic()
-    for site, reply in zip(order, _replies(grid, kind, content, order, timeout_s), strict=True):
-        is_bundled = not isinstance(grid, StreamingGrid)
-        yield _answer(site, reply, time.monotonic() - started, is_bundled=is_bundled)
-        started = time.monotonic()
+    reply = next(replies)
+    return _answer(site, reply, time.monotonic() - started, is_bundled=is_bundled)
 
 
 def _replies(
@@ -65,10 +71,9 @@ def _replies(
         ids = [nodes[site].node_id for site in order]
         # a receiver in this process may edit its message; the arrays inside are shared
         return grid.stream(_message(_own_shell(content), i, kind, timeout_s) for i in ids)
-    sent = bundle(content)
     # what waits for its turn must outlive every wait of this exchange
     ttl = timeout_s * (len(order) + 1)
-    asking = Asking(grid, lambda i: _message(sent, i, kind, ttl), order, timeout_s)
+    asking = Asking(grid, lambda i: _message(bundle(content), i, kind, ttl), order, timeout_s)
     return asking.replies()
 
 

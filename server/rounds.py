@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import MessageType
+from flwr.app import MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedmri.codec import decode
@@ -136,9 +136,7 @@ class Rounds:
             code, update = answer.code, None
             if answer.content is not None:
                 try:
-                    encoded = read_update(answer.site, answer.content)
-                    fields["bytes_up"] = n_bytes(encoded.weights)
-                    update = decode(encoded, shared, self.run.plan.transport)
+                    update = self._read(answer.site, answer.content, shared, fields)
                     n_most = self.run.declared.get(answer.site, 0)
                     check_update(update, shared, Bounds(self.parameters, max_norm, n_most))
                 except RoundError as error:
@@ -152,6 +150,14 @@ class Rounds:
                 log.warning("site %s left out of round %d: %s", answer.site, round_index, code)
                 rejected[answer.site] = code
             self.records.add("round", round=round_index, site=answer.site, status=code, **fields)
+            del answer, update  # before the next is taken: one update is held at a time
+
+    def _read(
+        self, site: str, content: RecordDict, shared: Weights, fields: dict[str, Any]
+    ) -> Update:
+        encoded = read_update(site, content)
+        fields["bytes_up"] = n_bytes(encoded.weights)
+        return decode(encoded, shared, self.run.plan.transport)
 
     def _with_quorum(
         self, updates: Iterator[Update], rejected: Mapping[str, str], n_members: int

@@ -17,6 +17,7 @@ import httpx
 
 from fedmri.server.flower import Control, Node, key_bytes
 from fedmri.server.home import ServerHome
+from fedmri.server.memory import return_large_blocks
 from fedmri.server.runs import OVER, RunFolder, all_runs, utc, write_json
 from fedmri.server.superlink import SuperLink
 
@@ -41,6 +42,7 @@ def serve(home: ServerHome, stop: threading.Event) -> None:
     Raises:
         NetworkError: The port is taken (N20).
     """
+    return_large_blocks()
     compact(home.database)
     for run in all_runs(home.runs):
         if run.note.status == "running":

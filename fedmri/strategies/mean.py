@@ -50,6 +50,7 @@ def weighted_mean(
             _accumulate(out, update.weights, weight, is_first=total == 0)
             total += weight
             shared.update(update.weights)
+        del update  # before the next is taken: one update is held at a time
     if total == 0:
         raise _nobody_trained(sites)
     for name, mean in out.items():
@@ -81,6 +82,7 @@ def in_site_order(updates: Iterable[Update]) -> Iterable[Update]:
             raise RoundError("R07", "updates out of order", found=found, want=want, fix=fix)
         last = update.site
         yield update
+        del update
 
 
 def _accumulate(
