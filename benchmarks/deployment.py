@@ -52,7 +52,7 @@ from fedmri.server.runs import OVER, RunFolder, new_run
 from fedmri.server.superlink import free_port
 from fedmri.signed_plan import sign_plan
 from fedmri.simulation import demo
-from fedmri.wire import Scores, bundle, scores_content, update_content
+from fedmri.wire import Scores, bundle, n_bytes, scores_content, update_content
 
 N_ROUNDS = 1
 WIDTHS = {1: 30, 10: 94, 60: 230}
@@ -147,10 +147,9 @@ def measure_memory(folder: Path, n_millions: int, n_sites: int) -> dict[str, flo
         watcher.join()
         server.terminate()
         server.wait()
-    model_mb = sum(v.numel() * v.element_size() for v in model.values()) / 2**20
     seconds = (time.monotonic() - started) / N_ROUNDS
     disk = sum(f.stat().st_size for f in home.state.rglob("*") if f.is_file()) / 2**20
-    return {"model": model_mb, **peaks, "disk": disk, "seconds": seconds}
+    return {"model": n_bytes(model) / 2**20, **peaks, "disk": disk, "seconds": seconds}
 
 
 def _answer_until_over(light: list[LightSite], run: RunFolder) -> None:
