@@ -73,7 +73,7 @@ class _Service:
         self._seen: dict[str, dict[str, object]] = _read_seen(home.state / SEEN)
 
     def tick(self) -> None:
-        """Do what is due; an error of one call is logged and tried again."""
+        """Do what is due; what goes wrong is logged and tried again, and ends nothing else."""
         try:
             if time.monotonic() - self._looked >= REGISTRY_S:
                 self._looked = time.monotonic()
@@ -84,6 +84,8 @@ class _Service:
                 self._mind(self._run)
         except httpx.HTTPError as error:
             log.error("own SuperLink: %s", error)
+        except Exception:  # outermost frame: one broken folder never ends a server of months
+            log.exception("the tick failed")
 
     def end(self) -> None:
         """End the process of the run, which can go on later."""
