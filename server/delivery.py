@@ -8,11 +8,11 @@ has one order at a time, and asks for the next when it is done with the last.
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 from flwr.common.constant import SUPERLINK_NODE_ID
-from flwr.supercore.state.schema.corestate_models import ObjectPushSessionRoot
 from flwr.supercore.state.schema.linkstate_models import MessageIns, MessageRes
 from flwr.supercore.utils import uint64_to_int64
 from sqlalchemy import select
@@ -30,39 +30,35 @@ def notice_lost_orders(state: Any) -> None:
         state: Flower's state of a SuperLink, in a database.
     """
     fetch: Callable[..., list[Any]] = state.get_message_ins
+    store: Callable[..., tuple[bool, list[str]]] = state.store_message_and_object_tree
+    uploads: dict[int, set[str]] = defaultdict(set)
+
+    def store_known(message: Any, object_tree: Any, session_id: str) -> tuple[bool, list[str]]:
+        if message.metadata.src_node_id != SUPERLINK_NODE_ID:
+            uploads[message.metadata.src_node_id].add(session_id)
+        return store(message, object_tree, session_id)
 
     def fetch_newest(node_id: int, limit: int | None, *, run_id: int | None = None) -> list[Any]:
         if node_id != SUPERLINK_NODE_ID:
+            for session in uploads.pop(node_id, ()):  # one that is complete is forgotten already
+                state._cleanup_push_session(session, cleanup_messages=True)
             _give_up(state, node_id)
         return fetch(node_id, limit, run_id=run_id)
 
+    state.store_message_and_object_tree = store_known
     state.get_message_ins = fetch_newest
 
 
 def _give_up(state: Any, node_id: int) -> None:
     with state.session() as session:
         rows = session.execute(
-            select(
-                MessageIns.message_id,
-                MessageIns.delivered_at,
-                MessageRes.message_id,
-                ObjectPushSessionRoot.session_id,
-            )
+            select(MessageIns.message_id, MessageIns.delivered_at, MessageRes.message_id)
             .outerjoin(MessageRes, MessageRes.reply_to_message_id == MessageIns.message_id)
-            .outerjoin(
-                ObjectPushSessionRoot,
-                ObjectPushSessionRoot.root_object_id == MessageRes.message_id,
-            )
             .where(MessageIns.dst_node_id == uint64_to_int64(node_id))
             .order_by(MessageIns.created_at)
         ).all()
-        waiting = [order for order, delivered, _, _ in rows if not delivered]
-        lost = set(waiting[:-1])
-        for order, delivered, reply, unfinished in rows:
-            if delivered and (reply is None or unfinished is not None):
-                lost.add(order)
-            if unfinished is not None:
-                state._cleanup_push_session(unfinished, cleanup_messages=True)
-        if lost:
-            log.warning("node %d lost %d orders", node_id, len(lost))
-            state.delete_messages(lost)
+        overtaken = [order for order, delivered, _ in rows if not delivered][:-1]
+        unanswered = [order for order, delivered, reply in rows if delivered and reply is None]
+        if overtaken or unanswered:
+            log.warning("node %d lost %d orders", node_id, len(overtaken) + len(unanswered))
+            state.delete_messages({*overtaken, *unanswered})

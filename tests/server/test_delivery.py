@@ -45,18 +45,18 @@ class Link:
         found: list[Message] = self.state.get_message_ins(node_id=self.node, limit=1)
         return found
 
-    def answer(self, order: Message, *, is_whole: bool = True) -> None:
-        """Push an answer as the node does, or all of it but its objects."""
+    def answer(self, order: Message, *, is_whole: bool = True) -> list[str]:
+        """Push an answer as the node does, or all of it but its objects; return their ids."""
         order.metadata.__dict__["_dst_node_id"] = self.node
         content = RecordDict({"answer": ConfigRecord({"text": "yes"})})
-        self._store(Message(content, reply_to=order), is_whole=is_whole)
+        return self._store(Message(content, reply_to=order), is_whole=is_whole)
 
     def codes(self, order: str) -> list[int | None]:
         """Return what the ServerApp finds: the code of an error, or None for content."""
         replies = self.state.get_message_res({order}, self.run)
         return [reply.error.code if reply.has_error() else None for reply in replies]
 
-    def _store(self, message: Message, *, is_whole: bool = True) -> None:
+    def _store(self, message: Message, *, is_whole: bool = True) -> list[str]:
         message.metadata.__dict__["_message_id"] = message.object_id
         session = self.state.start_session(self.run)
         tree = get_object_tree(message)
@@ -64,6 +64,7 @@ class Link:
         parts = get_all_nested_objects(message)
         for name in missing if is_whole else ():
             self.state.store_object(self.run, session, name, parts[name].deflate())
+        return list(missing)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,17 @@ def test_an_answer_that_broke_off_is_lost_when_the_node_asks_again(link: Link) -
     link.answer(*link.fetch(), is_whole=False)
     link.fetch()
     assert link.codes(order) == [UNAVAILABLE]
+
+
+def test_a_server_that_waits_for_the_rest_of_an_answer_is_told_that_it_is_lost(link: Link) -> None:
+    """Flower shows an answer before it is whole and forgets its order; parts are waited for."""
+    order = link.order("a")
+    [part, *_] = link.answer(*link.fetch(), is_whole=False)
+    assert link.codes(order) == [None]
+    link.state.delete_messages({order})
+    assert link.state.get_object(link.run, part) == b""
+    link.fetch()
+    assert link.state.get_object(link.run, part) is None
 
 
 def test_a_whole_answer_outlives_the_next_fetch(link: Link) -> None:
