@@ -18,6 +18,9 @@ log = logging.getLogger("fedmri.server")
 POLL_S = 0.5
 MAX_ASKED = 5
 """Times that a site is asked in one exchange; a site that always crashes is not asked for ever."""
+UNAPPROVED = "P11"
+"""Code of a site whose people have not looked at the plan yet: it is asked again, ever later."""
+FIRST_PAUSE_S, LAST_PAUSE_S = 10.0, 300.0
 LOST = frozenset({3, 4, 5, 8})
 """Flower's error codes of an app that was not there, a node offline, and an app that crashed."""
 
@@ -35,6 +38,15 @@ class _Asked:
     message_ids: tuple[str, ...]
     node: Present
     n_asked: int
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """A site that may still say yes: what it said, and when it is asked again."""
+
+    reply: Message
+    again: float
+    pause_s: float
 
 
 def present(grid: Grid) -> dict[str, Present]:
@@ -102,6 +114,7 @@ class Asking:
         self._timeout_s = timeout_s
         self._open = dict.fromkeys(sites)
         self._asked: dict[str, _Asked] = {}
+        self._refused: dict[str, _Refused] = {}
         self._deadline = time.monotonic() + timeout_s
 
     def replies(self) -> Iterator[Message | None]:
@@ -119,14 +132,15 @@ class Asking:
                 return reply
             if time.monotonic() > self._deadline:
                 log.warning("site %s gave no answer in time", site)
-                return None
+                refused = self._refused.get(site)
+                return refused.reply if refused else None
             time.sleep(POLL_S)
 
     def _ask_who_is_there(self) -> None:
         there = present(self._grid)
         for site in self._open:
             node, asked = there.get(site), self._asked.get(site)
-            if node is None or (asked and asked.node == node):
+            if node is None or (asked and asked.node == node) or self._is_thinking(site):
                 continue
             n_asked = asked.n_asked if asked else 0
             if n_asked == MAX_ASKED:
@@ -144,6 +158,9 @@ class Asking:
             return None
         ids = asked.message_ids
         for reply in self._grid.pull_messages(ids) if ids else ():
+            if is_unapproved(reply):
+                self._let_think(site, reply)
+                return None
             if not reply.has_error() or reply.error.code not in LOST:
                 return reply
             log.warning("site %s was lost: %s", site, reply.error.reason)
@@ -155,3 +172,19 @@ class Asking:
             node = asked.node if ids else Present(asked.node.node_id, "")
             self._asked[site] = _Asked(ids, node, asked.n_asked)
         return None
+
+    def _let_think(self, site: str, reply: Message) -> None:
+        before = self._refused.get(site)
+        pause_s = min(2 * before.pause_s, LAST_PAUSE_S) if before else FIRST_PAUSE_S
+        log.warning("site %s has not approved the plan; asked again in %.0f s", site, pause_s)
+        self._refused[site] = _Refused(reply, time.monotonic() + pause_s, pause_s)
+        self._asked.pop(site)
+
+    def _is_thinking(self, site: str) -> bool:
+        refused = self._refused.get(site)
+        return refused is not None and time.monotonic() < refused.again
+
+
+def is_unapproved(reply: Message) -> bool:
+    """Tell whether a site answers that nobody there has approved the plan yet."""
+    return reply.has_error() and str(reply.error.reason).endswith(f" {UNAPPROVED}")

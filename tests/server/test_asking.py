@@ -132,6 +132,22 @@ def test_a_refusal_is_an_answer() -> None:
     assert grid.asked == ["a"]
 
 
+def test_a_site_that_has_not_approved_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """People take their time: until the deadline their site can still say yes."""
+    monkeypatch.setattr(asking, "FIRST_PAUSE_S", 0.0)
+    grid = Deployment("ab")
+    grid.fate["a"] = [Error(100, "privacy error P11")] * (MAX_ASKED + 2)
+    assert codes(ask(grid)) == {"a": "ok", "b": "ok"}
+
+
+def test_a_site_that_never_approves_is_named_so() -> None:
+    """At the deadline the round closes without it, and its code says why."""
+    grid = Deployment("ab")
+    grid.fate["a"] = [Error(100, "privacy error P11")] * 9
+    assert codes(ask(grid, timeout_s=0.2)) == {"a": "P11", "b": "ok"}
+    assert grid.asked.count("a") == 1
+
+
 def test_a_silent_site_is_left_out_at_the_deadline() -> None:
     """Nobody is waited for without end, and whoever answered is not lost with it."""
     grid = Deployment("abc")
