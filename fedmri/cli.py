@@ -291,10 +291,19 @@ def _log_to(path: Path | None) -> None:
     logging.captureWarnings(capture=True)
 
 
+def _keep_loopback_direct() -> None:
+    """Let no proxy see what the processes of one machine say to each other."""
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = [host for host in os.environ.get(name, "").split(",") if host]
+        missing = [host for host in ("127.0.0.1", "localhost") if host not in hosts]
+        os.environ[name] = ",".join([*hosts, *missing])
+
+
 def main() -> None:
     """Run a command; a mistake of its user is one line and an exit status, a bug a traceback."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    _keep_loopback_direct()
     try:
         app()
     except FedmriError as error:

@@ -199,3 +199,21 @@ def test_a_network_that_cannot_do_the_task_is_refused_before_the_data(tmp_path: 
     done = fedmri("simulate", "model=densenet121", "--data", "nowhere", cwd=tmp_path)
     assert done.returncode == 4, done.stderr
     assert "C20" in done.stderr
+
+
+@pytest.mark.parametrize("before", ["", "example.org", "127.0.0.1,example.org"])
+def test_loopback_goes_to_no_proxy(before: str, tmp_path: Path) -> None:
+    """Tokens and weights that processes of one machine exchange are no proxy's business."""
+    code = (
+        "import os\nfrom fedmri import cli\ncli.app = lambda: print(os.environ['NO_PROXY'])\n"
+        "cli.main()"
+    )
+    environment = {**os.environ, "NO_PROXY": before, "HTTP_PROXY": "http://proxy.invalid:1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    hosts = done.stdout.strip().split(",")
+    assert {"127.0.0.1", "localhost"} <= set(hosts)
+    assert set(before.split(",")) - {""} <= set(hosts)
+    assert len(hosts) == len(set(hosts))
