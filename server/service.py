@@ -96,7 +96,8 @@ class _Service:
     def admit(self) -> None:
         """Register who was enrolled, unregister who was revoked, and note who is there."""
         nodes = {node.public_key: node for node in self._control.nodes()}
-        for site in self._home.sites().values():
+        sites = self._home.sites().values()
+        for site in sites:
             key = key_bytes(site.public_key)
             node = nodes.pop(key, None)
             if site.is_revoked and node:
@@ -109,6 +110,8 @@ class _Service:
                 self._note_seen(site.name, node)
         for node in nodes.values():  # the registry is the truth, also where a backup came back
             self._control.unregister(node.node_id)
+        current = {site.name for site in sites if not site.is_revoked}
+        self._seen = {name: seen for name, seen in self._seen.items() if name in current}
         write_json(self._home.state / SEEN, self._seen)
 
     def _note_seen(self, name: str, node: Node) -> None:
