@@ -29,7 +29,6 @@ from flwr.proto.control_pb2 import (
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.auth.typing import AccountInfo
-from flwr.supercore.constant import FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.interceptors import (
     RuntimeVersionHttpInterceptor,
@@ -48,11 +47,6 @@ from flwr.superlink.main import create_app
 logging.getLogger("flwr").handlers.clear()
 logging.getLogger("flwr").propagate = True
 
-FLEET = "/v1/fleet/"
-CLOSED = ("/v1/fleet/register-node", "/v1/fleet/unregister-node")
-"""Fleet paths by which a node enters or leaves the registry: only the coordinator does that."""
-ACTIVATE = "/v1/fleet/activate-node"
-SIGNATURE_HEADER = FLEET_HTTP_SIGNATURE_HEADER.lower().encode()
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 SERVERAPP = "flwr-serverapp"
 RUN_KEYS = ("run", "signed-plan")

@@ -1,14 +1,15 @@
-"""What the network sees of SuperLink: the fleet's paths, once each, and nothing else."""
+"""What the network sees of SuperLink: the calls of its nodes, once each, and nothing else."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from fedmri.server.flower import ACTIVATE, CLOSED, FLEET, SIGNATURE_HEADER
+from fedmri.server.callers import OPEN, PUSH, Caller, is_answer_of
 
 log = logging.getLogger("fedmri.server")
 
@@ -21,56 +22,95 @@ MAX_BODY = 64 * 2**20
 """Bytes of one request; flwr sends weights in pieces of 5 MB."""
 REPLAY_S = 600.0
 """Longer than flwr takes a signed time for new (305 s after, 5 s before)."""
+N_LOGGED = 100
+"""Letters of a path in the log."""
 
 
 class FleetOnly:
-    """An ASGI app that passes the calls of nodes on, and answers 404 to all others.
+    """An ASGI app that passes the calls of registered nodes on, and refuses all others.
 
-    Registering is closed: the coordinator's registry says who is a node. A signed activation is
-    taken once, so that a recorded one lets nobody in.
+    Paths are those that nodes need, to the letter. Who signed a call is known before a byte of its
+    body is taken in. A signature is taken once, whatever it is put to, so that a recorded call lets
+    nobody in. A node answers in its own name.
 
     Args:
         app: SuperLink.
+        caller_of: Returns who signed a call by its headers, or None.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(
+        self, app: App, caller_of: Callable[[Mapping[bytes, bytes]], Caller | None]
+    ) -> None:
         self._app = app
-        self._activated: OrderedDict[bytes, float] = OrderedDict()
+        self._caller_of = caller_of
+        self._taken: OrderedDict[int, float] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        status = self._refusal(scope)
+        # the first of several headers of one name, as SuperLink reads them
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        status, caller = _refusal(scope, headers), None
         if status is None:
-            await self._app(scope, receive, send)
+            caller = await asyncio.to_thread(self._caller_of, headers)
+            status = None if caller and self._is_new(caller.mark) else 401
+        if status is None and caller and scope["path"] == PUSH:
+            body = await _whole(receive)
+            receive = _again(body, receive)
+            status = None if is_answer_of(caller.node_id, body) else 403
+        if status is None:
+            # what a call says of the host is nobody's business: no path is ever made of it
+            kept = [(name, value) for name, value in scope["headers"] if name != b"host"]
+            await self._app({**scope, "headers": kept}, receive, send)
             return
-        log.warning("refused %s from %s: %d", scope["path"], _caller(scope), status)
-        headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        log.warning("refused %.*r from %s: %d", N_LOGGED, scope["path"], _address(scope), status)
+        answer = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": status, "headers": answer})
         await send({"type": "http.response.body", "body": b"refused\n"})
 
-    def _refusal(self, scope: Scope) -> int | None:
-        path, headers = scope["path"], dict(scope["headers"])
-        if not path.startswith(FLEET) or path.startswith(CLOSED) or ".." in path:
-            return 404
-        length = headers.get(b"content-length", b"")
-        if not length.isdigit() or int(length) > MAX_BODY:
-            return 413
-        if path == ACTIVATE and not self._is_new(headers.get(SIGNATURE_HEADER, b"")):
-            return 401
-        return None
-
-    def _is_new(self, signature: bytes) -> bool:
+    def _is_new(self, mark: int) -> bool:
         now = time.monotonic()
-        while self._activated and next(iter(self._activated.values())) < now - REPLAY_S:
-            self._activated.popitem(last=False)
-        if signature in self._activated:
+        while self._taken and next(iter(self._taken.values())) < now - REPLAY_S:
+            self._taken.popitem(last=False)
+        if mark in self._taken:
             return False
-        self._activated[signature] = now
+        self._taken[mark] = now
         return True
 
 
-def _caller(scope: Scope) -> str:
+def _refusal(scope: Scope, headers: Mapping[bytes, bytes]) -> int | None:
+    if scope["path"] not in OPEN:
+        return 404
+    if scope["method"] != "POST":
+        return 405
+    length = headers.get(b"content-length", b"")
+    is_told = length.isdigit() and len(length) < 10 and b"transfer-encoding" not in headers
+    if not is_told or int(length) > MAX_BODY:
+        return 413
+    return None
+
+
+async def _whole(receive: Receive) -> bytes:
+    """Return the body of a request; what there is of it where the caller is gone."""
+    body = bytearray()
+    while True:
+        part = await receive()
+        body += part.get("body", b"")
+        if not part.get("more_body"):
+            return bytes(body)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return a function from which a body that was read can be read once more."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def received() -> MutableMapping[str, Any]:
+        return waiting.pop() if waiting else await receive()
+
+    return received
+
+
+def _address(scope: Scope) -> str:
     client = scope.get("client")
     return str(client[0]) if client else "nobody"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import uvicorn
 
 from fedmri.errors import NetworkError
+from fedmri.server.callers import caller_of
 from fedmri.server.delivery import notice_lost_orders
 from fedmri.server.flower import Control, Secrets, superlink_app
 from fedmri.server.front import FleetOnly
@@ -35,16 +37,19 @@ class SuperLink:
         known = Secrets.fresh()
         home.database.parent.mkdir(parents=True, exist_ok=True)
         app = superlink_app(home.database, self.port, known)
-        notice_lost_orders(app.state.linkstate_factory.state())
+        state = app.state.linkstate_factory.state()
+        notice_lost_orders(state)
         config = home.config
         self._inner = _Listener(app, host="127.0.0.1", port=self.port)
         self._outer = _Listener(
-            FleetOnly(app),
+            FleetOnly(app, partial(caller_of, state)),
             host=config.host,
             port=config.port,
             ssl_certfile=str(home.tls_cert),
             ssl_keyfile=str(home.tls_key),
             lifespan="off",
+            http="h11",  # the other parser takes headers without an end
+            server_header=False,
         )
         self._known = known
         self._address = f"{config.host}:{config.port}"
@@ -92,6 +97,7 @@ class _Listener:
             app,
             log_config=None,
             access_log=False,
+            ws="none",
             timeout_graceful_shutdown=GRACE_S,
             **options,
         )
