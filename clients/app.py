@@ -66,7 +66,7 @@ def _round_of(message: Message) -> int | None:
     """Return the round of an order, or None where the order cannot be read."""
     try:
         return int(json.loads(str(message.content.config_records[ORDER]["json"]))["round"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None
 
 

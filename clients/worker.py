@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from flwr.app import Message
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
 
 from fedmri.clients.app import app, border_of, refusal
 from fedmri.clients.approval import refuse_unapproved
@@ -28,7 +28,7 @@ from fedmri.consortium import installed_version
 from fedmri.errors import PrivacyError
 from fedmri.plan import Plan, to_json
 from fedmri.signed_plan import SignedPlan
-from fedmri.wire import bundle, unbundle
+from fedmri.wire import EXTRA, MODEL, ORDER, bundle, unbundle
 
 log = logging.getLogger("fedmri.client")
 
@@ -50,20 +50,22 @@ def answer(folder: Path, task: Task) -> Message:
     context.node_config = {"site": home.consortium.site, "ledger": str(home.ledger)}
     try:
         refuse_code(task.bundle)
+        refuse_undeclared(task.message)
         task.message.content = unbundle(task.message.content)
         signed = SignedPlan.from_json(str(sent["signed-plan"]))
         context.node_config |= _own_settings(home, signed, str(sent["run"]))
         refuse_unapproved(home, signed)
+        refuse_beyond(task.message, signed.plan)
         prepared = _prepared(folder, signed)
         state = prepared.parent / hashlib.sha256(str(sent["run"]).encode()).hexdigest()[:16]
         context.node_config |= {"prepared": json.dumps([str(prepared)]), "folder": str(state)}
         context.run_config = {"plan": to_json(_own_plan(home, signed))}
+        reply = app(task.message, context)
+        if reply.has_content():
+            reply.content = bundle(reply.content)
+        return reply
     except Exception as error:  # noqa: BLE001  # outermost frame: one order never ends a site
         return refusal(error, task.message, border_of(context))
-    reply = app(task.message, context)
-    if reply.has_content():
-        reply.content = bundle(reply.content)
-    return reply
 
 
 def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, Any]:
@@ -102,6 +104,45 @@ def refuse_code(bundle: bytes) -> None:
         want = "a bundle that names the installed apps and holds no file besides"
         fix = f"ask the coordinator what it is for; this site runs fedmri {installed_version()}"
         raise PrivacyError("P20", "bundle of the server", found=found, want=want, fix=fix)
+
+
+def refuse_undeclared(message: Message) -> None:
+    """Refuse an order of another kind, or with more in it, than orders have.
+
+    Raises:
+        PrivacyError: It is none to train or to evaluate, or holds another record (P21).
+    """
+    kind = message.metadata.message_type
+    if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
+        raise _no_order(f"one of kind {kind!r}")
+    if not message.has_content():
+        raise _no_order("one without content")
+    is_train = kind == MessageType.TRAIN
+    for name, record in message.content.items():
+        is_model = name == MODEL or (is_train and name.startswith(EXTRA))
+        is_order = name == ORDER and isinstance(record, ConfigRecord) and list(record) == ["json"]
+        if not is_order and not (is_model and isinstance(record, ArrayRecord)):
+            raise _no_order(f"{type(record).__name__} {name!r} in it")
+    if missing := {MODEL, ORDER} - message.content.keys():
+        raise _no_order(f"no {missing.pop()} in it")
+
+
+def refuse_beyond(message: Message, plan: Plan) -> None:
+    """Refuse an order for a round that the plan, as it was approved, does not have.
+
+    Raises:
+        PrivacyError: The round is none of the plan's (P21).
+    """
+    fields = json.loads(str(message.content.config_records[ORDER]["json"]))
+    index, n_rounds = fields["round"], plan.rounds.n_rounds
+    if type(index) is not int or not 0 <= index <= n_rounds:
+        raise _no_order(f"round {index!r} of {n_rounds}")
+
+
+def _no_order(found: str) -> PrivacyError:
+    want = "an order to train or evaluate, for a round of the plan, and nothing besides"
+    fix = "run the same version of fedmri as the server; if it is, ask the coordinator"
+    return PrivacyError("P21", "order of the server", found=found, want=want, fix=fix)
 
 
 def work(home: ClientHome, port: int, secret: bytes) -> None:

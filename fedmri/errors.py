@@ -94,6 +94,7 @@ CODES: dict[str, str] = {
     "C23": "a device is not there",
     "C30": "an update cannot travel in so few bits",
     "P20": "the server shipped code",
+    "P21": "an order holds what no order declares",
     "N01": "a signed plan cannot be read",
     "N02": "a plan is not signed by the coordinator",
     "N03": "a plan was signed with another version",
