@@ -22,6 +22,14 @@ from fedmri.round import Update, Weights
 
 MODEL, EXTRA, ORDER, METRICS = "model", "extra.", "order", "metrics"
 SAFETENSORS = "safetensors"
+TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds"})
+N_MOST = 1 << 31
+"""No count of examples or subjects is as large."""
+MOST_METRICS, LONGEST_NAME = 1000, 100
+
+
+ODD = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
+"""What comes of reading a message that is none of ours."""
 
 
 @dataclass(frozen=True)
@@ -161,17 +169,18 @@ def read_update(site: str, content: RecordDict) -> Update:
     """Return a site's update; the site is known from who answered, not from what it says.
 
     Raises:
-        RoundError: A record is missing or no array of numbers (R03).
+        RoundError: A record is missing, not declared or no array of numbers (R03).
     """
+    extra = {key for key in content if key.startswith(EXTRA)}
     try:
-        counts = _config(content)
-        n_examples, n_subjects = int(counts["n_examples"]), int(counts["n_subjects"])
+        _refuse_others(content, {MODEL, ORDER, METRICS} | extra)
+        n_examples, n_subjects = _counts(content)
         weights = unpack(content.array_records[MODEL])
-        metrics = {k: float(v) for k, v in content.metric_records[METRICS].items()}  # type: ignore[arg-type]  # lists raise TypeError
-    except (KeyError, TypeError, ValueError) as error:
+        metrics = _metrics(content)
+        if strays := sorted(metrics.keys() - TRAIN_METRICS):
+            raise ValueError(f"metric {strays[0]!r}")
+    except ODD as error:
         raise _no_answer(site, error) from error
-    if min(n_examples, n_subjects) < 0:
-        raise _no_answer(site, ValueError("negative count"))
     return Update(site, weights, n_examples, n_subjects, metrics, _extra(content))
 
 
@@ -185,13 +194,35 @@ def scores_content(scores: Scores) -> RecordDict:
 
 
 def read_scores(site: str, content: RecordDict) -> Scores:
-    """Return a site's scores; raise RoundError R03 where a record is missing."""
+    """Return a site's scores; raise RoundError R03 where a record is missing or not declared."""
     try:
-        counts = _config(content)
-        metrics = {k: float(v) for k, v in content.metric_records[METRICS].items()}  # type: ignore[arg-type]  # lists raise TypeError
-        return Scores(site, int(counts["n_subjects"]), int(counts["n_examples"]), metrics)
-    except (KeyError, TypeError, ValueError) as error:
+        _refuse_others(content, {ORDER, METRICS})
+        n_examples, n_subjects = _counts(content)
+        return Scores(site, n_subjects, n_examples, _metrics(content))
+    except ODD as error:
         raise _no_answer(site, error) from error
+
+
+def _refuse_others(content: RecordDict, names: set[str]) -> None:
+    if strays := sorted(content.keys() - names):
+        raise ValueError(f"record {strays[0]!r}")
+
+
+def _counts(content: RecordDict) -> tuple[int, int]:
+    counts = _config(content)
+    n_examples, n_subjects = counts["n_examples"], counts["n_subjects"]
+    if not all(type(n) is int and 0 <= n < N_MOST for n in (n_examples, n_subjects)):
+        raise ValueError("a count that is none")
+    return n_examples, n_subjects
+
+
+def _metrics(content: RecordDict) -> dict[str, float]:
+    record = content.metric_records[METRICS]
+    # names are written down and shown
+    is_plain = all(len(name) <= LONGEST_NAME and name.isprintable() for name in record)
+    if len(record) > MOST_METRICS or not is_plain:
+        raise ValueError("names of metrics that are none")
+    return {name: float(value) for name, value in record.items()}  # type: ignore[arg-type]  # lists raise TypeError
 
 
 def n_bytes(weights: Mapping[str, torch.Tensor]) -> int:

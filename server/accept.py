@@ -53,6 +53,8 @@ def check_update(update: Update, shared: Weights, bounds: Bounds) -> None:
         fix = "ask the site what changed, then enroll it again with its new count"
         found, most = f"{update.n_examples}", f"at most the {bounds.n_examples} that it declared"
         raise RoundError("R42", f"examples of site {update.site}", found=found, want=most, fix=fix)
+    if update.extra:
+        raise _misfit(update.site, f"{len(update.extra)} records that nobody asked for")
     if update.weights.keys() != shared.keys():
         odd = sorted(update.weights.keys() ^ shared.keys())
         raise _misfit(update.site, f"{len(odd)} names that differ, such as {odd[0]!r}")

@@ -34,6 +34,7 @@ from fedmri.server.records import Observer, Records
 from fedmri.strategies.registry import make_strategy
 from fedmri.wire import (
     EvaluateOrder,
+    Scores,
     TrainOrder,
     evaluate_content,
     n_bytes,
@@ -194,13 +195,11 @@ class Rounds:
         content = evaluate_content(order)
         timeout_s = self.run.plan.rounds.timeout_s
         for answer in exchange(self.grid, MessageType.EVALUATE, content, names, timeout_s):
-            if answer.content is None:
-                log.warning("site %s gave no %s scores: %s", answer.site, kind, answer.code)
-                self.records.add(
-                    kind, round=order.round_index, site=answer.site, status=answer.code
-                )
+            code, scores = _scores_of(answer)
+            if scores is None:
+                log.warning("site %s gave no %s scores: %s", answer.site, kind, code)
+                self.records.add(kind, round=order.round_index, site=answer.site, status=code)
                 continue
-            scores = read_scores(answer.site, answer.content)
             fields = {"metrics": dict(scores.metrics), "n_subjects": scores.n_subjects}
             self.records.add(kind, round=order.round_index, site=answer.site, status="ok", **fields)
             value = scores.metrics.get(self.run.plan.target.primary, math.nan)
@@ -241,6 +240,17 @@ class Rounds:
     @property
     def _best_path(self) -> Path:
         return self.run.folder / "best.safetensors"
+
+
+def _scores_of(answer: Answer) -> tuple[str, Scores | None]:
+    """Return a site's scores, or the code of why there are none."""
+    if answer.content is None:
+        return answer.code, None
+    try:
+        return "ok", read_scores(answer.site, answer.content)
+    except RoundError as error:
+        log.warning("%s", error)
+        return error.code, None
 
 
 def initial_model(plan: Plan) -> tuple[Weights, Layout]:
