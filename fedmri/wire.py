@@ -28,7 +28,7 @@ N_MOST = 1 << 31
 MOST_METRICS, LONGEST_NAME = 1000, 100
 
 
-ODD = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
+ODD = (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 """What comes of reading a message that is none of ours."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from flwr.app import Message
 from flwr.serverapp import Grid
+from google.protobuf.message import DecodeError
 
 from fedmri.errors import RoundError
 
@@ -23,6 +24,9 @@ UNAPPROVED = "P11"
 FIRST_PAUSE_S, LAST_PAUSE_S = 10.0, 300.0
 LOST = frozenset({3, 4, 5, 8})
 """Flower's error codes of an app that was not there, a node offline, and an app that crashed."""
+
+UNREADABLE = (AttributeError, DecodeError, LookupError, RecursionError, TypeError, ValueError)
+"""What comes of bytes that are no message: Flower believes a site that they are one."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,12 @@ class Asking:
     def _wait(self, site: str) -> Message | None:
         while True:
             self._ask_who_is_there()
-            reply = self._reply(site)
+            try:
+                reply = self._reply(site)
+            except UNREADABLE as error:
+                log.warning("site %s gave no answer but what ends in %r", site, error)
+                self._deadline = time.monotonic() + self._timeout_s
+                return None
             if reply is not None:
                 self._deadline = time.monotonic() + self._timeout_s
                 return reply
@@ -157,7 +166,7 @@ class Asking:
         if asked is None:
             return None
         ids = asked.message_ids
-        for reply in self._grid.pull_messages(ids) if ids else ():
+        for reply in list(self._grid.pull_messages(ids)) if ids else ():
             if is_unapproved(reply):
                 self._let_think(site, reply)
                 return None

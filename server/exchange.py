@@ -12,7 +12,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmri.errors import RoundError
-from fedmri.server.asking import Asking, present
+from fedmri.server.asking import UNREADABLE, Asking, present
 from fedmri.wire import bundle, unbundle
 
 log = logging.getLogger("fedmri.server")
@@ -95,6 +95,9 @@ def _answer(site: str, reply: Message | None, seconds: float, *, is_bundled: boo
     except RoundError as error:
         log.warning("site %s: %s", site, error)
         return Answer(site, None, error.code, seconds)
+    except UNREADABLE as error:
+        log.warning("answer of site %s is none: %r", site, error)
+        return Answer(site, None, "R03", seconds)
     return Answer(site, content, "ok", seconds)
 
 
