@@ -215,8 +215,9 @@ class Rounds:
         order = EvaluateOrder(round_index, "test", self._shared(model), self.run.n_pictures)
         self._evaluate("test", order, self.run.tested or tuple(present(self.grid)))
         sha256 = digest(model)
-        save_weights(self.run.folder / "model.safetensors", model, {"sha256": sha256})
         self.records.add("done", round=round_index, sha256=sha256)
+        # last, for its presence says that the run is complete
+        save_weights(self.run.folder / "model.safetensors", model, {"sha256": sha256})
         return sha256
 
     def _write_checkpoint(self, checkpoint: Checkpoint) -> None:
