@@ -158,6 +158,9 @@ def work(home: ClientHome, port: int, secret: bytes) -> None:
         except httpx.HTTPError as error:
             log.warning("SuperNode: %s", type(error).__name__)
             task = None
+        except Exception:  # outermost frame: an order that cannot even be read never ends a site
+            log.exception("an order is none")
+            task = None
         if task is None:
             time.sleep(POLL_S)
 
