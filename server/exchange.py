@@ -55,6 +55,7 @@ def exchange(
     for site in order:
         # not a name is kept of what is handed on: it is gone before the next one is taken
         yield _taken(site, replies, is_bundled=is_bundled)
+    next(replies, None)  # so that the grid can put away the last one
 
 
 def _taken(site: str, replies: Iterator[Message | None], *, is_bundled: bool) -> Answer:

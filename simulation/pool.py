@@ -95,8 +95,10 @@ class PooledGrid(SimulatedGrid):
         ]
         for message, future in zip(waiting, futures, strict=True):
             outcome = future.result()
-            yield outcome.reply(message)
-            outcome.release()
+            try:
+                yield outcome.reply(message)
+            finally:  # also where nobody asks for more: the worker waits for its block
+                outcome.release()
 
     def _job(self, message: Message, skeleton: dict[str, Any]) -> Job:
         node_id, meta = message.metadata.dst_node_id, message.metadata
