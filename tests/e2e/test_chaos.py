@@ -34,7 +34,7 @@ def right(hospitals: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize(
     ("victim", "action", "for_s"),
     [
-        ("server", "kill", 1.0),
+        pytest.param("server", "kill", 1.0, marks=pytest.mark.slow),
         pytest.param("connection", "reset", 8.0, marks=pytest.mark.slow),
         pytest.param("server", "end", 1.0, marks=pytest.mark.slow),
         pytest.param("ServerApp", "kill", 0.0, marks=pytest.mark.slow),
