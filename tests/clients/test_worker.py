@@ -148,7 +148,7 @@ def test_an_order_that_is_none_is_refused(
     monkeypatch.setattr(worker, "app", lambda *_: pytest.fail("it ran"))
     change, code = ORDERS[name]
     reply = ask(**change)
-    assert reply.error.reason.endswith(f"error {code}")
+    assert str(reply.error.reason).endswith(f"error {code}")
     (entry,) = entries(home.ledger)
     assert entry["kind"] == "error"
     assert not Bomb.marker.exists()

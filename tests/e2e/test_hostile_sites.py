@@ -269,7 +269,7 @@ def test_hostile_sites_are_left_out_and_the_others_go_on(
     (tmp_path / "honest").mkdir()
     honest = Run(world.plan, "federated", HONEST, HONEST, tmp_path / "honest")
     nodes = [node for node in world.nodes(tmp_path / "honest") if node.site in HONEST]
-    plan = {"plan": to_json(world.plan)}
+    plan: dict[str, str | int] = {"plan": to_json(world.plan)}
     assert sha256 == Rounds(honest, InProcessGrid(app, nodes, plan), lambda _: None).go()
     assert not (tmp_path / "unpickled").exists()
 

@@ -193,7 +193,7 @@ def pushed(src: int = 7, to: str = "order", n: int = 1) -> bytes:
     request = PushMessagesRequest(
         messages_list=[message] * n, message_object_trees=[ObjectTree(object_id="0")] * n
     )
-    return request.SerializeToString()
+    return bytes(request.SerializeToString())
 
 
 @pytest.mark.parametrize(
