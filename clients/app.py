@@ -35,7 +35,7 @@ def evaluate(message: Message, context: Context) -> Message:
 
 def _update(site: Site, border: Border, content: RecordDict) -> RecordDict:
     order = read_train(content)
-    allowed = declared_update(order.weights, site.plan)
+    allowed = declared_update(order.weights, site.plan, site.layout)
     return border.admit(update_content(site.train(order)), allowed, order.round_index)
 
 

@@ -165,7 +165,7 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
     target, source, train = plan.target, plan.data.source, plan.train
     amount = f"{train.local_steps} steps" if train.local_steps else f"{train.local_epochs} epochs"
     scored = ", ".join(sorted(declared_scores(plan).metrics))
-    entries, local = _network(plan)
+    entries, local, extra = _network(plan)
     n_numbers = sum(value.numel() for value in entries.values())
     return {
         "plan": f"{plan.name} ({signed.sha256})",
@@ -173,8 +173,8 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "read": f"modalities {', '.join(source.modalities)}; {_column(plan)}",
         "network": f"{plan.model.name}, {n_numbers:,} numbers",
         "strategy": f"{plan.strategy.name}; {amount} a round, {plan.rounds.n_rounds} rounds",
-        "leaves a round": f"{_leaving(plan, entries, local)}; numbers of examples and patients "
-        f"trained on; {', '.join(sorted(TRAIN_METRICS))}",
+        "leaves a round": f"{_leaving(plan, entries, local)}{extra}; "
+        f"numbers of examples and patients trained on; {', '.join(sorted(TRAIN_METRICS))}",
         "leaves when scored": f"over {policy.min_subjects_reported} patients or more: {scored}; "
         "their number; over fewer: that there are fewer",
         "never leaves": "images, label maps, tables, names, paths, dates, any value of one "
@@ -195,10 +195,16 @@ def _column(plan: Plan) -> str:
     return f"column {plan.target.name} of the subject table"
 
 
-def _network(plan: Plan) -> tuple[Weights, frozenset[str]]:
-    """Return the entries of a plan's network, and the names of those that stay at the site."""
+def _network(plan: Plan) -> tuple[Weights, frozenset[str], str]:
+    """Return a plan's entries, the names of those that stay at the site, and what else leaves."""
     module = build_network(plan.model, **plan.network)
-    return weights(module), make_strategy(plan.strategy).local_names(layout(module))
+    entries, named = weights(module), layout(module)
+    strategy = make_strategy(plan.strategy, plan.sgd_momentum)
+    local = strategy.local_names(named)
+    shared = {name: value for name, value in entries.items() if name not in local}
+    extra = strategy.extra_forms(shared, named)
+    said = (f"{record} ({len(forms)} entries)" for record, forms in sorted(extra.items()))
+    return entries, local, "".join(f"; {text}" for text in said)
 
 
 def _leaving(plan: Plan, entries: Weights, local: frozenset[str]) -> str:

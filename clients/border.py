@@ -13,7 +13,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -22,13 +22,14 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedmri.clients.ledger import Egress, Kind, Ledger
-from fedmri.codec import Form, declared
+from fedmri.codec import declared
 from fedmri.errors import CODES, FedmriError, PrivacyError
 from fedmri.plan import Plan
-from fedmri.round import Weights
+from fedmri.round import Form, Layout, Weights
+from fedmri.strategies.registry import make_strategy
 from fedmri.training.segmentation import COUNTS
 from fedmri.training.tasks import make_task
-from fedmri.wire import METRICS, MODEL, ORDER, LazyArray
+from fedmri.wire import EXTRA, METRICS, MODEL, ORDER, LazyArray
 
 log = logging.getLogger("fedmri.client")
 
@@ -47,17 +48,19 @@ class Declared:
     Attributes:
         kind: Sort of answer.
         metrics: Names that metrics may have.
-        arrays: Type and shape of each entry of the model record; None where there is none.
+        arrays: Type and shape of each entry, by array record; empty where there is none.
     """
 
     kind: Kind
     metrics: frozenset[str]
-    arrays: Mapping[str, Form] | None = None
+    arrays: Mapping[str, Mapping[str, Form]] = field(default_factory=dict)
 
 
-def declared_update(received: Weights, plan: Plan) -> Declared:
+def declared_update(received: Weights, plan: Plan, entries: Layout) -> Declared:
     """Return what the answer to an order to train may hold, given the weights that were sent."""
-    return Declared("update", TRAIN_METRICS, declared(received, plan.transport))
+    strategy = make_strategy(plan.strategy, plan.sgd_momentum)
+    extra = {f"{EXTRA}{n}": f for n, f in strategy.extra_forms(received, entries).items()}
+    return Declared("update", TRAIN_METRICS, {MODEL: declared(received, plan.transport), **extra})
 
 
 @lru_cache(maxsize=8)
@@ -110,20 +113,18 @@ class Border:
                 declared type, shape or format (P02); too few patients are behind an update (P03);
                 the ledger cannot be written (P05 to P07).
         """
-        names = {METRICS, ORDER} | ({MODEL} if allowed.arrays is not None else set())
-        _require_names("records", content.keys(), names)
+        _require_names("records", content.keys(), {METRICS, ORDER, *allowed.arrays})
         counts = _counts(content[ORDER])
         metrics = _metrics(content[METRICS], allowed.metrics)
         n_subjects = counts["n_subjects"]
-        if allowed.arrays is not None and n_subjects < self.limits.n_update:
+        if allowed.arrays and n_subjects < self.limits.n_update:
             raise _too_few(n_subjects, self.limits.n_update)
         if n_subjects < self.limits.n_reported:
             metrics = {}
-            counts = counts if allowed.arrays is not None else dict.fromkeys(counts, 0)
+            counts = counts if allowed.arrays else dict.fromkeys(counts, 0)
         leaving = RecordDict()
-        if allowed.arrays is not None:
-            is_anew = self.ledger is not None
-            leaving[MODEL] = _model(content[MODEL], allowed.arrays, is_anew=is_anew)
+        for name, forms in allowed.arrays.items():
+            leaving[name] = _arrays(name, content[name], forms, is_anew=self.ledger is not None)
         leaving[ORDER] = ConfigRecord({"json": json.dumps(counts)})
         leaving[METRICS] = MetricRecord(dict(metrics))
         if self.ledger is not None:
@@ -185,11 +186,11 @@ def digest_of(content: RecordDict) -> tuple[str, int]:
     return sha256(text.encode()).hexdigest(), n_bytes
 
 
-def _model(record: object, forms: Mapping[str, Form], *, is_anew: bool) -> ArrayRecord:
-    """Return the model record, checked; as plain ``.npy`` bytes where it leaves the machine."""
+def _arrays(what: str, record: object, forms: Mapping[str, Form], *, is_anew: bool) -> ArrayRecord:
+    """Return an array record, checked; as plain ``.npy`` bytes where it leaves the machine."""
     if not isinstance(record, ArrayRecord):
-        raise _odd(f"record {MODEL}", type(record).__name__, "an array record")
-    _require_names("entries of the model", record.keys(), forms.keys())
+        raise _odd(f"record {what}", type(record).__name__, "an array record")
+    _require_names(f"entries of the {what}", record.keys(), forms.keys())
     for name, array in record.items():
         if array.stype != NUMPY:
             raise _odd(f"entry {name}", f"format {array.stype}", NUMPY)

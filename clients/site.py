@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,16 +16,18 @@ from fedmri.clients.site_state import SiteState, SiteStates
 from fedmri.codec import encode
 from fedmri.data.examples import open_site
 from fedmri.data.site_data import SiteData, Split
+from fedmri.errors import RoundError
 from fedmri.models.build import build_network
-from fedmri.models.weights import layout, load_weights, weights
+from fedmri.models.weights import frozen, layout, load_weights, weights
 from fedmri.plan import Plan, from_json
-from fedmri.round import Layout, Update, Weights
+from fedmri.round import Layout, Phase, SiteRound, Trained, Update, Weights
 from fedmri.strategies.registry import make_strategy
 from fedmri.training.device import reproducible
 from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
-from fedmri.training.local import train_round
+from fedmri.training.local import TrainResult, n_round_steps, train_round
 from fedmri.training.pictures import Picture
 from fedmri.training.seeds import derive_seed
+from fedmri.training.settings import TrainConfig
 from fedmri.training.task import Case
 from fedmri.training.tasks import make_task
 from fedmri.wire import EvaluateOrder, Scores, TrainOrder
@@ -46,13 +48,38 @@ class Network:
     initial: Weights
 
 
+@dataclass(frozen=True)
+class _PhaseResult:
+    """What came of a phase of a round."""
+
+    result: TrainResult
+    trained: Trained
+
+    def detached(self) -> _PhaseResult:
+        """Return it with weights of its own, which the next phase does not change."""
+        copies = {name: value.clone() for name, value in self.trained.weights.items()}
+        return replace(self, trained=replace(self.trained, weights=copies))
+
+
+def _label(phase: Phase) -> tuple[str, ...]:
+    """Return what tells the seed of a phase from that of the round's main one."""
+    return () if phase.name == Phase().name else (phase.name,)
+
+
+def _no_head(site: str, strategy: str) -> RoundError:
+    fix = "look at its scores under a strategy that shares the whole model"
+    found = f"strategy {strategy}, whose last layer every site keeps; this site trained none"
+    want = "a site that took part"
+    return RoundError("R10", f"model for site {site}", found=found, want=want, fix=fix)
+
+
 @lru_cache(maxsize=1)
 def network_of(plan_json: str) -> Network:
     """Return the network of a plan; one is held at a time, whatever the number of sites."""
     plan = from_json(plan_json)
     module = build_network(plan.model, **plan.network)
     entries = layout(module)
-    local = make_strategy(plan.strategy).local_names(entries)
+    local = make_strategy(plan.strategy, plan.sgd_momentum).local_names(entries)
     initial = {name: value.clone() for name, value in weights(module).items() if name in local}
     return Network(module, entries, initial)
 
@@ -73,9 +100,14 @@ class Site:
         self.folder = folder
         self._plan_json = plan_json
         self._states = SiteStates(folder / "state", self.plan.rounds.checkpoint_every + 2)
-        self._strategy = make_strategy(self.plan.strategy)
+        self._strategy = make_strategy(self.plan.strategy, self.plan.sgd_momentum)
         self._task = make_task(self.plan.target, self.plan.task)
         self._data: SiteData = open_site(prepared, self.plan.target, self.plan.data)
+
+    @property
+    def layout(self) -> Layout:
+        """Which entries of the model are what."""
+        return network_of(self._plan_json).layout
 
     def train(self, order: TrainOrder) -> Update:
         """Train from the received model for one round and return what the plan shares.
@@ -83,34 +115,69 @@ class Site:
         The update's weights are as they travel: encoded by the plan's transport.
         """
         network = network_of(self._plan_json)
-        state = self._states.before(order.round_index)
+        state = self._states.before(order.round_index) or SiteState()
+        ticket = derive_seed(self.plan.seed, self.name, order.round_index, "ticket")
+        before = SiteRound(network.layout, ticket, order.weights, order.extra, state.memory)
         self._load(network, order.weights, state)
-        kept = state or SiteState()
-        result = train_round(
-            network.module,
-            self._data,
-            self._task,
-            self.plan.train,
-            round_index=order.round_index,
-            n_rounds=self.plan.rounds.n_rounds,
-            seed=derive_seed(self.plan.seed, self.name, order.round_index),
-            gradient_term=self._strategy.gradient_term(order.weights),
-            optimizer_state=kept.optimizer,
-            loss_history=kept.losses,
+        results = self._train_phases(network, before, order.round_index, state)
+        trained = {name: phase.trained for name, phase in results.items()}
+        kept = self._strategy.remember(before, trained)
+        main = results[Phase().name]
+        shared = dict(main.trained.weights)
+        local = {name: shared.pop(name) for name in network.initial}
+        sent = encode(shared, order.weights, self.plan.transport, state.residual)
+        optimizer = {n: p.result.optimizer_state for n, p in results.items()}
+        after = SiteState(
+            local,
+            {name: value for name, value in optimizer.items() if value is not None},
+            (*state.losses, main.result.loss),
+            sent.residual,
+            kept.memory,
         )
-        trained = weights(network.module)
-        local = {name: trained.pop(name) for name in network.initial}
-        sent = encode(trained, order.weights, self.plan.transport, kept.residual)
-        losses = (*kept.losses, result.loss)
-        after = SiteState(local, result.optimizer_state, losses, sent.residual)
         self._keep(order.round_index, after)
         metrics = {
-            "loss": result.loss,
-            "n_steps": float(result.n_steps),
-            "n_skipped": float(result.n_skipped),
-            "train_seconds": result.seconds,
+            "loss": main.result.loss,
+            "n_steps": float(sum(phase.result.n_steps for phase in results.values())),
+            "n_skipped": float(sum(phase.result.n_skipped for phase in results.values())),
+            "train_seconds": sum(phase.result.seconds for phase in results.values()),
         }
-        return Update(self.name, sent.arrays, result.n_examples, result.n_subjects, metrics)
+        counts = main.result.n_examples, main.result.n_subjects
+        return Update(self.name, sent.arrays, *counts, metrics, kept.extra)
+
+    def _train_phases(
+        self, network: Network, before: SiteRound, round_index: int, state: SiteState
+    ) -> dict[str, _PhaseResult]:
+        """Train the phases of a round one after another; return what came of each."""
+        done: dict[str, _PhaseResult] = {}
+        for phase in self._strategy.phases(before):
+            if phase.start is not None:
+                # what was trained so far lies in the one network that there is
+                done = {name: one.detached() for name, one in done.items()}
+                load_weights(network.module, phase.start)
+            with frozen(network.module, phase.frozen):
+                result = train_round(
+                    network.module,
+                    self._data,
+                    self._task,
+                    self._config_of(phase),
+                    round_index=round_index,
+                    n_rounds=self.plan.rounds.n_rounds,
+                    seed=derive_seed(self.plan.seed, self.name, round_index, *_label(phase)),
+                    gradient_term=phase.term,
+                    optimizer_state=state.optimizer.get(phase.name),
+                    loss_history=state.losses,
+                )
+            trained = Trained(weights(network.module), result.n_steps, result.rate_sum)
+            done[phase.name] = _PhaseResult(result, trained)
+        return done
+
+    def _config_of(self, phase: Phase) -> TrainConfig:
+        """Return the settings of a phase: the plan's, for its share of the round's steps."""
+        train = self.plan.train
+        if phase.share == 1:
+            return train
+        n_steps = n_round_steps(train, len(self._data.examples("train")))
+        return replace(train, local_steps=max(1, round(phase.share * n_steps)))
 
     def evaluate(self, order: EvaluateOrder) -> Scores:
         """Score the received model on this site's patients; a patient's own results stay here."""
@@ -119,6 +186,9 @@ class Site:
         network = network_of(self._plan_json)
         state = self._states.before(order.round_index + 1)
         self._load(network, order.weights, state)
+        load_weights(network.module, self._strategy.own_model(state.memory if state else {}))
+        if state is None and network.layout.head & network.initial.keys():
+            raise _no_head(self.name, self.plan.strategy.name)
         if state is None and network.initial:
             # No batch norm of its own: this site took no part, so its images supply the statistics.
             adapt_norm_statistics(network.module, self._data, split)
@@ -144,7 +214,7 @@ class Site:
         load_weights(network.module, local)
 
     def _keep(self, round_index: int, state: SiteState) -> None:
-        has_tensors = state.local or state.optimizer or state.residual
+        has_tensors = state.local or state.optimizer or state.residual or state.memory
         if has_tensors or self.plan.train.schedule == "plateau":
             self._states.save(round_index, state)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,17 @@ class SiteState:
 
     Attributes:
         local: Entries of the model that stay at the site (FedBN).
-        optimizer: State of the optimizer, where it is kept.
+        optimizer: State of the optimizer by phase of a round, where it is kept.
         losses: Mean training loss of each round so far.
         residual: What rounding left out of the last update; see ``codec``.
+        memory: What the strategy keeps here.
     """
 
     local: Weights = field(default_factory=dict)
-    optimizer: dict[str, Any] | None = None
+    optimizer: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     losses: tuple[float, ...] = ()
     residual: Weights = field(default_factory=dict)
+    memory: Mapping[str, Weights] = field(default_factory=dict)
 
 
 class SiteStates:
@@ -49,8 +52,7 @@ class SiteStates:
         for path in sorted(self._folder.glob("round-*.pt"), reverse=True):
             if _round_of(path) < round_index:
                 values = torch.load(path, weights_only=True, map_location="cpu")
-                losses = tuple(values["losses"])
-                return SiteState(values["local"], values["optimizer"], losses, values["residual"])
+                return SiteState(**{**values, "losses": tuple(values["losses"])})
         return None
 
     def save(self, round_index: int, state: SiteState) -> None:
@@ -59,15 +61,7 @@ class SiteStates:
         path = self._folder / f"round-{round_index:06d}.pt"
         part = path.with_suffix(f".{os.getpid()}.part")
         with part.open("wb") as file:
-            torch.save(
-                {
-                    "local": state.local,
-                    "optimizer": state.optimizer,
-                    "losses": list(state.losses),
-                    "residual": state.residual,
-                },
-                file,
-            )
+            torch.save({**vars(state), "losses": list(state.losses)}, file)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

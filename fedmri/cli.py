@@ -75,6 +75,13 @@ def simulate(
     arms: Annotated[
         str, typer.Option(help="What is compared: federated, local, pooled.", show_default=False)
     ] = "",
+    strategies: Annotated[
+        str,
+        typer.Option(
+            help="Strategies to compare under one budget, such as fedavg,fedprox,cyclic.",
+            show_default=False,
+        ),
+    ] = "",
     external: Annotated[
         Path | None,
         typer.Option(help="A data set that takes no part in training and is tested on."),
@@ -99,11 +106,11 @@ def simulate(
     from fedmri.config import as_yaml
 
     if resume is not None:
-        _refuse_with_resume(overrides, sites, data, arms, external, config)
+        _refuse_with_resume(overrides, sites, data, arms, strategies, external, config)
         experiment = _resumed(resume)
     else:
         given = _given(sites, data, arms, external)
-        experiment = _load([*given, *(overrides or [])], config)
+        experiment = _comparing(strategies, [*given, *(overrides or [])], config)
     if dry_run:
         print(as_yaml(experiment), end="")
         return
@@ -220,6 +227,17 @@ def _load(overrides: list[str], file: Path | None) -> Experiment:
     return load(overrides, file)
 
 
+def _comparing(strategies: str, overrides: list[str], file: Path | None) -> Experiment:
+    """Return the experiment, with each of the strategies as its own settings file has it."""
+    names = [name.strip() for name in strategies.split(",") if name.strip()]
+    chosen = [_load([*overrides, f"strategy={name}"], file) for name in names]
+    if not chosen:
+        return _load(overrides, file)
+    compared = tuple(one.plan.strategy for one in chosen)
+    first = chosen[0]
+    return replace(first, simulation=replace(first.simulation, strategies=compared))
+
+
 def _resumed(folder: Path) -> Experiment:
     from fedmri.config import load_resolved
 
@@ -253,7 +271,8 @@ def _simulate(experiment: Experiment, resume: Path | None, *, is_json: bool) -> 
         quoted = shlex.quote(str(folder))
         print(f"Stopped. Go on with: fedmri simulate --resume {quoted}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    if "federated" not in failed:
+    n_failed = sum(label.partition(":")[0] == "federated" for label in failed)
+    if n_failed < max(1, len(simulation.strategies)):
         _report(experiment, folder, is_json=is_json)
     refuse_failed(failed, folder)
 

@@ -23,7 +23,7 @@ import torch
 
 from fedmri.errors import RoundError
 from fedmri.plan import TransportConfig
-from fedmri.round import Update, Weights
+from fedmri.round import Form, Update, Weights
 
 SCALE = "/scale"
 """What follows an entry's name in the name of its scales; no entry of a network has a slash."""
@@ -33,14 +33,6 @@ N_STEPS = 127
 
 NARROW = {"fp16": torch.float16, "bf16": torch.bfloat16}
 PLAIN = TransportConfig()
-
-
-@dataclass(frozen=True)
-class Form:
-    """Type and shape of an entry as it travels."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)

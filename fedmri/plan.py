@@ -141,6 +141,20 @@ class Plan:
             "seed": self.seed,
         }
 
+    def __post_init__(self) -> None:
+        train = self.train
+        is_plain = train.optimizer == "sgd" and not train.momentum and not train.clip_grad_norm
+        if self.strategy.name == "scaffold" and not is_plain:
+            fix = "set train.optimizer=sgd train.momentum=0 train.clip_grad_norm=0"
+            found = f"{train.optimizer}, momentum {train.momentum:g}, clip {train.clip_grad_norm:g}"
+            want = "plain SGD: a control variate is the mean of a site's own steps"
+            raise ConfigError("C03", "strategy scaffold", found=found, want=want, fix=fix)
+
+    @property
+    def sgd_momentum(self) -> float:
+        """Momentum of the sites' SGD; 0 under other optimizers."""
+        return self.train.momentum if self.train.optimizer == "sgd" else 0.0
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the plan's JSON."""

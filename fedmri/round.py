@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Weights: TypeAlias = "dict[str, torch.Tensor]"
 """Parameters and buffers by name, as in ``state_dict()``, on the CPU."""
 
+ExtraForms: TypeAlias = "Mapping[str, Mapping[str, Form]]"
+"""What travels beside a model: by record and entry."""
+
 TaskKind = Literal["classification", "segmentation", "regression"]
 
 
@@ -95,11 +98,21 @@ class Layout:
         parameters: Names of trainable parameters.
         norm_parameters: Those of batch-norm layers (scale and shift).
         norm_statistics: Buffers of batch-norm layers (running mean, variance, batch count).
+        head: Parameters of the last layer, which turns features into the network's outputs.
     """
 
     parameters: frozenset[str]
     norm_parameters: frozenset[str]
     norm_statistics: frozenset[str]
+    head: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Form:
+    """Type and shape of an entry as it travels."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -127,9 +140,35 @@ class Update:
 
 @dataclass(frozen=True)
 class ServerState:
-    """All that the server must keep to go on: the model and the strategy's own memory."""
+    """All that the server must keep to go on: the model and the strategy's own memory.
+
+    Attributes:
+        model: The global model.
+        layout: Which of its entries are what; of the network, so no checkpoint holds it.
+        memory: What the strategy keeps, by slot and name.
+    """
 
     model: Weights
+    layout: Layout = Layout(frozenset(), frozenset(), frozenset())
+    memory: Mapping[str, Weights] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SiteRound:
+    """What a site has before it trains in a round.
+
+    Attributes:
+        layout: Which entries of the model are what.
+        ticket: Number of this round at this site, which no other round has; see ``taken``.
+        received: Shared entries of the model, as the server sent them; not to be changed.
+        extra: What the server sent beside it: the strategy's ``broadcast``.
+        memory: What the strategy kept at this site after its last round; empty before the first.
+    """
+
+    layout: Layout
+    ticket: int
+    received: Weights
+    extra: Mapping[str, Weights] = field(default_factory=dict)
     memory: Mapping[str, Weights] = field(default_factory=dict)
 
 
@@ -137,29 +176,100 @@ GradientTerm: TypeAlias = "Callable[[torch.nn.Module], None]"
 """Edits ``.grad`` in place after the backward pass and before clipping and the optimizer step."""
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of a site's training in a round; a round has one or more, in order.
+
+    Attributes:
+        name: For the optimizer's state, where it is kept.
+        share: Share of the round's steps.
+        frozen: Parameters that do not move in it.
+        term: What is added to the gradients.
+        start: Model that it starts from; None goes on from where the network is: the received
+            model before the first phase. A phase with its own start trains a model that is not
+            sent.
+    """
+
+    name: str = "train"
+    share: float = 1.0
+    frozen: frozenset[str] = frozenset()
+    term: GradientTerm | None = None
+    start: Weights | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a phase.
+
+    Attributes:
+        weights: The network's entries after it, all of them; they may alias the live network.
+        n_steps: Steps taken.
+        rate_sum: Sum of their learning rates.
+    """
+
+    weights: Weights
+    n_steps: int
+    rate_sum: float
+
+
+@dataclass(frozen=True)
+class SiteMemory:
+    """What a strategy leaves at a site, and what it sends beside the update.
+
+    Attributes:
+        memory: Kept on the site's own disk for the next round, never sent.
+        extra: Sent; what ``Strategy.extra_forms`` declares and nothing else.
+    """
+
+    memory: Mapping[str, Weights] = field(default_factory=dict)
+    extra: Mapping[str, Weights] = field(default_factory=dict)
+
+
 class Strategy(Protocol):
-    """A rule that combines updates: pure, without transport, one object for both halves."""
+    """A rule that combines updates: pure, without transport, one object for both halves.
+
+    The site's half is ``local_names``, ``phases``, ``remember`` and ``own_model``; the server's is
+    ``start``, ``broadcast``, ``turns`` and ``aggregate``. What either keeps is in its memory, so
+    checkpoint, resume and deployment need to know nothing of the rule.
+    """
 
     def local_names(self, layout: Layout) -> frozenset[str]:
         """Return the entries that stay at the site: never sent, kept in the site's state."""
         ...
 
-    def gradient_term(self, received: Weights) -> GradientTerm | None:
-        """Return what is added to a site's gradients in this round, if anything.
-
-        ``received`` is what the server sent; it must not be changed.
-        """
+    def phases(self, before: SiteRound) -> tuple[Phase, ...]:
+        """Return how a site trains in a round."""
         ...
 
-    def start(self, model: Weights) -> ServerState:
+    def remember(self, before: SiteRound, trained: Mapping[str, Trained]) -> SiteMemory:
+        """Return what a site keeps and sends after a round, given what came of each phase."""
+        ...
+
+    def own_model(self, memory: Mapping[str, Weights]) -> Weights:
+        """Return the entries that replace the received ones when a site's patients are scored."""
+        ...
+
+    def extra_forms(self, shared: Mapping[str, torch.Tensor], layout: Layout) -> ExtraForms:
+        """Declare what a site sends beside its update."""
+        ...
+
+    def start(self, model: Weights, layout: Layout) -> ServerState:
         """Return the state before the first round."""
         ...
 
+    def broadcast(self, state: ServerState) -> Mapping[str, Weights]:
+        """Return what is sent to the sites beside the model."""
+        ...
+
+    def turns(self, sites: tuple[str, ...], round_index: int) -> tuple[tuple[str, ...], ...]:
+        """Return who trains one after another in a round, and who side by side."""
+        ...
+
     def aggregate(self, state: ServerState, updates: Iterable[Update], out: Weights) -> ServerState:
-        """Return the state after a round.
+        """Return the state after a turn.
 
         Args:
-            state: State before the round; its tensors are not changed.
+            state: State before it; its tensors are not changed.
             updates: Accepted updates, in ascending order of site, each valid only until the next
                 is taken: add it up and let go of it, so that memory does not grow with sites.
             out: Buffers of the model's shapes that the new model is written to and made of.

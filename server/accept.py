@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from fedmri.errors import RoundError
-from fedmri.round import Update, Weights
+from fedmri.round import ExtraForms, Form, Update, Weights
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,13 @@ class Bounds:
         parameters: Names of the trainable parameters; statistics of batch norm may grow freely.
         max_norm: Largest L2 norm of the parameters together.
         n_examples: Largest count of examples that the site may claim; 0 bounds nothing.
+        extra: What must come beside the weights.
     """
 
     parameters: frozenset[str]
     max_norm: float = math.inf
     n_examples: int = 0
+    extra: ExtraForms = field(default_factory=dict)
 
 
 def norm(weights: Weights, names: Iterable[str]) -> float:
@@ -53,8 +55,7 @@ def check_update(update: Update, shared: Weights, bounds: Bounds) -> None:
         fix = "ask the site what changed, then enroll it again with its new count"
         found, most = f"{update.n_examples}", f"at most the {bounds.n_examples} that it declared"
         raise RoundError("R42", f"examples of site {update.site}", found=found, want=most, fix=fix)
-    if update.extra:
-        raise _misfit(update.site, f"{len(update.extra)} records that nobody asked for")
+    _check_extra(update, bounds.extra)
     if update.weights.keys() != shared.keys():
         odd = sorted(update.weights.keys() ^ shared.keys())
         raise _misfit(update.site, f"{len(odd)} names that differ, such as {odd[0]!r}")
@@ -68,12 +69,30 @@ def check_update(update: Update, shared: Weights, bounds: Bounds) -> None:
         # One norm is a fraction of the cost of testing each value; only an odd one needs the test.
         size = _norm(value)
         if not math.isfinite(size) and not value.isfinite().all():
-            fix = "lower train.lr or set train.clip_grad_norm; look at that site's data"
-            what = f"update of site {update.site}"
-            found = f"NaN or infinity in {name}"
-            raise RoundError("R04", what, found=found, want="finite numbers", fix=fix)
+            raise _not_finite(update.site, name)
         norms += [size] if name in bounds.parameters else []
     _check_norm(update.site, math.hypot(*norms), bounds.max_norm)
+
+
+def _check_extra(update: Update, forms: ExtraForms) -> None:
+    if update.extra.keys() != forms.keys():
+        odd = sorted(update.extra.keys() ^ forms.keys())
+        raise _misfit(update.site, f"{len(odd)} records beside the model, such as {odd[0]!r}")
+    for record, values in update.extra.items():
+        if values.keys() != forms[record].keys():
+            raise _misfit(update.site, f"other entries in {record}")
+        for name, value in values.items():
+            if Form(value.dtype, tuple(value.shape)) != forms[record][name]:
+                found = f"{record} {name} of {value.dtype} {tuple(value.shape)}"
+                raise _misfit(update.site, found)
+            if value.is_floating_point() and not value.isfinite().all():
+                raise _not_finite(update.site, f"{record} {name}")
+
+
+def _not_finite(site: str, name: str) -> RoundError:
+    fix = "lower train.lr or set train.clip_grad_norm; look at that site's data"
+    what, found = f"update of site {site}", f"NaN or infinity in {name}"
+    return RoundError("R04", what, found=found, want="finite numbers", fix=fix)
 
 
 def _check_norm(site: str, found: float, most: float) -> None:

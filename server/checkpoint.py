@@ -171,4 +171,4 @@ def _state(tensors: Weights) -> ServerState:
         else:
             slot, name = name.split("/", 1)
             memory.setdefault(slot, {})[name] = value
-    return ServerState(model, memory)
+    return ServerState(model, memory=memory)

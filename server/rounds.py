@@ -75,7 +75,7 @@ class Rounds:
     def __init__(self, run: Run, grid: Grid, observe: Observer) -> None:
         self.run = run
         self.grid = grid
-        self.strategy: Strategy = make_strategy(run.plan.strategy)
+        self.strategy: Strategy = make_strategy(run.plan.strategy, run.plan.sgd_momentum)
         self.checkpoints = Checkpoints(run.folder / "checkpoints", run.plan.fingerprint)
         fixed = {"arm": run.arm, "seed": run.plan.seed}
         self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
@@ -88,8 +88,7 @@ class Rounds:
         state, notes = checkpoint.state, checkpoint.notes
         out = {name: torch.empty_like(value) for name, value in state.model.items()}
         for round_index in range(checkpoint.round_index + 1, self.run.plan.rounds.n_rounds + 1):
-            old, state = state, self._round(round_index, state, out)
-            out = old.model
+            state, out = self._round(round_index, state, out)
             notes = self._score(round_index, state, notes)
             if self._is_checkpointed(round_index):
                 self._write_checkpoint(Checkpoint(round_index, state, notes))
@@ -102,35 +101,55 @@ class Rounds:
         found = self.checkpoints.latest()
         if found is None:
             self.records.rewind(0)
-            return Checkpoint(0, self.strategy.start(model), {})
+            return Checkpoint(0, self.strategy.start(model, entries), {})
         self.records.rewind(found.notes["n_bytes"])
         log.info("%s goes on after round %d", self.run.arm, found.round_index)
-        return found
+        return replace(found, state=replace(found.state, layout=entries))
 
-    def _round(self, round_index: int, state: ServerState, out: Weights) -> ServerState:
+    def _round(
+        self, round_index: int, state: ServerState, out: Weights
+    ) -> tuple[ServerState, Weights]:
+        """Return the state after a round, and buffers for the next model."""
         started = time.monotonic()
         rounds, members = self.run.plan.rounds, self._members()
         wait_for_sites(self.grid, members, rounds.min_sites, rounds.timeout_s)
-        shared = self._shared(state.model)
-        order = train_content(TrainOrder(round_index, shared))
-        answers = exchange(self.grid, MessageType.TRAIN, order, members, rounds.timeout_s)
         rejected: dict[str, str] = {}
-        updates = self._accepted(answers, shared, round_index, rejected)
-        enough = self._with_quorum(updates, rejected, len(members))
-        new = self.strategy.aggregate(state, enough, out)
-        # The old model may still be on its way to the disk; the next round writes over it.
-        self.checkpoints.wait()
+        turns = self.strategy.turns(members, round_index)
+        for number, turn in enumerate(turns, 1):
+            updates = self._updates(round_index, state, turn, rejected)
+            if number == len(turns):
+                updates = self._with_quorum(updates, rejected, len(members))
+            old, state = state, self.strategy.aggregate(state, updates, out)
+            # The old model may still be on its way to the disk; the next turn writes over it.
+            self.checkpoints.wait()
+            out = old.model
         seconds = round(time.monotonic() - started, 4)
         n_sites = len(members) - len(rejected)
         self.records.add(
             "round_total", round=round_index, seconds=seconds, n_sites=n_sites, rejected=rejected
         )
-        return new
+        return state, out
+
+    def _updates(
+        self, round_index: int, state: ServerState, sites: Sequence[str], rejected: dict[str, str]
+    ) -> Iterator[Update]:
+        """Ask sites to train; yield the updates that may be averaged."""
+        order = TrainOrder(round_index, self._shared(state.model), self.strategy.broadcast(state))
+        timeout_s = self.run.plan.rounds.timeout_s
+        answers = exchange(self.grid, MessageType.TRAIN, train_content(order), sites, timeout_s)
+        return self._accepted(answers, order, state.layout, rejected)
 
     def _accepted(
-        self, answers: Iterator[Answer], shared: Weights, round_index: int, rejected: dict[str, str]
+        self,
+        answers: Iterator[Answer],
+        order: TrainOrder,
+        entries: Layout,
+        rejected: dict[str, str],
     ) -> Iterator[Update]:
         """Yield the updates that may be averaged; name and count the others."""
+        shared, round_index = order.weights, order.round_index
+        bytes_down = n_bytes(shared) + sum(map(n_bytes, order.extra.values()))
+        extra = self.strategy.extra_forms(shared, entries)
         max_norm = self.run.plan.rounds.max_norm_ratio * max(1.0, norm(shared, self.parameters))
         for answer in answers:
             fields: dict[str, Any] = {"seconds": round(answer.seconds, 4)}
@@ -139,13 +158,13 @@ class Rounds:
                 try:
                     update = self._read(answer.site, answer.content, shared, fields)
                     n_most = self.run.declared.get(answer.site, 0)
-                    check_update(update, shared, Bounds(self.parameters, max_norm, n_most))
+                    check_update(update, shared, Bounds(self.parameters, max_norm, n_most, extra))
                 except RoundError as error:
                     log.warning("%s", error)
                     code = error.code
             if code == "ok" and update is not None:
                 counts = {"n_examples": update.n_examples, "n_subjects": update.n_subjects}
-                fields |= counts | {"bytes_down": n_bytes(shared)} | dict(update.metrics)
+                fields |= counts | {"bytes_down": bytes_down} | dict(update.metrics)
                 yield update
             else:
                 log.warning("site %s left out of round %d: %s", answer.site, round_index, code)
@@ -157,7 +176,7 @@ class Rounds:
         self, site: str, content: RecordDict, shared: Weights, fields: dict[str, Any]
     ) -> Update:
         encoded = read_update(site, content)
-        fields["bytes_up"] = n_bytes(encoded.weights)
+        fields["bytes_up"] = n_bytes(encoded.weights) + sum(map(n_bytes, encoded.extra.values()))
         return decode(encoded, shared, self.run.plan.transport)
 
     def _with_quorum(

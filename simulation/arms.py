@@ -35,7 +35,8 @@ class ArmRun:
     """One training of the comparison.
 
     Attributes:
-        label: ``federated``, ``pooled``, ``local:SITE``, ``loso:SITE`` or ``loso-pooled:SITE``.
+        label: ``federated``, ``federated:STRATEGY``, ``pooled``, ``local:SITE``, ``loso:SITE`` or
+            ``loso-pooled:SITE``.
         plan: The experiment's plan, with the arm's seed and strategy.
         members: Sites whose data train; the pooled arms have one that holds the others' data.
         prepared: Files of prepared data by node; members and all that are tested.
@@ -80,12 +81,21 @@ def _with_all(
 ) -> Iterator[ArmRun]:
     tested = tuple(files)
     if "federated" in config.arms:
-        yield ArmRun("federated", plan, names, files, tested)
+        for label, one in _by_strategy(plan, config):
+            yield ArmRun(label, one, names, files, tested)
     if "pooled" in config.arms:
         yield ArmRun(POOL, _alone(plan), (POOL,), _with_pool(files, names), tested)
     if "local" in config.arms:
         for name in names:
             yield ArmRun(f"local:{name}", _alone(plan), (name,), files, tested)
+
+
+def _by_strategy(plan: Plan, config: SimulationConfig) -> Iterator[tuple[str, Plan]]:
+    """Yield the federated arms: the plan's strategy, or each of those that are compared."""
+    if not config.strategies:
+        yield "federated", plan
+    for strategy in config.strategies:
+        yield f"federated:{strategy.name}", replace(plan, strategy=strategy)
 
 
 def _without(

@@ -61,6 +61,8 @@ class Bars:
             if record["kind"] == "start":
                 for label, seed in record["runs"]:
                     self._add(label, seed)
+                for text in () if self._progress.disable else record["advice"]:
+                    self._progress.console.print(text, highlight=False)
             elif (record["arm"], record["seed"]) in self._tasks:
                 self._update(record)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedmri.errors import require
+from fedmri.strategies.settings import StrategyConfig
 
 Arm = Literal["federated", "local", "pooled"]
 
@@ -17,6 +18,8 @@ class SimulationConfig:
     Attributes:
         arms: ``federated``; ``local``, each site alone; ``pooled``, all data in one place. The
             baseline that looks at no image always stands beside them.
+        strategies: Strategies that are compared under the plan's budget, each an arm of its own;
+            empty trains the plan's strategy alone. ``loso`` always uses the plan's.
         protocol: ``sites`` tests every model at every site; ``loso`` also leaves each site out in
             turn, trains on the others and tests on it.
         n_seeds: Repetitions with other training seeds on the same split.
@@ -30,6 +33,7 @@ class SimulationConfig:
     """
 
     arms: tuple[Arm, ...] = ("federated", "local", "pooled")
+    strategies: tuple[StrategyConfig, ...] = ()
     protocol: Literal["sites", "loso"] = "sites"
     n_seeds: int = 1
     external: str = ""
@@ -42,6 +46,9 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.arms), "simulation.arms", self.arms, "one or more arms")
+        names = [strategy.name for strategy in self.strategies]
+        is_unique = len(set(names)) == len(names)
+        require(is_unique, "simulation.strategies", ", ".join(names), "each strategy once")
         require(self.n_seeds >= 1, "simulation.n_seeds", self.n_seeds, "1 or more")
         require(self.workers >= 0, "simulation.workers", self.workers, "0 or more")
         require(self.n_pictures >= 0, "simulation.n_pictures", self.n_pictures, "0 or more")

@@ -35,6 +35,9 @@ log = logging.getLogger("fedmri.simulation")
 CLIENT = "fedmri.clients.app:app"
 PACKAGES = ("fedmri", "torch", "flwr", "monai", "torchio", "numpy", "scikit-learn", "nibabel")
 
+TINY = 2
+"""Training patients of a site whose own optimum says little: the travelling model suits such."""
+
 
 @dataclass(frozen=True)
 class Study:
@@ -95,7 +98,11 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
     runs = tuple(run for run in every if can_train(run, n_train))
     for run in (run for run in every if run not in runs):
         log.warning("no arm %s: it has no patient to train on", run.label)
-    observe({"kind": "start", "runs": [(run.label, run.plan.seed) for run in runs]})
+    labels = [(run.label, run.plan.seed) for run in runs]
+    told = advice(study, n_train)
+    for text in told:
+        log.info("%s", text)
+    observe({"kind": "start", "runs": labels, "advice": told})
     engine = make_engine(study)
     try:
         failed = run_arms(runs, folder, study.config, engine, observe)
@@ -105,6 +112,17 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
     _collect(study, sites, runs)
     _write_json(folder / "environment.json", _environment(study, sites, time.time() - started))
     return failed
+
+
+def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:
+    """Return what the numbers of training patients by site suggest."""
+    tiny = sorted(site for site, n in n_train.items() if 0 < n <= TINY)
+    strategies = study.config.strategies or (study.plan.strategy,)
+    if not tiny or any(strategy.name == "cyclic" for strategy in strategies):
+        return ()
+    sites = ", ".join(tiny)
+    text = f"Sites with {TINY} training patients or fewer: {sites}. Look at strategy=cyclic too."
+    return (text,)
 
 
 def refuse_failed(failed: Mapping[str, str], folder: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from fedmri.errors import RoundError
 from fedmri.round import Layout, Weights
+
+_LAYERS = (nn.Linear, _ConvNd)
 
 
 def layout(network: nn.Module) -> Layout:
@@ -23,7 +27,15 @@ def layout(network: nn.Module) -> Layout:
         norm_statistics=frozenset(
             _join(path, name) for path, norm in norms for name, _ in norm.named_buffers()
         ),
+        head=_head(network),
     )
+
+
+def _head(network: nn.Module) -> frozenset[str]:
+    """Return the parameters of the layer that makes the outputs: the one registered last."""
+    layers = [(path, m) for path, m in network.named_modules() if isinstance(m, _LAYERS)]
+    path, last = layers[-1] if layers else ("", nn.Identity())
+    return frozenset(_join(path, name) for name, p in last.named_parameters() if p.requires_grad)
 
 
 def weights(network: nn.Module) -> Weights:
@@ -53,6 +65,19 @@ def load_weights(network: nn.Module, values: Weights, names: Collection[str] | N
     with torch.no_grad():
         for name in wanted:
             own[name].copy_(values[name])
+
+
+@contextmanager
+def frozen(network: nn.Module, names: Collection[str]) -> Iterator[None]:
+    """Keep the named parameters from moving; only those that could move do so again after."""
+    held = [p for name, p in network.named_parameters() if name in names and p.requires_grad]
+    for parameter in held:
+        parameter.requires_grad = False
+    try:
+        yield
+    finally:
+        for parameter in held:
+            parameter.requires_grad = True
 
 
 def _require_fit(name: str, own: torch.Tensor | None, value: torch.Tensor | None) -> None:

@@ -6,12 +6,22 @@ networks from decentralized data, arXiv:1602.05629.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 
-from fedmri.round import GradientTerm, Layout, ServerState, Update, Weights
+from fedmri.round import (
+    ExtraForms,
+    Layout,
+    Phase,
+    ServerState,
+    SiteMemory,
+    SiteRound,
+    Trained,
+    Update,
+    Weights,
+)
 from fedmri.strategies.mean import WEIGHTINGS, weighted_mean
 
 
@@ -19,7 +29,8 @@ from fedmri.strategies.mean import WEIGHTINGS, weighted_mean
 class FedAvg:
     """Mean of the sites' models, weighted by ``weighting``.
 
-    With ``server_lr`` below 1 the server goes only that share of the way to the mean.
+    With ``server_lr`` below 1 the server goes only that share of the way to the mean. The other
+    strategies are written as what they change of this one.
     """
 
     weighting: str = "examples"
@@ -29,13 +40,33 @@ class FedAvg:
         """Return nothing: the whole model is shared."""
         return frozenset()
 
-    def gradient_term(self, received: Weights) -> GradientTerm | None:
-        """Return None: sites follow their own gradients."""
-        return None
+    def phases(self, before: SiteRound) -> tuple[Phase, ...]:
+        """Return one: sites follow their own gradients."""
+        return (Phase(),)
 
-    def start(self, model: Weights) -> ServerState:
+    def remember(self, before: SiteRound, trained: Mapping[str, Trained]) -> SiteMemory:
+        """Return nothing: a site is as it was."""
+        return SiteMemory()
+
+    def own_model(self, memory: Mapping[str, Weights]) -> Weights:
+        """Return nothing: the global model is everybody's."""
+        return {}
+
+    def extra_forms(self, shared: Mapping[str, torch.Tensor], layout: Layout) -> ExtraForms:
+        """Declare nothing beside the update."""
+        return {}
+
+    def start(self, model: Weights, layout: Layout) -> ServerState:
         """Return the state before the first round: the initial model."""
-        return ServerState(model)
+        return ServerState(model, layout)
+
+    def broadcast(self, state: ServerState) -> Mapping[str, Weights]:
+        """Return nothing beside the model."""
+        return {}
+
+    def turns(self, sites: tuple[str, ...], round_index: int) -> tuple[tuple[str, ...], ...]:
+        """Return one turn: all sites train side by side."""
+        return (sites,)
 
     def aggregate(self, state: ServerState, updates: Iterable[Update], out: Weights) -> ServerState:
         """Return the state with the next model in ``out``; see ``Strategy.aggregate``."""
@@ -44,4 +75,4 @@ class FedAvg:
             for name, value in mean.items():
                 if value.is_floating_point():
                     torch.lerp(state.model[name], value, self.server_lr, out=value)
-        return ServerState(mean)
+        return replace(state, model=mean)

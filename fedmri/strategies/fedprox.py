@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from fedmri.round import GradientTerm, Weights
+from fedmri.round import Phase, SiteRound
 from fedmri.strategies.fedavg import FedAvg
+from fedmri.strategies.terms import pull
 
 
 @dataclass(frozen=True)
@@ -24,15 +23,6 @@ class FedProx(FedAvg):
 
     mu: float = 0.01
 
-    def gradient_term(self, received: Weights) -> GradientTerm | None:
-        """Return the gradient of the proximal term, ``mu * (weights - received)``."""
-        if self.mu == 0:
-            return None
-
-        def pull(network: torch.nn.Module) -> None:
-            for name, parameter in network.named_parameters():
-                if parameter.grad is not None and name in received:
-                    anchor = received[name].to(parameter.device)
-                    parameter.grad.add_(parameter.detach() - anchor, alpha=self.mu)
-
-        return pull
+    def phases(self, before: SiteRound) -> tuple[Phase, ...]:
+        """Return one, with the gradient of the proximal term, ``mu * (weights - received)``."""
+        return (Phase(term=pull(before.received, self.mu) if self.mu else None),)

@@ -52,7 +52,7 @@ def weighted_mean(
             shared.update(update.weights)
         del update  # before the next is taken: one update is held at a time
     if total == 0:
-        raise _nobody_trained(sites)
+        raise nobody_trained(sites)
     for name, mean in out.items():
         if name not in shared:
             mean.copy_(model[name])
@@ -61,7 +61,8 @@ def weighted_mean(
     return out
 
 
-def _nobody_trained(sites: list[str]) -> RoundError:
+def nobody_trained(sites: list[str]) -> RoundError:
+    """Return the error of a round in which no site had an example."""
     found = f"no examples at {', '.join(sites)}" if sites else "no update"
     fix = "see why the sites were left out in the run's log and in its manifest"
     want = "one site that trained"

@@ -6,21 +6,55 @@ from collections.abc import Callable
 
 from fedmri.errors import require
 from fedmri.round import Strategy
+from fedmri.strategies.cyclic import Cyclic
 from fedmri.strategies.fedavg import FedAvg
 from fedmri.strategies.fedbn import FedBN, SiloBN
+from fedmri.strategies.feddyn import FedDyn
+from fedmri.strategies.fednova import FedNova
+from fedmri.strategies.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from fedmri.strategies.fedprox import FedProx
+from fedmri.strategies.personal import Ditto, FedPer, FedRep
+from fedmri.strategies.robust import GeometricMedian, Krum, Median, NormBound, TrimmedMean
+from fedmri.strategies.scaffold import Scaffold
 from fedmri.strategies.settings import StrategyConfig
 
-STRATEGIES: dict[str, Callable[[StrategyConfig], Strategy]] = {
-    "fedavg": lambda config: FedAvg(config.weighting, config.server_lr),
-    "fedprox": lambda config: FedProx(config.weighting, config.server_lr, config.mu),
-    "fedbn": lambda config: FedBN(config.weighting, config.server_lr),
-    "silobn": lambda config: SiloBN(config.weighting, config.server_lr),
+_Make = Callable[[StrategyConfig, float], Strategy]
+
+STRATEGIES: dict[str, _Make] = {
+    "fedavg": lambda c, _: FedAvg(c.weighting, c.server_lr),
+    "fedprox": lambda c, _: FedProx(c.weighting, c.server_lr, c.mu),
+    "fedbn": lambda c, _: FedBN(c.weighting, c.server_lr),
+    "silobn": lambda c, _: SiloBN(c.weighting, c.server_lr),
+    "fedavgm": lambda c, _: FedAvgM(c.weighting, c.server_lr, c.beta),
+    "fedadam": lambda c, _: FedAdam(c.weighting, c.server_lr, c.beta, c.beta2, c.tau),
+    "fedyogi": lambda c, _: FedYogi(c.weighting, c.server_lr, c.beta, c.beta2, c.tau),
+    "fedadagrad": lambda c, _: FedAdagrad(c.weighting, c.server_lr, tau=c.tau),
+    "scaffold": lambda c, _: Scaffold(c.weighting, c.server_lr),
+    "feddyn": lambda c, _: FedDyn(c.weighting, c.server_lr, c.mu),
+    "fednova": lambda c, momentum: FedNova(c.weighting, c.server_lr, momentum),
+    "ditto": lambda c, _: Ditto(c.weighting, c.server_lr, c.mu),
+    "fedper": lambda c, _: FedPer(c.weighting, c.server_lr),
+    "fedrep": lambda c, _: FedRep(c.weighting, c.server_lr, c.head_share),
+    "cyclic": lambda c, _: Cyclic(c.weighting, c.server_lr),
+    "median": lambda c, _: Median(c.weighting, c.server_lr),
+    "trimmed_mean": lambda c, _: TrimmedMean(c.weighting, c.server_lr, c.n_outliers),
+    "geometric_median": lambda c, _: GeometricMedian(c.weighting, c.server_lr),
+    "krum": lambda c, _: Krum(c.weighting, c.server_lr, c.n_outliers),
+    "norm_bound": lambda c, _: NormBound(c.weighting, c.server_lr, c.max_change),
 }
+"""By name, of the settings and the momentum of the sites' SGD."""
 
 
-def make_strategy(config: StrategyConfig) -> Strategy:
-    """Return the strategy of a name; raise ConfigError C01 where there is none."""
+def make_strategy(config: StrategyConfig, momentum: float = 0.0) -> Strategy:
+    """Return the strategy of a name.
+
+    Args:
+        config: Its name and numbers.
+        momentum: Momentum of the sites' SGD, 0 under other optimizers.
+
+    Raises:
+        ConfigError: There is none of the name (C01).
+    """
     names = ", ".join(STRATEGIES)
     require(config.name in STRATEGIES, "strategy.name", config.name, f"one of {names}")
-    return STRATEGIES[config.name](config)
+    return STRATEGIES[config.name](config, momentum)

@@ -41,6 +41,7 @@ class TrainResult:
         n_steps: Steps taken.
         n_skipped: Steps left out because their loss or gradient was not finite.
         seconds: Wall time, loading included.
+        rate_sum: Sum of the learning rates of the steps taken.
         grad_norm: Mean L2 norm of the gradient before clipping; NaN where nothing is clipped.
         optimizer_state: For the next round, where the optimizer is kept; aliases this round's.
     """
@@ -51,6 +52,7 @@ class TrainResult:
     n_steps: int
     n_skipped: int
     seconds: float
+    rate_sum: float
     grad_norm: float
     optimizer_state: dict[str, Any] | None
 
@@ -96,8 +98,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
     started = time.perf_counter()
     device = pick_device(config.device)
     examples = data.examples("train")
-    n_epoch_steps = math.ceil(len(examples) / config.batch_size)
-    n_steps = config.local_steps or config.local_epochs * n_epoch_steps
+    n_steps = n_round_steps(config, len(examples))
     first = (round_index - 1) * n_steps
     trainer = _Trainer(network.to(device).train(), task.at_site(examples), config, device)
     trainer.resume(optimizer_state)
@@ -122,6 +123,11 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
     )
 
 
+def n_round_steps(config: TrainConfig, n_examples: int) -> int:
+    """Return the steps of a round at a site."""
+    return config.local_steps or config.local_epochs * math.ceil(n_examples / config.batch_size)
+
+
 class _Trainer:
     """The optimizer of a round and the sums over its steps."""
 
@@ -137,7 +143,7 @@ class _Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.clip_norm = config.clip_grad_norm
         self.loss_sum = torch.zeros((), device=device)
-        self.norm_sum = 0.0
+        self.norm_sum = self.rate_sum = 0.0
         self.n_seen = self.n_steps = self.n_skipped = 0
 
     def resume(self, state: dict[str, Any] | None) -> None:
@@ -181,6 +187,7 @@ class _Trainer:
             "loss": float(self.loss_sum) / self.n_seen if self.n_seen else math.nan,
             "n_steps": self.n_steps,
             "n_skipped": self.n_skipped,
+            "rate_sum": self.rate_sum,
             "grad_norm": self.norm_sum / self.n_steps if is_normed else math.nan,
         }
 
@@ -197,6 +204,7 @@ class _Trainer:
             self.lookahead.advance()
         self.loss_sum.add_(loss, alpha=n_examples)
         self.norm_sum += norm
+        self.rate_sum += float(self.optimizer.param_groups[0]["lr"])
         self.n_seen += n_examples
         self.n_steps += 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,17 @@ from fedmri.clients.border import (
 from fedmri.clients.ledger import Ledger, entries, verify
 from fedmri.errors import DataError, FedmriError, PrivacyError
 from fedmri.plan import Plan
-from fedmri.round import Target, Update, Weights
+from fedmri.round import Layout, Target, Update, Weights
+from fedmri.strategies.settings import StrategyConfig
+from fedmri.training.settings import TrainConfig
 from fedmri.training.tasks import make_task
 from fedmri.wire import Scores, read_scores, read_update, scores_content, update_content
 
 PLAN = Plan(Target("classification", "lesion", ("mass", "spots")))
 SENT: Weights = {"w": torch.zeros(2, 3), "n": torch.tensor(0)}
 TRAINED: Weights = {"w": torch.full((2, 3), 0.5), "n": torch.tensor(4)}
-ALLOWED = declared_update(SENT, PLAN)
+LAYOUT = Layout(frozenset({"w"}), frozenset(), frozenset())
+ALLOWED = declared_update(SENT, PLAN, LAYOUT)
 CANARY = "Mrs Käthe Zweistein, /data/sub-zweistein_1931-07-04/T1w.nii.gz"
 
 
@@ -85,6 +89,25 @@ def test_a_declared_update_leaves_unchanged(hospital: Border) -> None:
     assert torch.equal(received.weights["n"], TRAINED["n"])
     assert (received.n_examples, received.n_subjects) == (16, 8)
     assert received.metrics == {"loss": 0.5, "n_steps": 3.0, "n_skipped": 0.0, "train_seconds": 1.5}
+
+
+def test_what_a_strategy_declares_leaves_and_nothing_else_of_it(hospital: Border) -> None:
+    """SCAFFOLD's control variate and ticket pass; a stray entry does not, nor their absence."""
+    plain = TrainConfig(optimizer="sgd", momentum=0, clip_grad_norm=0)
+    plan = replace(PLAN, strategy=StrategyConfig("scaffold"), train=plain)
+    allowed = declared_update(SENT, plan, LAYOUT)
+    control: dict[str, Weights] = {
+        "control": {"w": torch.ones(2, 3)},
+        "ticket": {"ticket": torch.tensor(7)},
+    }
+    content = update_content(Update("north", TRAINED, 16, 8, {"loss": 0.5}, control))
+    received = read_update("north", hospital.admit(content, allowed, 1))
+    assert torch.equal(received.extra["control"]["w"], torch.ones(2, 3))
+    control["control"]["image"] = torch.ones(4, 4)
+    strays = update_content(Update("north", TRAINED, 16, 8, {"loss": 0.5}, control))
+    for odd in (strays, update(metrics=MetricRecord({"loss": 0.5}))):
+        with pytest.raises(PrivacyError, match=r"\[P0[12]\]"):
+            hospital.admit(odd, allowed, 1)
 
 
 def test_a_simulation_hands_arrays_over_as_they_are() -> None:

@@ -13,12 +13,16 @@ from tests.e2e.conftest import Deployment, plan_of
 TIMEOUT_S = 240.0
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "fedbn"])
+PLAIN_SGD = ("train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0")
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "fedbn", "scaffold", "cyclic"])
 def test_a_deployment_ends_with_the_weights_of_a_simulation(
     deployment: Deployment, cache: Path, strategy: str, tmp_path: Path
 ) -> None:
     """SuperLink, SuperNodes, keys, TLS and three processes' own data change no bit."""
-    plan = plan_of(f"strategy={strategy}", f"name={strategy}", "model.norm=batch")
+    more = PLAIN_SGD if strategy == "scaffold" else ()
+    plan = plan_of(f"strategy={strategy}", f"name={strategy}", "model.norm=batch", *more)
     run = demo.submit(deployment.consortium, plan)
     deployed = demo.wait(run, TIMEOUT_S, lambda run: None)
     assert deployed == demo.simulated(plan, deployment.data, tmp_path, cache)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedmri.errors import RoundError
-from fedmri.round import Update, Weights
+from fedmri.round import Form, Update, Weights
 from fedmri.server.accept import Bounds, check_update
 
 FREE = Bounds(frozenset())
@@ -78,3 +78,25 @@ def test_a_site_weighs_no_more_than_it_declared() -> None:
     check_update(Update("a", weights, 100, 1), SENT, bounds)
     with pytest.raises(RoundError, match=r"examples of site a.*\[R42\]"):
         check_update(Update("a", weights, 101, 1), SENT, bounds)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"control": {"w": torch.zeros(4)}},
+        {"control": {"w": torch.zeros(3, dtype=torch.float64)}},
+        {"control": {"v": torch.zeros(3)}},
+        {"control": {"w": torch.tensor([0.0, float("nan"), 0.0])}},
+        {"control": {"w": torch.zeros(3)}, "more": {"w": torch.zeros(3)}},
+    ],
+    ids=["missing", "shape", "type", "name", "not finite", "undeclared"],
+)
+def test_what_comes_beside_the_weights_is_as_declared(extra: dict[str, Weights]) -> None:
+    """A strategy's record has its names, shapes and types, and finite values; no other comes."""
+    bounds = Bounds(frozenset(), extra={"control": {"w": Form(torch.float32, (3,))}})
+    weights = {"w": torch.zeros(3), "n": torch.tensor(0)}
+    good = {"control": {"w": torch.ones(3)}}
+    check_update(Update("a", weights, 1, 1, extra=good), SENT, bounds)
+    with pytest.raises(RoundError, match=r"site a.*\[R0[34]\]"):
+        check_update(Update("a", weights, 1, 1, extra=extra), SENT, bounds)

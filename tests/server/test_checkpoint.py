@@ -21,7 +21,7 @@ def state(value: float) -> ServerState:
     """Return a state with a model and a strategy's memory."""
     return ServerState(
         {"w": torch.full((4,), value), "n": torch.tensor(3)},
-        {"momentum": {"w": torch.full((4,), -value)}},
+        memory={"momentum": {"w": torch.full((4,), -value)}},
     )
 
 

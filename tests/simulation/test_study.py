@@ -18,6 +18,7 @@ from fedmri.training.tasks import make_task
 from tests.conftest import RunTiny
 
 SITES = ("site01", "site02", "site03")
+PLAIN_SGD = ("train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0", "train.lr=0.05")
 
 
 def model_of(folder: Path, arm: str = "federated", seed: int = 0) -> str:
@@ -50,6 +51,8 @@ def test_the_same_seed_gives_the_same_weights(run_tiny: RunTiny) -> None:
         ("strategy=silobn", "model.norm=batch", "train.optimizer=ranger"),
         ("train.is_optimizer_kept=true", "train.schedule=plateau", "model.dropout=0.2"),
         ("data.augment.affine=1", "data.augment.noise=1", "data.augment.mixup=1"),
+        ("strategy=scaffold", *PLAIN_SGD),
+        ("strategy=fedrep", "train.is_optimizer_kept=true"),
     ],
     ids=lambda settings: settings[0],
 )
@@ -65,7 +68,7 @@ class StopHere(Exception):  # noqa: N818  # not an error: it stands for a power 
     """Ends a run in the middle."""
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedbn"])
+@pytest.mark.parametrize("strategy", ["fedavg", "fedbn", "scaffold"])
 @pytest.mark.parametrize("kind", ["round", "round_total", "validation", "done"])
 def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bits(
     run_tiny: RunTiny, strategy: str, kind: str
@@ -74,6 +77,7 @@ def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bits(
     settings = [
         *("model.norm=batch", f"strategy={strategy}", "rounds.n_rounds=3"),
         *("train.is_optimizer_kept=true", "simulation.arms=[federated]"),
+        *(PLAIN_SGD if strategy == "scaffold" else ()),
     ]
     whole = run_tiny("whole", *settings)
     n_seen = 0
@@ -93,6 +97,48 @@ def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bits(
         for f in (resumed, whole)
     ]
     assert without_time[0] == without_time[1]
+
+
+STATEFUL = ("fedavgm", "fedadam", "feddyn", "fednova", "ditto", "fedrep", "cyclic", "median")
+
+
+def test_every_strategy_trains_under_one_budget_and_resumes(run_tiny: RunTiny) -> None:
+    """Each is an arm of its own; stopped within the second round, each ends with the same bits."""
+    configs = ",".join(f"{{name: {name}}}" for name in STATEFUL if name != "feddyn")
+    configs += ",{name: feddyn, weighting: uniform, mu: 0.1}"
+    settings = [
+        *("rounds.n_rounds=2", "rounds.evaluate_every=0", "simulation.arms=[federated]"),
+        f"simulation.strategies=[{configs}]",
+    ]
+    whole = run_tiny("whole", *settings)
+    seen: dict[str, int] = {}
+
+    def stop(record: Record) -> None:
+        arm = record.get("arm", "")
+        seen[arm] = seen.get(arm, 0) + (record["kind"] == "round")
+        if arm and seen[arm] == 5:
+            seen[arm] += 1
+            raise StopHere
+
+    for _ in STATEFUL:
+        with pytest.raises(StopHere):
+            run_tiny("stopped", *settings, observe=stop)
+    resumed = run_tiny("stopped", *settings)
+    models = {name: model_of(whole, f"federated-{name}") for name in STATEFUL}
+    assert models == {name: model_of(resumed, f"federated-{name}") for name in STATEFUL}
+    assert len(set(models.values())) == len(STATEFUL)
+    plan = load(["experiment=smoke"]).plan
+    summary = summarise(load_results(whole), make_task(plan.target, plan.task))
+    labels = {row.label for row in summary.rows}
+    assert {f"federated:{name}" for name in STATEFUL} <= labels
+
+
+def test_own_heads_are_not_scored_where_nobody_trained_one(run_tiny: RunTiny) -> None:
+    """Under FedRep a left-out site has no last layer: its scores are missing, with a code."""
+    settings = ("strategy=fedrep", "simulation.protocol=loso", "simulation.arms=[federated]")
+    folder = run_tiny("heads", *settings, "rounds.n_rounds=1")
+    tests = records(folder, kind="test", arm=f"loso:{SITES[0]}")
+    assert [(r["site"], r["status"]) for r in tests] == [(SITES[0], "R10")]
 
 
 def test_a_finished_run_is_not_trained_again(run_tiny: RunTiny) -> None:
