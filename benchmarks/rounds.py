@@ -195,9 +195,10 @@ def _flower_client(configs: list[dict[str, str]] | None = None, plan: str = "") 
         from fedmri.clients.app import site_of
         from fedmri.wire import TrainOrder, unpack
 
-        if configs is not None:
-            context.node_config = {**configs[int(context.node_config["partition-id"])]}
-            context.run_config = {"plan": plan}
+        if configs is not None:  # a run's own settings cannot be set from here
+            own = {**configs[int(context.node_config["partition-id"])]}
+            run, node, state = context.run_id, context.node_id, context.state
+            context = Context(run, node, own, state, {"plan": plan})
         config: ConfigRecord = message.content["config"]
         order = TrainOrder(int(config["server-round"]), unpack(message.content["arrays"]))
         update = site_of(context).train(order)
