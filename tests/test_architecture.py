@@ -22,6 +22,9 @@ ARROWS = {
     "models": WORDS,
     "training": WORDS | {"data.site_data"},
     "strategies": WORDS,
+    "secagg": WORDS,
+    "filters": WORDS,
+    "leakage": WORDS,
     "reports": WORDS | {"training.task"},
     "wire": WORDS,
     "plan": WORDS | SETTINGS,
@@ -62,6 +65,7 @@ ALONE = {
     "omegaconf": {"config"},
     "typer": {"cli", "commands"},
     "torch": {"round", "wire", "codec", "data", "models", "training", "strategies"}
+    | {"filters", "leakage"}
     | {"server", "clients", "simulation"},
 }
 """The only rooms that may import a library."""
