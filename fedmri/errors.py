@@ -1,12 +1,13 @@
 """Every exception of fedmri, its code and its exit status.
 
 FedmriError
-├── UsageError    2  a command was called in a way that it cannot carry out
-├── DataError     3  a scan, table or data set cannot be trained on
-├── ConfigError   4  a setting is wrong, or two settings contradict each other
-├── PrivacyError  5  going on would break a privacy promise
-├── NetworkError  6  another party cannot be reached or is not who it claims to be
-└── RoundError    7  a round of training cannot be completed
+├── UsageError     2  a command was called in a way that it cannot carry out
+├── DataError      3  a scan, table or data set cannot be trained on
+├── ConfigError    4  a setting is wrong, or two settings contradict each other
+├── PrivacyError   5  going on would break a privacy promise
+├── NetworkError   6  another party cannot be reached or is not who it claims to be
+├── RoundError     7  a round of training cannot be completed
+└── HarmonizeError 3  sites cannot be harmonized, or not in this way
 
 A message says what, what was found, what was wanted and how to fix it. ``str()`` may name paths and
 subjects and stays at the site; ``public`` carries the code alone and may travel.
@@ -142,6 +143,7 @@ CODES: dict[str, str] = {
     "R41": "an update is far too large",
     "R42": "a site claims more examples than it declared",
     "R43": "a run did not come to its end",
+    "H01": "sums of sites do not fit each other",
 }
 
 
@@ -197,6 +199,13 @@ class RoundError(FedmriError):
 
     exit_code = 7
     kind = "round"
+
+
+class HarmonizeError(FedmriError):
+    """Sites cannot be harmonized, or not in this way."""
+
+    exit_code = 3  # as DataError: it is their data that do not allow it
+    kind = "harmonization"
 
 
 def require(is_met: bool, key: str, value: object, want: str) -> None:  # noqa: FBT001  # reads as a sentence

@@ -25,6 +25,7 @@ ARROWS = {
     "secagg": WORDS,
     "filters": WORDS,
     "leakage": WORDS,
+    "harmonize": WORDS,
     "reports": WORDS | {"training.task"},
     "wire": WORDS,
     "plan": WORDS | SETTINGS,
@@ -52,7 +53,7 @@ ARROWS = {
     | {"models.registry", "training.tasks"},
     "commands": WORDS
     | TRUST
-    | {"plan", "config", "data", "reports", "server", "clients", "simulation"}
+    | {"plan", "config", "data", "reports", "server", "clients", "simulation", "harmonize"}
     | {"models.registry", "training.tasks"},
     "configs": set(),
     "__init__": set(),

@@ -19,6 +19,7 @@ CLASSES = {
     "P": errors.PrivacyError,
     "N": errors.NetworkError,
     "R": errors.RoundError,
+    "H": errors.HarmonizeError,
 }
 
 
@@ -75,9 +76,9 @@ def test_the_letter_of_a_code_is_that_of_its_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("letter", "exit_code"), [("U", 2), ("D", 3), ("C", 4), ("P", 5), ("N", 6), ("R", 7)]
+    ("letter", "exit_code"), [("U", 2), ("D", 3), ("C", 4), ("P", 5), ("N", 6), ("R", 7), ("H", 3)]
 )
-def test_each_class_has_its_own_exit_code(letter: str, exit_code: int) -> None:
+def test_each_class_has_a_fixed_exit_code(letter: str, exit_code: int) -> None:
     """Scripts tell what went wrong by the exit status; 1 stays for bugs."""
     assert CLASSES[letter].exit_code == exit_code
 
