@@ -90,6 +90,7 @@ def test_the_layout_names_entries_of_the_network(name: str, norm: str, n_dims: i
     """Strategies find batch norm where there is some, and nowhere else."""
     network = shared(name, norm, n_dims)
     entries, found = set(network.state_dict()), layout(network)
+    assert {len(network.state_dict()[key]) for key in found.head} == {target_of(name).n_outputs}
     assert found.norm_parameters <= found.parameters <= entries
     assert found.norm_statistics <= entries - found.parameters
     has_batch_norm = norm == "batch" and name != "vit"

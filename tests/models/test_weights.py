@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fedmri.errors import RoundError
-from fedmri.models.weights import layout, load_weights, weights
+from fedmri.models.weights import frozen, layout, load_weights, weights
 
 
 def network(seed: int) -> nn.Module:
@@ -85,3 +85,14 @@ def test_a_frozen_parameter_is_no_parameter_of_the_layout() -> None:
     net = network(0)
     net[0].weight.requires_grad_(False)  # type: ignore[index]  # a Sequential
     assert "0.weight" not in layout(net).parameters
+
+
+def test_frozen_parameters_do_not_move_and_thaw_again() -> None:
+    """What could not move before the freeze cannot move after it."""
+    net = network(0)
+    net[0].bias.requires_grad = False  # type: ignore[union-attr]  # a Sequential
+    with frozen(net, {"0.weight", "0.bias"}):
+        moving = {name for name, value in net.named_parameters() if value.requires_grad}
+        assert moving == {"1.weight", "1.bias", "2.weight", "2.bias"}
+    moving = {name for name, value in net.named_parameters() if value.requires_grad}
+    assert moving == {"0.weight", "1.weight", "1.bias", "2.weight", "2.bias"}
