@@ -50,16 +50,17 @@ class InversionConfig:
 
 @dataclass(frozen=True)
 class InversionScore:
-    """How like a training image the best reconstruction is, and how like it a control is.
+    """How like a training image the best reconstruction is, and how like what it should not be.
 
-    The control comes of the same attack on the gradient of images that were not trained on, so it
-    holds what all images of the site have in common.
+    The controls hold what all images of a site have in common, and chance: the reconstruction
+    beside images that were not trained on, and the training image beside what the same attack
+    makes of the gradient of such images. The closest of them counts.
 
     Attributes:
         ssim: Structural similarity, 1 for the image itself.
-        control_ssim: The control's.
+        control_ssim: That of the closest control.
         psnr_db: Peak signal-to-noise ratio in dB.
-        control_psnr_db: The control's.
+        control_psnr_db: That of the closest control.
     """
 
     ssim: float
@@ -69,8 +70,14 @@ class InversionScore:
 
     @property
     def excess(self) -> float:
-        """Similarity beyond the control's, 0 to 1: what the update says of this very image."""
-        return float(np.maximum(self.ssim - self.control_ssim, 0))  # NaN stays one
+        """What the update says of this very image, 0 to 1: the larger of two.
+
+        Structural similarity beyond the closest control's, or how far the squared error is below
+        half of its: 3 dB are 0, 6 dB are 0.5 and 13 dB are 0.9.
+        """
+        gain = 1 - 2 * 10 ** ((self.control_psnr_db - self.psnr_db) / 10)
+        # NaN stays one
+        return float(np.max([self.ssim - self.control_ssim, gain, 0]))
 
 
 def inversion(
@@ -83,7 +90,8 @@ def inversion(
     Args:
         release: The update.
         trained: Images behind it; the first ``config.n_images`` are sought.
-        other: As many images or more that are not behind it, of the same shape.
+        other: Images that are not behind it, of the same shape: the more there are, the rarer is
+            a high score by chance. The first ``config.n_images`` are attacked in the same way.
         config: How hard the attacker tries.
 
     Raises:
@@ -98,9 +106,9 @@ def inversion(
     control_found = rebuild(network, release.loss, unrelated, control, config)
     return InversionScore(
         ssim=ssim(found, sought.image),
-        control_ssim=ssim(control_found, sought.image),
+        control_ssim=max(ssim(control_found, sought.image), ssim(found, other.image)),
         psnr_db=psnr_db(found, sought.image),
-        control_psnr_db=psnr_db(control_found, sought.image),
+        control_psnr_db=max(psnr_db(control_found, sought.image), psnr_db(found, other.image)),
     )
 
 

@@ -111,8 +111,10 @@ def auc_interval(auc: float, n: int, m: int) -> tuple[float, float]:
         spread = 1 + middle * ((1 - area) / (2 - area) + area / (1 + area))
         return (area - auc) ** 2 - z * z * area * (1 - area) * spread / (n * m)
 
-    low = 0.0 if auc <= 0 else float(optimize.brentq(distance, 0, auc))
-    high = 1.0 if auc >= 1 else float(optimize.brentq(distance, auc, 1))
+    # at 0 and 1 the distance is zero as well, so the area itself is kept off them
+    inside = min(max(auc, 1e-9), 1 - 1e-9)
+    low = 0.0 if auc <= 0 else float(optimize.brentq(distance, 0, inside))
+    high = 1.0 if auc >= 1 else float(optimize.brentq(distance, inside, 1))
     return low, high
 
 
