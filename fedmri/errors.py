@@ -144,6 +144,16 @@ CODES: dict[str, str] = {
     "R42": "a site claims more examples than it declared",
     "R43": "a run did not come to its end",
     "H01": "sums of sites do not fit each other",
+    "H02": "a site has too few rows",
+    "H03": "the effect of a covariate cannot be told from that of the sites",
+    "H04": "rows miss a kept covariate",
+    "H06": "the reference site does not take part",
+    "H07": "the target is a kept covariate",
+    "H08": "covariates are nearly confounded with site",
+    "H09": "features are left as they were",
+    "H10": "a site was harmonized in a simpler way",
+    "H11": "a table does not fit",
+    "H12": "there are too few sites",
 }
 
 

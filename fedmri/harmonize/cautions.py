@@ -1,0 +1,82 @@
+"""What a reader must be told although the work went on: values of the result, never only a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmri.harmonize.combat_site import FEWEST, SiteEffect
+from fedmri.harmonize.sums import Arrays
+
+NEARLY_SINGULAR = 1e6
+"""Condition of the covariates within sites from which on their effects are hardly told apart."""
+
+MAX_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A code of docs/errors.md and what was found here, in a sentence."""
+
+    code: str
+    text: str
+
+
+def of_fit(parameters: Arrays, columns: Sequence[str], features: Sequence[str]) -> list[Caution]:
+    """Return what is to be told of shared parameters.
+
+    Args:
+        parameters: What the last ``combine`` returned.
+        columns: Names of the covariate columns.
+        features: Names of the features.
+    """
+    return list(_of_fit(parameters, columns, features))
+
+
+def _of_fit(
+    parameters: Arrays, columns: Sequence[str], features: Sequence[str]
+) -> Iterator[Caution]:
+    if parameters["n_sites"][0] < 2:
+        yield Caution("H12", "One site took part: there is no other to be brought in line with.")
+    condition = parameters["condition"]
+    finite = condition[np.isfinite(condition)]
+    if finite.size and finite.max() > NEARLY_SINGULAR:
+        text = (
+            f"{', '.join(columns)}: nearly confounded with site or with each other "
+            f"(condition {finite.max():.0e}); their effects are hardly told from the sites'."
+        )
+        yield Caution("H08", text)
+    left = np.flatnonzero(parameters["is_fitted"] == 0)
+    if left.size:
+        names = _named([features[k] for k in left[: MAX_NAMED + 1]], left.size)
+        text = f"Left as they were, for they do not vary or too few rows have them: {names}."
+        yield Caution("H09", text)
+    n_excluded = int(parameters["n_excluded"][0])
+    if n_excluded:
+        text = f"{n_excluded} rows with a missing covariate took no part in the fit."
+        yield Caution("H04", text)
+
+
+def of_site(effect: SiteEffect, mode: str) -> list[Caution]:
+    """Return what is to be told of a site's own effect, given the mode that was asked for."""
+    if effect.is_reference:
+        return []
+    found = []
+    if effect.used_mode != mode:
+        text = f"{effect.site}: no empirical Bayes, for fewer than two features can be compared."
+        found.append(Caution("H10", text))
+    n_few = int(((effect.n > 0) & (effect.n < FEWEST)).sum())
+    if n_few:
+        text = (
+            f"{effect.site}: {n_few} features have fewer than {FEWEST} values; of these the mean "
+            "alone was brought in line."
+        )
+        found.append(Caution("H10", text))
+    return found
+
+
+def _named(names: Sequence[str], n: int) -> str:
+    shown = ", ".join(names[:MAX_NAMED])
+    return shown if n <= MAX_NAMED else f"{shown} and {n - MAX_NAMED} more"
