@@ -44,6 +44,14 @@ def test_the_bound_of_the_gaussian_mechanism_is_below_its_epsilon() -> None:
     assert 0.8 < low < 4.38
 
 
+def test_choosing_the_best_of_many_thresholds_finds_nothing_in_chance() -> None:
+    """Without a difference, exact intervals of both rates lie apart in under 1 of 100 audits."""
+    source = np.random.default_rng(0)
+    pairs = [(source.normal(size=200), source.normal(size=200)) for _ in range(400)]
+    bounds = [epsilon_at_least(*pair, 0, seed) for seed, pair in enumerate(pairs)]
+    assert sum(bound > 0 for bound in bounds) <= 4
+
+
 def test_few_scores_and_delta_bound_nothing() -> None:
     """With three patients on a side there is no bound; delta takes its part off the rate."""
     assert epsilon_at_least(np.ones(3), np.zeros(100), 0, 0) == 0

@@ -9,6 +9,7 @@ import pytest
 
 from fedmri.errors import PrivacyError
 from fedmri.secagg.conflicts import conflict, refuse_conflicts
+from fedmri.secagg.masks import sign
 from fedmri.secagg.messages import Advert, Inbox, Masked, Reveal, Roster, Survivors
 from fedmri.secagg.shares import N_SHARE
 from fedmri.secagg.site_half import SiteHalf
@@ -65,6 +66,30 @@ def test_a_site_refuses_to_have_been_replaced() -> None:
         all_sites.site("site0").share(all_sites.states["site0"], roster)
     with pytest.raises(PrivacyError, match=r"key of site site0.*P52"):
         SiteHalf(all_sites.sum, "site0", private_key(77)).advertise(0)
+
+
+def test_a_key_of_another_site_is_refused() -> None:
+    """A site that advertises what another one did, properly signed, is not let in."""
+    all_sites = parties(3)
+    roster = all_sites.advertise()
+    body = roster.adverts["site2"].body
+    signature = sign(private_key(1), all_sites.sum.signed_text("site1", body))
+    copied = changed(roster, "site1", Advert.from_bytes(body + signature))
+    with pytest.raises(PrivacyError, match=r"different keys.*P52"):
+        all_sites.site("site0").share(all_sites.states["site0"], copied)
+
+
+def test_sites_hold_the_threshold_at_every_step() -> None:
+    """A site neither shares nor masks among too few, whatever the server lets pass."""
+    all_sites = parties(4)
+    roster = all_sites.advertise()
+    two = Roster({name: roster.adverts[name] for name in ("site0", "site1")})
+    with pytest.raises(PrivacyError, match=r"at share.*found 2 of 4.*P51"):
+        all_sites.site("site0").share(all_sites.states["site0"], two)
+    inbox = all_sites.share(roster)["site0"]
+    one = Inbox({"site1": inbox.boxes["site1"]})
+    with pytest.raises(PrivacyError, match=r"at mask.*found 2 of 4.*P51"):
+        all_sites.site("site0").mask(all_sites.states["site0"], one, all_sites.values["site0"])
 
 
 def test_a_changed_box_is_refused() -> None:

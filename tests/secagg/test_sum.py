@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fedmri.errors import PrivacyError
-from fedmri.secagg.ring import encode
+from fedmri.secagg.ring import BLOCK, Slot, encode
 from fedmri.secagg.secure_sum import SecureSum
 from tests.secagg.parties import (
     SLOTS,
     Dropouts,
+    Parties,
     as_lists,
     keys_of,
     names,
@@ -67,19 +68,34 @@ def test_the_order_of_arrival_does_not_change_a_bit() -> None:
     assert results[0] == results[1]
 
 
-def test_a_masked_vector_looks_like_noise() -> None:
-    """Equal zeros of all sites go out as bytes that pass a test for uniform ones."""
-    n = 20_000
-    wide = {"model": replace(SLOTS["model"], shape=(n,))}
-    zeros = {"model": np.zeros(n)}
+def constant(value: float, n: int) -> Parties:
+    """Return three sites with the same long vector of one value."""
     all_sites = parties(3)
-    all_sites.sum = replace(all_sites.sum, slots=wide)
-    all_sites.values = dict.fromkeys(all_sites.sum.sites, zeros)
+    all_sites.sum = replace(all_sites.sum, slots={"model": Slot((n,))})
+    all_sites.values = {name: {"model": np.full(n, value)} for name in all_sites.sum.sites}
+    return all_sites
+
+
+def test_a_masked_vector_looks_like_noise() -> None:
+    """Equal zeros of all sites go out as bytes that pass a test for uniform ones, to the end."""
+    all_sites = constant(0, 2 * BLOCK + 1000)
     vectors = [m.vector for m in all_sites.mask(all_sites.share(all_sites.advertise())).values()]
     for vector in vectors:
-        counts = np.bincount(vector.view(np.uint8), minlength=256)
-        assert stats.chisquare(counts).pvalue > 1e-4
+        for part in (vector[:1000], vector, vector[-1000:]):
+            counts = np.bincount(part.view(np.uint8), minlength=256)
+            assert stats.chisquare(counts).pvalue > 1e-4
+    # nor does a block of the mask come again
+    first = vectors[0]
+    assert not (first[:BLOCK] == first[BLOCK : 2 * BLOCK]).any()
     assert not any((a == b).any() for a, b in pairwise(vectors))
+
+
+def test_the_sum_of_long_vectors_is_exact_to_the_end() -> None:
+    """Masks are made and taken off block by block, and the last block is not whole."""
+    n = 2 * BLOCK + 1000
+    assert (
+        constant(-0.75, n).play(Dropouts(mask=frozenset({"site1"})))["model"].tolist() == [-1.5] * n
+    )
 
 
 def test_no_entry_goes_out_as_it_is() -> None:
