@@ -281,14 +281,11 @@ def _report(experiment: Experiment, folder: Path, *, is_json: bool) -> None:
     from rich.console import Console
 
     from fedmri.reports.page import write_report
-    from fedmri.reports.results import load_results
-    from fedmri.reports.summary import summarise
     from fedmri.reports.tables import as_json, result_table
     from fedmri.training.tasks import make_task
 
     task = make_task(experiment.plan.target, experiment.plan.task)
-    summary = summarise(load_results(folder), task)
-    page = write_report(folder, task)
+    page, summary = write_report(folder, task)
     if is_json:
         print(as_json(summary))
         return

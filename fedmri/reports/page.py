@@ -35,7 +35,7 @@ MAX_LISTED = 1000
 """Of the scans left out, so many stand in the page; all are in the manifest."""
 
 
-def write_report(run: Path, task: Task) -> Path:
+def write_report(run: Path, task: Task) -> tuple[Path, Summary]:
     """Write ``report.html`` into a run folder; the same run gives the same bytes.
 
     Args:
@@ -43,18 +43,18 @@ def write_report(run: Path, task: Task) -> Path:
         task: Its task.
 
     Returns:
-        The file.
+        The file, and the numbers that it shows.
 
     Raises:
         UsageError: The run folder cannot be read (U10 to U14).
     """
     results = load_results(run)
-    page = render(results, summarise(results, task))
+    summary = summarise(results, task)
     path = run / "report.html"
     partial = path.with_suffix(".html.partial")
-    partial.write_text(page, encoding="utf-8")
+    partial.write_text(render(results, summary), encoding="utf-8")
     partial.replace(path)
-    return path
+    return path, summary
 
 
 def render(results: Results, summary: Summary) -> str:

@@ -73,7 +73,7 @@ def page(full_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("page") / full_run.name
     shutil.copytree(full_run, run)
     task = make_task(Target("segmentation", "lesion", ("tumour",)), TaskConfig())
-    return write_report(run, task)
+    return write_report(run, task)[0]
 
 
 def flat(dice: float = 0.5) -> Callable[..., dict[str, Any]]:
@@ -139,7 +139,7 @@ def test_the_page_can_be_read_without_eyes_and_links_lead_somewhere(page: Path) 
 def test_the_same_run_gives_the_same_bytes(page: Path, segmentation: LocalTask) -> None:
     """No date of drawing, no random identifier: a page can be compared by its hash."""
     before = page.read_bytes()
-    assert write_report(page.parent, segmentation).read_bytes() == before
+    assert write_report(page.parent, segmentation)[0].read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)", '"><img src=x onerror=alert(1)>', "$x^{$"])
@@ -157,7 +157,7 @@ def test_a_hostile_name_is_only_text(
     (run / "manifest.tsv").write_text(head + row + "\n")
     (run / "config.yaml").write_text(f"name: {name}\n")
     write_picture(run, name, caption=np.array(name))
-    outline = Outline(write_report(run, segmentation).read_text())
+    outline = Outline(write_report(run, segmentation)[0].read_text())
     assert f"sub-{name}" in outline.text
     assert "script" not in {tag for tag, _ in outline.tags}
     handlers = [a for _, attributes in outline.tags for a in attributes if a.startswith("on")]
@@ -189,7 +189,7 @@ def test_a_run_with_next_to_nothing_has_a_page(
     write_run: WriteRun, segmentation: LocalTask
 ) -> None:
     """One arm, one patient, no record, no picture and nothing excluded: said, not crashed on."""
-    outline = Outline(write_report(write_run({"A": 1}, flat()), segmentation).read_text())
+    outline = Outline(write_report(write_run({"A": 1}, flat()), segmentation)[0].read_text())
     for wanted in (
         "no interval",
         "The run recorded no rounds",
@@ -206,7 +206,7 @@ def test_images_of_a_classified_patient_carry_a_caption_and_no_outline(
     """Without masks there is no key to outlines; the caption says label and probability."""
     run = write_run({"A": 6}, flat())
     write_picture(run, "A", caption=np.array("tumour, predicted healthy (0.61)"))
-    outline = Outline(write_report(run, segmentation).read_text())
+    outline = Outline(write_report(run, segmentation)[0].read_text())
     assert "tumour, predicted healthy (0.61)" in outline.text
     assert "swatch" not in {str(a.get("class", "")).split(" ")[0] for _, a in outline.tags}
 
