@@ -12,7 +12,8 @@ are pure: a step takes the state and what arrived, and returns the next state an
 
 The server keeps roster and ``Running``: one total and two sets of names. Every message turns into
 named arrays and back (``to_arrays``, ``from_arrays``), of shapes that depend on the ``SecureSum``
-alone. A site's state belongs in memory: a site that loses it counts as one that dropped out.
+alone. A site that loses its state counts as one that dropped out. The sums do not depend on keys or
+masks: the same values give the same bits again.
 
 Source:
     Bonawitz et al. 2017, Practical secure aggregation for privacy-preserving machine learning,

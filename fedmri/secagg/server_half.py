@@ -46,7 +46,9 @@ class ServerHalf:
     """What the server does in a secure sum.
 
     It holds one vector and the one that is being added, whatever the number of sites. A site that
-    does not answer in time is left out of what is passed on to the next step.
+    does not answer in time is left out of what is passed on to the next step, and so can one be
+    whose message is refused: ``sum.refuse_forged``, ``refuse_sealed``, ``add`` and
+    ``refuse_reveal`` look at one site's message.
     """
 
     sum: SecureSum
@@ -70,13 +72,18 @@ class ServerHalf:
                 sites shared (P51).
         """
         for site, message in sealed.items():
-            if message.boxes.keys() != roster.adverts.keys() - {site}:
-                raise unreadable(f"boxes of {site} for others", "one for each on the roster")
+            self.refuse_sealed(roster, site, message)
         self.sum.require_enough(len(sealed), "share")
         return {
             site: Inbox({other: sealed[other].boxes[site] for other in sealed if other != site})
             for site in sealed
         }
+
+    def refuse_sealed(self, roster: Roster, site: str, message: Sealed) -> None:
+        """Raise PrivacyError P56 where a site does not share with each other one on the roster."""
+        others = roster.adverts.keys() - {site}
+        if site not in roster.adverts or message.boxes.keys() != others:
+            raise unreadable(f"boxes of {site} for others", "one for each on the roster")
 
     def start(self, inboxes: Mapping[str, Inbox]) -> Running:
         """Return an empty total over the sites that shared."""
@@ -119,9 +126,7 @@ class ServerHalf:
         """
         added, dropped = running.added, running.shared - running.added
         for site, reveal in reveals.items():
-            asked = reveal.of_seed.keys() == added and reveal.of_key.keys() == dropped
-            if not asked or site not in added:
-                raise unreadable(f"shares of {site}", "one of each site that shared, and no other")
+            self.refuse_reveal(running, site, reveal)
         self.sum.require_enough(len(reveals), "reveal")
         masks = []
         for site in sorted(added):
@@ -136,6 +141,13 @@ class ServerHalf:
             masks += self._left_over(site, secret, roster, added)
         add_masks(running.total, masks)
         return decode(running.total, self.sum.slots)
+
+    def refuse_reveal(self, running: Running, site: str, reveal: Reveal) -> None:
+        """Raise PrivacyError P56 where a site reveals other shares than it was asked for."""
+        dropped = running.shared - running.added
+        is_asked = reveal.of_seed.keys() == running.added and reveal.of_key.keys() == dropped
+        if not is_asked or site not in running.added:
+            raise unreadable(f"shares of {site}", "one of each site that shared, and no other")
 
     def _secret(self, site: str, shares: Mapping[str, bytes]) -> bytes | None:
         chosen = sorted(shares)[: self.sum.n_needed]

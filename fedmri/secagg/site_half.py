@@ -7,7 +7,6 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -21,39 +20,10 @@ from fedmri.secagg.messages import Advert, Inbox, Masked, Reveal, Roster, Sealed
 from fedmri.secagg.ring import encode
 from fedmri.secagg.secure_sum import SecureSum, mask_sign, pair_purpose
 from fedmri.secagg.shares import N_SECRET, N_SHARE, Draw, split
+from fedmri.secagg.state import SiteState, Stage
 
-Stage = Literal["advertised", "shared", "masked", "revealed"]
 NONCE = bytes(12)
 """Of every box: the key of a box is derived for it alone."""
-
-NOBODY = Roster({})
-
-
-@dataclass(frozen=True)
-class SiteState:
-    """What a site must keep between two steps, in memory and never on disk.
-
-    A step may be taken from a state once: throw it away for the one that the step returned.
-
-    Attributes:
-        stage: Last step taken.
-        advert: What the site advertised.
-        share_secret: Secret half of its share key.
-        mask_secret: Secret half of its mask key; emptied once it has masked.
-        seed: What its own mask comes from; emptied once it has masked.
-        roster: Who is there.
-        shares: For each site that shared: its shares of mask key and seed, 33 bytes each.
-        survivors: Whose seeds it has revealed a share of.
-    """
-
-    stage: Stage
-    advert: Advert
-    share_secret: bytes = field(repr=False)
-    mask_secret: bytes = field(repr=False)
-    seed: bytes = field(repr=False)
-    roster: Roster = NOBODY
-    shares: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    survivors: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

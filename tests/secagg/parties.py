@@ -16,7 +16,8 @@ from fedmri.secagg.ring import Slot
 from fedmri.secagg.secure_sum import SecureSum
 from fedmri.secagg.server_half import ServerHalf
 from fedmri.secagg.shares import Draw
-from fedmri.secagg.site_half import SiteHalf, SiteState
+from fedmri.secagg.site_half import SiteHalf
+from fedmri.secagg.state import SiteState
 
 Values = Mapping[str, NDArray[np.generic]]
 SLOTS = {"model": Slot((3, 5)), "n": Slot((), 0), "age2": Slot((2,), 32)}
@@ -128,7 +129,8 @@ class Parties:
         """Return the inboxes of all sites that answer."""
         sealed = {}
         for name in roster.adverts.keys() - set(but):
-            self.states[name], message = self.site(name).share(self.states[name], roster)
+            kept = SiteState.from_bytes(self.states[name].to_bytes())
+            self.states[name], message = self.site(name).share(kept, roster)
             arrays = message.to_arrays(self.sum.sites)
             sealed[name] = Sealed.from_arrays(arrays, self.sum.sites)
         inboxes = self.server.inboxes(roster, sealed)
@@ -141,7 +143,7 @@ class Parties:
         """Return the masked values of all sites that answer."""
         masked = {}
         for name in inboxes.keys() - set(but):
-            half, state = self.site(name), self.states[name]
+            half, state = self.site(name), SiteState.from_bytes(self.states[name].to_bytes())
             self.states[name], message = half.mask(state, inboxes[name], self.values[name])
             masked[name] = Masked.from_arrays(message.to_arrays(), message.vector.size)
         return masked
@@ -151,7 +153,8 @@ class Parties:
         reveals = {}
         asked = Survivors.from_arrays(survivors.to_arrays(self.sum.sites), self.sum.sites)
         for name in survivors.sites - set(but):
-            self.states[name], message = self.site(name).reveal(self.states[name], asked)
+            kept = SiteState.from_bytes(self.states[name].to_bytes())
+            self.states[name], message = self.site(name).reveal(kept, asked)
             arrays = message.to_arrays(self.sum.sites)
             reveals[name] = Reveal.from_arrays(arrays, self.sum.sites)
         return reveals

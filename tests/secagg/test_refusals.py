@@ -10,9 +10,10 @@ import pytest
 from fedmri.errors import PrivacyError
 from fedmri.secagg.conflicts import conflict, refuse_conflicts
 from fedmri.secagg.masks import sign
-from fedmri.secagg.messages import Advert, Inbox, Masked, Reveal, Roster, Survivors
+from fedmri.secagg.messages import Advert, Inbox, Masked, Reveal, Roster, Sealed, Survivors
 from fedmri.secagg.shares import N_SHARE
 from fedmri.secagg.site_half import SiteHalf
+from fedmri.secagg.state import SiteState
 from tests.secagg.parties import Parties, parties, private_key
 
 
@@ -238,6 +239,32 @@ def test_messages_that_are_none_are_refused() -> None:
         Masked.from_arrays({"masked": np.zeros(4)}, 4)
     with pytest.raises(PrivacyError, match="P56"):
         Advert.from_arrays({"advert": byte})
+
+
+def test_a_state_that_is_none_is_refused() -> None:
+    """What a site kept comes back as it was; anything else is not gone on with."""
+    all_sites = after_masking()
+    state = all_sites.states["site0"]
+    assert SiteState.from_bytes(state.to_bytes()) == state
+    for text in (b"", b"[]", b"{}", state.to_bytes().replace(b"masked", b"else")):
+        with pytest.raises(PrivacyError, match="P56"):
+            SiteState.from_bytes(text)
+
+
+def test_the_server_can_leave_out_whoever_answers_wrongly() -> None:
+    """Boxes for too few, and shares that nobody asked for, are refused by site."""
+    all_sites = parties(3)
+    roster = all_sites.advertise()
+    with pytest.raises(PrivacyError, match=r"boxes of site0.*P56"):
+        all_sites.server.refuse_sealed(roster, "site0", Sealed({}))
+    inboxes = all_sites.share(roster)
+    running = all_sites.server.start(inboxes)
+    for name, message in all_sites.mask(inboxes).items():
+        running = all_sites.server.add(running, name, message)
+    good = all_sites.reveal(all_sites.server.survivors(running))["site0"]
+    for bad in (Reveal({}, {}), Reveal(good.of_seed, {"site1": good.of_seed["site1"]})):
+        with pytest.raises(PrivacyError, match=r"shares of site0.*P56"):
+            all_sites.server.refuse_reveal(running, "site0", bad)
 
 
 @pytest.mark.parametrize("strategy", ["median", "trimmed_mean", "krum", "norm_bound", "cyclic"])
