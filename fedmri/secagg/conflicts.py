@@ -9,12 +9,13 @@ from fedmri.secagg.secure_sum import LEAST_SITES
 
 SUMS_ONLY = frozenset(
     {
-        *("fedavg", "fedprox", "fedbn", "silobn", "fedavgm", "fedadam", "fedyogi", "fedadagrad"),
-        *("scaffold", "feddyn", "fednova", "ditto", "fedrep", "fedper", "moon"),
+        *("fedavg", "fedprox", "fedbn", "silobn", "ditto", "fedper", "fedrep"),
+        *("fedavgm", "fedadam", "fedyogi", "fedadagrad"),
     }
 )
-"""Strategies whose server needs sums over sites alone; any other is taken to need single updates,
-as robust rules (trimmed mean, median, geometric median, Krum, norm bound) and the cyclic one do."""
+"""Strategies whose server needs the sites' weighted mean alone. Any other needs each update: robust
+rules compare them, the cyclic one passes them on, and SCAFFOLD, FedDyn and FedNova keep or undo
+something of each site."""
 
 
 def conflict(strategy: str, n_sites: int, inspections: Collection[str] = ()) -> PrivacyError | None:
@@ -31,7 +32,7 @@ def conflict(strategy: str, n_sites: int, inspections: Collection[str] = ()) -> 
     """
     reasons = [f"{name} looks at single updates" for name in sorted(inspections)]
     if strategy not in SUMS_ONLY:
-        reasons.insert(0, f"strategy {strategy} compares or passes on single updates")
+        reasons.insert(0, f"strategy {strategy} needs each site's update")
     if 0 < n_sites < LEAST_SITES:
         reasons.append(f"{n_sites} sites")
     if not reasons:

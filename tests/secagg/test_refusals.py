@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from fedmri.errors import PrivacyError
-from fedmri.secagg.conflicts import conflict, refuse_conflicts
 from fedmri.secagg.masks import sign
 from fedmri.secagg.messages import Advert, Inbox, Masked, Reveal, Roster, Sealed, Survivors
 from fedmri.secagg.shares import N_SHARE
@@ -265,19 +264,3 @@ def test_the_server_can_leave_out_whoever_answers_wrongly() -> None:
     for bad in (Reveal({}, {}), Reveal(good.of_seed, {"site1": good.of_seed["site1"]})):
         with pytest.raises(PrivacyError, match=r"shares of site0.*P56"):
             all_sites.server.refuse_reveal(running, "site0", bad)
-
-
-@pytest.mark.parametrize("strategy", ["median", "trimmed_mean", "krum", "norm_bound", "cyclic"])
-def test_rules_that_look_at_single_updates_are_refused(strategy: str) -> None:
-    """A robust rule under secure aggregation would see nothing but noise."""
-    with pytest.raises(PrivacyError, match=rf"strategy {strategy} .*P57"):
-        refuse_conflicts(strategy, 5)
-
-
-def test_all_conflicts_are_named_at_once() -> None:
-    """Who configures a plan learns everything from one error; a plan without conflicts has none."""
-    error = conflict("krum", 2, {"rounds.max_norm_ratio"})
-    assert error is not None
-    assert all(part in str(error) for part in ("krum", "2 sites", "rounds.max_norm_ratio", "P57"))
-    assert conflict("fedavg", 3) is None
-    assert conflict("scaffold", 0) is None
