@@ -10,10 +10,24 @@ from pathlib import Path
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedmri.clients.border import Border, Limits, declared_scores, declared_update
+from fedmri.clients.border import (
+    Border,
+    Limits,
+    declared_scores,
+    declared_sums,
+    declared_update,
+)
 from fedmri.clients.ledger import Ledger
 from fedmri.clients.site import Site
-from fedmri.wire import ORDER, read_evaluate, read_train, scores_content, update_content
+from fedmri.wire import (
+    ORDER,
+    read_evaluate,
+    read_sums_order,
+    read_train,
+    scores_content,
+    sums_content,
+    update_content,
+)
 
 SITE_FAILED = 100
 """Flower error code of an error that fedmri explains by its own code, in the reason."""
@@ -31,6 +45,18 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Answer an order to evaluate with aggregate scores."""
     return _answer(_scores, message, context)
+
+
+@app.query()
+def query(message: Message, context: Context) -> Message:
+    """Answer an order for sums with this site's part."""
+    return _answer(_sums, message, context)
+
+
+def _sums(site: Site, border: Border, content: RecordDict) -> RecordDict:
+    order = read_sums_order(content)
+    sums = site.sums(order)
+    return border.admit(sums_content(sums), declared_sums(site.sum_forms(order)), 0)
 
 
 def _update(site: Site, border: Border, content: RecordDict) -> RecordDict:

@@ -19,6 +19,7 @@ from fedmri.clients.policy import SitePolicy, violations
 from fedmri.codec import declared
 from fedmri.errors import NetworkError, PrivacyError, UsageError
 from fedmri.files import PRIVATE_FILE, write_whole
+from fedmri.harmonize.image_stage import image_stage
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, weights
 from fedmri.plan import Plan
@@ -173,6 +174,7 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "read": f"modalities {', '.join(source.modalities)}; {_column(plan)}",
         "network": f"{plan.model.name}, {n_numbers:,} numbers",
         "strategy": f"{plan.strategy.name}; {amount} a round, {plan.rounds.n_rounds} rounds",
+        "leaves before the rounds": _sums(plan),
         "leaves a round": f"{_leaving(plan, entries, local)}{extra}; "
         f"numbers of examples and patients trained on; {', '.join(sorted(TRAIN_METRICS))}",
         "leaves when scored": f"over {policy.min_subjects_reported} patients or more: {scored}; "
@@ -183,6 +185,15 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "weights can give away something of the patients that they were trained on",
         "signed for": f"fedmri {signed.version}",
     }
+
+
+def _sums(plan: Plan) -> str:
+    stage = image_stage(plan.harmonize, len(plan.data.source.modalities))
+    if stage is None:
+        return "nothing"
+    shapes = {name: values.shape for name, values in stage.site_sums(0, (), {}).items()}
+    said = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    return f"sums over training scans, by modality ({plan.harmonize.image}): {said}"
 
 
 def _among(classes: tuple[str, ...]) -> str:

@@ -19,6 +19,7 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedmri.clients.ledger import Egress, Kind, Ledger
@@ -29,7 +30,7 @@ from fedmri.round import Form, Layout, Weights
 from fedmri.strategies.registry import make_strategy
 from fedmri.training.segmentation import COUNTS
 from fedmri.training.tasks import make_task
-from fedmri.wire import EXTRA, METRICS, MODEL, ORDER, LazyArray
+from fedmri.wire import EXTRA, METRICS, MODEL, ORDER, SUMS, LazyArray
 
 log = logging.getLogger("fedmri.client")
 
@@ -61,6 +62,12 @@ def declared_update(received: Weights, plan: Plan, entries: Layout) -> Declared:
     strategy = make_strategy(plan.strategy, plan.sgd_momentum)
     extra = {f"{EXTRA}{n}": f for n, f in strategy.extra_forms(received, entries).items()}
     return Declared("update", TRAIN_METRICS, {MODEL: declared(received, plan.transport), **extra})
+
+
+def declared_sums(forms: Mapping[str, tuple[int, ...]]) -> Declared:
+    """Return what the answer to an order for sums may hold, given the arrays' shapes."""
+    arrays = {name: Form(torch.float64, shape) for name, shape in forms.items()}
+    return Declared("sums", frozenset(), {SUMS: arrays})
 
 
 @lru_cache(maxsize=8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +15,10 @@ import torch
 from fedmri.clients.site_state import SiteState, SiteStates
 from fedmri.codec import encode
 from fedmri.data.examples import open_site
-from fedmri.data.site_data import SiteData, Split
+from fedmri.data.site_data import SiteData, Split, Voxels
 from fedmri.errors import RoundError
+from fedmri.harmonize.image_stage import image_change, image_stage
+from fedmri.harmonize.sums import Arrays, version
 from fedmri.models.build import build_network
 from fedmri.models.weights import frozen, layout, load_weights, weights
 from fedmri.plan import Plan, from_json
@@ -30,7 +32,7 @@ from fedmri.training.seeds import derive_seed
 from fedmri.training.settings import TrainConfig
 from fedmri.training.task import Case
 from fedmri.training.tasks import make_task
-from fedmri.wire import EvaluateOrder, Scores, TrainOrder
+from fedmri.wire import HARMONIZE, EvaluateOrder, Scores, Sums, SumsOrder, TrainOrder
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,48 @@ class Site:
         self._strategy = make_strategy(self.plan.strategy, self.plan.sgd_momentum)
         self._task = make_task(self.plan.target, self.plan.task)
         self._data: SiteData = open_site(prepared, self.plan.target, self.plan.data)
+        self._harmonized: tuple[str, SiteData] | None = None
 
     @property
     def layout(self) -> Layout:
         """Which entries of the model are what."""
         return network_of(self._plan_json).layout
+
+    def sums(self, order: SumsOrder) -> Sums:
+        """Return this site's part of the sums of a step of the plan's harmonization.
+
+        Training scans alone are in it: what is tested on says nothing of how it is to look.
+        """
+        arrays = self._stage_sums(order, self._data.scans("train"))
+        examples = self._data.examples("train")
+        n_subjects = len({(example.site, example.subject) for example in examples})
+        weights = {name: torch.from_numpy(values) for name, values in arrays.items()}
+        return Sums(self.name, weights, n_subjects, len(examples))
+
+    def sum_forms(self, order: SumsOrder) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the arrays that an answer to an order for sums has."""
+        return {name: values.shape for name, values in self._stage_sums(order, ()).items()}
+
+    def _stage_sums(self, order: SumsOrder, scans: Iterable[Voxels]) -> Arrays:
+        stage = image_stage(self.plan.harmonize, len(self.plan.data.source.modalities))
+        if stage is None or order.step not in range(stage.n_steps):
+            fix = "run the same version of fedmri as the server"
+            found, want = f"step {order.step}", "a step of the plan's harmonization"
+            raise RoundError("R11", "order for sums", found=found, want=want, fix=fix)
+        shared = {name: value.numpy() for name, value in order.shared.items()}
+        return stage.site_sums(order.step, scans, shared)
+
+    def _data_as(self, extra: Mapping[str, Weights]) -> SiteData:
+        """Return this site's data, harmonized by what the server sent, if anything."""
+        if HARMONIZE not in extra:
+            return self._data
+        parameters = {name: value.numpy() for name, value in extra[HARMONIZE].items()}
+        known = version(parameters)
+        if self._harmonized is None or self._harmonized[0] != known:
+            n_channels = len(self.plan.data.source.modalities)
+            change = image_change(self.plan.harmonize, n_channels, parameters)
+            self._harmonized = known, self._data.changed(change)
+        return self._harmonized[1]
 
     def train(self, order: TrainOrder) -> Update:
         """Train from the received model for one round and return what the plan shares.
@@ -157,7 +196,7 @@ class Site:
             with frozen(network.module, phase.frozen):
                 result = train_round(
                     network.module,
-                    self._data,
+                    self._data_as(before.extra),
                     self._task,
                     self._config_of(phase),
                     round_index=round_index,
@@ -183,7 +222,7 @@ class Site:
         """Score the received model on this site's patients; a patient's own results stay here."""
         started = time.monotonic()
         split: Split = "test" if order.split == "test" else "val"
-        network = network_of(self._plan_json)
+        network, data = network_of(self._plan_json), self._data_as(order.extra)
         state = self._states.before(order.round_index + 1)
         self._load(network, order.weights, state)
         load_weights(network.module, self._strategy.own_model(state.memory if state else {}))
@@ -191,11 +230,11 @@ class Site:
             raise _no_head(self.name, self.plan.strategy.name)
         if state is None and network.initial:
             # No batch norm of its own: this site took no part, so its images supply the statistics.
-            adapt_norm_statistics(network.module, self._data, split)
+            adapt_norm_statistics(network.module, data, split)
         with reproducible(self.plan.train.n_threads):
             result = evaluate(
                 network.module,
-                self._data,
+                data,
                 split,
                 self._task,
                 batch_size=self.plan.train.batch_size,

@@ -28,7 +28,7 @@ from fedmri.consortium import installed_version
 from fedmri.errors import PrivacyError
 from fedmri.plan import Plan, to_json
 from fedmri.signed_plan import SignedPlan
-from fedmri.wire import EXTRA, MODEL, ORDER, bundle, unbundle
+from fedmri.wire import EXTRA, MODEL, ORDER, SUMS, bundle, unbundle
 
 log = logging.getLogger("fedmri.client")
 
@@ -110,20 +110,21 @@ def refuse_undeclared(message: Message) -> None:
     """Refuse an order of another kind, or with more in it, than orders have.
 
     Raises:
-        PrivacyError: It is none to train or to evaluate, or holds another record (P21).
+        PrivacyError: It is none to train, to evaluate or for sums, or holds another record (P21).
     """
     kind = message.metadata.message_type
-    if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
+    if kind not in (MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY):
         raise _no_order(f"one of kind {kind!r}")
     if not message.has_content():
         raise _no_order("one without content")
-    is_train = kind == MessageType.TRAIN
+    is_query = kind == MessageType.QUERY
+    main = SUMS if is_query else MODEL
     for name, record in message.content.items():
-        is_model = name == MODEL or (is_train and name.startswith(EXTRA))
+        is_arrays = name == main or (not is_query and name.startswith(EXTRA))
         is_order = name == ORDER and isinstance(record, ConfigRecord) and list(record) == ["json"]
-        if not is_order and not (is_model and isinstance(record, ArrayRecord)):
+        if not is_order and not (is_arrays and isinstance(record, ArrayRecord)):
             raise _no_order(f"{type(record).__name__} {name!r} in it")
-    if missing := {MODEL, ORDER} - message.content.keys():
+    if missing := {main, ORDER} - message.content.keys():
         raise _no_order(f"no {missing.pop()} in it")
 
 
@@ -140,7 +141,7 @@ def refuse_beyond(message: Message, plan: Plan) -> None:
 
 
 def _no_order(found: str) -> PrivacyError:
-    want = "an order to train or evaluate, for a round of the plan, and nothing besides"
+    want = "an order to train, evaluate or add up, for a round of the plan, and nothing besides"
     fix = "run the same version of fedmri as the server; if it is, ask the coordinator"
     return PrivacyError("P21", "order of the server", found=found, want=want, fix=fix)
 

@@ -134,6 +134,7 @@ CODES: dict[str, str] = {
     "R08": "an arm of a comparison failed",
     "R09": "a robust rule has too few sites",
     "R10": "a site has no layers of its own that the model needs",
+    "R11": "an order asks for sums that the plan does not have",
     "R20": "no step of a round had a finite loss",
     "R21": "the memory of a device is exhausted",
     "R22": "slices cannot be put back together",
@@ -147,6 +148,7 @@ CODES: dict[str, str] = {
     "H02": "a site has too few rows",
     "H03": "the effect of a covariate cannot be told from that of the sites",
     "H04": "rows miss a kept covariate",
+    "H05": "a level of a covariate is not known",
     "H06": "the reference site does not take part",
     "H07": "the target is a kept covariate",
     "H08": "covariates are nearly confounded with site",
@@ -154,6 +156,10 @@ CODES: dict[str, str] = {
     "H10": "a site was harmonized in a simpler way",
     "H11": "a table does not fit",
     "H12": "there are too few sites",
+    "H13": "the sites' names cannot be found",
+    "H15": "a site was not in the fit",
+    "H20": "no image to fit landmarks to",
+    "H21": "images cannot be harmonized so",
 }
 
 

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from fedmri.data.settings import DataConfig
 from fedmri.errors import ConfigError, require
+from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.models.settings import ModelConfig
 from fedmri.round import Target
 from fedmri.strategies.settings import StrategyConfig
@@ -104,6 +105,7 @@ class Plan:
     name: str = "experiment"
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
+    harmonize: HarmonizeConfig = field(default_factory=HarmonizeConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

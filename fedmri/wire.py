@@ -20,8 +20,10 @@ from safetensors.numpy import load, save
 from fedmri.errors import RoundError
 from fedmri.round import Update, Weights
 
-MODEL, EXTRA, ORDER, METRICS = "model", "extra.", "order", "metrics"
+MODEL, EXTRA, ORDER, METRICS, SUMS = "model", "extra.", "order", "metrics", "sums"
 SAFETENSORS = "safetensors"
+HARMONIZE = "harmonize"
+"""Record beside a model that holds what images are harmonized by."""
 TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds"})
 N_MOST = 1 << 31
 """No count of examples or subjects is as large."""
@@ -50,12 +52,37 @@ class EvaluateOrder:
         split: ``val`` or ``test``.
         weights: Shared entries of the model.
         n_pictures: Example pictures that the site writes to its own disk.
+        extra: Named tensors beside the weights: what images are harmonized by.
     """
 
     round_index: int
     split: str
     weights: Weights
     n_pictures: int = 0
+    extra: Mapping[str, Weights] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SumsOrder:
+    """What the server asks of a site before the rounds: its part of sums over sites.
+
+    Attributes:
+        step: Which step of the plan's harmonization, from 0.
+        shared: What came of the step before it.
+    """
+
+    step: int
+    shared: Weights
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a site answers: what it adds to each sum, and how much is behind it."""
+
+    site: str
+    arrays: Weights
+    n_subjects: int
+    n_examples: int
 
 
 @dataclass(frozen=True)
@@ -146,7 +173,7 @@ def evaluate_content(order: EvaluateOrder) -> RecordDict:
         "split": order.split,
         "n_pictures": order.n_pictures,
     }
-    return _content(order.weights, {}, fields)
+    return _content(order.weights, order.extra, fields)
 
 
 def read_evaluate(content: RecordDict) -> EvaluateOrder:
@@ -154,7 +181,45 @@ def read_evaluate(content: RecordDict) -> EvaluateOrder:
     fields = _config(content)
     weights = unpack(content.array_records[MODEL])
     n_pictures = int(fields["n_pictures"])
-    return EvaluateOrder(int(fields["round"]), str(fields["split"]), weights, n_pictures)
+    split = str(fields["split"])
+    return EvaluateOrder(int(fields["round"]), split, weights, n_pictures, _extra(content))
+
+
+def sums_order_content(order: SumsOrder) -> RecordDict:
+    """Return the message content of an order for sums."""
+    content = RecordDict()
+    content[SUMS] = pack(order.shared)
+    content[ORDER] = ConfigRecord({"json": json.dumps({"round": 0, "step": order.step})})
+    return content
+
+
+def read_sums_order(content: RecordDict) -> SumsOrder:
+    """Return the order for sums in a message."""
+    return SumsOrder(int(_config(content)["step"]), unpack(content.array_records[SUMS]))
+
+
+def sums_content(sums: Sums) -> RecordDict:
+    """Return the message content of a site's part of sums."""
+    content = RecordDict()
+    content[SUMS] = pack(sums.arrays)
+    counts = {"n_examples": sums.n_examples, "n_subjects": sums.n_subjects}
+    content[ORDER] = ConfigRecord({"json": json.dumps(counts)})
+    content[METRICS] = MetricRecord()
+    return content
+
+
+def read_sums(site: str, content: RecordDict) -> Sums:
+    """Return a site's part of sums.
+
+    Raises:
+        RoundError: A record is missing, not declared or no array of numbers (R03).
+    """
+    try:
+        _refuse_others(content, {SUMS, ORDER, METRICS})
+        n_examples, n_subjects = _counts(content)
+        return Sums(site, unpack(content.array_records[SUMS]), n_subjects, n_examples)
+    except ODD as error:
+        raise _no_answer(site, error) from error
 
 
 def update_content(update: Update) -> RecordDict:

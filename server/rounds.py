@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from flwr.app import MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedmri.codec import decode
 from fedmri.errors import RoundError
+from fedmri.harmonize.image_stage import image_stage
+from fedmri.harmonize.sums import version
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, weights
 from fedmri.plan import Plan
@@ -30,16 +33,20 @@ from fedmri.server.checkpoint import (
     save_weights,
 )
 from fedmri.server.exchange import Answer, exchange
+from fedmri.server.harmonizing import as_weights, fit
 from fedmri.server.records import Observer, Records
 from fedmri.strategies.registry import make_strategy
 from fedmri.wire import (
+    HARMONIZE,
     EvaluateOrder,
     Scores,
+    SumsOrder,
     TrainOrder,
     evaluate_content,
     n_bytes,
     read_scores,
     read_update,
+    sums_order_content,
     train_content,
 )
 
@@ -79,13 +86,14 @@ class Rounds:
         self.checkpoints = Checkpoints(run.folder / "checkpoints", run.plan.fingerprint)
         fixed = {"arm": run.arm, "seed": run.plan.seed}
         self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
+        self.harmonized: dict[str, Weights] = {}
         self.local: frozenset[str] = frozenset()
         self.parameters: frozenset[str] = frozenset()
 
     def go(self) -> str:
         """Train what is left to train, test, write the model; return its SHA-256."""
         checkpoint = self._start_or_resume()
-        state, notes = checkpoint.state, checkpoint.notes
+        state, notes = checkpoint.state, self._harmonize(checkpoint.notes)
         out = {name: torch.empty_like(value) for name, value in state.model.items()}
         for round_index in range(checkpoint.round_index + 1, self.run.plan.rounds.n_rounds + 1):
             state, out = self._round(round_index, state, out)
@@ -105,6 +113,25 @@ class Rounds:
         self.records.rewind(found.notes["n_bytes"])
         log.info("%s goes on after round %d", self.run.arm, found.round_index)
         return replace(found, state=replace(found.state, layout=entries))
+
+    def _harmonize(self, notes: dict[str, Any]) -> dict[str, Any]:
+        """Fit the plan's harmonization, or take it from the notes of a checkpoint."""
+        plan, members = self.run.plan, self._members()
+        stage = image_stage(plan.harmonize, len(plan.data.source.modalities))
+        if stage is None:
+            return notes
+        if HARMONIZE not in notes:
+            wait_for_sites(self.grid, members, plan.rounds.min_sites, plan.rounds.timeout_s)
+            fitted = fit(stage, self._ask_for_sums, members, self._n_needed(len(members)))
+            self.records.add("harmonized", version=version(fitted))
+            notes = {**notes, HARMONIZE: {name: v.tolist() for name, v in fitted.items()}}
+        kept = {name: np.array(values) for name, values in notes[HARMONIZE].items()}
+        self.harmonized = {HARMONIZE: as_weights(kept)}
+        return notes
+
+    def _ask_for_sums(self, order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
+        content, timeout_s = sums_order_content(order), self.run.plan.rounds.timeout_s
+        return exchange(self.grid, MessageType.QUERY, content, sites, timeout_s)
 
     def _round(
         self, round_index: int, state: ServerState, out: Weights
@@ -134,7 +161,8 @@ class Rounds:
         self, round_index: int, state: ServerState, sites: Sequence[str], rejected: dict[str, str]
     ) -> Iterator[Update]:
         """Ask sites to train; yield the updates that may be averaged."""
-        order = TrainOrder(round_index, self._shared(state.model), self.strategy.broadcast(state))
+        extra = {**self.strategy.broadcast(state), **self.harmonized}
+        order = TrainOrder(round_index, self._shared(state.model), extra)
         timeout_s = self.run.plan.rounds.timeout_s
         answers = exchange(self.grid, MessageType.TRAIN, train_content(order), sites, timeout_s)
         return self._accepted(answers, order, state.layout, rejected)
@@ -184,7 +212,7 @@ class Rounds:
     ) -> Iterator[Update]:
         """Pass the updates on; stop the run where too few sites gave one."""
         yield from updates
-        n_needed = max(1, math.ceil(self.run.plan.rounds.quorum * n_members))
+        n_needed = self._n_needed(n_members)
         n_good = n_members - len(rejected)
         if n_good < n_needed:
             named = ", ".join(f"{site} ({code})" for site, code in sorted(rejected.items()))
@@ -192,12 +220,16 @@ class Rounds:
             fix = "see the codes in docs/errors.md and the log; then resume, or lower rounds.quorum"
             raise RoundError("R01", "quorum", found=found, want=f"{n_needed} or more", fix=fix)
 
+    def _n_needed(self, n_members: int) -> int:
+        return max(1, math.ceil(self.run.plan.rounds.quorum * n_members))
+
     def _score(self, round_index: int, state: ServerState, notes: dict[str, Any]) -> dict[str, Any]:
         """Score the validation patients where the plan says so; keep the best model's notes."""
         rounds = self.run.plan.rounds
         if not rounds.evaluate_every or round_index % rounds.evaluate_every:
             return notes
-        order = EvaluateOrder(round_index, "val", self._shared(state.model))
+        shared = self._shared(state.model)
+        order = EvaluateOrder(round_index, "val", shared, extra=self.harmonized)
         mean = self._evaluate("validation", order, self._members())
         best = notes.get("best")
         sign = 1 if self.run.plan.target.is_higher_better else -1
@@ -231,7 +263,8 @@ class Rounds:
         model, round_index = state.model, plan.rounds.n_rounds
         if plan.rounds.select == "best" and "best_round" in notes:
             model, round_index = load_weights_file(self._best_path)[0], notes["best_round"]
-        order = EvaluateOrder(round_index, "test", self._shared(model), self.run.n_pictures)
+        shared, n_pictures = self._shared(model), self.run.n_pictures
+        order = EvaluateOrder(round_index, "test", shared, n_pictures, self.harmonized)
         self._evaluate("test", order, self.run.tested or tuple(present(self.grid)))
         sha256 = digest(model)
         self.records.add("done", round=round_index, sha256=sha256)

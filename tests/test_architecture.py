@@ -12,7 +12,13 @@ ROOT = Path(__file__).parents[1]
 TOP = {"server", "clients", "simulation", "configs"}
 
 WORDS = {"errors", "round"}
-SETTINGS = {"data.settings", "models.settings", "training.settings", "strategies.settings"}
+SETTINGS = {
+    "data.settings",
+    "harmonize.settings",
+    "models.settings",
+    "training.settings",
+    "strategies.settings",
+}
 TRUST = {"child", "files", "settings_file", "consortium", "signed_plan"}
 ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
@@ -36,10 +42,12 @@ ARROWS = {
     "consortium": WORDS,
     "signed_plan": WORDS | {"plan", "consortium"},
     # the processes
-    "server": WORDS | TRUST | {"plan", "wire", "codec", "strategies", "reports", "models"},
+    "server": WORDS
+    | TRUST
+    | {"plan", "wire", "codec", "strategies", "harmonize", "reports", "models"},
     "clients": WORDS
     | TRUST
-    | {"plan", "wire", "codec", "strategies", "data", "models", "training"},
+    | {"plan", "wire", "codec", "strategies", "harmonize", "data", "models", "training"},
     "simulation": WORDS
     | TRUST
     | {"plan", "wire", "data", "models", "training", "strategies", "reports", "server", "clients"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from fedmri.data.prepared import (
     unusable_site,
 )
 from fedmri.data.settings import AugmentConfig, DataConfig
-from fedmri.data.site_data import Example, Split
+from fedmri.data.site_data import Example, ImageChange, Split, Voxels
 from fedmri.data.slices import take_slice
 from fedmri.data.split import refuse_leaks, unit_hash
 from fedmri.round import Batch, Target
@@ -66,12 +66,14 @@ class PreparedSite:
         target: What is predicted.
         config: Random changes of training examples.
         n_neighbours: Slices on each side that join a slice.
+        change: What is done to each image before anything else; None leaves it.
     """
 
     prepared: Prepared
     target: Target
     config: AugmentConfig
     n_neighbours: int = 0
+    change: ImageChange | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -82,6 +84,16 @@ class PreparedSite:
         """Return the examples of a split, sorted by site, subject, scan and slice."""
         scans = (scan for scan in self.prepared.scans if scan.split == split)
         return tuple(example for scan in scans for example in scan.examples())
+
+    def scans(self, split: Split) -> Iterator[Voxels]:
+        """Yield each scan of a split, unchanged, in the order of the examples."""
+        for scan in self.prepared.scans:
+            if scan.split == split:
+                yield np.array(map_array(scan.image, scan.shape, "<f4"))
+
+    def changed(self, change: ImageChange) -> PreparedSite:
+        """Return the same examples with another look."""
+        return replace(self, change=change)
 
     def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:
         """Yield one epoch of shuffled, augmented training batches; the seed decides all of it.
@@ -122,7 +134,10 @@ class PreparedSite:
 
     def _sample(self, item: Item) -> Sample:
         scan, index = item
-        image = _voxels(map_array(scan.image, scan.shape, "<f4"), index, self.n_neighbours)
+        whole = map_array(scan.image, scan.shape, "<f4")
+        image = _voxels(whole, index, self.n_neighbours)
+        if self.change is not None:
+            image = torch.from_numpy(self.change(scan.scan, whole, image.numpy()))
         label = None
         if scan.label is not None:
             label = _voxels(map_array(scan.label, (1, *scan.shape[1:]), "|u1"), index, 0)

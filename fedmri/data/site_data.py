@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedmri.round import Batch
 
 Split = Literal["train", "val", "test"]
@@ -41,6 +44,24 @@ class Example:
     spacing_mm: tuple[float, ...]
 
 
+Voxels = NDArray[np.float32]
+"""Intensities of a scan or of slices of it, shape ``(C, …)``; air and missing modalities are 0."""
+
+
+class ImageChange(Protocol):
+    """What is done to all images of a site before they become batches: a harmonization."""
+
+    def __call__(self, key: str, whole: Voxels, part: Voxels) -> Voxels:
+        """Return a part of a scan, changed.
+
+        Args:
+            key: Names the scan: what is needed of the whole is computed once.
+            whole: The scan, shape ``(C, D, H, W)`` or ``(C, H, W)``.
+            part: The scan, or slices of it.
+        """
+        ...
+
+
 class SiteData(Protocol):
     """The examples that one client trains and is tested on."""
 
@@ -51,6 +72,14 @@ class SiteData(Protocol):
 
     def examples(self, split: Split) -> tuple[Example, ...]:
         """Return the examples of a split, sorted by scan and slice."""
+        ...
+
+    def scans(self, split: Split) -> Iterator[Voxels]:
+        """Yield each scan of a split, unchanged, in the order of the examples."""
+        ...
+
+    def changed(self, change: ImageChange) -> SiteData:
+        """Return the same examples with another look."""
         ...
 
     def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:

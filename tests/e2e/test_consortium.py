@@ -21,7 +21,7 @@ def test_a_deployment_ends_with_the_weights_of_a_simulation(
     deployment: Deployment, cache: Path, strategy: str, tmp_path: Path
 ) -> None:
     """SuperLink, SuperNodes, keys, TLS and three processes' own data change no bit."""
-    more = PLAIN_SGD if strategy == "scaffold" else ()
+    more = (*PLAIN_SGD, "harmonize=nyul") if strategy == "scaffold" else ()
     plan = plan_of(f"strategy={strategy}", f"name={strategy}", "model.norm=batch", *more)
     run = demo.submit(deployment.consortium, plan)
     deployed = demo.wait(run, TIMEOUT_S, lambda run: None)

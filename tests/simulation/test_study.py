@@ -133,6 +133,39 @@ def test_every_strategy_trains_under_one_budget_and_resumes(run_tiny: RunTiny) -
     assert {f"federated:{name}" for name in STATEFUL} <= labels
 
 
+def test_harmonized_images_are_fitted_once_by_sums(run_tiny: RunTiny) -> None:
+    """Nyúl's landmarks: one version a federation, another for each site alone, never of test scans.
+
+    The federation's are those of all data pooled, for the sums are the same.
+    """
+    plain, nyul = run_tiny("plain"), run_tiny("nyul", "harmonize=nyul")
+    assert model_of(plain) != model_of(nyul)
+    versions = {r["arm"]: r["version"] for r in records(nyul, kind="harmonized")}
+    assert set(versions) == {"federated", "pooled", *(f"local:{site}" for site in SITES)}
+    assert len({versions[f"local:{site}"] for site in SITES}) == len(SITES)
+    assert not records(plain, kind="harmonized")
+
+
+def test_a_harmonized_run_goes_on_with_its_landmarks(run_tiny: RunTiny) -> None:
+    """Stopped in its second round, with two workers or none: the same bits, fitted once."""
+    settings = ("harmonize=nyul", "rounds.n_rounds=3", "simulation.arms=[federated]")
+    whole = run_tiny("whole", *settings, "simulation.workers=2")
+    n_seen = 0
+
+    def stop(record: Record) -> None:
+        nonlocal n_seen
+        n_seen += record["kind"] == "round"
+        if n_seen == 5:
+            n_seen += 1
+            raise StopHere
+
+    with pytest.raises(StopHere):
+        run_tiny("stopped", *settings, observe=stop)
+    resumed = run_tiny("stopped", *settings)
+    assert model_of(resumed) == model_of(whole)
+    assert len(records(resumed, kind="harmonized")) == 1
+
+
 def test_own_heads_are_not_scored_where_nobody_trained_one(run_tiny: RunTiny) -> None:
     """Under FedRep a left-out site has no last layer: its scores are missing, with a code."""
     settings = ("strategy=fedrep", "simulation.protocol=loso", "simulation.arms=[federated]")

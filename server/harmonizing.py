@@ -1,0 +1,96 @@
+"""Sums over sites before the first round: the server's half of a harmonization."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedmri.errors import RoundError
+from fedmri.harmonize.sums import Arrays, SumStage, add
+from fedmri.round import Weights
+from fedmri.server.exchange import Answer
+from fedmri.wire import Sums, SumsOrder, read_sums
+
+log = logging.getLogger("fedmri.server")
+
+Ask = Callable[[SumsOrder, Sequence[str]], Iterator[Answer]]
+"""Sends an order for sums to sites; yields their answers in ascending order of site."""
+
+
+def fit(stage: SumStage[Any], ask: Ask, members: Sequence[str], n_least: int) -> Arrays:
+    """Return the parameters of a harmonization, fitted by sums over sites.
+
+    A site that does not answer one step is not asked in the next.
+
+    Args:
+        stage: The harmonization.
+        ask: Asks sites.
+        members: Sites.
+        n_least: Sites that must answer each step.
+
+    Raises:
+        RoundError: Too few did (R01).
+        HarmonizeError: The stage refuses the total.
+    """
+    shared: Arrays = {}
+    for step in range(stage.n_steps):
+        left_out: dict[str, str] = {}
+        order = SumsOrder(step, as_weights(shared))
+        forms = {name: values.shape for name, values in stage.site_sums(step, (), shared).items()}
+        parts = list(_usable(ask(order, members), forms, left_out))
+        members = [site for site in members if site not in left_out]
+        if len(members) < n_least:
+            raise _too_few(members, left_out, n_least)
+        shared = stage.combine(step, add(parts), shared)
+    return shared
+
+
+def _usable(
+    answers: Iterator[Answer], forms: dict[str, tuple[int, ...]], left_out: dict[str, str]
+) -> Iterator[Arrays]:
+    for answer in answers:
+        try:
+            if answer.content is None:
+                left_out[answer.site] = answer.code
+                log.warning("site %s left out of the sums: %s", answer.site, answer.code)
+                continue
+            yield _checked(read_sums(answer.site, answer.content), forms)
+        except RoundError as error:
+            log.warning("%s", error)
+            left_out[answer.site] = error.code
+
+
+def _checked(sums: Sums, forms: dict[str, tuple[int, ...]]) -> Arrays:
+    found = {name: tuple(value.shape) for name, value in sums.arrays.items()}
+    if found != forms or any(v.dtype != torch.float64 for v in sums.arrays.values()):
+        odd = sorted(name for name in found | forms if found.get(name) != forms.get(name))
+        fix = "run the same plan and version of fedmri at that site"
+        text = f"{len(odd)} that differ, such as {odd[0]!r}" if odd else "another type"
+        what, want = f"sums of site {sums.site}", "those of the plan's harmonization"
+        raise RoundError("R03", what, found=text, want=want, fix=fix)
+    if not all(bool(value.isfinite().all()) for value in sums.arrays.values()):
+        fix = "look at that site's images"
+        what = f"sums of site {sums.site}"
+        raise RoundError("R04", what, found="NaN or infinity", want="finite numbers", fix=fix)
+    return as_arrays(sums.arrays)
+
+
+def as_weights(arrays: Arrays) -> Weights:
+    """Return arrays as tensors, to be sent."""
+    return {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
+
+
+def as_arrays(weights: Weights) -> Arrays:
+    """Return tensors as arrays, as they came."""
+    return {name: value.numpy() for name, value in weights.items()}
+
+
+def _too_few(members: Sequence[str], left_out: dict[str, str], n_least: int) -> RoundError:
+    named = ", ".join(f"{site} ({code})" for site, code in sorted(left_out.items()))
+    found = f"{len(members)} usable answers; left out: {named}"
+    fix = "see the codes in docs/errors.md and the log; then resume, or lower rounds.quorum"
+    return RoundError("R01", "quorum of sums", found=found, want=f"{n_least} or more", fix=fix)
