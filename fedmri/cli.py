@@ -23,6 +23,7 @@ from fedmri.commands import (  # noqa: F401  # they register commands
 )
 from fedmri.commands.apps import client_app, server_app
 from fedmri.commands.demo import demo
+from fedmri.commands.harmonize import harmonize
 from fedmri.errors import FedmriError, UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
 app.command()(demo)
+app.command()(harmonize)
 
 Overrides = Annotated[
     list[str] | None,

@@ -205,7 +205,7 @@ def test_a_feature_that_is_constant_at_one_site_stays_finite() -> None:
     tables = [replace(t, covariates=np.zeros((len(t.features), 0))) for t in made()]
     tables[1].features[:, 0] = 7
     for mode in ("eb", "no_eb", "nonparametric", "mean_only"):
-        stage = ComBat(5, mode=mode)  # type: ignore[arg-type]
+        stage = ComBat(5, mode=mode)
         parameters = run(stage, tables)
         clean = apply(parameters, fit_site(stage, parameters, tables[1]), tables[1])
         assert np.isfinite(clean).all()

@@ -1,0 +1,240 @@
+"""The command that harmonizes a table whose rows come from several sites."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedmri.commands.apps import AsJson
+from fedmri.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from fedmri.commands.harmonize_page import Judged, Work
+    from fedmri.harmonize.combat import Mode
+    from fedmri.harmonize.combat_table import Harmonized
+    from fedmri.harmonize.decodability import Probe
+    from fedmri.harmonize.held_out import Errors
+    from fedmri.harmonize.table import Cohort
+
+SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "sub_id", "sub")
+TRUE = frozenset({"1", "1.0", "true", "yes", "train", "training"})
+
+
+def harmonize(
+    table: Annotated[Path, typer.Argument(help="CSV or TSV file, a subject or scan a row.")],
+    site_column: Annotated[str, typer.Option(help="Column that holds the site.")],
+    site_pattern: Annotated[
+        str, typer.Option(help="Regular expression: its first group is the site in that column.")
+    ] = "",
+    covariates: Annotated[str, typer.Option(help="Columns whose effect is kept: age,sex.")] = "",
+    categorical: Annotated[
+        str, typer.Option(help="Those of them whose numbers are names of categories.")
+    ] = "",
+    features: Annotated[
+        str, typer.Option(help="Columns to harmonize; all other columns of numbers without it.")
+    ] = "",
+    mode: Annotated[str, typer.Option(help="eb, no_eb, mean_only or nonparametric.")] = "eb",
+    reference: Annotated[
+        str, typer.Option(help="Site to whose scale the others are brought.")
+    ] = "",
+    n_min: Annotated[int, typer.Option(help="Fewest rows with which a site takes part.")] = 10,
+    train_column: Annotated[
+        str, typer.Option(help="Column that is 1, true, yes or train in the rows to fit on.")
+    ] = "",
+    train_sites: Annotated[
+        str, typer.Option(help="Sites to fit on; the others join later, the model frozen.")
+    ] = "",
+    target: Annotated[
+        str, typer.Option(help="Column that a model shall predict at left-out sites; never kept.")
+    ] = "",
+    subject_column: Annotated[
+        str, typer.Option(help="Column of the subject, where subjects have several rows.")
+    ] = "",
+    exclude_incomplete: Annotated[
+        bool, typer.Option(help="Rows that miss a covariate come out empty instead of refused.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write; parameters (.npz) and page (.html) go beside it."),
+    ] = None,
+    permutations: Annotated[int, typer.Option(min=19, help="For the p value of the probe.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of folds, permutations and resampling.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Take the scanner out of a table of features by ComBat, and show what that changed.
+
+    Each site is simulated as if it were alone with its rows; only sums over sites are shared. The
+    rest of the table stays as it is. The page shows features by site, how well the site can be
+    told, and with --target a model's errors at left-out sites, each before and after.
+    """
+    from fedmri.commands.harmonize_page import Work, show
+    from fedmri.harmonize.combat import ComBat, refuse_target
+    from fedmri.harmonize.combat_table import harmonize as run
+    from fedmri.harmonize.combat_table import save
+    from fedmri.harmonize.decodability import Probe
+    from fedmri.harmonize.table import Columns, cohort, read, with_features, write
+
+    out = _outputs(table, out)
+    kept = _names(covariates)
+    refuse_target(kept, target or None)
+    frame = read(table)
+    others = tuple(name for name in (target, train_column, subject_column) if name)
+    columns = Columns(
+        site_column, site_pattern, kept, _names(categorical), _names(features), others
+    )
+    found = cohort(frame, columns)
+    stage = ComBat(
+        len(found.features), found.columns, _mode(mode), reference=reference or None, n_min=n_min
+    )
+    subjects = _subjects(frame, found, subject_column)
+    work = Work(frame, found, stage, subjects, target or None, seed)
+    is_train = _training_rows(work, train_column, _names(train_sites))
+    result = run(found, stage, is_train, may_exclude=exclude_incomplete)
+    judged = _judged(work, result, Probe(permutations, seed))
+    write(out, with_features(frame, found, result.values))
+    version = save(out.with_suffix(".npz"), result, found, stage)
+    show(out.with_suffix(".html"), work, result, judged, version)
+    _report(out, result, judged, version, is_json=as_json)
+
+
+def _outputs(table: Path, out: Path | None) -> Path:
+    out = out or table.with_name(f"{table.stem}.harmonized{table.suffix}")
+    if out.resolve() == table.resolve() or out.suffix.lower() not in {".csv", ".tsv"}:
+        fix = "name another file that ends in .csv or .tsv"
+        raise UsageError("U01", f"--out {out}", found="that", want="a new table", fix=fix)
+    if not out.parent.is_dir():
+        fix = "make the folder first"
+        raise UsageError("U01", f"--out {out}", found="no such folder", want="one", fix=fix)
+    return out
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _mode(text: str) -> Mode:
+    from fedmri.errors import require
+    from fedmri.harmonize.combat import MODES
+
+    modes: dict[str, Mode] = {mode: mode for mode in MODES}
+    name = text.strip().replace("-", "_")
+    require(name in modes, "--mode", text, f"one of {', '.join(MODES)}")
+    return modes[name]
+
+
+def _subjects(frame: pd.DataFrame, found: Cohort, column: str) -> NDArray[np.str_]:
+    """Return the subject of each row, told apart between sites; each row is one by default."""
+    import numpy as np
+
+    from fedmri.harmonize.table import refuse_missing_columns
+
+    if column:
+        refuse_missing_columns(frame, [column])
+    name = column or next((name for name in SUBJECT_COLUMNS if name in frame.columns), "")
+    own = frame[name].tolist() if name else range(len(frame))
+    return np.array([f"{s}/{subject}" for s, subject in zip(found.sites, own, strict=True)])
+
+
+def _training_rows(work: Work, column: str, sites: tuple[str, ...]) -> NDArray[np.bool_] | None:
+    import numpy as np
+
+    from fedmri.errors import HarmonizeError
+
+    unknown = [site for site in sites if site not in work.cohort.names]
+    if unknown:
+        fix = f"name sites of the table: {', '.join(work.cohort.names)}"
+        found = f"no site {', '.join(unknown)}"
+        raise HarmonizeError("H12", "--train-sites", found=found, want="sites", fix=fix)
+    rows = np.ones(len(work.frame), dtype=np.bool_)
+    if column:
+        rows &= work.frame[column].str.strip().str.lower().isin(TRUE).to_numpy(dtype=bool)
+    if sites:
+        rows &= np.isin(work.cohort.sites, list(sites))
+    return rows if column or sites else None
+
+
+def _judged(work: Work, result: Harmonized, probe: Probe) -> Judged:
+    """Measure before, after, and after for subjects whom the harmonization did not know."""
+    import numpy as np
+
+    from fedmri.commands.harmonize_page import Judged
+    from fedmri.harmonize.combat_table import harmonize as run
+    from fedmri.harmonize.decodability import Samples, decodability
+
+    cohort, usable = work.cohort, work.cohort.has_covariates
+    stage = dataclasses.replace(work.stage, n_min=1)  # a fold has fewer rows, and is not released
+
+    def refit(rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+        is_train = usable.copy()
+        is_train[usable] = rows
+        return run(cohort, stage, is_train, may_exclude=True).values[usable]
+
+    nothing = np.zeros((len(usable), 0))
+    given = {"Site from features": nothing}
+    if cohort.columns:
+        given[f"Site from features given {', '.join(cohort.columns)}"] = cohort.covariates
+    measured = {}
+    for name, known in given.items():
+        before, after = (
+            Samples(side, cohort.sites, work.subjects, known).at(usable)
+            for side in (cohort.values, result.values)
+        )
+        sides = decodability(before, probe), decodability(after, probe)
+        measured[name] = (*sides, decodability(before, probe, refit))
+    return Judged(measured, _errors(work))
+
+
+def _errors(work: Work) -> Errors | None:
+    """Return the errors at left-out sites; a target of text is taken as classes."""
+    import numpy as np
+
+    from fedmri.harmonize.held_out import leave_sites_out
+    from fedmri.harmonize.table import MISSING, numbers
+
+    if work.target is None:
+        return None
+    column = work.frame[work.target]
+    values, is_text = numbers(column)
+    if not is_text.any():
+        return leave_sites_out(work.cohort, work.stage, values, np.isfinite(values))
+    text = column.str.strip()
+    is_known = ~text.str.lower().isin(MISSING).to_numpy(dtype=bool)
+    return leave_sites_out(work.cohort, work.stage, text.to_numpy(dtype=str), is_known)
+
+
+def _report(out: Path, result: Harmonized, judged: Judged, version: str, *, is_json: bool) -> None:
+    from fedmri.commands.harmonize_page import WHEN
+
+    told = [dataclasses.asdict(caution) for caution in result.cautions]
+    shares = {
+        name: [dataclasses.asdict(side) for side in sides]
+        for name, sides in judged.decodability.items()
+    }
+    errors = judged.errors
+    of_task = () if errors is None else (errors.before, errors.after, errors.baseline)
+    task = [float(values.mean()) for values in of_task if len(values)]
+    if is_json:
+        found = {"version": version, "cautions": told, "decodability": shares, "task": task}
+        print(json.dumps(found | {"table": str(out)}))
+        return
+    for caution in result.cautions:
+        print(f"Caution: {caution.text} [{caution.code}]")
+    for name, sides in judged.decodability.items():
+        parts = (f"{s.accuracy:.3f} {when}" for when, s in zip(WHEN, sides, strict=True))
+        print(f"{name}: {', '.join(parts)} (largest site {sides[0].largest_share:.3f})")
+    if task:
+        print("Error at left-out sites: {:.3f} before, {:.3f} after ({:.3f})".format(*task))
+    _say_files(out, version)
+
+
+def _say_files(out: Path, version: str) -> None:
+    print(f"Table: {out}\nParameters: {out.with_suffix('.npz')} (version {version[:12]})")
+    print(f"Page: {out.with_suffix('.html')}")

@@ -1,0 +1,136 @@
+"""What the command that harmonizes a table measured, as one page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fedmri.harmonize.combat import ComBat
+from fedmri.harmonize.combat_table import Harmonized
+from fedmri.harmonize.decodability import Decodability
+from fedmri.harmonize.held_out import Errors
+from fedmri.harmonize.table import Cohort
+from fedmri.reports.before_after import BeforeAfter, Feature, Table, task_rows, write_page
+
+N_DRAWN = 4
+WHEN = ("before", "after", "after, new subjects")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How well the site can be told, and errors at left-out sites, if a target was named.
+
+    The first is measured before, after, and after for subjects whom the harmonization did not know.
+    """
+
+    decodability: dict[str, tuple[Decodability, Decodability, Decodability]]
+    errors: Errors | None
+
+
+@dataclass(frozen=True)
+class Work:
+    """One call of the command: the table as text and as numbers, and what was asked."""
+
+    frame: pd.DataFrame
+    cohort: Cohort
+    stage: ComBat
+    subjects: NDArray[np.str_]
+    target: str | None
+    seed: int
+
+
+def _decodability_table(judged: Judged) -> Table:
+    rows = []
+    for name, sides in judged.decodability.items():
+        for when, side in zip(WHEN, sides, strict=True):
+            shares = f"{side.accuracy:.3f}", f"{side.largest_share:.3f}", f"{side.balanced:.3f}"
+            rows.append((f"{name}, {when}", *shares, f"{side.p_value:.3f}"))
+    first = next(iter(judged.decodability.values()))[0]
+    caption = (
+        "How often a linear probe names the site of a subject that it was not trained on (5 folds "
+        f"by subject, {first.n_permutations} permutations). A site that cannot be told gives the "
+        "share of the largest site, or less. After: all subjects were harmonized together, and a "
+        "probe is then right less often than by chance, for what one fold has too little of "
+        "the others have too much of. New subjects: harmonized by what was learnt of the others."
+    )
+    if first.n_left_out:
+        caption += f" {first.n_left_out} rows of sites with fewer than 5 subjects are left out."
+    head = ("", "Accuracy", "Largest site's share", "Mean over sites", "p")
+    return Table("Can the site be told?", caption, head, tuple(rows))
+
+
+def _task_table(work: Work, errors: Errors) -> Table:
+    sides = {"before": errors.before, "after": errors.after, "looks at nothing": errors.baseline}
+    sites, subjects = errors.sites.tolist(), work.subjects[errors.rows].tolist()
+    rows = task_rows(sites, subjects, sides, work.seed) if len(sites) else ()
+    measure = "Mean absolute error" if errors.is_number else "Share of wrong answers"
+    caption = (
+        f"A linear model of {work.target}, trained on all sites but one and tested there, each "
+        "site in turn. The left-out site's own shift and spread come from its own rows without "
+        "their targets (transductive). Kept covariates: "
+        f"{', '.join(work.cohort.columns) or 'none'}; the target is never one."
+    )
+    for site, reason in errors.failed:
+        caption += f" {site} could not be left out: {reason}"
+    head = ("", f"{measure} (95 % interval)", "Difference to before")
+    return Table(f"{work.target} at left-out sites", caption, head, rows)
+
+
+def show(path: Path, work: Work, result: Harmonized, judged: Judged, version: str) -> None:
+    """Write the page that shows what a harmonization did."""
+    tables = [_decodability_table(judged)]
+    if judged.errors is not None:
+        tables.append(_task_table(work, judged.errors))
+    cohort, stage = work.cohort, work.stage
+    facts = (
+        ("Method", f"ComBat, {stage.mode}; only sums over sites leave a site"),
+        ("Sites", ", ".join(f"{n} ({(cohort.sites == n).sum()})" for n in cohort.names)),
+        ("Features", str(len(cohort.features))),
+        ("Kept covariates", ", ".join(cohort.columns) or "none"),
+        ("Reference site", stage.reference or "none: the mean over all rows"),
+        ("Version of the parameters", version),
+        ("Seed", str(work.seed)),
+    )
+    cautions = tuple((caution.code, caution.text) for caution in result.cautions)
+    title = f"{len(cohort.features)} features of {len(cohort.names)} sites, harmonized"
+    lead = _lead(judged)
+    drawn = _features(cohort, result)
+    write_page(path, BeforeAfter(title, lead, facts, cautions, tuple(tables), drawn))
+
+
+def _lead(judged: Judged) -> str:
+    name, (before, _, after) = list(judged.decodability.items())[-1]
+    return (
+        f"{name}: a linear probe was right about {before.accuracy:.0%} of subjects before and "
+        f"{after.accuracy:.0%} of new ones after; always naming the largest site is right about "
+        f"{before.largest_share:.0%}."
+    )
+
+
+def _features(cohort: Cohort, result: Harmonized) -> tuple[Feature, ...]:
+    """Return the features of which sites explained most before."""
+
+    def share(values: NDArray[np.float64]) -> float:
+        known = np.isfinite(values)
+        total = float(values[known].var()) if known.any() else 0.0
+        if total <= 0:
+            return 0.0
+        groups = [values[known & (cohort.sites == name)] for name in cohort.names]
+        mean = values[known].mean()
+        between = sum(len(g) * (g.mean() - mean) ** 2 for g in groups if len(g)) / known.sum()
+        return float(between / total)
+
+    order = sorted(range(len(cohort.features)), key=lambda k: -share(cohort.values[:, k]))
+    rows = {name: cohort.sites == name for name in cohort.names}
+    return tuple(
+        Feature(
+            cohort.features[k],
+            {name: cohort.values[own, k] for name, own in rows.items()},
+            {name: result.values[own, k] for name, own in rows.items()},
+        )
+        for k in order[:N_DRAWN]
+    )

@@ -1,0 +1,101 @@
+"""``fedmri harmonize``: a table in, a table, parameters and a page out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from fedmri.cli import app
+from fedmri.errors import HarmonizeError, UsageError
+
+FAST = ("--permutations", "19")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Write three sites of twenty subjects, of which one column names site and subject."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, site in enumerate(("Oulu", "New York", "<b>")):
+        for k in range(20):
+            age = rng.uniform(20, 80)
+            volumes = {f"v{f}": 5 + number + age / 30 + rng.normal() for f in range(4)}
+            rows.append({"who": f"{site}_sub{k}", "age": age, "sex": "MF"[k % 2], **volumes})
+    path = tmp_path / "table.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def call(table: Path, *options: str) -> str:
+    """Run the command and return what it printed."""
+    site = ("--site-column", "who", "--site-pattern", "^(.*)_sub")
+    result = CliRunner().invoke(app, ["harmonize", str(table), *site, *FAST, *options])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.output
+
+
+def test_a_table_is_harmonized_and_shown(table: Path) -> None:
+    """Features change, the rest does not, sites cannot be told, and a model gains by it."""
+    said = json.loads(call(table, "--covariates", "sex", "--target", "age", "--json"))
+    before, after = pd.read_csv(table), pd.read_csv(said["table"])
+    features = [f"v{k}" for k in range(4)]
+    pd.testing.assert_frame_equal(after.drop(columns=features), before.drop(columns=features))
+    means = after.groupby(after.who.str[:3])[features].mean()
+    assert (means.max() - means.min()).max() < 0.5  # two were added between sites
+    first, _, new = said["decodability"]["Site from features"]
+    assert new["accuracy"] < first["accuracy"]
+    assert said["task"][1] < said["task"][0]
+    page = Path(said["table"]).with_suffix(".html").read_text()
+    assert "<b>" not in page
+    assert "&lt;b&gt;" in page
+    assert "transductive" in page
+    assert said["version"] in page
+
+
+def test_the_same_call_writes_the_same_bytes(table: Path, tmp_path: Path) -> None:
+    """Table and page depend on table and seed alone."""
+    outs = [tmp_path / name / "out.csv" for name in ("a", "b")]
+    for out in outs:
+        out.parent.mkdir()
+        call(table, "--out", str(out))
+    for suffix in (".csv", ".html", ".npz"):
+        one, two = (out.with_suffix(suffix).read_bytes() for out in outs)
+        assert one == two
+
+
+def test_the_target_may_not_be_kept(table: Path) -> None:
+    """The command refuses before it reads a number, and says why."""
+    with pytest.raises(HarmonizeError, match=r"the target's effect hold the answers.*H07"):
+        call(table, "--covariates", "age,sex", "--target", "age")
+
+
+def test_sites_can_join_later(table: Path) -> None:
+    """Two sites are fitted, the third is told apart as one that was not."""
+    said = json.loads(call(table, "--train-sites", "Oulu,New York", "--json"))
+    assert [caution["code"] for caution in said["cautions"]] == ["H15"]
+    with pytest.raises(HarmonizeError, match=r"no site Olu.*H12"):
+        call(table, "--train-sites", "Olu")
+
+
+def test_rows_can_be_held_out(table: Path) -> None:
+    """Held-out rows change no parameter."""
+    frame = pd.read_csv(table)
+    frame["split"] = np.where(np.arange(len(frame)) % 4 == 0, "test", "train")
+    frame.to_csv(table, index=False)
+    one = json.loads(call(table, "--train-column", "split", "--json"))
+    frame.loc[frame.split == "test", "v0"] += 100
+    frame.to_csv(table, index=False)
+    two = json.loads(call(table, "--train-column", "split", "--json"))
+    assert one["version"] == two["version"]
+
+
+def test_the_table_is_never_written_over(table: Path) -> None:
+    """Whoever wants the raw features back still has them."""
+    with pytest.raises(UsageError, match=r"want a new table.*U01"):
+        call(table, "--out", str(table))
