@@ -92,9 +92,9 @@ def test_one_image_is_rebuilt_from_its_update_and_not_from_a_noisy_one() -> None
     loss, config = nn.functional.cross_entropy, InversionConfig(n_steps=200)
     plain = inversion(one_step(build, loss, image), image, others, config)
     noisy = inversion(one_step(build, loss, image, noise=10), image, others, config)
-    assert plain.excess > 0.4
+    assert plain.excess > 0.3
     assert plain.ssim > plain.control_ssim + 0.2
-    assert plain.psnr_db > plain.control_psnr_db + 6
+    assert plain.psnr_db > plain.control_psnr_db + 4
     assert noisy.excess < 0.1
 
 
