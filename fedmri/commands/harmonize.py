@@ -219,8 +219,8 @@ def _report(out: Path, result: Harmonized, judged: Judged, version: str, *, is_j
         for name, sides in judged.decodability.items()
     }
     errors = judged.errors
-    of_task = () if errors is None else (errors.before, errors.after, errors.baseline)
-    task = [float(values.mean()) for values in of_task if len(values)]
+    sizes = {} if errors is None or not len(errors.rows) else errors.sizes()
+    task = [float(values.mean()) for values in sizes.values()]
     if is_json:
         found = {"version": version, "cautions": told, "decodability": shares, "task": task}
         print(json.dumps(found | {"table": str(out)}))

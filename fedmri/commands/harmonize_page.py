@@ -64,9 +64,15 @@ def _decodability_table(judged: Judged) -> Table:
 
 
 def _task_table(work: Work, errors: Errors) -> Table:
-    sides = {"before": errors.before, "after": errors.after, "looks at nothing": errors.baseline}
     sites, subjects = errors.sites.tolist(), work.subjects[errors.rows].tolist()
-    rows = task_rows(sites, subjects, sides, work.seed) if len(sites) else ()
+    parts = {"": errors.sizes()}
+    if errors.is_number:
+        parts[", without each site's mean error"] = errors.sizes_within_sites()
+    rows = [
+        (f"{name}{suffix}", *cells)
+        for suffix, sizes in parts.items()
+        for name, *cells in (task_rows(sites, subjects, sizes, work.seed) if sites else ())
+    ]
     measure = "Mean absolute error" if errors.is_number else "Share of wrong answers"
     caption = (
         f"A linear model of {work.target}, trained on all sites but one and tested there, each "
@@ -77,7 +83,7 @@ def _task_table(work: Work, errors: Errors) -> Table:
     for site, reason in errors.failed:
         caption += f" {site} could not be left out: {reason}"
     head = ("", f"{measure} (95 % interval)", "Difference to before")
-    return Table(f"{work.target} at left-out sites", caption, head, rows)
+    return Table(f"{work.target} at left-out sites", caption, head, tuple(rows))
 
 
 def show(path: Path, work: Work, result: Harmonized, judged: Judged, version: str) -> None:

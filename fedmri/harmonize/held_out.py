@@ -27,11 +27,12 @@ from fedmri.harmonize.site_table import Array
 from fedmri.harmonize.table import Cohort
 
 RIDGES = np.logspace(-1, 5, 13)
+SIDES = ("before", "after", "looks at nothing")
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors at left-out sites, one a row: absolute for numbers, 0 or 1 for classes.
+    """Errors at left-out sites, one a row: predicted minus true, or 1 for a wrong class.
 
     Attributes:
         sites: Left-out site of each row, shape ``(n,)``.
@@ -50,6 +51,20 @@ class Errors:
     baseline: Array
     is_number: bool
     failed: tuple[tuple[str, str], ...]
+
+    def sizes(self) -> dict[str, Array]:
+        """Return the sizes of all errors, by what they are of, shapes ``(n,)``."""
+        sides = (self.before, self.after, self.baseline)
+        return dict(zip(SIDES, map(np.abs, sides), strict=True))
+
+    def sizes_within_sites(self) -> dict[str, Array]:
+        """Return the sizes without each site's mean error: what is told of subjects of one site."""
+        _, index = np.unique(self.sites, return_inverse=True)
+        counts = np.maximum(1, np.bincount(index))
+        return {
+            name: np.abs(side - (np.bincount(index, side) / counts)[index])
+            for name, side in zip(SIDES, (self.before, self.after, self.baseline), strict=True)
+        }
 
 
 def leave_sites_out(
@@ -105,7 +120,7 @@ def _errors(
     found = [_predicted(values, target, split) for values in (before, after)]
     if np.issubdtype(target.dtype, np.number):
         found.append(np.full(len(test), np.median(target[train])))
-        return np.asarray(np.abs(np.stack(found) - truth), dtype=np.float64)
+        return np.asarray(np.stack(found) - truth, dtype=np.float64)
     names, counts = np.unique(target[train], return_counts=True)
     found.append(np.full(len(test), names[counts.argmax()]))
     return np.stack([(said != truth).astype(np.float64) for said in found])

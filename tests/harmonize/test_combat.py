@@ -200,6 +200,15 @@ def test_a_constant_feature_is_left_as_it_was_and_told() -> None:
     assert "have them: c, e." in found.text
 
 
+def test_a_feature_that_follows_from_the_covariates_is_left_as_it_was() -> None:
+    """Age in another unit has nothing of the scanner in it but rounding."""
+    tables = made()
+    for number, table in enumerate(tables):
+        table.features[:, 2] = 3 * number + table.covariates @ [12, 0.7]
+    parameters = run(ComBat(5, AGE_SEX), tables)
+    assert parameters["is_fitted"].tolist() == [1, 1, 0, 1, 1]
+
+
 def test_a_feature_that_is_constant_at_one_site_stays_finite() -> None:
     """A spread of zero is not divided by."""
     tables = [replace(t, covariates=np.zeros((len(t.features), 0))) for t in made()]

@@ -8,8 +8,8 @@ import pytest
 from fedmri.errors import HarmonizeError
 from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_table import harmonize
-from fedmri.harmonize.decodability import Probe, Samples, decodability
-from fedmri.harmonize.held_out import leave_sites_out
+from fedmri.harmonize.decodability import Probe, Rows, Samples, decodability
+from fedmri.harmonize.held_out import Errors, leave_sites_out
 from fedmri.harmonize.site_table import Array
 from fedmri.harmonize.table import Cohort
 
@@ -82,6 +82,23 @@ def test_sites_smaller_than_the_folds_are_left_out_and_counted() -> None:
         decodability(samples(0, (30, 3)), PROBE)
 
 
+def test_each_subject_is_new_to_the_harmonization_that_it_is_tested_after() -> None:
+    """In five fits each subject is missing once, with all its rows."""
+    rows = np.repeat(np.arange(40), 2)
+    whole = samples(1, (20, 20))
+    some = Samples(whole.values[rows], whole.sites[rows], whole.subjects[rows], whole.given[rows])
+    seen: list[list[bool]] = []
+
+    def refit(is_train: Rows) -> Array:
+        seen.append(is_train.tolist())
+        return some.values
+
+    decodability(some, PROBE, refit)
+    n_missing = (~np.array(seen)).sum(axis=0)
+    assert len(seen) == 5
+    assert (n_missing == 1).all()
+
+
 def test_combat_hides_the_site_of_new_subjects() -> None:
     """Fitted without the subjects that are tested, it leaves no more than chance."""
     some = samples(3)
@@ -95,7 +112,8 @@ def test_combat_helps_a_model_at_a_left_out_site_that_differs_in_scanner_alone()
     """Shifts of five standard deviations mislead a model; taken out, it sees the age."""
     cohort, age = ages()
     found = leave_sites_out(cohort, ComBat(8), age, np.isfinite(age))
-    assert found.after.mean() < 8 < found.before.mean()
+    sizes = found.sizes()
+    assert sizes["after"].mean() < 8 < sizes["before"].mean()
     assert found.is_number
     assert sorted(found.rows.tolist()) == list(range(200))
 
@@ -116,16 +134,17 @@ def test_targets_of_a_left_out_site_change_nothing_there() -> None:
     other[cohort.sites == "A"] = 1000.0
     one, two = (leave_sites_out(cohort, ComBat(8), a, np.isfinite(a)) for a in (age, other))
     is_a = one.sites == "A"
-    np.testing.assert_allclose(
-        two.after[is_a], np.abs(1000 - _predicted(one.after[is_a], age[is_a], two.after[is_a]))
-    )
+    np.testing.assert_allclose(two.after[is_a] + 1000, one.after[is_a] + age[one.rows[is_a]])
 
 
-def _predicted(error: Array, truth: Array, other_error: Array) -> Array:
-    """Return the prediction that has an error against the truth and another against 1000."""
-    predicted = 1000 - other_error
-    np.testing.assert_allclose(np.abs(predicted - truth), error, rtol=1e-9)
-    return predicted
+def test_a_site_that_is_predicted_too_old_as_a_whole_is_right_within() -> None:
+    """Errors without each site's mean show what a model tells of subjects of one scanner."""
+    error = np.array([4.0, 6.0, -1.0, -1.0])
+    nothing = np.zeros(4)
+    sites = np.array(["A", "A", "B", "B"])
+    found = Errors(sites, np.arange(4), error, nothing, nothing, is_number=True, failed=())
+    assert found.sizes()["before"].tolist() == [4, 6, 1, 1]
+    assert found.sizes_within_sites()["before"].tolist() == [1, 1, 0, 0]
 
 
 def test_a_site_that_cannot_be_left_out_is_named() -> None:

@@ -113,6 +113,17 @@ def test_a_site_without_training_rows_joins_later() -> None:
     assert [c.code for c in found.cautions] == ["H15"]
 
 
+def test_held_out_rows_change_nothing_for_the_others() -> None:
+    """A site's own effect comes from its training rows alone."""
+    cohort, stage = two_sites(), ComBat(3, ("age",))
+    is_train = np.arange(40) % 4 != 0
+    one = harmonize(cohort, stage, is_train).values
+    cohort.values[~is_train] += 100
+    two = harmonize(cohort, stage, is_train).values
+    assert (one[is_train] == two[is_train]).all()
+    assert (two[~is_train] - one[~is_train] > 50).all()
+
+
 def test_a_level_that_no_training_row_has_is_refused() -> None:
     """Its effect is not known, so it can be neither kept nor taken out."""
     cohort = two_sites()
