@@ -102,7 +102,7 @@ def harmonize(
     write(out, with_features(frame, found, result.values))
     version = save(out.with_suffix(".npz"), result, found, stage)
     show(out.with_suffix(".html"), work, result, judged, version)
-    _report(out, result, judged, version, is_json=as_json)
+    _report(out, judged, version, is_json=as_json)
 
 
 def _outputs(table: Path, out: Path | None) -> Path:
@@ -166,6 +166,8 @@ def _judged(work: Work, result: Harmonized, probe: Probe) -> Judged:
     import numpy as np
 
     from fedmri.commands.harmonize_page import Judged
+    from fedmri.errors import HarmonizeError
+    from fedmri.harmonize.cautions import Caution
     from fedmri.harmonize.combat_table import harmonize as run
     from fedmri.harmonize.decodability import Samples, decodability
 
@@ -181,15 +183,18 @@ def _judged(work: Work, result: Harmonized, probe: Probe) -> Judged:
     given = {"Site from features": nothing}
     if cohort.columns:
         given[f"Site from features given {', '.join(cohort.columns)}"] = cohort.covariates
-    measured = {}
+    measured, told = {}, []
     for name, known in given.items():
         before, after = (
             Samples(side, cohort.sites, work.subjects, known).at(usable)
             for side in (cohort.values, result.values)
         )
-        sides = decodability(before, probe), decodability(after, probe)
-        measured[name] = (*sides, decodability(before, probe, refit))
-    return Judged(measured, _errors(work))
+        try:
+            sides = decodability(before, probe), decodability(after, probe)
+            measured[name] = (*sides, decodability(before, probe, refit))
+        except HarmonizeError as error:  # the table is harmonized all the same
+            told.append(Caution(error.code, f"{name}: not measured. {error}"))
+    return Judged(measured, _errors(work), (*result.cautions, *told))
 
 
 def _errors(work: Work) -> Errors | None:
@@ -210,10 +215,10 @@ def _errors(work: Work) -> Errors | None:
     return leave_sites_out(work.cohort, work.stage, text.to_numpy(dtype=str), is_known)
 
 
-def _report(out: Path, result: Harmonized, judged: Judged, version: str, *, is_json: bool) -> None:
+def _report(out: Path, judged: Judged, version: str, *, is_json: bool) -> None:
     from fedmri.commands.harmonize_page import WHEN
 
-    told = [dataclasses.asdict(caution) for caution in result.cautions]
+    told = [dataclasses.asdict(caution) for caution in judged.cautions]
     shares = {
         name: [dataclasses.asdict(side) for side in sides]
         for name, sides in judged.decodability.items()
@@ -225,7 +230,7 @@ def _report(out: Path, result: Harmonized, judged: Judged, version: str, *, is_j
         found = {"version": version, "cautions": told, "decodability": shares, "task": task}
         print(json.dumps(found | {"table": str(out)}))
         return
-    for caution in result.cautions:
+    for caution in judged.cautions:
         print(f"Caution: {caution.text} [{caution.code}]")
     for name, sides in judged.decodability.items():
         parts = (f"{s.accuracy:.3f} {when}" for when, s in zip(WHEN, sides, strict=True))

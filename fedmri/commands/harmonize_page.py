@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fedmri.harmonize.cautions import Caution
 from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_table import Harmonized
 from fedmri.harmonize.decodability import Decodability
@@ -22,13 +23,14 @@ WHEN = ("before", "after", "after, new subjects")
 
 @dataclass(frozen=True)
 class Judged:
-    """How well the site can be told, and errors at left-out sites, if a target was named.
+    """How well the site can be told, errors at left-out sites if a target was named, cautions.
 
     The first is measured before, after, and after for subjects whom the harmonization did not know.
     """
 
     decodability: dict[str, tuple[Decodability, Decodability, Decodability]]
     errors: Errors | None
+    cautions: tuple[Caution, ...]
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _task_table(work: Work, errors: Errors) -> Table:
 
 def show(path: Path, work: Work, result: Harmonized, judged: Judged, version: str) -> None:
     """Write the page that shows what a harmonization did."""
-    tables = [_decodability_table(judged)]
+    tables = [_decodability_table(judged)] if judged.decodability else []
     if judged.errors is not None:
         tables.append(_task_table(work, judged.errors))
     cohort, stage = work.cohort, work.stage
@@ -101,7 +103,7 @@ def show(path: Path, work: Work, result: Harmonized, judged: Judged, version: st
         ("Version of the parameters", version),
         ("Seed", str(work.seed)),
     )
-    cautions = tuple((caution.code, caution.text) for caution in result.cautions)
+    cautions = tuple((caution.code, caution.text) for caution in judged.cautions)
     title = f"{len(cohort.features)} features of {len(cohort.names)} sites, harmonized"
     lead = _lead(judged)
     drawn = _features(cohort, result)
@@ -109,6 +111,8 @@ def show(path: Path, work: Work, result: Harmonized, judged: Judged, version: st
 
 
 def _lead(judged: Judged) -> str:
+    if not judged.decodability:
+        return "The features were harmonized; how well the site can be told was not measured."
     name, (before, _, after) = list(judged.decodability.items())[-1]
     return (
         f"{name}: a linear probe was right about {before.accuracy:.0%} of subjects before and "

@@ -99,3 +99,12 @@ def test_the_table_is_never_written_over(table: Path) -> None:
     """Whoever wants the raw features back still has them."""
     with pytest.raises(UsageError, match=r"want a new table.*U01"):
         call(table, "--out", str(table))
+
+
+def test_sites_too_small_to_be_probed_are_harmonized_all_the_same(table: Path) -> None:
+    """Three rows a site cannot be dealt to five folds: that is said, and the table is there."""
+    frame = pd.read_csv(table)
+    frame[frame.who.str.contains("_sub[0-2]$")].to_csv(table, index=False)
+    said = json.loads(call(table, "--n-min", "3", "--json"))
+    assert [caution["code"] for caution in said["cautions"]] == ["H12"]
+    assert len(pd.read_csv(said["table"])) == 9
