@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize.nyul import LANDMARKS, PERCENTILES, Nyul, Standardised
+from fedmri.harmonize.moments import MEAN, VARIANCE, Moments, Scaled
+from fedmri.harmonize.nyul import LANDMARKS, NORMAL_IQR, PERCENTILES, Nyul, Standardised
+from fedmri.harmonize.quantiles import QUANTILES, ROBUST, Quantiles
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import Arrays
 
-ImageStage = Nyul
-ImageChange = Standardised
+ImageStage = Nyul | Moments | Quantiles
+ImageChange = Standardised | Scaled
 
 
 def image_stage(config: HarmonizeConfig, n_channels: int) -> ImageStage | None:
     """Return what is fitted before the rounds, for images of so many channels; None for nothing."""
-    if config.image == "none":
-        return None
-    return Nyul(n_channels, is_site_weighted=config.weighting == "site")
+    if config.image == "nyul":
+        return Nyul(n_channels, is_site_weighted=config.weighting == "site")
+    if config.image == "zscore":
+        return Moments(n_channels)
+    return Quantiles(n_channels) if config.image == "robust" else None
 
 
 def image_change(config: HarmonizeConfig, n_channels: int, parameters: Arrays) -> ImageChange:
@@ -25,9 +31,24 @@ def image_change(config: HarmonizeConfig, n_channels: int, parameters: Arrays) -
         HarmonizeError: They are not those of the plan's stage (H21).
     """
     found = {name: values.shape for name, values in parameters.items()}
-    want = {LANDMARKS: (n_channels, len(PERCENTILES))}
-    if config.image == "none" or found != want:
+    want = _shapes(config, n_channels)
+    if not want or found != want:
         fix = "run the same version of fedmri as the server"
         what = "parameters of the images' harmonization"
         raise HarmonizeError("H21", what, found=f"{found}", want=f"{want}", fix=fix)
-    return Standardised(parameters)
+    if config.image == "nyul":
+        return Standardised(parameters)
+    if config.image == "zscore":
+        return Scaled(parameters[MEAN], np.sqrt(parameters[VARIANCE]))
+    low, middle, high = parameters[QUANTILES].T
+    return Scaled(middle, (high - low) / NORMAL_IQR)
+
+
+def _shapes(config: HarmonizeConfig, n_channels: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {
+        "none": {},
+        "nyul": {LANDMARKS: (n_channels, len(PERCENTILES))},
+        "zscore": {MEAN: (n_channels,), VARIANCE: (n_channels,)},
+        "robust": {QUANTILES: (n_channels, len(ROBUST))},
+    }
+    return shapes[config.image]
