@@ -74,7 +74,7 @@ ALONE = {
     "omegaconf": {"config"},
     "typer": {"cli", "commands"},
     "torch": {"round", "wire", "codec", "data", "models", "training", "strategies"}
-    | {"filters", "leakage"}
+    | {"filters", "leakage", "harmonize"}
     | {"server", "clients", "simulation"},
 }
 """The only rooms that may import a library."""
