@@ -62,6 +62,16 @@ def test_a_variance_beside_a_large_mean_does_not_cancel() -> None:
     assert found[VARIANCE][0] == pytest.approx(head(every, 0).var(), rel=1e-10)
 
 
+def test_a_site_lost_between_steps_leaves_moments_of_the_others() -> None:
+    """The last step puts right what the lost site left in the mean."""
+    every, stage = images(), Moments(2)
+    shared: Arrays = {}
+    for step, part in enumerate([every, every, every[:3]]):
+        shared = stage.combine(step, stage.site_sums(step, part, shared), shared)
+    assert shared[MEAN][0] == pytest.approx(head(every[:3], 0).mean(), rel=1e-12)
+    assert shared[VARIANCE][0] == pytest.approx(head(every[:3], 0).var(), rel=1e-12)
+
+
 @pytest.mark.parametrize("step", [1, 2])
 def test_sums_of_moments_fit_into_secure_sums(step: int) -> None:
     """All that travels stays within a few times the number of voxels, even at 1e30."""
