@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from fedmri.errors import PrivacyError
 from fedmri.files import PRIVATE_FILE, make_private_folder, write_whole
@@ -76,6 +76,17 @@ class Chain:
     torn: bytes = b""
 
 
+class Entry(Protocol):
+    """What a ledger can take: a dataclass whose ``kind`` tells its sort."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def kind(self) -> str:
+        """Sort of entry; never ``torn``."""
+        ...
+
+
 class Ledger:
     """A ledger that can be added to; several processes may do so at once.
 
@@ -86,7 +97,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, entry: Egress) -> None:
+    def append(self, entry: Entry) -> None:
         """Write an entry; when this returns, it is on the disk.
 
         Raises:
@@ -103,12 +114,12 @@ class Ledger:
         except OSError as error:
             found = f"{type(error).__name__}: {error}"
             fix = "make room on its disk, and let the client's user write there"
-            what = f"egress ledger {self.path}"
+            what = f"ledger {self.path}"
             raise PrivacyError(
                 "P07", what, found=found, want="a file to add to", fix=fix
             ) from error
 
-    def _append(self, number: int, entry: Egress) -> None:
+    def _append(self, number: int, entry: Entry) -> None:
         chain = _quick_end(number, _head(self.path)) or verify(self.path)
         lines: list[bytes] = []
         if chain.torn:
@@ -173,7 +184,7 @@ def _followed(chain: Chain, line: bytes) -> Chain:
         return Chain(chain.n_entries, chain.sha256, torn + line)
     part = torn.removesuffix(b"\n")
     wanted = {"kind": TORN, **_answered_for(part)} if torn else {}
-    if (entry["kind"] == TORN) != bool(torn) or any(entry[k] != v for k, v in wanted.items()):
+    if (entry["kind"] == TORN) != bool(torn) or any(entry.get(k) != v for k, v in wanted.items()):
         return Chain(chain.n_entries, chain.sha256, torn + line)
     return Chain(entry["n"], _digest(line.removesuffix(b"\n")))
 
@@ -202,7 +213,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         entry = json.loads(line)
     except ValueError:
         return None
-    is_entry = isinstance(entry, dict) and {"n", "time", "kind", "n_bytes", "prev"} <= entry.keys()
+    is_entry = isinstance(entry, dict) and {"n", "time", "kind", "prev"} <= entry.keys()
     return entry if is_entry else None
 
 
@@ -240,11 +251,11 @@ def _changed(path: Path, number: int) -> PrivacyError:
     found = f"line {number} does not follow from the line before it"
     want = "a chain without a break"
     fix = "find out who changed it; then move it and its head away, and a new one begins"
-    return PrivacyError("P05", f"egress ledger {path}", found=found, want=want, fix=fix)
+    return PrivacyError("P05", f"ledger {path}", found=found, want=want, fix=fix)
 
 
 def _cut(path: Path, n_found: int, n_counted: int) -> PrivacyError:
     found = f"{n_found} entries"
     want = f"{n_counted}, as {head_file(path).name} counts" if n_counted else "a head that counts"
     fix = "find out who cut it; then move it and its head away, and a new one begins"
-    return PrivacyError("P06", f"egress ledger {path}", found=found, want=want, fix=fix)
+    return PrivacyError("P06", f"ledger {path}", found=found, want=want, fix=fix)

@@ -24,6 +24,7 @@ from fedmri.commands import (  # noqa: F401  # they register commands
 from fedmri.commands.apps import client_app, server_app
 from fedmri.commands.demo import demo
 from fedmri.commands.harmonize import harmonize
+from fedmri.commands.privacy import privacy_app
 from fedmri.errors import FedmriError, UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ data_app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
+app.add_typer(privacy_app, name="privacy")
 app.command()(demo)
 app.command()(harmonize)
 

@@ -32,6 +32,7 @@ ARROWS = {
     "filters": WORDS,
     "leakage": WORDS,
     "harmonize": WORDS,
+    "privacy": WORDS | {"data.site_data", "data.settings", "training.settings"},
     "reports": WORDS | {"training.task"},
     "wire": WORDS,
     "plan": WORDS | SETTINGS,
@@ -47,7 +48,8 @@ ARROWS = {
     | {"plan", "wire", "codec", "strategies", "harmonize", "reports", "models"},
     "clients": WORDS
     | TRUST
-    | {"plan", "wire", "codec", "strategies", "harmonize", "data", "models", "training"},
+    | {"plan", "wire", "codec", "strategies", "harmonize", "data", "models", "training"}
+    | {"privacy"},
     "simulation": WORDS
     | TRUST
     | {"plan", "wire", "data", "models", "training", "strategies", "reports", "server", "clients"},
@@ -61,7 +63,17 @@ ARROWS = {
     | {"models.registry", "training.tasks"},
     "commands": WORDS
     | TRUST
-    | {"plan", "config", "data", "reports", "server", "clients", "simulation", "harmonize"}
+    | {
+        "plan",
+        "config",
+        "data",
+        "reports",
+        "server",
+        "clients",
+        "simulation",
+        "harmonize",
+        "privacy",
+    }
     | {"models.registry", "training.tasks"},
     "configs": set(),
     "__init__": set(),
@@ -70,10 +82,11 @@ ARROWS = {
 
 ALONE = {
     "flwr": {"wire", "server", "clients", "simulation"},
+    "opacus": {"privacy"},
     "hydra": {"config"},
     "omegaconf": {"config"},
     "typer": {"cli", "commands"},
-    "torch": {"round", "wire", "codec", "data", "models", "training", "strategies"}
+    "torch": {"round", "privacy", "wire", "codec", "data", "models", "training", "strategies"}
     | {"filters", "leakage", "harmonize"}
     | {"server", "clients", "simulation"},
 }

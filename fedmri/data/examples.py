@@ -106,13 +106,18 @@ class PreparedSite:
         generator = np.random.default_rng(seed)
         order = [items[i] for i in generator.permutation(len(items))]
         for group in _by_shape(order, batch_size):
-            samples = [self._sample(item) for item in group]
-            seeds = [int(unit_hash(seed, scan.scan, str(i)) * 2**53) for scan, i in group]
-            changed = [
-                augment(*each)
-                for each in zip(samples, [self.config] * len(seeds), seeds, strict=True)
-            ]
-            yield self._mixed(self._batch(group, changed), generator)
+            yield self._mixed(self._augmented(group, seed), generator)
+
+    def train_picks(self, picks: Sequence[int], *, seed: int) -> Iterator[Batch]:
+        """Yield some training examples, augmented and not mixed, a batch for each shape.
+
+        Args:
+            picks: Positions in ``examples("train")``.
+            seed: Of the augmentation.
+        """
+        items = self._items("train")
+        for group in _by_shape([items[row] for row in picks], max(2, len(picks))):
+            yield self._augmented(group, seed)
 
     def eval_batches(self, split: Split, *, batch_size: int) -> Iterator[Batch]:
         """Yield every example of a split once, in order, without augmentation.
@@ -142,6 +147,13 @@ class PreparedSite:
         if scan.label is not None:
             label = _voxels(map_array(scan.label, (1, *scan.shape[1:]), "|u1"), index, 0)
         return Sample(image, label, scan.present, scan.spacing_mm, scan.mirror_axis)
+
+    def _augmented(self, group: Sequence[Item], seed: int) -> Batch:
+        samples = [self._sample(item) for item in group]
+        seeds = [int(unit_hash(seed, scan.scan, str(i)) * 2**53) for scan, i in group]
+        settings = [self.config] * len(seeds)
+        changed = [augment(*each) for each in zip(samples, settings, seeds, strict=True)]
+        return self._batch(group, changed)
 
     def _batch(self, group: Sequence[Item], samples: Sequence[Sample]) -> Batch:
         image = torch.stack([sample.image for sample in samples])

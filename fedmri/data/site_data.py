@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -84,6 +84,15 @@ class SiteData(Protocol):
 
     def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:
         """Yield one epoch of shuffled, augmented training batches; the seed decides all of it."""
+        ...
+
+    def train_picks(self, picks: Sequence[int], *, seed: int) -> Iterator[Batch]:
+        """Yield some training examples, augmented and not mixed, a batch for each shape.
+
+        Args:
+            picks: Positions in ``examples("train")``.
+            seed: Of the augmentation.
+        """
         ...
 
     def eval_batches(self, split: Split, *, batch_size: int) -> Iterator[Batch]:

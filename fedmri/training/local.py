@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from fedmri.data.site_data import SiteData
+from fedmri.data.site_data import Example, SiteData
 from fedmri.errors import RoundError
 from fedmri.round import Batch, GradientTerm
 from fedmri.training.device import (
@@ -28,6 +28,30 @@ from fedmri.training.schedules import learning_rate, plateau_factor
 from fedmri.training.seeds import derive_seed
 from fedmri.training.settings import TrainConfig
 from fedmri.training.task import LocalTask
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Steps(Protocol):
+    """Another source of batches and gradients: see ``fedmri.privacy``."""
+
+    def n_steps(self, examples: Sequence[Example], local_epochs: int, local_steps: int) -> int:
+        """Return the steps of a round."""
+        ...
+
+    def batches(self, data: SiteData, n_steps: int, seed: int) -> Iterator[list[Batch]]:
+        """Yield what each step sees; nothing is a step too."""
+        ...
+
+    def fill(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        optimizer: torch.optim.Optimizer,
+        batches: Sequence[Batch],
+    ) -> None:
+        """Put the gradient of a step into ``.grad`` of every trained parameter."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +93,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
     gradient_term: GradientTerm | None = None,
     optimizer_state: dict[str, Any] | None = None,
     loss_history: Sequence[float] = (),
+    steps: Steps | None = None,
 ) -> TrainResult:
     """Train a network in place on a site's examples for one round.
 
@@ -87,6 +112,8 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
         gradient_term: Edits gradients before they are clipped.
         optimizer_state: Of the round before, where the optimizer is kept.
         loss_history: Training loss of each round so far (``plateau``).
+        steps: Where batches and gradients come from, instead of autograd over shuffled batches.
+            All that follows stays. No loss is reported then: it would be a patient's, unnoised.
 
     Returns:
         Counts, mean loss, and the state of the optimizer.
@@ -99,6 +126,8 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
     device = pick_device(config.device)
     examples = data.examples("train")
     n_steps = n_round_steps(config, len(examples))
+    if steps is not None and examples:
+        n_steps = steps.n_steps(examples, config.local_epochs, config.local_steps)
     first = (round_index - 1) * n_steps
     trainer = _Trainer(network.to(device).train(), task.at_site(examples), config, device)
     trainer.resume(optimizer_state)
@@ -108,11 +137,19 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
         memory_explained(device),
         seeded(derive_seed(seed, "dropout", round_index), device),
     ):
-        batches = _batches(data, config, derive_seed(seed, "order", round_index))
-        for step, batch in enumerate(batches if examples else (), first):
+        order = derive_seed(seed, "order", round_index)
+        passes: Iterator[Batch | list[Batch]] = (
+            _batches(data, config, order)
+            if steps is None or not examples
+            else steps.batches(data, n_steps, order)
+        )
+        for step, batch in enumerate(passes if examples else (), first):
             rate, momentum = learning_rate(config, step, n_rounds * n_steps)
             set_rate(trainer.optimizer, config, rate * factor, momentum)
-            trainer.step(batch, gradient_term)
+            if isinstance(batch, Batch):
+                trainer.step(batch, gradient_term)
+            elif steps is not None:
+                trainer.private_step(steps, batch, gradient_term)
         totals = trainer.finish()
     return TrainResult(
         n_examples=len(examples),
@@ -171,6 +208,17 @@ class _Trainer:
         else:
             self.n_skipped += 1
         self.scaler.update()
+
+    def private_step(
+        self, steps: Steps, batches: Sequence[Batch], gradient_term: GradientTerm | None
+    ) -> None:
+        """Take one step along a gradient that another source gives, noise included."""
+        steps.fill(self.network, self.task.loss, self.optimizer, batches)
+        if gradient_term is not None:
+            gradient_term(self.network)  # after the noise: it spends nothing
+        norm = self._clipped_norm() if self.clip_norm else 0.0
+        self.optimizer.step()
+        self._count(torch.zeros((), device=self.device), 0, norm)
 
     def finish(self) -> dict[str, Any]:
         """Bring slow weights home and return the sums; raise R20 where no step was taken."""

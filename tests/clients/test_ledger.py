@@ -170,5 +170,5 @@ def test_processes_take_turns(tmp_path: Path) -> None:
 def test_what_cannot_be_written_down_is_an_error(tmp_path: Path) -> None:
     """A full or foreign disk stops the message, not the accounting."""
     (tmp_path / "ledger").write_text("a file where the folder should be")
-    with pytest.raises(PrivacyError, match=r"egress ledger.*\[P07\]"):
+    with pytest.raises(PrivacyError, match=r"ledger.*\[P07\]"):
         Ledger(tmp_path / "ledger/egress.jsonl").append(egress(1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,11 @@ class TensorSite:
         rows = torch.tensor([i for i, item in enumerate(self.items) if item.split == "train"])
         generator = torch.Generator().manual_seed(seed)
         yield from self._batches(rows[torch.randperm(len(rows), generator=generator)], batch_size)
+
+    def train_picks(self, picks: Sequence[int], *, seed: int) -> Iterator[Batch]:
+        """Yield the training examples at these positions; nothing is augmented."""
+        rows = torch.tensor([i for i, item in enumerate(self.items) if item.split == "train"])
+        yield from self._batches(rows[list(picks)], max(1, len(picks)))
 
     def eval_batches(self, split: Split, *, batch_size: int) -> Iterator[Batch]:
         """Yield the examples of a split in order."""

@@ -1,0 +1,129 @@
+"""The command that says what privacy costs before anybody trains."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from fedmri.commands.apps import AsJson
+from fedmri.errors import require
+
+privacy_app = typer.Typer(no_args_is_help=True)
+
+
+@privacy_app.callback()
+def _group() -> None:
+    """Differential privacy: what it costs, before anybody trains."""
+
+
+@dataclass(frozen=True)
+class _Budget:
+    epsilon: float
+    delta: float
+    sample_rate: float
+    steps_a_round: int
+    n_rounds: int
+    batch: float
+
+    @property
+    def n_steps(self) -> int:
+        return self.steps_a_round * self.n_rounds
+
+
+@privacy_app.command("plan")
+def plan(
+    patients: Annotated[int, typer.Option(help="Training patients of the site.")],
+    rounds: Annotated[int, typer.Option(help="Rounds of training.")],
+    epsilon: Annotated[float, typer.Option(help="What the whole training may cost a patient.")] = 8,
+    batch: Annotated[float, typer.Option(help="Patients of a step, expected.")] = 16,
+    steps: Annotated[
+        int, typer.Option(help="Steps of a round; 0 counts passes over the patients.")
+    ] = 0,
+    epochs: Annotated[int, typer.Option(help="Passes over the patients in a round.")] = 1,
+    delta: Annotated[float, typer.Option(help="0 is one tenth over the patients.")] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Find the noise for an epsilon, and show what each round costs and what it does to learning.
+
+    Epsilon is of one patient at one site, whatever the number of that patient's scans, and of all
+    rounds together. A patient of two sites pays at both.
+    """
+    from fedmri.privacy.accounting import curve, noise_for
+
+    require(epochs >= 1, "--epochs", epochs, "1 or more")
+    each = steps or epochs * math.ceil(patients / batch) if batch > 0 else 0
+    budget = _budget(patients, rounds, epsilon, batch, each, delta)
+    noise = noise_for(epsilon, budget.delta, budget.sample_rate, budget.n_steps)
+    points = list(
+        curve(noise, budget.sample_rate, budget.steps_a_round, budget.delta, budget.n_rounds)
+    )
+    if as_json:
+        _print_json(budget, noise, points)
+    else:
+        _print_table(budget, noise, points)
+
+
+def _budget(
+    patients: int, rounds: int, epsilon: float, batch: float, steps: int, delta: float
+) -> _Budget:
+    require(patients >= 1, "--patients", patients, "1 or more")
+    require(rounds >= 1, "--rounds", rounds, "1 or more")
+    require(0 < batch <= patients, "--batch", batch, f"above 0, up to {patients}")
+    require(steps >= 0, "--steps", steps, "0 or more")
+    require(0 <= delta < 1, "--delta", delta, "0 or more, below 1")
+    return _Budget(epsilon, delta or 0.1 / patients, batch / patients, steps, rounds, batch)
+
+
+def _print_json(budget: _Budget, noise: float, points: list[tuple[int, float]]) -> None:
+    import json
+
+    values = {
+        "noise_multiplier": noise,
+        "epsilon": points[-1][1],
+        "delta": budget.delta,
+        "sample_rate": budget.sample_rate,
+        "steps_a_round": budget.steps_a_round,
+        "by_round": [{"round": index, "epsilon": cost} for index, cost in points],
+    }
+    print(json.dumps(values, indent=1))
+
+
+def _print_table(budget: _Budget, noise: float, points: list[tuple[int, float]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="What one patient at one site has spent", title_justify="left")
+    table.add_column("after round", justify="right")
+    table.add_column(f"epsilon at delta {budget.delta:.2g}", justify="right")
+    for index, cost in points:
+        table.add_row(str(index), f"{cost:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(f"privacy.noise_multiplier={noise:.4g} privacy.batch_subjects={budget.batch:g}")
+    for line in _warnings(budget, noise):
+        console.print(line, highlight=False)
+
+
+def _warnings(budget: _Budget, noise: float) -> list[str]:
+    """Return what the noise does to learning, in words that promise nothing."""
+    ratio = noise / budget.batch
+    lines = [
+        f"Each step's noise is {ratio:.2g} of the clip norm in every direction of the network; "
+        f"of d parameters together {ratio:.2g} times the root of d, while the signal is 1 at most."
+    ]
+    if ratio > 0.3:
+        lines.append(
+            "That is much: expect to lose accuracy. More patients, a larger batch, fewer rounds or "
+            "a smaller network help; a larger clip norm does not."
+        )
+    if budget.delta * budget.sample_rate > 0 and budget.delta > 1e-3:
+        lines.append(
+            f"Delta {budget.delta:.2g} is large: with so few patients a guarantee says little."
+        )
+    lines.append(
+        "Outside of it: numbers of patients, scores, harmonization, what is chosen by looking."
+    )
+    return lines

@@ -1,0 +1,149 @@
+"""How much privacy steps of DP-SGD have cost a patient, as epsilon at a delta.
+
+The unit is the patient: each is drawn by itself with ``sample_rate``, whatever the number of its
+scans. Opacus's accountants do the work. PRV (Gopi, Lee and Wutschitz 2021, arXiv:2106.02848) is
+reported; RDP (Mironov 2017, arXiv:1702.07476) checks it from above. Opacus's third, ``gdp``, is an
+approximation by a central limit theorem that reports less than was spent, and is not used.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from opacus.accountants import PRVAccountant, RDPAccountant
+
+from fedmri.errors import PrivacyError, require
+
+PRV_SLACK = 0.02
+"""What PRV's own numerical error may put it above RDP's bound by."""
+HOPELESS = 60.0
+"""Epsilon of RDP beyond which PRV's grid is not built: it would be huge, and say nothing useful."""
+LARGEST = 1e4
+"""Noise multiplier beyond which nothing is learned and nothing is searched."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of one kind.
+
+    Attributes:
+        noise_multiplier: Noise over clip norm, above 0.
+        sample_rate: Probability of a patient to be in a step, above 0 and up to 1.
+        n_steps: Steps, empty ones too.
+    """
+
+    noise_multiplier: float
+    sample_rate: float
+    n_steps: int
+
+    def __post_init__(self) -> None:
+        noise, rate = self.noise_multiplier, self.sample_rate
+        require(0 < noise < math.inf, "noise_multiplier", noise, "a positive number")
+        require(0 < rate <= 1, "sample_rate", rate, "above 0, up to 1")
+        require(self.n_steps >= 0, "n_steps", self.n_steps, "0 or more")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a history has cost.
+
+    Attributes:
+        epsilon: What is reported: PRV's upper bound where it can be computed, else RDP's.
+        rdp: RDP's upper bound, looser.
+        accountant: Which of the two ``epsilon`` is, ``prv`` or ``rdp``.
+    """
+
+    epsilon: float
+    rdp: float
+    accountant: str
+
+
+def spent(history: Sequence[Steps], delta: float) -> Spent:
+    """Return what steps together have cost each patient; the order does not matter.
+
+    Args:
+        history: Steps of any kinds: noise or rate may have changed on the way.
+        delta: Above 0, below 1.
+
+    Raises:
+        ConfigError: Delta is out of range (C01).
+    """
+    require(0 < delta < 1, "delta", delta, "above 0, below 1")
+    merged = merge(history)
+    if not merged:
+        return Spent(0.0, 0.0, "prv")
+    rdp = _quietly(lambda: _rdp(merged, delta))
+    prv = _quietly(lambda: _prv(merged, delta)) if rdp < HOPELESS else math.nan
+    if not math.isfinite(prv) or prv < 0 or prv > rdp + PRV_SLACK:
+        return Spent(rdp, rdp, "rdp")
+    return Spent(prv, rdp, "prv")
+
+
+def merge(history: Sequence[Steps]) -> tuple[Steps, ...]:
+    """Return the history with steps of the same kind added up, in ascending order."""
+    totals: dict[tuple[float, float], int] = {}
+    for steps in history:
+        kind = (steps.noise_multiplier, steps.sample_rate)
+        totals[kind] = totals.get(kind, 0) + steps.n_steps
+    return tuple(Steps(*kind, n) for kind, n in sorted(totals.items()) if n)
+
+
+def noise_for(epsilon: float, delta: float, sample_rate: float, n_steps: int) -> float:
+    """Return the least noise multiplier whose cost is ``epsilon`` at most, to one in a thousand.
+
+    Raises:
+        PrivacyError: No noise is enough (P30).
+        ConfigError: A number is out of range (C01).
+    """
+    require(epsilon > 0, "epsilon", epsilon, "a positive number")
+
+    def cost(noise: float) -> float:
+        return spent([Steps(noise, sample_rate, n_steps)], delta).epsilon
+
+    low, high = 0.0, 1.0
+    while cost(high) > epsilon:
+        low, high = high, 2 * high
+        if high > LARGEST:
+            fix = "take fewer steps or rounds, a smaller batch, or a larger epsilon"
+            what, found = f"noise for epsilon {epsilon:g}", f"none up to {LARGEST:g}"
+            raise PrivacyError("P30", what, found=found, want="a noise multiplier", fix=fix)
+    while high - low > 1e-3 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if cost(middle) <= epsilon else (middle, high)
+    return high
+
+
+def curve(
+    noise_multiplier: float, sample_rate: float, steps_a_round: int, delta: float, n_rounds: int
+) -> Iterator[tuple[int, float]]:
+    """Yield rounds and what all steps up to their end have cost, about ten of them."""
+    every = max(1, n_rounds // 10)
+    for round_index in sorted({*range(every, n_rounds + 1, every), n_rounds}):
+        history = [Steps(noise_multiplier, sample_rate, round_index * steps_a_round)]
+        yield round_index, spent(history, delta).epsilon
+
+
+def _prv(history: Sequence[Steps], delta: float) -> float:
+    accountant = PRVAccountant()
+    accountant.history = [(s.noise_multiplier, s.sample_rate, s.n_steps) for s in history]
+    try:
+        return float(accountant.get_epsilon(delta))
+    except (ArithmeticError, MemoryError, RuntimeError, ValueError):
+        return math.nan  # a grid that cannot be built for these numbers: RDP stands in
+
+
+def _rdp(history: Sequence[Steps], delta: float) -> float:
+    accountant = RDPAccountant()
+    accountant.history = [(s.noise_multiplier, s.sample_rate, s.n_steps) for s in history]
+    return float(accountant.get_epsilon(delta))
+
+
+def _quietly(work: Callable[[], float]) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # orders at the end of RDP's list, and overflow on PRV's grid
+        return work()

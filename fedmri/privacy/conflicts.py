@@ -1,0 +1,61 @@
+"""Settings under which the guarantee of DP-SGD would not hold, refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedmri.data.settings import AugmentConfig
+from fedmri.errors import PrivacyError
+from fedmri.privacy.settings import PrivacyConfig
+from fedmri.training.settings import TaskConfig, TrainConfig
+
+
+def refuse_conflicts(
+    privacy: PrivacyConfig,
+    train: TrainConfig,
+    task: TaskConfig,
+    augment: AugmentConfig,
+    sums: Sequence[str] = (),
+) -> None:
+    """Refuse what would let a patient's data out beside the noise.
+
+    Args:
+        privacy: Without noise, nothing is refused.
+        train: Its schedule must not follow the training loss.
+        task: Its loss must not count the site's classes.
+        augment: Must not mix patients.
+        sums: Names of harmonizations whose sums over patients leave without noise.
+
+    Raises:
+        PrivacyError: A setting does not go with it (P32).
+    """
+    if not privacy.is_on:
+        return
+    is_bad = {
+        "augment.mixup": (augment.mixup > 0, "mixes two patients", "set it to 0"),
+        "augment.cutmix": (augment.cutmix > 0, "mixes two patients", "set it to 0"),
+        "task.loss": (
+            task.loss == "weighted_ce",
+            "weighs by counts of the site's patients, without noise",
+            "set it to ce or focal",
+        ),
+        "train.schedule": (
+            train.schedule == "plateau",
+            "follows the training loss, which has no noise",
+            "set it to constant or cosine",
+        ),
+        "harmonize": (
+            bool(sums),
+            f"{', '.join(sums)} sends sums over patients, without noise",
+            "set it to none, or fit it on public scans",
+        ),
+    }
+    found = [(name, why, fix) for name, (is_set, why, fix) in is_bad.items() if is_set]
+    if found:
+        raise PrivacyError(
+            "P32",
+            f"differential privacy with {', '.join(name for name, _, _ in found)}",
+            found="; ".join(f"{name} {why}" for name, why, _ in found),
+            want="settings that look at one patient at a time",
+            fix="; ".join(f"{name}: {fix}" for name, _, fix in found),
+        )

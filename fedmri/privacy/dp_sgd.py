@@ -1,0 +1,175 @@
+"""Steps of DP-SGD whose unit is the patient.
+
+Each step draws every patient of the site by itself with the same probability, and of each drawn
+patient one example (a scan or a slice), whatever the number that the patient has. The gradient of
+each is clipped, they are summed, noise is added, and the sum is divided by the *expected* number of
+patients. A step that drew nobody is noise alone, and counts.
+
+Source:
+    Abadi et al. 2016, arXiv:1607.00133; Opacus: Yousefpour et al. 2021, arXiv:2109.12298.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from opacus.optimizers import DPOptimizer
+from torch import nn
+from torch.optim import Optimizer
+
+from fedmri.data.site_data import Example, SiteData
+from fedmri.privacy.accounting import Steps
+from fedmri.privacy.per_sample import (
+    Gradients,
+    Loss,
+    by_loop,
+    by_vmap,
+    is_vmap_right,
+    refuse_batch_norm,
+)
+from fedmri.privacy.settings import PrivacyConfig
+from fedmri.privacy.stream import Stream
+from fedmri.round import Batch
+
+CHUNK = 8
+"""Examples whose gradients are in memory together."""
+
+
+def round_steps(
+    config: PrivacyConfig, n_subjects: int, *, local_epochs: int, local_steps: int
+) -> Steps:
+    """Return the steps of a round at a site: what is trained, and what is accounted for.
+
+    Args:
+        config: Noise and expected batch.
+        n_subjects: Training patients of the site, 1 or more.
+        local_epochs: Passes over the patients, in expectation.
+        local_steps: Steps instead; 0 counts epochs.
+    """
+    rate = min(1.0, config.batch_subjects / n_subjects)
+    n_steps = local_steps or local_epochs * max(1, math.ceil(n_subjects / config.batch_subjects))
+    return Steps(config.noise_multiplier, rate, n_steps)
+
+
+@dataclass
+class PrivateSteps:
+    """Where ``train_round`` takes its batches and gradients from, when patients are protected.
+
+    Attributes:
+        config: Noise, clip norm, expected batch.
+        key: Of this round, of this site, of this order: see ``stream.key_for``.
+    """
+
+    config: PrivacyConfig
+    key: bytes
+
+    def __post_init__(self) -> None:
+        self._stream = Stream(self.key)
+        self._is_vmapped: bool | None = None
+        self._noised: _NoisedSum | None = None
+        self._expected = self.config.batch_subjects
+
+    def n_steps(self, examples: Sequence[Example], local_epochs: int, local_steps: int) -> int:
+        """Return the steps of a round."""
+        n_subjects = len(_by_subject(examples))
+        counted = round_steps(
+            self.config, n_subjects, local_epochs=local_epochs, local_steps=local_steps
+        )
+        return counted.n_steps
+
+    def batches(self, data: SiteData, n_steps: int, seed: int) -> Iterator[list[Batch]]:
+        """Yield the examples of each step, of one shape each batch; none for an empty step.
+
+        Args:
+            data: The site.
+            n_steps: Steps of the round.
+            seed: Decides augmentation, which may be known; who is drawn comes from the key.
+        """
+        patients = _by_subject(data.examples("train"))
+        rate = min(1.0, self.config.batch_subjects / len(patients))
+        self._expected = rate * len(patients)
+        for step in range(n_steps):
+            drawn = self._stream.uniform(len(patients)) < rate
+            which = self._stream.uniform(len(patients))
+            picks = [
+                rows[int(share * len(rows))]
+                for rows, is_in, share in zip(patients, drawn, which, strict=True)
+                if is_in
+            ]
+            yield list(data.train_picks(picks, seed=seed + step))
+
+    def fill(
+        self, network: nn.Module, loss: Loss, optimizer: Optimizer, batches: Sequence[Batch]
+    ) -> None:
+        """Put the noised mean gradient of a step into ``.grad`` of every trained parameter.
+
+        Raises:
+            PrivacyError: The network has batch norm (P33).
+        """
+        if self._noised is None:
+            refuse_batch_norm(network)
+            self._noised = _NoisedSum(optimizer, self.config, self._stream)
+        self._noised.zero_grad(set_to_none=True)
+        device = next(network.parameters()).device
+        for batch in batches:
+            images, targets = batch.image.to(device), batch.target.to(device)
+            for image, target in zip(
+                torch.split(images, CHUNK), torch.split(targets, CHUNK), strict=True
+            ):
+                self._noised.take(network, self._gradients(network, loss, image, target))
+        self._noised.finish(self._expected)
+
+    def _gradients(
+        self, network: nn.Module, loss: Loss, image: torch.Tensor, target: torch.Tensor
+    ) -> Gradients:
+        if self._is_vmapped is None:
+            with torch.random.fork_rng():
+                self._is_vmapped = is_vmap_right(network, loss, image[:2], target[:2])
+        return (by_vmap if self._is_vmapped else by_loop)(network, loss, image, target)
+
+
+class _NoisedSum(DPOptimizer):  # type: ignore[misc]  # opacus has no types for it
+    """Opacus's clipping and summing, with noise of our own stream and a sum taken by chunks."""
+
+    def __init__(self, optimizer: Optimizer, config: PrivacyConfig, stream: Stream) -> None:
+        super().__init__(
+            optimizer,
+            noise_multiplier=config.noise_multiplier,
+            max_grad_norm=config.clip_norm,
+            expected_batch_size=None,
+            loss_reduction="sum",
+        )
+        self._stream = stream
+
+    def take(self, network: nn.Module, gradients: Gradients) -> None:
+        """Clip each example's gradient and add it to the sum; one that is not finite is 0."""
+        norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()])
+        is_finite = norms.isfinite().all(dim=0)
+        parameters = dict(network.named_parameters())
+        for name, found in gradients.items():
+            keep = is_finite.view(-1, *[1] * (found.ndim - 1))
+            parameters[name].grad_sample = torch.where(keep, found, 0.0)  # type: ignore[attr-defined]
+        self.clip_and_accumulate()
+        for parameter in self.params:
+            parameter.grad_sample = None
+
+    def finish(self, expected: float) -> None:
+        """Add the noise of the step to the sum, and divide by the expected number of patients."""
+        std = self.noise_multiplier * self.max_grad_norm
+        for parameter in self.params:
+            total = parameter.summed_grad
+            noise = torch.from_numpy(self._stream.normal(parameter.numel())).to(parameter)
+            noised = std * noise.view_as(parameter) + (0 if total is None else total)
+            parameter.grad = noised / expected
+            parameter.summed_grad = None
+
+
+def _by_subject(examples: Sequence[Example]) -> list[list[int]]:
+    """Return the rows of the examples of each patient, in the order of their first."""
+    rows: dict[tuple[str, str], list[int]] = {}
+    for row, example in enumerate(examples):
+        rows.setdefault((example.site, example.subject), []).append(row)
+    return list(rows.values())

@@ -1,0 +1,51 @@
+"""Random numbers that nobody without the key can guess, and that the key gives again.
+
+Noise that the server can draw again protects nobody, and torch's generator on the CPU keeps 32 bits
+of its seed: all of them can be tried. ChaCha20 has no such shortcut. The same key gives the same
+numbers, so that a round which is trained again after a crash sends the very bits that it sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def key_for(secret: bytes, *labels: str | int) -> bytes:
+    """Return the key of a purpose, 32 bytes, by HMAC-SHA-256.
+
+    Args:
+        secret: The site's own, never sent (a simulation takes what it likes).
+        labels: What it is for. The digest of the order must be among them: two updates with the
+            same noise and other weights show their difference without any.
+    """
+    return hmac.digest(secret, repr(labels).encode(), hashlib.sha256)
+
+
+class Stream:
+    """Numbers of one key, one after another.
+
+    Args:
+        key: 32 bytes, for one round of one site and nothing else.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = Cipher(algorithms.ChaCha20(key, bytes(16)), None).encryptor()
+
+    def uniform(self, n: int) -> Floats:
+        """Return ``n`` numbers above 0 and below 1, on a grid of ``2**-53``."""
+        words = np.frombuffer(self._cipher.update(bytes(8 * n)), dtype="<u8")
+        return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+
+    def normal(self, n: int) -> Floats:
+        """Return ``n`` standard normal numbers (Box and Muller 1958, 10.1214/aoms/1177706645)."""
+        half = -(-n // 2)
+        radius = np.sqrt(-2 * np.log(self.uniform(half)))
+        angle = 2 * np.pi * self.uniform(half)
+        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:n]

@@ -1,0 +1,43 @@
+"""What the command says before anybody trains."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from fedmri.commands.privacy import privacy_app
+from fedmri.errors import ConfigError
+
+ASKED = ["--patients", "400", "--rounds", "5", "--epsilon", "8", "--batch", "20"]
+
+
+def run(*arguments: str) -> str:
+    """Return what the command prints."""
+    done = CliRunner().invoke(privacy_app, ["plan", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.output
+
+
+def test_the_noise_costs_what_was_asked_for() -> None:
+    """One pass is 20 steps of a rate of 0.05; five rounds of them spend 8, or hardly less."""
+    found = json.loads(run(*ASKED, "--json"))
+    assert (found["sample_rate"], found["steps_a_round"], found["delta"]) == (0.05, 20, 0.00025)
+    assert 7.9 < found["epsilon"] <= 8
+    assert [point["round"] for point in found["by_round"]] == [1, 2, 3, 4, 5]
+
+
+def test_it_says_whose_epsilon_it_is_and_what_it_does_not_cover() -> None:
+    """The unit stands with the number, and so do the settings to copy."""
+    text = " ".join(run(*ASKED).split())
+    assert "one patient at one site" in text
+    assert "privacy.noise_multiplier=" in text
+    assert "Outside of it: numbers of patients" in text
+
+
+@pytest.mark.parametrize("odd", [["--batch", "500"], ["--patients", "0"], ["--epsilon", "0"]])
+def test_numbers_that_make_no_sense_are_refused(odd: list[str]) -> None:
+    """By the option's name."""
+    with pytest.raises(ConfigError):
+        run(*ASKED, *odd)
