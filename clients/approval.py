@@ -193,7 +193,8 @@ def _sums(plan: Plan) -> str:
         return "nothing"
     shapes = {name: values.shape for name, values in stage.site_sums(0, (), {}).items()}
     said = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    return f"sums over training scans, by modality ({plan.harmonize.image}): {said}"
+    often = "once" if stage.n_steps == 1 else f"{stage.n_steps} times, first"
+    return f"{often}, sums over training scans by modality ({plan.harmonize.image}): {said}"
 
 
 def _among(classes: tuple[str, ...]) -> str:

@@ -144,6 +144,7 @@ class Plan:
         }
 
     def __post_init__(self) -> None:
+        self.harmonize.refuse_scaled(self.data.prepare.scaling)
         train = self.train
         is_plain = train.optimizer == "sgd" and not train.momentum and not train.clip_grad_norm
         if self.strategy.name == "scaffold" and not is_plain:

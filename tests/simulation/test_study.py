@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fedmri.config import load
-from fedmri.errors import RoundError
+from fedmri.errors import ConfigError, RoundError
 from fedmri.reports import load_results, summarise
 from fedmri.server.checkpoint import digest, load_weights_file
 from fedmri.server.records import Record
@@ -144,6 +144,17 @@ def test_harmonized_images_are_fitted_once_by_sums(run_tiny: RunTiny) -> None:
     assert set(versions) == {"federated", "pooled", *(f"local:{site}" for site in SITES)}
     assert len({versions[f"local:{site}"] for site in SITES}) == len(SITES)
     assert not records(plain, kind="harmonized")
+
+
+@pytest.mark.parametrize("method", ["zscore", "robust"])
+def test_moments_and_quantiles_of_all_sites_are_fitted_in_steps(
+    run_tiny: RunTiny, method: str
+) -> None:
+    """Three sums each, on images that keep their own scale; z-scored ones are refused."""
+    folder = run_tiny(method, f"harmonize={method}", "simulation.arms=[federated]")
+    assert len(records(folder, kind="harmonized")) == 1
+    with pytest.raises(ConfigError, match=r"scaling.*\[C03\]"):
+        load([f"harmonize={method}", "data.prepare.scaling=zscore"])
 
 
 def test_a_harmonized_run_goes_on_with_its_landmarks(run_tiny: RunTiny) -> None:
