@@ -90,7 +90,7 @@ def test_a_frozen_parameter_is_no_parameter_of_the_layout() -> None:
 def test_frozen_parameters_do_not_move_and_thaw_again() -> None:
     """What could not move before the freeze cannot move after it."""
     net = network(0)
-    net[0].bias.requires_grad = False  # type: ignore[union-attr]  # a Sequential
+    dict(net.named_parameters())["0.bias"].requires_grad = False
     with frozen(net, {"0.weight", "0.bias"}):
         moving = {name for name, value in net.named_parameters() if value.requires_grad}
         assert moving == {"1.weight", "1.bias", "2.weight", "2.bias"}

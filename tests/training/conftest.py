@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import numpy as np
 import torch
 
-from fedmri.data.site_data import Example, SiteData, Split
+from fedmri.data.site_data import Example, ImageChange, SiteData, Split, Voxels
 from fedmri.round import Batch
 
 
@@ -25,6 +26,20 @@ class TensorSite:
     def examples(self, split: Split) -> tuple[Example, ...]:
         """Return the examples of a split, in order."""
         return tuple(item for item in self.items if item.split == split)
+
+    def scans(self, split: Split) -> Iterator[Voxels]:
+        """Yield the images of a split, in order."""
+        for item, image in zip(self.items, self.images, strict=True):
+            if item.split == split:
+                yield image.numpy()
+
+    def changed(self, change: ImageChange) -> TensorSite:
+        """Return the examples with other images."""
+        images = [
+            change(i.scan, v.numpy(), v.numpy())
+            for i, v in zip(self.items, self.images, strict=True)
+        ]
+        return replace(self, images=torch.from_numpy(np.stack(images)))
 
     def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:
         """Yield an epoch in an order that the seed decides."""
