@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pytest
 import numpy as np
+import pytest
 import torch
 
 from fedmri.data.site_data import Example, ImageChange, SiteData, Split, Voxels
