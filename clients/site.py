@@ -140,7 +140,8 @@ class Site:
         """Return this site's data, harmonized by what the server sent, if anything."""
         if HARMONIZE not in extra:
             return self._data
-        parameters = {name: value.numpy() for name, value in extra[HARMONIZE].items()}
+        # copies: an order's memory is another order's soon
+        parameters = {name: np.array(value) for name, value in extra[HARMONIZE].items()}
         known = version(parameters)
         if self._harmonized is None or self._harmonized[0] != known:
             n_channels = len(self.plan.data.source.modalities)
