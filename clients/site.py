@@ -141,7 +141,7 @@ class Site:
         if HARMONIZE not in extra:
             return self._data
         # copies: an order's memory is another order's soon
-        parameters = {name: np.array(value) for name, value in extra[HARMONIZE].items()}
+        parameters = {name: value.numpy().copy() for name, value in extra[HARMONIZE].items()}
         known = version(parameters)
         if self._harmonized is None or self._harmonized[0] != known:
             n_channels = len(self.plan.data.source.modalities)
