@@ -18,6 +18,7 @@ from fedmri.clients.border import (
     declared_update,
 )
 from fedmri.clients.ledger import Ledger
+from fedmri.clients.private import Guard, simulated_secret
 from fedmri.clients.site import Site
 from fedmri.wire import (
     ORDER,
@@ -114,12 +115,30 @@ def site_of(context: Context) -> Site:
     """Return the site of a context.
 
     ``node_config`` names the ``site``, its ``prepared`` files (JSON list) and its ``folder`` for
-    the run; ``run_config`` holds the ``plan`` (JSON).
+    the run, and in a hospital what ``guard_of`` needs; ``run_config`` holds the ``plan`` (JSON).
     """
     node, plan = context.node_config, str(context.run_config["plan"])
-    return _open(str(node["site"]), plan, str(node["prepared"]), str(node["folder"]))
+    return _open(
+        str(node["site"]), plan, str(node["prepared"]), str(node["folder"]), guard_of(context)
+    )
+
+
+def guard_of(context: Context) -> Guard:
+    """Return what a site trains its patients privately with.
+
+    In a hospital ``node_config`` names the files of its ``privacy-secret`` and
+    ``privacy-ledger`` and its own cap ``max-epsilon``. A simulated site has a secret that is none,
+    and a ledger in its folder for the run.
+    """
+    node = context.node_config
+    secret = simulated_secret(str(node["site"]))
+    if "privacy-secret" in node:
+        secret = Path(str(node["privacy-secret"])).read_bytes()
+    folder = Path(str(node["folder"]))
+    ledger = Path(str(node.get("privacy-ledger", folder / "privacy.jsonl")))
+    return Guard(secret, ledger, float(node.get("max-epsilon", 0)), str(node.get("run", "")))
 
 
 @lru_cache(maxsize=256)
-def _open(name: str, plan_json: str, prepared: str, folder: str) -> Site:
-    return Site(name, plan_json, [Path(path) for path in json.loads(prepared)], Path(folder))
+def _open(name: str, plan_json: str, prepared: str, folder: str, guard: Guard) -> Site:
+    return Site(name, plan_json, [Path(path) for path in json.loads(prepared)], Path(folder), guard)

@@ -181,10 +181,24 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "their number; over fewer: that there are fewer",
         "never leaves": "images, label maps, tables, names, paths, dates, any value of one "
         "patient, texts of errors (a code does)",
-        "privacy cost": "none is bounded: no differential privacy in this plan; "
-        "weights can give away something of the patients that they were trained on",
+        "privacy cost": _privacy(plan),
         "signed for": f"fedmri {signed.version}",
     }
+
+
+def _privacy(plan: Plan) -> str:
+    privacy = plan.privacy
+    if not privacy.is_on:
+        return (
+            "none is bounded: no differential privacy in this plan; "
+            "weights can give away something of the patients that they were trained on"
+        )
+    bound = f"epsilon {privacy.max_epsilon:g}" if privacy.max_epsilon else "no bound but your own"
+    return (
+        f"patient-level differential privacy: noise {privacy.noise_multiplier:g} times clip norm "
+        f"{privacy.clip_norm:g}, {privacy.batch_subjects:g} patients a step; "
+        f"the plan sets {bound}; not covered: counts, scores, sums before the rounds"
+    )
 
 
 def _sums(plan: Plan) -> str:

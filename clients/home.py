@@ -42,6 +42,8 @@ class ClientHome:
         self.plans = self.folder / "plans"
         self.approvals = self.folder / "approvals.jsonl"
         self.ledger = self.folder / "ledger/egress.jsonl"
+        self.privacy_ledger = self.folder / "ledger/privacy.jsonl"
+        self.secret = self.folder / "keys/privacy.secret"
         self.runs = self.folder / "runs"
         self.cache = self.folder / "cache"
         self.logs = self.folder / "logs"

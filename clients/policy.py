@@ -24,8 +24,8 @@ class SitePolicy:
         tasks: Kinds of task that may be trained; empty allows all.
         models: Networks that may be trained, by name; empty allows all.
         max_rounds: Most rounds of one plan.
-        max_epsilon: Most privacy loss of one plan. A plan without differential privacy has no
-            finite loss, so any limit refuses it.
+        max_epsilon: Most privacy loss of a patient over all plans together. A plan without
+            differential privacy has no finite loss, so any limit refuses it.
         max_clip_grad_norm: A plan must clip the gradient of each step, at this L2 norm or below.
         is_approval_automatic: Whether a plan of the coordinator that keeps to the limits is run
             without anybody having looked at it.
@@ -77,7 +77,7 @@ def _of_plan(policy: SitePolicy, plan: Plan) -> Iterator[str]:
         yield f"network {model} is not one of {', '.join(policy.models)} (policy.models)"
     if policy.max_rounds and n_rounds > policy.max_rounds:
         yield f"{n_rounds} rounds are more than {policy.max_rounds} (policy.max_rounds)"
-    if policy.max_epsilon:
+    if policy.max_epsilon and not plan.privacy.is_on:
         allowed = f"epsilon {policy.max_epsilon:g} (policy.max_epsilon)"
         yield f"without differential privacy the privacy loss has no bound; allowed is {allowed}"
     limit, norm = policy.max_clip_grad_norm, plan.train.clip_grad_norm

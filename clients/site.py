@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fedmri.clients.privacy_ledger import Spend
+from fedmri.clients.private import Guard, order_digest, update_digest
 from fedmri.clients.site_state import SiteState, SiteStates
 from fedmri.codec import encode
 from fedmri.data.examples import open_site
@@ -22,6 +24,8 @@ from fedmri.harmonize.sums import Arrays, version
 from fedmri.models.build import build_network
 from fedmri.models.weights import frozen, layout, load_weights, weights
 from fedmri.plan import Plan, from_json
+from fedmri.privacy.accounting import Steps
+from fedmri.privacy.dp_sgd import round_steps
 from fedmri.round import Layout, Phase, SiteRound, Trained, Update, Weights
 from fedmri.strategies.registry import make_strategy
 from fedmri.training.device import reproducible
@@ -94,9 +98,12 @@ class Site:
         plan_json: The plan, as it travels.
         prepared: Prepared site files; several are trained on as one (the pooled arm).
         folder: The site's own folder for this run: state, and results that stay at the site.
+        guard: What a plan with differential privacy needs of the site.
     """
 
-    def __init__(self, name: str, plan_json: str, prepared: Sequence[Path], folder: Path) -> None:
+    def __init__(
+        self, name: str, plan_json: str, prepared: Sequence[Path], folder: Path, guard: Guard
+    ) -> None:
         self.name = name
         self.plan: Plan = from_json(plan_json)
         self.folder = folder
@@ -105,6 +112,7 @@ class Site:
         self._strategy = make_strategy(self.plan.strategy, self.plan.sgd_momentum)
         self._task = make_task(self.plan.target, self.plan.task)
         self._data: SiteData = open_site(prepared, self.plan.target, self.plan.data)
+        self._guard = guard
         self._harmonized: tuple[str, SiteData] | None = None
 
     @property
@@ -119,7 +127,7 @@ class Site:
         """
         arrays = self._stage_sums(order, self._data.scans("train"))
         examples = self._data.examples("train")
-        n_subjects = len({(example.site, example.subject) for example in examples})
+        n_subjects = self._n_subjects
         weights = {name: torch.from_numpy(values) for name, values in arrays.items()}
         return Sums(self.name, weights, n_subjects, len(examples))
 
@@ -159,7 +167,8 @@ class Site:
         ticket = derive_seed(self.plan.seed, self.name, order.round_index, "ticket")
         before = SiteRound(network.layout, ticket, order.weights, order.extra, state.memory)
         self._load(network, order.weights, state)
-        results = self._train_phases(network, before, order.round_index, state)
+        self._refuse_beyond(self._phase_steps(before))
+        results = self._train_phases(network, before, order, state)
         trained = {name: phase.trained for name, phase in results.items()}
         kept = self._strategy.remember(before, trained)
         main = results[Phase().name]
@@ -181,14 +190,17 @@ class Site:
             "n_skipped": float(sum(phase.result.n_skipped for phase in results.values())),
             "train_seconds": sum(phase.result.seconds for phase in results.values()),
         }
+        metrics |= self._spend(order, before, sent.arrays, kept.extra)
         counts = main.result.n_examples, main.result.n_subjects
         return Update(self.name, sent.arrays, *counts, metrics, kept.extra)
 
     def _train_phases(
-        self, network: Network, before: SiteRound, round_index: int, state: SiteState
+        self, network: Network, before: SiteRound, order: TrainOrder, state: SiteState
     ) -> dict[str, _PhaseResult]:
         """Train the phases of a round one after another; return what came of each."""
         done: dict[str, _PhaseResult] = {}
+        round_index, privacy = order.round_index, self.plan.privacy
+        digest = order_digest(self.name, self._plan_json, order) if privacy.is_on else ""
         for phase in self._strategy.phases(before):
             if phase.start is not None:
                 # what was trained so far lies in the one network that there is
@@ -206,10 +218,55 @@ class Site:
                     gradient_term=phase.term,
                     optimizer_state=state.optimizer.get(phase.name),
                     loss_history=state.losses,
+                    steps=self._guard.steps(privacy, digest, phase.name) if privacy.is_on else None,
                 )
             trained = Trained(weights(network.module), result.n_steps, result.rate_sum)
             done[phase.name] = _PhaseResult(result, trained)
         return done
+
+    def _phase_steps(self, before: SiteRound) -> Steps | None:
+        """Return the private steps of all phases of a round; None without privacy or patients."""
+        privacy, n_subjects = self.plan.privacy, self._n_subjects
+        if not privacy.is_on or not n_subjects:
+            return None
+        n_steps = 0
+        for phase in self._strategy.phases(before):
+            train = self._config_of(phase)
+            epochs, steps = train.local_epochs, train.local_steps
+            one = round_steps(privacy, n_subjects, local_epochs=epochs, local_steps=steps)
+            n_steps += one.n_steps
+        return replace(one, n_steps=n_steps)
+
+    @property
+    def _n_subjects(self) -> int:
+        return len({(e.site, e.subject) for e in self._data.examples("train")})
+
+    def _refuse_beyond(self, steps: Steps | None) -> None:
+        if steps is not None:
+            self._guard.refuse_beyond(steps, self.plan.privacy, self._n_subjects)
+
+    def _spend(
+        self,
+        order: TrainOrder,
+        before: SiteRound,
+        arrays: Weights,
+        extra: Mapping[str, Weights],
+    ) -> dict[str, float]:
+        """Write down what the update costs, before it leaves; return it as a metric."""
+        steps = self._phase_steps(before)
+        if steps is None:
+            return {}
+        spend = Spend(
+            self._data.fingerprint,
+            self._guard.run,
+            order.round_index,
+            update_digest(arrays, extra),
+            steps.noise_multiplier,
+            steps.sample_rate,
+            steps.n_steps,
+        )
+        spent = self._guard.reserve(spend, self.plan.privacy, self._n_subjects)
+        return {"epsilon": spent.epsilon}
 
     def _config_of(self, phase: Phase) -> TrainConfig:
         """Return the settings of a phase: the plan's, for its share of the round's steps."""

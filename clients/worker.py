@@ -10,6 +10,7 @@ import copy
 import hashlib
 import json
 import logging
+import os
 import time
 from dataclasses import replace
 from functools import lru_cache
@@ -24,8 +25,10 @@ from fedmri.clients.approval import refuse_unapproved
 from fedmri.clients.flower import Task, Tasks, foreign_files
 from fedmri.clients.home import ClientHome
 from fedmri.clients.own_data import prepare_own
+from fedmri.clients.private import N_SECRET
 from fedmri.consortium import installed_version
 from fedmri.errors import PrivacyError
+from fedmri.files import write_private
 from fedmri.plan import Plan, to_json
 from fedmri.signed_plan import SignedPlan
 from fedmri.wire import EXTRA, MODEL, ORDER, SUMS, bundle, unbundle
@@ -76,7 +79,17 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
         "n_min_update": policy.min_subjects_train,
         "plan-sha256": signed.sha256,
         "run": run,
+        "privacy-secret": str(own_secret(home)),
+        "privacy-ledger": str(home.privacy_ledger),
+        "max-epsilon": policy.max_epsilon,
     }
+
+
+def own_secret(home: ClientHome) -> Path:
+    """Return the file of what the site's noise comes from; it is made on first use."""
+    if not home.secret.exists():
+        write_private(home.secret, os.urandom(N_SECRET))
+    return home.secret
 
 
 def _own_plan(home: ClientHome, signed: SignedPlan) -> Plan:

@@ -18,6 +18,8 @@ from fedmri.data.settings import DataConfig
 from fedmri.errors import ConfigError, require
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.models.settings import ModelConfig
+from fedmri.privacy.conflicts import refuse_conflicts
+from fedmri.privacy.settings import PrivacyConfig
 from fedmri.round import Target
 from fedmri.strategies.settings import StrategyConfig
 from fedmri.training.settings import TaskConfig, TrainConfig
@@ -112,6 +114,7 @@ class Plan:
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     transport: TransportConfig = field(default_factory=TransportConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
 
     @property
     def n_channels(self) -> int:
@@ -146,6 +149,8 @@ class Plan:
     def __post_init__(self) -> None:
         self.harmonize.refuse_scaled(self.data.prepare.scaling)
         train = self.train
+        augment, norm = self.data.augment, self.model.norm
+        refuse_conflicts(self.privacy, train, self.task, augment, norm=norm)
         is_plain = train.optimizer == "sgd" and not train.momentum and not train.clip_grad_norm
         if self.strategy.name == "scaffold" and not is_plain:
             fix = "set train.optimizer=sgd train.momentum=0 train.clip_grad_norm=0"

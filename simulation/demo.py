@@ -18,9 +18,10 @@ import pandas as pd
 from fedmri.clients.enrolment import join
 from fedmri.clients.enrolment import make_home as make_site
 from fedmri.clients.home import ClientHome
+from fedmri.clients.private import simulated_secret
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import RoundError
-from fedmri.files import write_whole
+from fedmri.files import write_private, write_whole
 from fedmri.plan import Plan
 from fedmri.server.checkpoint import digest, load_weights_file
 from fedmri.server.enrolment import enroll
@@ -92,6 +93,8 @@ def make_consortium(folder: Path, data: Mapping[str, Path]) -> Consortium:
         write_whole(site.settings_file, settings.replace("policy:\n", POLICY, 1))
         enroll(server, name, site.public_key.read_text(encoding="ascii"))
         join(site, server.enrolments / f"{name}.json")
+        # that of the simulation, so that a rehearsal ends with its bits: it protects nobody
+        write_private(site.secret, simulated_secret(name))
         sites[name] = ClientHome(site.folder)
     return Consortium(server, sites)
 

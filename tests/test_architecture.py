@@ -16,6 +16,8 @@ SETTINGS = {
     "data.settings",
     "harmonize.settings",
     "models.settings",
+    "privacy.settings",
+    "privacy.conflicts",
     "training.settings",
     "strategies.settings",
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fedmri.data.settings import AugmentConfig
 from fedmri.errors import PrivacyError
 from fedmri.privacy.settings import PrivacyConfig
@@ -15,7 +13,8 @@ def refuse_conflicts(
     train: TrainConfig,
     task: TaskConfig,
     augment: AugmentConfig,
-    sums: Sequence[str] = (),
+    *,
+    norm: str = "group",
 ) -> None:
     """Refuse what would let a patient's data out beside the noise.
 
@@ -24,7 +23,7 @@ def refuse_conflicts(
         train: Its schedule must not follow the training loss.
         task: Its loss must not count the site's classes.
         augment: Must not mix patients.
-        sums: Names of harmonizations whose sums over patients leave without noise.
+        norm: Normalisation layer of the network.
 
     Raises:
         PrivacyError: A setting does not go with it (P32).
@@ -44,10 +43,10 @@ def refuse_conflicts(
             "follows the training loss, which has no noise",
             "set it to constant or cosine",
         ),
-        "harmonize": (
-            bool(sums),
-            f"{', '.join(sums)} sends sums over patients, without noise",
-            "set it to none, or fit it on public scans",
+        "model.norm": (
+            norm == "batch",
+            "batch mixes the patients of a step",
+            "set it to group",
         ),
     }
     found = [(name, why, fix) for name, (is_set, why, fix) in is_bad.items() if is_set]

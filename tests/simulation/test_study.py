@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fedmri.clients.ledger import entries
 from fedmri.config import load
 from fedmri.errors import ConfigError, RoundError
 from fedmri.reports import load_results, summarise
@@ -175,6 +176,58 @@ def test_a_harmonized_run_goes_on_with_its_landmarks(run_tiny: RunTiny) -> None:
     resumed = run_tiny("stopped", *settings)
     assert model_of(resumed) == model_of(whole)
     assert len(records(resumed, kind="harmonized")) == 1
+
+
+PRIVATE = (
+    *("privacy.noise_multiplier=1.0", "privacy.batch_subjects=2", "train.optimizer=sgd"),
+    *("train.momentum=0", "train.clip_grad_norm=0", "train.lr=0.05"),
+)
+
+
+def test_private_training_counts_what_it_costs(run_tiny: RunTiny) -> None:
+    """Epsilon rises with the rounds, each site has its own, and no loss is told."""
+    folder = run_tiny("private", *PRIVATE, "simulation.arms=[federated]", "rounds.n_rounds=3")
+    for site in SITES:
+        rounds = records(folder, kind="round", site=site)
+        spent = [r["epsilon"] for r in rounds]
+        assert len(spent) == 3
+        assert 0 < spent[0] < spent[1] < spent[2]
+        assert all(r["loss"] != r["loss"] for r in rounds)  # NaN alone is not itself
+
+
+def test_private_training_repeats_to_the_bit_and_spends_once(run_tiny: RunTiny) -> None:
+    """Stopped in a round and resumed, in workers or not: the same weights and the same ledgers."""
+    settings = (*PRIVATE, "simulation.arms=[federated]", "strategy=scaffold", "harmonize=nyul")
+    whole = run_tiny("whole", *settings, "simulation.workers=2")
+    n_seen = 0
+
+    def stop(record: Record) -> None:
+        nonlocal n_seen
+        n_seen += record["kind"] == "round"
+        if n_seen == 5:
+            n_seen += 1
+            raise StopHere
+
+    with pytest.raises(StopHere):
+        run_tiny("stopped", *settings, observe=stop)
+    resumed = run_tiny("stopped", *settings)
+    assert model_of(resumed) == model_of(whole)
+    for site in SITES:
+        updates = [
+            [
+                line["update"]
+                for line in entries(f / "sites" / site / "federated/seed-0/privacy.jsonl")
+            ]
+            for f in (whole, resumed)
+        ]
+        assert updates[0] == updates[1]
+        assert len(updates[0]) == 2
+
+
+def test_a_round_beyond_the_budget_is_not_trained(run_tiny: RunTiny) -> None:
+    """The site says so by its code, before it trains; the run ends where too few are left."""
+    with pytest.raises(RoundError, match=r"site01 \(P31\).*\[R01\]"):
+        run_tiny("a", *PRIVATE, "privacy.max_epsilon=0.01", "simulation.arms=[federated]")
 
 
 def test_own_heads_are_not_scored_where_nobody_trained_one(run_tiny: RunTiny) -> None:

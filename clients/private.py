@@ -1,0 +1,91 @@
+"""What a site needs to train its patients privately: a secret, an account and a cap."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedmri.clients.privacy_ledger import Cap, PrivacyLedger, Spend
+from fedmri.privacy.accounting import Spent, Steps
+from fedmri.privacy.dp_sgd import PrivateSteps
+from fedmri.privacy.settings import PrivacyConfig
+from fedmri.privacy.stream import key_for
+from fedmri.round import Weights
+from fedmri.wire import TrainOrder
+
+N_SECRET = 32
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A site's part of differential privacy in a run.
+
+    Attributes:
+        secret: What noise and draw come from, never sent. Whoever has it can take the noise away.
+        ledger: File of what was spent, over all runs of this site.
+        max_epsilon: The site's own cap over all of them; 0 leaves it to the plan.
+        run: Name of the run.
+    """
+
+    secret: bytes
+    ledger: Path
+    max_epsilon: float = 0.0
+    run: str = ""
+
+    def steps(self, config: PrivacyConfig, order: str, phase: str) -> PrivateSteps:
+        """Return where a phase's batches and gradients come from.
+
+        Args:
+            config: The plan's noise and clip norm.
+            order: Digest of the order: another order gives other noise.
+            phase: Name of the phase.
+        """
+        return PrivateSteps(config, key_for(self.secret, order, phase))
+
+    def refuse_beyond(self, steps: Steps, config: PrivacyConfig, n_subjects: int) -> None:
+        """Refuse steps that would spend more than the plan or the site allows.
+
+        Raises:
+            PrivacyError: They would (P31), or the ledger was changed or cut (P05, P06).
+        """
+        PrivacyLedger(self.ledger).refuse_beyond(steps, self._cap(config, n_subjects))
+
+    def reserve(self, spend: Spend, config: PrivacyConfig, n_subjects: int) -> Spent:
+        """Write down what an update costs, before it leaves; return all that was spent."""
+        return PrivacyLedger(self.ledger).reserve(spend, self._cap(config, n_subjects))
+
+    def _cap(self, config: PrivacyConfig, n_subjects: int) -> Cap:
+        caps = [cap for cap in (config.max_epsilon, self.max_epsilon) if cap]
+        return Cap(min(caps, default=float("inf")), config.delta_of(n_subjects))
+
+
+def simulated_secret(site: str) -> bytes:
+    """Return the secret of a simulated site: it can be repeated, and protects nobody."""
+    return hashlib.sha256(f"simulated site {site}".encode()).digest()
+
+
+def order_digest(site: str, plan: str, order: TrainOrder) -> str:
+    """Return the SHA-256 of all that decides what a site trains in a round."""
+    total = hashlib.sha256(repr((site, plan, order.round_index)).encode())
+    _add(total, {"": order.weights, **order.extra})
+    return total.hexdigest()
+
+
+def update_digest(arrays: Weights, extra: Mapping[str, Weights]) -> str:
+    """Return the SHA-256 of what a site is about to send."""
+    total = hashlib.sha256()
+    _add(total, {"": arrays, **extra})
+    return total.hexdigest()
+
+
+def _add(total: hashlib._Hash, records: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+    for record in sorted(records):
+        for name in sorted(records[record]):
+            value = np.ascontiguousarray(records[record][name].detach().cpu().numpy())
+            total.update(repr((record, name, str(value.dtype), value.shape)).encode())
+            total.update(value.ravel())
