@@ -88,4 +88,4 @@ def _add(total: hashlib._Hash, records: Mapping[str, Mapping[str, torch.Tensor]]
         for name in sorted(records[record]):
             value = np.ascontiguousarray(records[record][name].detach().cpu().numpy())
             total.update(repr((record, name, str(value.dtype), value.shape)).encode())
-            total.update(value.ravel())
+            total.update(value.reshape(-1).view(np.uint8).data)

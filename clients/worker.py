@@ -28,7 +28,7 @@ from fedmri.clients.own_data import prepare_own
 from fedmri.clients.private import N_SECRET
 from fedmri.consortium import installed_version
 from fedmri.errors import PrivacyError
-from fedmri.files import write_private
+from fedmri.files import make_private_folder, write_private
 from fedmri.plan import Plan, to_json
 from fedmri.signed_plan import SignedPlan
 from fedmri.wire import EXTRA, MODEL, ORDER, SUMS, bundle, unbundle
@@ -88,6 +88,7 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
 def own_secret(home: ClientHome) -> Path:
     """Return the file of what the site's noise comes from; it is made on first use."""
     if not home.secret.exists():
+        make_private_folder(home.secret.parent)
         write_private(home.secret, os.urandom(N_SECRET))
     return home.secret
 

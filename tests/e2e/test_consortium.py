@@ -28,6 +28,27 @@ def test_a_deployment_ends_with_the_weights_of_a_simulation(
     assert deployed == demo.simulated(plan, deployment.data, tmp_path, cache)
 
 
+PRIVATE = ("privacy.noise_multiplier=1.0", "privacy.batch_subjects=2")
+
+
+def test_a_private_deployment_ends_with_the_weights_of_a_simulation(
+    deployment: Deployment, cache: Path, tmp_path: Path
+) -> None:
+    """Noise, SCAFFOLD's state and Nyúl's landmarks: the same bits, and the same account of them."""
+    plan = plan_of("name=private", "strategy=scaffold", "harmonize=nyul", *PLAIN_SGD, *PRIVATE)
+    run = demo.submit(deployment.consortium, plan)
+    deployed = demo.wait(run, TIMEOUT_S, lambda run: None)
+    assert deployed == demo.simulated(plan, deployment.data, tmp_path, cache)
+    for site, home in deployment.consortium.sites.items():
+        [simulated] = tmp_path.rglob(f"sites/{site}/federated/seed-0/privacy.jsonl")
+        spent = [
+            [entry["update"] for entry in entries(ledger)]
+            for ledger in (simulated, home.privacy_ledger)
+        ]
+        assert spent[0] == spent[1]
+        assert len(spent[0]) == plan.rounds.n_rounds
+
+
 def test_a_site_knows_what_left_it(deployment: Deployment) -> None:
     """Each site's ledger is whole, and holds an entry for each answer of each run."""
     plan = plan_of("name=ledger", "rounds.n_rounds=1")
