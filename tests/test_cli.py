@@ -175,6 +175,8 @@ def test_control_c_leaves_a_run_that_goes_on(tiny: Settings, tmp_path: Path) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # tests in the background of a shell would hand down that it is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     records = tmp_path / "runs"
     while started.poll() is None:
