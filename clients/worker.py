@@ -189,7 +189,10 @@ def main() -> None:
     given = parser.parse_args()
     home = ClientHome(given.folder)
     form = "%(asctime)s %(name)s %(levelname)s %(message)s"
-    logging.basicConfig(filename=home.logs / "client.log", format=form, level=logging.INFO)
+    # force: a library that was imported may have sent all logs to the terminal
+    logging.basicConfig(
+        filename=home.logs / "client.log", format=form, level=logging.INFO, force=True
+    )
     logging.captureWarnings(capture=True)
     for library in ("flwr", "httpx"):  # every look for an order would be a line
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -128,7 +128,7 @@ def test_the_ledger_is_shown_and_verified(home: ClientHome) -> None:
     assert "\x1b" not in shown[1]
     assert [e["n"] for e in json.loads(client(home, "ledger", "--json").output)] == [1, 2, 3]
     assert client(home, "ledger", "--verify").output.startswith("3 entries, an unbroken chain")
-    home.ledger.write_bytes(home.ledger.read_bytes().replace(b"1000", b"1001"))
+    home.ledger.write_bytes(home.ledger.read_bytes().replace(b": 1000,", b": 1001,"))
     broken = client(home, "ledger", "--verify").exception
     assert isinstance(broken, PrivacyError)
     assert broken.code == "P05"

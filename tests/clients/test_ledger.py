@@ -53,8 +53,8 @@ def swap(lines: list[bytes]) -> list[bytes]:
 
 
 CHANGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int]] = {
-    "one byte": (lambda lines: [lines[0], lines[1].replace(b"102", b"192"), *lines[2:]], 3),
-    "last line": (lambda lines: [*lines[:-1], lines[-1].replace(b"104", b"109")], 4),
+    "one byte": (lambda lines: [lines[0], lines[1].replace(b": 102,", b": 192,"), *lines[2:]], 3),
+    "last line": (lambda lines: [*lines[:-1], lines[-1].replace(b": 104,", b": 109,")], 4),
     "removed": (lambda lines: [lines[0], *lines[2:]], 2),
     "first removed": (lambda lines: lines[1:], 1),
     "twice": (lambda lines: [*lines[:2], *lines[1:]], 3),
@@ -77,7 +77,7 @@ def test_a_changed_line_is_named(name: str, tmp_path: Path) -> None:
 def test_nothing_is_added_to_a_ledger_whose_end_was_changed(tmp_path: Path) -> None:
     """A message that follows a false line would lend it its own chain."""
     path = written(tmp_path, 4)
-    path.write_bytes(path.read_bytes().replace(b"104", b"109"))
+    path.write_bytes(path.read_bytes().replace(b": 104,", b": 109,"))
     with pytest.raises(PrivacyError, match=r"line 4 does not follow.*\[P05\]"):
         Ledger(path).append(egress(5))
 

@@ -275,7 +275,7 @@ def test_batch_norm_is_refused_with_its_place() -> None:
         ("augment.cutmix", {"augment": AugmentConfig(cutmix=0.5)}),
         ("task.loss", {"task": TaskConfig(loss="weighted_ce")}),
         ("train.schedule", {"train": TrainConfig(schedule="plateau")}),
-        ("harmonize", {"sums": ("nyul",)}),
+        ("model.norm", {"norm": "batch"}),
     ],
 )
 def test_what_goes_past_the_noise_is_refused_by_name(
