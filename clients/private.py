@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from fedmri.clients.privacy_ledger import Cap, PrivacyLedger, Spend
+from fedmri.clients.secure import Membership
 from fedmri.privacy.accounting import Spent, Steps
 from fedmri.privacy.dp_sgd import PrivateSteps
 from fedmri.privacy.settings import PrivacyConfig
@@ -23,19 +24,21 @@ N_SECRET = 32
 
 @dataclass(frozen=True)
 class Guard:
-    """A site's part of differential privacy in a run.
+    """What a site needs for a plan with differential privacy or secure aggregation.
 
     Attributes:
         secret: What noise and draw come from, never sent. Whoever has it can take the noise away.
         ledger: File of what was spent, over all runs of this site.
         max_epsilon: The site's own cap over all of them; 0 leaves it to the plan.
         run: Name of the run.
+        membership: What the site takes part in secure sums with.
     """
 
     secret: bytes
     ledger: Path
     max_epsilon: float = 0.0
     run: str = ""
+    membership: Membership = field(default_factory=Membership)
 
     def steps(self, config: PrivacyConfig, order: str, phase: str) -> PrivateSteps:
         """Return where a phase's batches and gradients come from.
