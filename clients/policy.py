@@ -27,6 +27,7 @@ class SitePolicy:
         max_epsilon: Most privacy loss of a patient over all plans together. A plan without
             differential privacy has no finite loss, so any limit refuses it.
         max_clip_grad_norm: A plan must clip the gradient of each step, at this L2 norm or below.
+        is_secagg_required: Whether a plan must hide this site's updates from the server.
         is_approval_automatic: Whether a plan of the coordinator that keeps to the limits is run
             without anybody having looked at it.
         approved: Content hashes of plans that are approved by this file.
@@ -39,6 +40,7 @@ class SitePolicy:
     max_rounds: int = 0
     max_epsilon: float = 0.0
     max_clip_grad_norm: float = 0.0
+    is_secagg_required: bool = False
     is_approval_automatic: bool = False
     approved: tuple[str, ...] = ()
 
@@ -77,6 +79,8 @@ def _of_plan(policy: SitePolicy, plan: Plan) -> Iterator[str]:
         yield f"network {model} is not one of {', '.join(policy.models)} (policy.models)"
     if policy.max_rounds and n_rounds > policy.max_rounds:
         yield f"{n_rounds} rounds are more than {policy.max_rounds} (policy.max_rounds)"
+    if policy.is_secagg_required and not plan.secagg.is_on:
+        yield "updates would be sent in clear (policy.is_secagg_required)"
     if policy.max_epsilon and not plan.privacy.is_on:
         allowed = f"epsilon {policy.max_epsilon:g} (policy.max_epsilon)"
         yield f"without differential privacy the privacy loss has no bound; allowed is {allowed}"

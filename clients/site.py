@@ -51,6 +51,9 @@ from fedmri.wire import (
     TrainOrder,
 )
 
+COUNTING = frozenset({"n_steps", "n_skipped"})
+"""Metrics that tell how many examples a site has; a secure sum hides that."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -225,7 +228,8 @@ class Site:
             self._refuse_large(update.weights, order.weights)
             weight = WEIGHTINGS[self.plan.strategy.weighting](update)
             own = {name: value.numpy() for name, value in update.weights.items()}
-            return Values(weighted_update(own, weight), update.metrics)
+            told = {name: v for name, v in update.metrics.items() if name not in COUNTING}
+            return Values(weighted_update(own, weight), told)
 
         masked, metrics = self._secure.mask(order.masking, digest, slots, values)
         counts = len(self._data.examples("train")), self._n_subjects

@@ -45,8 +45,9 @@ def _limbs(name: str, values: NDArray[np.float64]) -> NDArray[np.int64]:
     rest = np.ldexp(values, FRACTION_BITS)
     limbs = np.empty((N_LIMBS, *values.shape), dtype=np.int64)
     for place in range(N_LIMBS - 1, 0, -1):
-        # exact: both sides of the difference are multiples of the same power of two
-        high = np.floor(np.ldexp(rest, -place * LIMB_BITS))
+        # exact, for what is cut off are the leading bits: a floor would make rests of small
+        # negative numbers that no float holds
+        high = np.trunc(np.ldexp(rest, -place * LIMB_BITS))
         limbs[place] = high.astype(np.int64)
         rest = rest - np.ldexp(high, place * LIMB_BITS)
     limbs[0] = np.rint(rest).astype(np.int64)
