@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +20,8 @@ import torch
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file, save
 
 from fedmri.errors import PrivacyError
 from fedmri.files import PRIVATE_FILE, make_private_folder, write_whole
@@ -73,16 +74,14 @@ class _Kept:
     Attributes:
         number: Number of the last sum that the site advertised for.
         state: Its state in that sum.
-        order: Digest of the order that was answered last.
-        arrays: The answer to it.
-        metrics: What was told in clear beside it.
+        order: Digest of the order that was answered last; the answer lies beside it.
+        metrics: What was told in clear beside that.
         revealed: Survivors of each sum that was revealed, by what was summed.
     """
 
     number: int = -1
     state: bytes = b""
     order: str = ""
-    arrays: Arrays = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     revealed: Mapping[str, list[str]] = field(default_factory=dict)
 
@@ -98,7 +97,7 @@ class SecureSite:
 
     def __init__(self, site: str, folder: Path, membership: Membership) -> None:
         self._site = site
-        self._path = folder / "secure-sum.npz"
+        self._path = folder / "secure-sum.safetensors"
         self._membership = membership
         self._roll = Roll.from_json(membership.roll) if membership.roll else Roll()
 
@@ -106,10 +105,11 @@ class SecureSite:
         """Return the answer to a step besides the values; see ``SiteHalf`` for the errors."""
         half, kept = self._half(order.number, slots), self._kept()
         digest = _digest(order.stage, order.number, order.arrays)
-        if kept.order != digest:
-            kept = self._take(half, kept, order)
-            self._keep(replace(kept, order=digest, metrics={}))
-        return _tensors(kept.arrays)
+        if kept.order == digest:
+            return self._last_answer()
+        kept, said = self._take(half, kept, order)
+        self._keep(replace(kept, order=digest, metrics={}), said)
+        return _tensors(said)
 
     def mask(
         self,
@@ -133,15 +133,16 @@ class SecureSite:
             raise _in_clear()
         half, kept = self._half(masking.number, slots), self._kept()
         digest = _digest(f"mask {order}", masking.number, masking.arrays)
-        if kept.order != digest:
-            state = self._state(kept, masking.number)
-            inbox = Boxes.from_arrays(_numpy(masking.arrays), half.sum.sites).of(self._site)
-            values = compute()
-            state, message = half.mask(state, inbox, values.arrays)
-            kept = replace(kept, state=state.to_bytes(), order=digest)
-            kept = replace(kept, arrays=dict(message.to_arrays()), metrics=dict(values.metrics))
-            self._keep(kept)
-        return _tensors(kept.arrays), dict(kept.metrics)
+        if kept.order == digest:
+            return self._last_answer(), dict(kept.metrics)
+        state = self._state(kept, masking.number)
+        inbox = Boxes.from_arrays(_numpy(masking.arrays), half.sum.sites).of(self._site)
+        values = compute()
+        state, message = half.mask(state, inbox, values.arrays)
+        said, metrics = dict(message.to_arrays()), dict(values.metrics)
+        kept = replace(kept, state=state.to_bytes(), order=digest, metrics=metrics)
+        self._keep(kept, said)
+        return _tensors(said), metrics
 
     def forms(self, order: SecureStep) -> dict[str, Form]:
         """Return the form of the answer to a step besides the values."""
@@ -156,24 +157,23 @@ class SecureSite:
             raise _out_of_turn(f"step {order.stage!r}", "a step of a secure sum")
         return {name: Form(torch.uint8, shape) for name, shape in of_stage.items()}
 
-    def _take(self, half: SiteHalf, kept: _Kept, order: SecureStep) -> _Kept:
+    def _take(self, half: SiteHalf, kept: _Kept, order: SecureStep) -> tuple[_Kept, Arrays]:
         arrays, sites = _numpy(order.arrays), half.sum.sites
         if order.stage == "advertise":
             state, advert = half.advertise(kept.number)
-            said: Arrays = dict(advert.to_arrays())
-            return replace(kept, number=order.number, state=state.to_bytes(), arrays=said)
+            kept = replace(kept, number=order.number, state=state.to_bytes())
+            return kept, dict(advert.to_arrays())
         state = self._state(kept, order.number)
         if order.stage == "share":
             state, sealed = half.share(state, Roster.from_arrays(arrays, sites))
-            return replace(kept, state=state.to_bytes(), arrays=dict(sealed.to_arrays(sites)))
+            return replace(kept, state=state.to_bytes()), dict(sealed.to_arrays(sites))
         survivors = Survivors.from_arrays(arrays, sites)
-        summed = _what(order)
-        names = sorted(survivors.sites)
+        summed, names = _what(order), sorted(survivors.sites)
         if kept.revealed.get(summed, names) != names:
             raise _again(summed)
         state, reveal = half.reveal(state, survivors)
-        kept = replace(kept, revealed={**kept.revealed, summed: names})
-        return replace(kept, state=state.to_bytes(), arrays=dict(reveal.to_arrays(sites)))
+        kept = replace(kept, revealed={**kept.revealed, summed: names}, state=state.to_bytes())
+        return kept, dict(reveal.to_arrays(sites))
 
     def _half(self, number: int, slots: Mapping[str, Slot]) -> SiteHalf:
         secure_sum: SecureSum = self._roll.sum(number, slots)
@@ -187,23 +187,17 @@ class SecureSite:
     def _kept(self) -> _Kept:
         if not self._path.exists():
             return _Kept()
-        with np.load(self._path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        fields = json.loads(arrays.pop("fields").tobytes())
-        return _Kept(**{**fields, "state": bytes.fromhex(fields["state"])}, arrays=arrays)
+        with safe_open(self._path, "numpy") as file:
+            fields = json.loads(file.metadata()["fields"])
+        return _Kept(**{**fields, "state": bytes.fromhex(fields["state"])})
 
-    def _keep(self, kept: _Kept) -> None:
-        fields = {name: value for name, value in vars(kept).items() if name != "arrays"}
-        text = json.dumps({**fields, "state": kept.state.hex()}).encode()
-        buffer = BytesIO()
-        np.savez(
-            buffer,
-            allow_pickle=False,
-            **kept.arrays,
-            fields=np.frombuffer(text, dtype=np.uint8),
-        )
+    def _keep(self, kept: _Kept, answer: Arrays) -> None:
+        fields = json.dumps({**vars(kept), "state": kept.state.hex()})
         make_private_folder(self._path.parent)
-        write_whole(self._path, buffer.getvalue(), PRIVATE_FILE)
+        write_whole(self._path, save(answer, {"fields": fields}), PRIVATE_FILE)
+
+    def _last_answer(self) -> Weights:
+        return _tensors(load_file(self._path))
 
 
 def masked_form(slots: Mapping[str, Slot]) -> dict[str, Form]:

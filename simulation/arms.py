@@ -203,7 +203,7 @@ def run_arm(
         "n-pictures": n_pictures,
     }
     if run.plan.secagg.is_on:
-        config["roll"] = _roll(run).to_json()
+        config["roll"] = simulated_roll(run.label, run.plan, run.members).to_json()
     nodes = [_node(site, run, folder) for site in run.prepared]
     grid: SimulatedGrid
     if engine is None:
@@ -214,10 +214,10 @@ def run_arm(
     create_app(observe)(grid=grid, context=context)
 
 
-def _roll(run: ArmRun) -> Roll:
-    """Return who takes part in secure sums, with keys that protect nothing."""
-    keys = {site: ssh_text(simulated_key(site).public_key()) for site in run.members}
-    return Roll(f"{run.label} {run.plan.fingerprint}", keys, run.plan.secagg.threshold)
+def simulated_roll(label: str, plan: Plan, members: Sequence[str]) -> Roll:
+    """Return who takes part in the secure sums of an arm, with keys that protect nothing."""
+    keys = {site: ssh_text(simulated_key(site).public_key()) for site in members}
+    return Roll(f"{label} {plan.fingerprint}", keys, plan.secagg.threshold)
 
 
 def _node(site: str, run: ArmRun, folder: Path) -> Node:

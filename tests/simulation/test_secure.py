@@ -107,7 +107,7 @@ def test_a_site_that_is_broken_is_left_out_of_the_sum(run_tiny: RunTiny) -> None
     folder = run_tiny("a", *settings)
     (folder / "arms/federated/seed-0/model.safetensors").unlink()
     (folder / "arms/federated/seed-0/checkpoints/round-000001.safetensors").unlink()
-    for kept in folder.rglob("secure-sum.npz"):
+    for kept in folder.rglob("secure-sum.safetensors"):
         kept.unlink()  # or the others would not reveal a second sum of the same round
     (folder / "prepared/site02.json").write_text("{")
     run_tiny("a", *settings, "simulation.workers=2")  # new processes, which open the file again
