@@ -17,6 +17,7 @@ from fedmri.clients.border import (
     declared_sums,
     declared_update,
 )
+from fedmri.clients.gate import gate_of
 from fedmri.clients.ledger import Ledger
 from fedmri.clients.private import Guard, simulated_secret
 from fedmri.clients.site import Site
@@ -128,7 +129,7 @@ def guard_of(context: Context) -> Guard:
 
     In a hospital ``node_config`` names the files of its ``privacy-secret`` and
     ``privacy-ledger`` and its own cap ``max-epsilon``. A simulated site has a secret that is none,
-    and a ledger in its folder for the run.
+    and a ledger in its folder for the run. ``gate_of`` reads the site's limits on updates.
     """
     node = context.node_config
     secret = simulated_secret(str(node["site"]))
@@ -136,7 +137,8 @@ def guard_of(context: Context) -> Guard:
         secret = Path(str(node["privacy-secret"])).read_bytes()
     folder = Path(str(node["folder"]))
     ledger = Path(str(node.get("privacy-ledger", folder / "privacy.jsonl")))
-    return Guard(secret, ledger, float(node.get("max-epsilon", 0)), str(node.get("run", "")))
+    gate = gate_of(node, folder / "leakage.jsonl")
+    return Guard(secret, ledger, float(node.get("max-epsilon", 0)), str(node.get("run", "")), gate)
 
 
 @lru_cache(maxsize=256)

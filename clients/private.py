@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from fedmri.clients.gate import Gate
 from fedmri.clients.privacy_ledger import Cap, PrivacyLedger, Spend
 from fedmri.privacy.accounting import Spent, Steps
 from fedmri.privacy.dp_sgd import PrivateSteps
@@ -30,12 +31,14 @@ class Guard:
         ledger: File of what was spent, over all runs of this site.
         max_epsilon: The site's own cap over all of them; 0 leaves it to the plan.
         run: Name of the run.
+        gate: What the site asks of an update besides, whatever the plan.
     """
 
     secret: bytes
     ledger: Path
     max_epsilon: float = 0.0
     run: str = ""
+    gate: Gate = field(default_factory=Gate)
 
     def steps(self, config: PrivacyConfig, order: str, phase: str) -> PrivateSteps:
         """Return where a phase's batches and gradients come from.

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fedmri.clients.gate import Leaving
 from fedmri.clients.privacy_ledger import Spend
 from fedmri.clients.private import Guard, order_digest, update_digest
 from fedmri.clients.site_state import SiteState, SiteStates
@@ -19,6 +20,7 @@ from fedmri.codec import encode
 from fedmri.data.examples import open_site
 from fedmri.data.site_data import SiteData, Split, Voxels
 from fedmri.errors import RoundError
+from fedmri.filters import filtered_update
 from fedmri.harmonize.image_stage import image_change, image_stage
 from fedmri.harmonize.sums import Arrays, version
 from fedmri.models.build import build_network
@@ -174,7 +176,12 @@ class Site:
         main = results[Phase().name]
         shared = dict(main.trained.weights)
         local = {name: shared.pop(name) for name in network.initial}
+        parameters = network.layout.parameters
+        shared = filtered_update(shared, order.weights, parameters, self.plan.filters)
         sent = encode(shared, order.weights, self.plan.transport, state.residual)
+        data = self._data_as(order.extra)
+        leaving = Leaving(self.name, self.plan, order, sent.arrays, local, parameters, data)
+        self._guard.gate.refuse(leaving)
         optimizer = {n: p.result.optimizer_state for n, p in results.items()}
         after = SiteState(
             local,

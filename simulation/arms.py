@@ -6,14 +6,14 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
 
 from fedmri.clients.app import app as client_app
 from fedmri.errors import FedmriError
-from fedmri.plan import Plan, TransportConfig, to_json
+from fedmri.plan import FilterConfig, Plan, TransportConfig, to_json
 from fedmri.server.app import create_app
 from fedmri.server.records import Observer
 from fedmri.simulation.flower import RUN_ID, SERVER_NODE, Node, SimulatedGrid
@@ -41,6 +41,7 @@ class ArmRun:
         members: Sites whose data train; the pooled arms have one that holds the others' data.
         prepared: Files of prepared data by node; members and all that are tested.
         tested: Nodes whose test patients the final model is tested on.
+        policy: What the sites' own policies would say, as their nodes are told it.
     """
 
     label: str
@@ -48,6 +49,7 @@ class ArmRun:
     members: tuple[str, ...]
     prepared: Mapping[str, tuple[Path, ...]]
     tested: tuple[str, ...]
+    policy: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -63,6 +65,9 @@ def arm_runs(
     runs = [
         run for seed in seeds for run in _of_seed(replace(plan, seed=seed), config, sites, external)
     ]
+    policy = {"max-leakage": f"{config.max_leakage}", "leakage-every": f"{config.leakage_every}"}
+    # a data holder on its own sends nothing
+    runs = [replace(run, policy=policy) if len(run.members) > 1 else run for run in runs]
     return tuple(sorted(runs, key=lambda run: len(run.members) == 1))
 
 
@@ -117,11 +122,17 @@ def _with_pool(files: _Files, names: tuple[str, ...]) -> _Files:
 def _alone(plan: Plan) -> Plan:
     """Return the plan of one data holder: nothing to weigh, and no round interrupts its optimizer.
 
-    Nothing travels either, so nothing is rounded on the way. Everything else is the same: network,
-    optimizer, schedule, steps by round and rounds.
+    Nothing travels either, so nothing is filtered or rounded on the way. Everything else is the
+    same: network, optimizer, schedule, steps by round and rounds.
     """
     train = replace(plan.train, is_optimizer_kept=True)
-    return replace(plan, strategy=StrategyConfig(), train=train, transport=TransportConfig())
+    return replace(
+        plan,
+        strategy=StrategyConfig(),
+        train=train,
+        transport=TransportConfig(),
+        filters=FilterConfig(),
+    )
 
 
 def can_train(run: ArmRun, n_train: Mapping[str, int]) -> bool:
@@ -205,4 +216,4 @@ def run_arm(
 def _node(site: str, run: ArmRun, folder: Path) -> Node:
     prepared = json.dumps([str(path) for path in run.prepared[site]])
     own = folder / "sites" / file_name(site) / run.path
-    return Node(site, {"site": site, "prepared": prepared, "folder": str(own)})
+    return Node(site, {"site": site, "prepared": prepared, "folder": str(own), **run.policy})
