@@ -213,11 +213,16 @@ def _privacy(plan: Plan) -> str:
             "none is bounded: no differential privacy in this plan; "
             "weights can give away something of the patients that they were trained on"
         )
+    audit = (
+        "; with the test scores leaves what your patients' losses prove of it, without noise"
+        if privacy.is_audited
+        else ""
+    )
     bound = f"epsilon {privacy.max_epsilon:g}" if privacy.max_epsilon else "no bound but your own"
     return (
         f"patient-level differential privacy: noise {privacy.noise_multiplier:g} times clip norm "
         f"{privacy.clip_norm:g}, {privacy.batch_subjects:g} patients a step; "
-        f"the plan sets {bound}; not covered: counts, scores, sums before the rounds"
+        f"the plan sets {bound}; not covered: counts, scores, sums before the rounds{audit}"
     )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from fedmri.clients.audit import AT_LEAST
 from fedmri.clients.ledger import Egress, Kind, Ledger
 from fedmri.codec import declared
 from fedmri.errors import CODES, FedmriError, PrivacyError
@@ -34,7 +35,7 @@ from fedmri.wire import EXTRA, METRICS, MODEL, ORDER, SUMS, LazyArray
 
 log = logging.getLogger("fedmri.client")
 
-TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon"})
+TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon", "delta"})
 COUNTED = ("n_examples", "n_subjects")
 N_MOST = 1 << 31
 NUMPY = "numpy.ndarray"
@@ -77,6 +78,8 @@ def declared_scores(plan: Plan) -> Declared:
     if plan.target.kind == "segmentation":
         scores = names - {"loss", "seconds", *COUNTS}
         names |= {f"{score}_{name}" for score in scores for name in plan.target.classes}
+    if plan.privacy.is_audited:
+        names.add(AT_LEAST)
     return Declared("scores", frozenset(names))
 
 

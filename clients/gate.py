@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from fedmri.leakage.inversion import InversionConfig
 from fedmri.leakage.membership import losses_of, perfect
 from fedmri.leakage.meter import Evidence, LeakageReport, attack
 from fedmri.leakage.release import Release, unmeasured
-from fedmri.leakage.sample import N_PATIENTS, chosen_batches, joined
+from fedmri.leakage.sample import N_PATIENTS, chosen_batches, joined, moved
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
 from fedmri.plan import Plan
@@ -219,7 +219,7 @@ def measured(leaving: Leaving, n_steps: int) -> LeakageReport:
 
     def patients(split: Split) -> Iterator[Batch]:
         batches = chosen_batches(leaving.data, split, seed)
-        return (_on(batch, device) for batch in batches)
+        return (moved(batch, device) for batch in batches)
 
     release = Release(build, task.loss, leaving.order.weights, leaving.seen)
     delta = plan.privacy.delta_of(leaving.n_subjects)
@@ -248,7 +248,3 @@ def in_words(report: LeakageReport) -> str:
 
 def _seed(leaving: Leaving) -> int:
     return derive_seed(leaving.plan.seed, leaving.site, leaving.order.round_index, "leakage")
-
-
-def _on(batch: Batch, device: torch.device) -> Batch:
-    return replace(batch, image=batch.image.to(device), target=batch.target.to(device))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fedmri.clients.gate import Gate
+from fedmri.clients.ledger import entries
 from fedmri.clients.privacy_ledger import Cap, PrivacyLedger, Spend
 from fedmri.privacy.accounting import Spent, Steps
 from fedmri.privacy.dp_sgd import PrivateSteps
@@ -61,6 +62,11 @@ class Guard:
     def reserve(self, spend: Spend, config: PrivacyConfig, n_subjects: int) -> Spent:
         """Write down what an update costs, before it leaves; return all that was spent."""
         return PrivacyLedger(self.ledger).reserve(spend, self._cap(config, n_subjects))
+
+    def has_spent(self) -> bool:
+        """Tell whether this site's patients were trained on in the run."""
+        lines = entries(self.ledger)
+        return any(line["kind"] == "dp" and line["run"] == self.run for line in lines)
 
     def _cap(self, config: PrivacyConfig, n_subjects: int) -> Cap:
         caps = [cap for cap in (config.max_epsilon, self.max_epsilon) if cap]

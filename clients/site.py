@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fedmri.clients.audit import audit
 from fedmri.clients.gate import Leaving
 from fedmri.clients.privacy_ledger import Spend
 from fedmri.clients.private import Guard, order_digest, update_digest
@@ -273,7 +274,8 @@ class Site:
             steps.n_steps,
         )
         spent = self._guard.reserve(spend, self.plan.privacy, self._n_subjects)
-        return {"epsilon": spent.epsilon}
+        delta = self.plan.privacy.delta_of(self._n_subjects)
+        return {"epsilon": spent.epsilon, "delta": delta}
 
     def _config_of(self, phase: Phase) -> TrainConfig:
         """Return the settings of a phase: the plan's, for its share of the round's steps."""
@@ -309,8 +311,17 @@ class Site:
         if split == "test":
             self._keep_results(result)
         metrics = {**self._task.metrics(result.cases), "loss": result.loss}
+        if split == "test" and self.plan.privacy.is_audited and self._guard.has_spent():
+            metrics |= self._audit(network, data)
         metrics["seconds"] = time.monotonic() - started
         return Scores(self.name, len(result.cases), result.n_examples, metrics)
+
+    def _audit(self, network: Network, data: SiteData) -> dict[str, float]:
+        """Return what the losses of the model that was tested prove of its privacy."""
+        delta = self.plan.privacy.delta_of(self._n_subjects)
+        seed = derive_seed(self.plan.seed, self.name, "audit")
+        with reproducible(self.plan.train.n_threads):
+            return audit(network.module, data, self._task, delta, seed)
 
     def _load(self, network: Network, received: Weights, state: SiteState | None) -> None:
         load_weights(network.module, received)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -68,3 +69,8 @@ def joined(batches: Iterable[Batch], like: Batch, n: int) -> Batch:
         tuple(subject for batch in found for subject in batch.subjects),
         tuple(scan for batch in found for scan in batch.scans),
     )
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch with images and targets on a device."""
+    return replace(batch, image=batch.image.to(device), target=batch.target.to(device))
