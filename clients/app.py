@@ -18,6 +18,7 @@ from fedmri.clients.border import (
     declared_sums,
     declared_update,
 )
+from fedmri.clients.gate import gate_of
 from fedmri.clients.ledger import Ledger
 from fedmri.clients.private import Guard, simulated_secret
 from fedmri.clients.secure import Membership
@@ -136,7 +137,8 @@ def guard_of(context: Context) -> Guard:
     In a hospital ``node_config`` names the files of its ``privacy-secret`` and
     ``privacy-ledger``, of its enrolled ``key``, and its own cap ``max-epsilon``. A simulated site
     has a secret and a key that are none, and a ledger in its folder for the run. ``run_config``
-    holds the ``roll`` of secure sums, where the plan has them.
+    holds the ``roll`` of secure sums, where the plan has them. ``gate_of`` reads the site's limits
+    on updates.
     """
     node = context.node_config
     secret = simulated_secret(str(node["site"]))
@@ -146,7 +148,8 @@ def guard_of(context: Context) -> Guard:
     ledger = Path(str(node.get("privacy-ledger", folder / "privacy.jsonl")))
     membership = Membership(str(context.run_config.get("roll", "")), str(node.get("key", "")))
     cap, run = float(node.get("max-epsilon", 0)), str(node.get("run", ""))
-    return Guard(secret, ledger, cap, run, membership)
+    gate = gate_of(node, folder / "leakage.jsonl")
+    return Guard(secret, ledger, cap, run, membership, gate)
 
 
 @lru_cache(maxsize=256)

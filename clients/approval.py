@@ -178,6 +178,8 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "leaves before the rounds": _sums(plan),
         "leaves a round": f"{_leaving(plan, entries, local)}{extra}; "
         f"numbers of examples and patients trained on; {', '.join(sorted(TRAIN_METRICS))}",
+        "filters": _filters(plan),
+        "held back here": _held_back(policy),
         "leaves when scored": f"over {policy.min_subjects_reported} patients or more: {scored}; "
         "their number; over fewer: that there are fewer",
         "never leaves": "images, label maps, tables, names, paths, dates, any value of one "
@@ -201,6 +203,24 @@ def _aggregation(signed: SignedPlan) -> str:
     )
 
 
+def _filters(plan: Plan) -> str:
+    filters = plan.filters
+    if not filters.is_on:
+        return "none: all of the change leaves"
+    clip = f"the change is scaled to a norm of {filters.clip_norm:g} at most"
+    share = f"its largest {100 - filters.percentile:g} % of values leave, the others as zeros"
+    said = [clip] * (filters.clip_norm > 0) + [share] * (filters.percentile > 0)
+    return f"{'; '.join(said)}; no guarantee of privacy"
+
+
+def _held_back(policy: SitePolicy) -> str:
+    """Return what this site's own gate asks of an update; see ``fedmri.clients.gate``."""
+    norm = f"a change of a norm above {policy.max_update_norm:g}"
+    leak = f"a leakage score above {policy.max_leakage:g}, every {policy.leakage_every} rounds"
+    said = [norm] * (policy.max_update_norm > 0) + [leak] * (policy.max_leakage > 0)
+    return "; ".join(said) or "no update for its norm or for what attacks make of it"
+
+
 def _privacy(plan: Plan) -> str:
     privacy = plan.privacy
     if not privacy.is_on:
@@ -208,11 +228,16 @@ def _privacy(plan: Plan) -> str:
             "none is bounded: no differential privacy in this plan; "
             "weights can give away something of the patients that they were trained on"
         )
+    audit = (
+        "; with the test scores leaves what your patients' losses prove of it, without noise"
+        if privacy.is_audited
+        else ""
+    )
     bound = f"epsilon {privacy.max_epsilon:g}" if privacy.max_epsilon else "no bound but your own"
     return (
         f"patient-level differential privacy: noise {privacy.noise_multiplier:g} times clip norm "
         f"{privacy.clip_norm:g}, {privacy.batch_subjects:g} patients a step; "
-        f"the plan sets {bound}; not covered: counts, scores, sums before the rounds"
+        f"the plan sets {bound}; not covered: counts, scores, sums before the rounds{audit}"
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from fedmri.clients.audit import AT_LEAST
 from fedmri.clients.ledger import Egress, Kind, Ledger
 from fedmri.errors import CODES, FedmriError, PrivacyError
 from fedmri.plan import Plan
@@ -32,7 +33,7 @@ from fedmri.wire import EXTRA, METRICS, MODEL, ORDER, SUMS, LazyArray
 
 log = logging.getLogger("fedmri.client")
 
-TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon"})
+TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon", "delta"})
 COUNTED = ("n_examples", "n_subjects")
 N_MOST = 1 << 31
 NUMPY = "numpy.ndarray"
@@ -91,6 +92,8 @@ def declared_scores(plan: Plan) -> Declared:
     if plan.target.kind == "segmentation":
         scores = names - {"loss", "seconds", *COUNTS}
         names |= {f"{score}_{name}" for score in scores for name in plan.target.classes}
+    if plan.privacy.is_audited:
+        names.add(AT_LEAST)
     return Declared("scores", frozenset(names))
 
 

@@ -54,6 +54,13 @@ policy:
   # max_rounds: 0
   # max_epsilon: 0
   # max_clip_grad_norm: 0
+  # Largest norm of what a round may change in all parameters together; 0 sets no limit.
+  # max_update_norm: 0
+  # How much the attacks of the leakage meter may make of an update before it stays: 0 does not
+  # measure, 1 measures and lets all out. Rounds from one measurement to the next, and its cost.
+  # max_leakage: 0
+  # leakage_every: 1
+  # leakage_steps: 100
   # Whether plans within these limits run without anybody having approved them.
   # is_approval_automatic: false
   # Plans approved by this file, by their hash.

@@ -43,6 +43,7 @@ class ClientHome:
         self.approvals = self.folder / "approvals.jsonl"
         self.ledger = self.folder / "ledger/egress.jsonl"
         self.privacy_ledger = self.folder / "ledger/privacy.jsonl"
+        self.leakage_ledger = self.folder / "ledger/leakage.jsonl"
         self.secret = self.folder / "keys/privacy.secret"
         self.runs = self.folder / "runs"
         self.cache = self.folder / "cache"

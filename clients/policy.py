@@ -28,6 +28,11 @@ class SitePolicy:
             differential privacy has no finite loss, so any limit refuses it.
         max_clip_grad_norm: A plan must clip the gradient of each step, at this L2 norm or below.
         is_secagg_required: Whether a plan must hide this site's updates from the server.
+        max_update_norm: Largest L2 norm of an update's change of all parameters.
+        max_leakage: Highest score of the leakage meter, 0 to 1, that an update may have; 0 does not
+            measure, 1 measures and lets all out.
+        leakage_every: Rounds from one measurement to the next; the first is always measured.
+        leakage_steps: Steps of each of its two searches for an image: the cost of a measurement.
         is_approval_automatic: Whether a plan of the coordinator that keeps to the limits is run
             without anybody having looked at it.
         approved: Content hashes of plans that are approved by this file.
@@ -41,16 +46,26 @@ class SitePolicy:
     max_epsilon: float = 0.0
     max_clip_grad_norm: float = 0.0
     is_secagg_required: bool = False
+    max_update_norm: float = 0.0
+    max_leakage: float = 0.0
+    leakage_every: int = 1
+    leakage_steps: int = 100
     is_approval_automatic: bool = False
     approved: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("min_subjects_train", "min_subjects_reported"):
+        for name in (
+            "min_subjects_train",
+            "min_subjects_reported",
+            "leakage_every",
+            "leakage_steps",
+        ):
             value = getattr(self, name)
             require(value >= 1, f"policy.{name}", value, "1 or more")
-        for name in ("max_rounds", "max_epsilon", "max_clip_grad_norm"):
+        for name in ("max_rounds", "max_epsilon", "max_clip_grad_norm", "max_update_norm"):
             value = getattr(self, name)
             require(value >= 0, f"policy.{name}", value, "0 or more")
+        require(0 <= self.max_leakage <= 1, "policy.max_leakage", self.max_leakage, "0 to 1")
         kinds = get_args(TaskKind)
         are_kinds = set(self.tasks) <= set(kinds)
         require(are_kinds, "policy.tasks", self.tasks, f"some of {', '.join(kinds)}")

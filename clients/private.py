@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fedmri.clients.gate import Gate
+from fedmri.clients.ledger import entries
 from fedmri.clients.privacy_ledger import Cap, PrivacyLedger, Spend
 from fedmri.clients.secure import Membership
 from fedmri.privacy.accounting import Spent, Steps
@@ -32,6 +34,7 @@ class Guard:
         max_epsilon: The site's own cap over all of them; 0 leaves it to the plan.
         run: Name of the run.
         membership: What the site takes part in secure sums with.
+        gate: What the site asks of an update besides, whatever the plan.
     """
 
     secret: bytes
@@ -39,6 +42,7 @@ class Guard:
     max_epsilon: float = 0.0
     run: str = ""
     membership: Membership = field(default_factory=Membership)
+    gate: Gate = field(default_factory=Gate)
 
     def steps(self, config: PrivacyConfig, order: str, phase: str) -> PrivateSteps:
         """Return where a phase's batches and gradients come from.
@@ -61,6 +65,11 @@ class Guard:
     def reserve(self, spend: Spend, config: PrivacyConfig, n_subjects: int) -> Spent:
         """Write down what an update costs, before it leaves; return all that was spent."""
         return PrivacyLedger(self.ledger).reserve(spend, self._cap(config, n_subjects))
+
+    def has_spent(self) -> bool:
+        """Tell whether this site's patients were trained on in the run."""
+        lines = entries(self.ledger)
+        return any(line["kind"] == "dp" and line["run"] == self.run for line in lines)
 
     def _cap(self, config: PrivacyConfig, n_subjects: int) -> Cap:
         caps = [cap for cap in (config.max_epsilon, self.max_epsilon) if cap]

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fedmri.clients.audit import audit
+from fedmri.clients.gate import Leaving
 from fedmri.clients.privacy_ledger import Spend
 from fedmri.clients.private import Guard, order_digest, update_digest
 from fedmri.clients.secure import SecureSite, Values, masked_form
@@ -20,6 +22,7 @@ from fedmri.codec import declared, encode
 from fedmri.data.examples import open_site
 from fedmri.data.site_data import SiteData, Split, Voxels
 from fedmri.errors import RoundError
+from fedmri.filters import filtered_update
 from fedmri.harmonize.image_stage import image_change, image_stage
 from fedmri.harmonize.sums import Arrays, version
 from fedmri.models.build import build_network
@@ -259,7 +262,12 @@ class Site:
         main = results[Phase().name]
         shared = dict(main.trained.weights)
         local = {name: shared.pop(name) for name in network.initial}
+        parameters = network.layout.parameters
+        shared = filtered_update(shared, order.weights, parameters, self.plan.filters)
         sent = encode(shared, order.weights, self.plan.transport, state.residual)
+        data = self._data_as(order.extra)
+        leaving = Leaving(self.name, self.plan, order, sent.arrays, local, parameters, data)
+        self._guard.gate.refuse(leaving)
         optimizer = {n: p.result.optimizer_state for n, p in results.items()}
         after = SiteState(
             local,
@@ -351,7 +359,8 @@ class Site:
             steps.n_steps,
         )
         spent = self._guard.reserve(spend, self.plan.privacy, self._n_subjects)
-        return {"epsilon": spent.epsilon}
+        delta = self.plan.privacy.delta_of(self._n_subjects)
+        return {"epsilon": spent.epsilon, "delta": delta}
 
     def _config_of(self, phase: Phase) -> TrainConfig:
         """Return the settings of a phase: the plan's, for its share of the round's steps."""
@@ -387,8 +396,17 @@ class Site:
         if split == "test":
             self._keep_results(result)
         metrics = {**self._task.metrics(result.cases), "loss": result.loss}
+        if split == "test" and self.plan.privacy.is_audited and self._guard.has_spent():
+            metrics |= self._audit(network, data)
         metrics["seconds"] = time.monotonic() - started
         return Scores(self.name, len(result.cases), result.n_examples, metrics)
+
+    def _audit(self, network: Network, data: SiteData) -> dict[str, float]:
+        """Return what the losses of the model that was tested prove of its privacy."""
+        delta = self.plan.privacy.delta_of(self._n_subjects)
+        seed = derive_seed(self.plan.seed, self.name, "audit")
+        with reproducible(self.plan.train.n_threads):
+            return audit(network.module, data, self._task, delta, seed)
 
     def _load(self, network: Network, received: Weights, state: SiteState | None) -> None:
         load_weights(network.module, received)

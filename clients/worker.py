@@ -84,6 +84,11 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
         "privacy-ledger": str(home.privacy_ledger),
         "max-epsilon": policy.max_epsilon,
         "key": str(home.key),
+        "max-update-norm": policy.max_update_norm,
+        "max-leakage": policy.max_leakage,
+        "leakage-every": policy.leakage_every,
+        "leakage-steps": policy.leakage_steps,
+        "leakage-ledger": str(home.leakage_ledger),
     }
 
 

@@ -16,37 +16,17 @@ Source:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from fedmri.errors import PrivacyError, require
+from fedmri.plan import FilterConfig
 from fedmri.round import Weights
 
 INDEX, VALUE = "/index", "/value"
 """What follows an entry's name in its sparse form; no entry of a network has a slash."""
-
-
-@dataclass(frozen=True)
-class FilterConfig:
-    """What of an update leaves a site. It is no guarantee of privacy.
-
-    Attributes:
-        clip_norm: Largest L2 norm of the change of all floating-point entries together; 0 bounds
-            nothing.
-        percentile: Entries below this percentile of magnitude over all of the change are left
-            out: 90 shares the largest tenth. 0 shares all.
-    """
-
-    clip_norm: float = 0.0
-    percentile: float = 0.0
-
-    def __post_init__(self) -> None:
-        norm, percentile = self.clip_norm, self.percentile
-        require(norm >= 0 and math.isfinite(norm), "filter.clip_norm", norm, "0 or more")
-        is_share = 0 <= percentile < 100
-        require(is_share, "filter.percentile", percentile, "0 to below 100")
 
 
 @dataclass(frozen=True)
@@ -77,6 +57,33 @@ def filtered(change: Weights, config: FilterConfig) -> Filtered:
     return Filtered(kept if n_shared == n else largest(kept, n_shared), size, n_shared)
 
 
+def filtered_update(
+    trained: Weights, received: Weights, parameters: Collection[str], config: FilterConfig
+) -> Weights:
+    """Return an update whose change of the parameters went through the filters.
+
+    What the filters let through whole is ``trained`` itself, to the bit; a value that is left out
+    is the received one. Statistics, counts and whatever else is no parameter pass as they are.
+
+    Args:
+        trained: Shared entries after training; not changed.
+        received: The same entries before it.
+        parameters: Names of trainable entries.
+        config: The plan's filters.
+
+    Raises:
+        PrivacyError: A value is not finite (P60).
+    """
+    if not config.is_on:
+        return trained
+    names = sorted(trained.keys() & set(parameters))
+    change = {name: trained[name] - received[name] for name in names}
+    kept = filtered(change, config).change
+    if kept is change:
+        return trained
+    return trained | {name: received[name] + value for name, value in kept.items()}
+
+
 def n_values(change: Weights) -> int:
     """Return the number of floating-point values."""
     return sum(value.numel() for value in change.values() if value.is_floating_point())
@@ -105,7 +112,7 @@ def clipped(change: Weights, most: float) -> Weights:
     Raises:
         PrivacyError: A value is not finite (P60).
     """
-    require(most > 0, "filter.clip_norm", most, "above 0")
+    require(most > 0, "filters.clip_norm", most, "above 0")
     size = change_norm(change)
     if size <= most:
         return change
@@ -129,7 +136,7 @@ def largest(change: Weights, n_kept: int) -> Weights:
         PrivacyError: A value is not finite (P60).
     """
     n = n_values(change)
-    require(0 <= n_kept <= n, "filter.n_kept", n_kept, f"0 to {n}")
+    require(0 <= n_kept <= n, "filters.n_kept", n_kept, f"0 to {n}")
     change_norm(change)
     names = [name for name in sorted(change) if change[name].is_floating_point()]
     if n_kept in (0, n):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, TypedDict
@@ -25,6 +26,9 @@ from fedmri.secagg.conflicts import refuse_conflicts as refuse_unsummed
 from fedmri.secagg.settings import SecAggConfig
 from fedmri.strategies.settings import StrategyConfig
 from fedmri.training.settings import TaskConfig, TrainConfig
+
+BESIDE = frozenset({"scaffold", "feddyn", "fednova"})
+"""Strategies whose sites send something beside the model, which no filter would see."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,31 @@ class TransportConfig:
             raise ConfigError("C30", "setting transport", found=found, want=want, fix=fix)
 
 
+@dataclass(frozen=True)
+class FilterConfig:
+    """What of an update's change leaves a site; see ``fedmri.filters``. No guarantee of privacy.
+
+    Attributes:
+        clip_norm: Largest L2 norm of the change of all parameters together; 0 bounds nothing.
+        percentile: Values below this percentile of magnitude over all of the change are left out
+            as zeros: 90 shares the largest tenth. 0 shares all.
+    """
+
+    clip_norm: float = 0.0
+    percentile: float = 0.0
+
+    def __post_init__(self) -> None:
+        norm, percentile = self.clip_norm, self.percentile
+        is_norm = norm >= 0 and math.isfinite(norm)
+        require(is_norm, "filters.clip_norm", norm, "0 or more")
+        require(0 <= percentile < 100, "filters.percentile", percentile, "0 to below 100")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is filtered."""
+        return self.clip_norm > 0 or self.percentile > 0
+
+
 class NetworkArguments(TypedDict):
     """What ``build_network`` must know of a plan besides its model settings."""
 
@@ -118,6 +147,7 @@ class Plan:
     transport: TransportConfig = field(default_factory=TransportConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     secagg: SecAggConfig = field(default_factory=SecAggConfig)
+    filters: FilterConfig = field(default_factory=FilterConfig)
 
     @property
     def n_channels(self) -> int:
@@ -151,6 +181,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         self.harmonize.refuse_scaled(self.data.prepare.scaling)
+        _refuse_unfiltered(self.filters, self.strategy, self.transport)
         train = self.train
         augment, norm = self.data.augment, self.model.norm
         refuse_conflicts(self.privacy, train, self.task, augment, norm=norm)
@@ -179,6 +210,24 @@ class Plan:
     def fingerprint(self) -> str:
         """SHA-256 of the plan's JSON."""
         return hashlib.sha256(to_json(self).encode()).hexdigest()
+
+
+def _refuse_unfiltered(
+    filters: FilterConfig, strategy: StrategyConfig, transport: TransportConfig
+) -> None:
+    """Refuse to filter an update where something passes the filters by (C31)."""
+    if not filters.is_on:
+        return
+    if strategy.name in BESIDE:
+        found = f"strategy {strategy.name}, which sends or counts on more than the change"
+        want = "a strategy that sends one model, such as fedavg"
+        fix = "set strategy=fedavg, or filters.clip_norm=0 filters.percentile=0"
+    elif transport.dtype != "fp32":
+        found = f"transport.dtype={transport.dtype}, which adds what it rounded off a round later"
+        want, fix = "fp32", "set transport.dtype=fp32, or filters.clip_norm=0 filters.percentile=0"
+    else:
+        return
+    raise ConfigError("C31", "setting filters", found=found, want=want, fix=fix)
 
 
 def to_json(plan: Plan) -> str:

@@ -26,7 +26,7 @@ SECURE, MASKED = "secure", "masked"
 """Record of what a secure sum needs, and the one entry of what it hides a site's values in."""
 HARMONIZE = "harmonize"
 """Record beside a model that holds what images are harmonized by."""
-TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon"})
+TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon", "delta"})
 N_MOST = 1 << 31
 """No count of examples or subjects is as large."""
 MOST_METRICS, LONGEST_NAME = 1000, 100

@@ -18,13 +18,14 @@ from fedmri.files import write_whole
 from fedmri.reports import figures
 from fedmri.reports.intervals import Estimate
 from fedmri.reports.page import duration
+from fedmri.reports.privacy import privacy_table
 from fedmri.reports.tables import capital, metric_name, number, span, with_interval
 from fedmri.server.history import History, finite, read_history, read_object
 from fedmri.server.home import ServerHome
 from fedmri.server.pooling import BY_SITE, Pooled, SiteScores, estimate, pool
 from fedmri.server.status import RunStatus, read_run, run_folder
 
-NOT_METRICS = ("loss", "seconds")
+NOT_METRICS = ("loss", "seconds", "epsilon_at_least")
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def _context(result: RunResult, history: History) -> dict[str, Any]:
         "loss_curves": list(figures.draw_curves(losses, "training loss", style, "loss")),
         "by_round": _by_round(result.status, history),
         "codes": CODES,
+        **privacy_table(history.records),
         "plan_json": json.dumps(result.plan, indent=1, sort_keys=True, ensure_ascii=False),
     }
 

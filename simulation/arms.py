@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
@@ -14,7 +14,7 @@ from flwr.app import Context, RecordDict
 from fedmri.clients.app import app as client_app
 from fedmri.clients.secure import simulated_key
 from fedmri.errors import FedmriError
-from fedmri.plan import Plan, TransportConfig, to_json
+from fedmri.plan import FilterConfig, Plan, TransportConfig, to_json
 from fedmri.secagg.masks import ssh_text
 from fedmri.secagg.secure_sum import Roll
 from fedmri.secagg.settings import SecAggConfig
@@ -45,6 +45,7 @@ class ArmRun:
         members: Sites whose data train; the pooled arms have one that holds the others' data.
         prepared: Files of prepared data by node; members and all that are tested.
         tested: Nodes whose test patients the final model is tested on.
+        policy: What the sites' own policies would say, as their nodes are told it.
     """
 
     label: str
@@ -52,6 +53,7 @@ class ArmRun:
     members: tuple[str, ...]
     prepared: Mapping[str, tuple[Path, ...]]
     tested: tuple[str, ...]
+    policy: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -67,6 +69,9 @@ def arm_runs(
     runs = [
         run for seed in seeds for run in _of_seed(replace(plan, seed=seed), config, sites, external)
     ]
+    policy = {"max-leakage": f"{config.max_leakage}", "leakage-every": f"{config.leakage_every}"}
+    # a data holder on its own sends nothing
+    runs = [replace(run, policy=policy) if len(run.members) > 1 else run for run in runs]
     return tuple(sorted(runs, key=lambda run: len(run.members) == 1))
 
 
@@ -121,8 +126,8 @@ def _with_pool(files: _Files, names: tuple[str, ...]) -> _Files:
 def _alone(plan: Plan) -> Plan:
     """Return the plan of one data holder: nothing to weigh, and no round interrupts its optimizer.
 
-    Nothing travels either, so nothing is rounded or hidden on the way. Everything else is the same:
-    network, optimizer, schedule, steps by round and rounds.
+    Nothing travels either, so nothing is filtered, rounded or hidden on the way. Everything else is
+    the same: network, optimizer, schedule, steps by round and rounds.
     """
     train = replace(plan.train, is_optimizer_kept=True)
     return replace(
@@ -131,6 +136,7 @@ def _alone(plan: Plan) -> Plan:
         train=train,
         transport=TransportConfig(),
         secagg=SecAggConfig(),
+        filters=FilterConfig(),
     )
 
 
@@ -223,4 +229,4 @@ def simulated_roll(label: str, plan: Plan, members: Sequence[str]) -> Roll:
 def _node(site: str, run: ArmRun, folder: Path) -> Node:
     prepared = json.dumps([str(path) for path in run.prepared[site]])
     own = folder / "sites" / file_name(site) / run.path
-    return Node(site, {"site": site, "prepared": prepared, "folder": str(own)})
+    return Node(site, {"site": site, "prepared": prepared, "folder": str(own), **run.policy})

@@ -13,7 +13,9 @@ Arm = Literal["federated", "local", "pooled"]
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """What is compared, and on what machinery; nothing here changes the bits of a result.
+    """What is compared, and on what machinery.
+
+    Nothing here changes the bits of a result, but for an update that ``max_leakage`` holds back.
 
     Attributes:
         arms: ``federated``; ``local``, each site alone; ``pooled``, all data in one place. The
@@ -30,6 +32,9 @@ class SimulationConfig:
         cache: Folder of prepared scans; ``""`` is ``~/.cache/fedmri``.
         runs: Folder that run folders are made in.
         n_pictures: Example pictures by site in the report.
+        max_leakage: Highest score of the leakage meter, 0 to 1, that a site lets an update have; 0
+            does not measure, 1 measures and lets all out. Scores stay in the sites' folders.
+        leakage_every: Rounds from one measurement to the next.
     """
 
     arms: tuple[Arm, ...] = ("federated", "local", "pooled")
@@ -43,6 +48,8 @@ class SimulationConfig:
     cache: str = ""
     runs: str = "runs"
     n_pictures: int = 2
+    max_leakage: float = 0.0
+    leakage_every: int = 1
 
     def __post_init__(self) -> None:
         require(bool(self.arms), "simulation.arms", self.arms, "one or more arms")
@@ -51,4 +58,7 @@ class SimulationConfig:
         require(is_unique, "simulation.strategies", ", ".join(names), "each strategy once")
         require(self.n_seeds >= 1, "simulation.n_seeds", self.n_seeds, "1 or more")
         require(self.workers >= 0, "simulation.workers", self.workers, "0 or more")
+        leakage, every = self.max_leakage, self.leakage_every
+        require(0 <= leakage <= 1, "simulation.max_leakage", leakage, "0 to 1")
+        require(every >= 1, "simulation.leakage_every", every, "1 or more")
         require(self.n_pictures >= 0, "simulation.n_pictures", self.n_pictures, "0 or more")

@@ -33,8 +33,8 @@ ARROWS = {
     "training": WORDS | {"data.site_data"},
     "strategies": WORDS,
     "secagg": WORDS,
-    "filters": WORDS,
-    "leakage": WORDS,
+    "filters": WORDS | {"plan"},
+    "leakage": WORDS | {"data.site_data"},
     "harmonize": WORDS,
     "privacy": WORDS | {"data.site_data", "data.settings", "training.settings"},
     "reports": WORDS | {"training.task"},
@@ -53,7 +53,7 @@ ARROWS = {
     "clients": WORDS
     | TRUST
     | {"plan", "wire", "codec", "strategies", "harmonize", "data", "models", "training"}
-    | {"privacy", "secagg"},
+    | {"privacy", "secagg", "filters", "leakage"},
     "simulation": WORDS
     | TRUST
     | {

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from fedmri.errors import ConfigError, PrivacyError
 from fedmri.filters import (
-    FilterConfig,
     change_norm,
     clipped,
     filtered,
@@ -17,6 +16,7 @@ from fedmri.filters import (
     largest,
     to_sparse,
 )
+from fedmri.plan import FilterConfig
 from fedmri.round import Weights
 
 

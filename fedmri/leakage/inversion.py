@@ -147,7 +147,7 @@ def rebuild(
     low, high = float(like.image.min()), float(like.image.max())
     scale = high - low or 1.0
     source = torch.Generator().manual_seed(config.seed)
-    noise = torch.randn(like.image.shape, generator=source)
+    noise = torch.randn(like.image.shape, generator=source).to(like.image.device)
     image = ((low + high) / 2 + scale / 4 * noise).clamp(low, high).requires_grad_()
     optimizer = torch.optim.Adam([image], lr=config.step * scale)
     drops = [int(share * config.n_steps) for share in DROPS]
@@ -168,7 +168,7 @@ def cosine_distance(gradient: Weights, wanted: Weights) -> torch.Tensor:
     """Return 1 less the cosine of the angle between two sets of entries, over common names."""
     names = sorted(gradient.keys() & wanted.keys())
     a = torch.cat([gradient[name].flatten() for name in names])
-    b = torch.cat([wanted[name].flatten() for name in names]).to(a.dtype)
+    b = torch.cat([wanted[name].flatten() for name in names]).to(a)
     return 1 - torch.nn.functional.cosine_similarity(a, b, dim=0, eps=1e-12)
 
 

@@ -70,6 +70,16 @@ def patient_losses(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> 
     return {subject: math.fsum(values) / len(values) for subject, values in losses.items()}
 
 
+def losses_of(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> Values:
+    """Return the losses of ``patient_losses`` without the names, shape ``(n,)``."""
+    return np.array(list(patient_losses(network, loss, batches).values()))
+
+
+def perfect(n: int, m: int) -> MembershipScore:
+    """Return the score of an attack that names all of ``n`` members among ``m`` others."""
+    return membership(np.zeros(n), np.ones(m))
+
+
 def membership(members: Values, others: Values) -> MembershipScore:
     """Return how well losses tell members from others.
 

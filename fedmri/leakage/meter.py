@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmri.leakage.epsilon import epsilon_at_least
 from fedmri.leakage.inversion import InversionConfig, InversionScore, inversion
-from fedmri.leakage.membership import MembershipScore, membership, patient_losses
+from fedmri.leakage.membership import MembershipScore, Values, losses_of, membership
 from fedmri.leakage.release import Release, unmeasured
 from fedmri.round import Batch
 
@@ -40,6 +40,36 @@ class LeakageReport:
         return not self.score <= threshold
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What an update is attacked with.
+
+    Attributes:
+        sought: Training images, of which the first are to be rebuilt.
+        controls: Images of the same shape that were not trained on.
+        members: Losses of patients who were trained on, shape ``(n,)``.
+        others: Losses of patients who were not, shape ``(m,)``.
+    """
+
+    sought: Batch
+    controls: Batch
+    members: Values
+    others: Values
+
+
+def attack(
+    release: Release, evidence: Evidence, config: InversionConfig, delta: float
+) -> LeakageReport:
+    """Attack an update with what a site gathered; see ``measure``."""
+    members, others = evidence.members, evidence.others
+    return LeakageReport(
+        inversion(release, evidence.sought, evidence.controls, config),
+        membership(members, others),
+        epsilon_at_least(-members, -others, delta, config.seed),
+        delta,
+    )
+
+
 def measure(
     release: Release,
     trained: Sequence[Batch],
@@ -68,13 +98,5 @@ def measure(
         found = f"{len(members)} and {len(others)} patients, {len(members & others)} in both"
         raise unmeasured(found, "patients who were trained on, and others")
     after = release.network(release.before | release.after)
-    losses = [
-        np.array(list(patient_losses(after, release.loss, batches).values()))
-        for batches in (trained, held_out)
-    ]
-    return LeakageReport(
-        inversion(release, trained[0], held_out[0], config),
-        membership(*losses),
-        epsilon_at_least(-losses[0], -losses[1], delta, config.seed),
-        delta,
-    )
+    losses = [losses_of(after, release.loss, batches) for batches in (trained, held_out)]
+    return attack(release, Evidence(trained[0], held_out[0], *losses), config, delta)

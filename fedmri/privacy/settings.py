@@ -20,6 +20,8 @@ class PrivacyConfig:
         max_epsilon: Most that a site may spend in a run; 0 sets no bound. A round that would go
             beyond it is not trained.
         delta: Of the guarantee; 0 takes one tenth over a site's training patients.
+        is_audited: Whether each site sends, with its test scores, one number more: a lower bound on
+            epsilon from the final model's losses on its patients. These are without noise.
     """
 
     noise_multiplier: float = 0.0
@@ -27,6 +29,7 @@ class PrivacyConfig:
     batch_subjects: float = 8.0
     max_epsilon: float = 0.0
     delta: float = 0.0
+    is_audited: bool = False
 
     def __post_init__(self) -> None:
         for name in ("noise_multiplier", "max_epsilon"):
@@ -35,6 +38,9 @@ class PrivacyConfig:
         require(self.clip_norm > 0, "privacy.clip_norm", self.clip_norm, "a positive number")
         batch = self.batch_subjects
         require(batch > 0, "privacy.batch_subjects", batch, "a positive number")
+        is_audited = self.is_audited
+        want = "false where privacy.noise_multiplier is 0"
+        require(not is_audited or self.is_on, "privacy.is_audited", is_audited, want)
         require(0 <= self.delta < 1, "privacy.delta", self.delta, "0 or more, below 1")
 
     @property

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from fedmri.errors import CODES
 from fedmri.reports import figures, models, pictures
 from fedmri.reports.intervals import Estimate
+from fedmri.reports.privacy import privacy_table
 from fedmri.reports.results import Finding, Results, load_results, site_name
 from fedmri.reports.summary import Summary, summarise
 from fedmri.reports.tables import (
@@ -114,6 +115,7 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "code_counts": _code_counts(results.findings),
         "failures": list(_failures(results)),
         "costs": _costs(results),
+        **privacy_table(results.records),
         "config": results.config,
         **_drawings(results, summary),
     }

@@ -10,16 +10,21 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedmri.clients.gate import Gate
 from fedmri.clients.home import ClientHome
+from fedmri.clients.own_data import prepare_own
+from fedmri.clients.private import Guard
+from fedmri.clients.site import Site
 from fedmri.config import load
 from fedmri.consortium import Consortium
-from fedmri.plan import Plan
+from fedmri.plan import Plan, to_json
 from fedmri.signed_plan import SignedPlan, sign_plan
 
 OWN = "site02"
 """The hospital of the shared data set that these tests play."""
 
 Sign = Callable[[Plan], SignedPlan]
+MakeSite = Callable[..., Site]
 
 
 @pytest.fixture
@@ -69,3 +74,18 @@ def home(own_scans: Path, coordinator: Ed25519PrivateKey, tmp_path: Path) -> Cli
     enrolment = Consortium(OWN, "localhost:9443", "ca", public.decode(), "key", "0")
     (folder / "consortium.json").write_text(enrolment.to_json())
     return ClientHome(folder)
+
+
+@pytest.fixture
+def make_site(
+    home: ClientHome, tiny: Callable[..., list[str]], cache: Path, tmp_path: Path
+) -> MakeSite:
+    """Return a function that opens the hospital's data as a site of a plan, with a gate."""
+
+    def make(*settings: str, gate: Gate | None = None) -> Site:
+        plan = load(tiny(*settings)).plan
+        prepared = prepare_own(home.config, plan, OWN, cache, tmp_path / "plan")
+        guard = Guard(bytes(32), tmp_path / "privacy.jsonl", gate=gate or Gate())
+        return Site(OWN, to_json(plan), [prepared], tmp_path / "run", guard)
+
+    return make

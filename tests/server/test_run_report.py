@@ -36,6 +36,27 @@ def test_the_report_needs_no_network_and_names_every_site(
     assert not re.search(r'(src|href)="(?!#|data:)|https?://|<script|@import|url\((?!#)', bare)
 
 
+def test_a_private_run_shows_both_bounds_and_scores_neither(
+    deploy: Deploy, coordinator: ServerHome, tmp_path: Path
+) -> None:
+    """Epsilon of each site stands in a section of its own; the audit is no metric of the model."""
+    path = deploy("tiny").path / "metrics.jsonl"
+    changed = records(path)
+    for record in changed:
+        if record["kind"] == "round":
+            record |= {"epsilon": 0.5 * record["round"], "delta": 0.02}
+        elif record["kind"] == "test":
+            record["metrics"]["epsilon_at_least"] = 1.25
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in changed))
+    write_run_report(coordinator, "tiny", tmp_path / "page")
+    text = (tmp_path / "page").read_text()
+    assert re.findall(r'<section id="(\w+)"', text) == [*SECTIONS[:4], "privacy", *SECTIONS[4:]]
+    cells = "<td>1.000</td><td>0.02</td><td>1.250</td><td>BROKEN"
+    assert text.count(cells) == len({r["site"] for r in changed if r["kind"] == "test"})
+    result = result_json(read_result(coordinator, "tiny"))
+    assert "epsilon_at_least" not in json.dumps(result)
+
+
 def test_the_headline_says_that_the_metric_is_not_of_all_patients(
     deploy: Deploy, coordinator: ServerHome
 ) -> None:

@@ -1,0 +1,76 @@
+"""Patients that are attacked: a random few of a split, and a few examples of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import torch
+
+from fedmri.data.site_data import Example, SiteData, Split
+from fedmri.leakage.release import unmeasured
+from fedmri.round import Batch
+
+N_PATIENTS = 32
+"""Patients of a split whose losses are compared."""
+
+N_EXAMPLES = 4
+"""Volumes or slices of each, evenly spaced."""
+
+
+def chosen_batches(
+    data: SiteData, split: Split, seed: int, n_patients: int = N_PATIENTS
+) -> Iterator[Batch]:
+    """Yield examples of some patients, one at a time and without augmentation.
+
+    Args:
+        data: The site's examples.
+        split: Whom to take.
+        seed: Decides which patients.
+        n_patients: How many at most.
+    """
+    wanted = chosen(data.examples(split), seed, n_patients)
+    batches = islice(data.eval_batches(split, batch_size=1), max(wanted, default=-1) + 1)
+    return (batch for place, batch in enumerate(batches) if place in wanted)
+
+
+def chosen(examples: Sequence[Example], seed: int, n_patients: int) -> frozenset[int]:
+    """Return the places of some patients' examples."""
+    places: dict[str, list[int]] = {}
+    for place, example in enumerate(examples):
+        places.setdefault(example.subject, []).append(place)
+    subjects = np.random.default_rng(seed).permutation(sorted(places))[:n_patients]
+    return frozenset(place for subject in subjects for place in _spaced(places[str(subject)]))
+
+
+def _spaced(places: list[int]) -> list[int]:
+    step = math.ceil(len(places) / N_EXAMPLES)
+    return places[::step]
+
+
+def joined(batches: Iterable[Batch], like: Batch, n: int) -> Batch:
+    """Return the first examples of the shape of another, as one batch.
+
+    Raises:
+        PrivacyError: There is none (P61).
+    """
+    fit = (batch for batch in batches if batch.image.shape[1:] == like.image.shape[1:])
+    found = list(islice(fit, n))
+    if not found:
+        shape = tuple(like.image.shape[2:])
+        raise unmeasured(f"no held-out image of {shape}", "one of the shape of a training image")
+    return Batch(
+        torch.cat([batch.image for batch in found]),
+        torch.cat([batch.target for batch in found]),
+        torch.cat([batch.present for batch in found]),
+        tuple(subject for batch in found for subject in batch.subjects),
+        tuple(scan for batch in found for scan in batch.scans),
+    )
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch with images and targets on a device."""
+    return replace(batch, image=batch.image.to(device), target=batch.target.to(device))
