@@ -57,7 +57,7 @@ def query(message: Message, context: Context) -> Message:
 def _sums(site: Site, border: Border, content: RecordDict) -> RecordDict:
     order = read_sums_order(content)
     sums = site.sums(order)
-    return border.admit(sums_content(sums), declared_sums(site.sum_forms(order)), 0)
+    return border.admit(sums_content(sums), declared_sums(site.sum_forms(order)), order.round_index)
 
 
 def _update(site: Site, border: Border, content: RecordDict) -> RecordDict:

@@ -134,7 +134,7 @@ def refuse_undeclared(message: Message) -> None:
     is_query = kind == MessageType.QUERY
     main = SUMS if is_query else MODEL
     for name, record in message.content.items():
-        is_arrays = name == main or (not is_query and name.startswith(EXTRA))
+        is_arrays = name in (main, MODEL) or name.startswith(EXTRA)
         is_order = name == ORDER and isinstance(record, ConfigRecord) and list(record) == ["json"]
         if not is_order and not (is_arrays and isinstance(record, ArrayRecord)):
             raise _no_order(f"{type(record).__name__} {name!r} in it")

@@ -150,6 +150,8 @@ class Plan:
         self.harmonize.refuse_scaled(self.data.prepare.scaling)
         train = self.train
         augment, norm = self.data.augment, self.model.norm
+        is_mixed, is_private = augment.mixup > 0 or augment.cutmix > 0, self.privacy.is_on
+        self.harmonize.refuse_embedding(self.target, is_private=is_private, is_mixed=is_mixed)
         refuse_conflicts(self.privacy, train, self.task, augment, norm=norm)
         is_plain = train.optimizer == "sgd" and not train.momentum and not train.clip_grad_norm
         if self.strategy.name == "scaffold" and not is_plain:

@@ -24,6 +24,8 @@ MODEL, EXTRA, ORDER, METRICS, SUMS = "model", "extra.", "order", "metrics", "sum
 SAFETENSORS = "safetensors"
 HARMONIZE = "harmonize"
 """Record beside a model that holds what images are harmonized by."""
+EMBEDDING = "embedding"
+"""Record beside a model that holds what its embeddings are harmonized by."""
 TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon"})
 N_MOST = 1 << 31
 """No count of examples or subjects is as large."""
@@ -64,15 +66,21 @@ class EvaluateOrder:
 
 @dataclass(frozen=True)
 class SumsOrder:
-    """What the server asks of a site before the rounds: its part of sums over sites.
+    """What the server asks of a site: its part of sums over sites.
 
     Attributes:
         step: Which step of the plan's harmonization, from 0.
         shared: What came of the step before it.
+        weights: Model of whose embeddings the sums are; empty where they are of images.
+        round_index: Last round of training behind it.
+        extra: Named tensors beside the model: what images are harmonized by.
     """
 
     step: int
     shared: Weights
+    weights: Weights = field(default_factory=dict)
+    round_index: int = 0
+    extra: Mapping[str, Weights] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,15 +195,18 @@ def read_evaluate(content: RecordDict) -> EvaluateOrder:
 
 def sums_order_content(order: SumsOrder) -> RecordDict:
     """Return the message content of an order for sums."""
-    content = RecordDict()
+    fields = {"round": order.round_index, "step": order.step}
+    content = _content(order.weights, order.extra, fields)
     content[SUMS] = pack(order.shared)
-    content[ORDER] = ConfigRecord({"json": json.dumps({"round": 0, "step": order.step})})
     return content
 
 
 def read_sums_order(content: RecordDict) -> SumsOrder:
     """Return the order for sums in a message."""
-    return SumsOrder(int(_config(content)["step"]), unpack(content.array_records[SUMS]))
+    fields, shared = _config(content), unpack(content.array_records[SUMS])
+    weights = unpack(content.array_records[MODEL])
+    step, round_index = int(fields["step"]), int(fields["round"])
+    return SumsOrder(step, shared, weights, round_index, _extra(content))
 
 
 def sums_content(sums: Sums) -> RecordDict:

@@ -1,4 +1,4 @@
-"""Sums over sites before the first round: the server's half of a harmonization."""
+"""Sums over sites, before the first round or between two: the server's half of a harmonization."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ Ask = Callable[[SumsOrder, Sequence[str]], Iterator[Answer]]
 """Sends an order for sums to sites; yields their answers in ascending order of site."""
 
 
-def fit(stage: SumStage[Any], ask: Ask, members: Sequence[str], n_least: int) -> Arrays:
+def fit(
+    stage: SumStage[Any],
+    ask: Ask,
+    members: Sequence[str],
+    n_least: int,
+    start: Arrays | None = None,
+) -> Arrays:
     """Return the parameters of a harmonization, fitted by sums over sites.
 
     A site that does not answer one step is not asked in the next.
@@ -31,12 +37,13 @@ def fit(stage: SumStage[Any], ask: Ask, members: Sequence[str], n_least: int) ->
         ask: Asks sites.
         members: Sites.
         n_least: Sites that must answer each step.
+        start: What is broadcast with the first step, if anything.
 
     Raises:
         RoundError: Too few did (R01).
         HarmonizeError: The stage refuses the total.
     """
-    shared: Arrays = {}
+    shared: Arrays = start or {}
     for step in range(stage.n_steps):
         left_out: dict[str, str] = {}
         order = SumsOrder(step, as_weights(shared))

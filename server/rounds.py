@@ -17,6 +17,8 @@ from flwr.serverapp import Grid
 
 from fedmri.codec import decode
 from fedmri.errors import RoundError
+from fedmri.harmonize.domain_head import site_numbers
+from fedmri.harmonize.embedding_stage import MomentsBySite, embedding_stage
 from fedmri.harmonize.image_stage import image_stage
 from fedmri.harmonize.sums import version
 from fedmri.models.build import build_network
@@ -37,6 +39,7 @@ from fedmri.server.harmonizing import as_weights, fit
 from fedmri.server.records import Observer, Records
 from fedmri.strategies.registry import make_strategy
 from fedmri.wire import (
+    EMBEDDING,
     HARMONIZE,
     EvaluateOrder,
     Scores,
@@ -87,6 +90,7 @@ class Rounds:
         fixed = {"arm": run.arm, "seed": run.plan.seed}
         self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
         self.harmonized: dict[str, Weights] = {}
+        self.embedded: dict[str, Weights] = {}
         self.local: frozenset[str] = frozenset()
         self.parameters: frozenset[str] = frozenset()
 
@@ -129,6 +133,28 @@ class Rounds:
         self.harmonized = {HARMONIZE: as_weights(kept)}
         return notes
 
+    def _fit_embeddings(self, after_round: int, state: ServerState) -> dict[str, Weights]:
+        """Fit what the plan does to embeddings under the model after a round.
+
+        The same model and sites give the same bits, so no checkpoint holds it.
+        """
+        plan, members = self.run.plan, self._members()
+        stage = embedding_stage(plan.harmonize, state.model, state.layout, plan.target)
+        if stage is None:
+            return {}
+        shared = self._shared(state.model)
+
+        def ask(order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
+            of_model = replace(
+                order, weights=shared, round_index=after_round, extra=self.harmonized
+            )
+            return self._ask_for_sums(of_model, sites)
+
+        start = site_numbers(members) if isinstance(stage, MomentsBySite) else {}
+        fitted = fit(stage, ask, members, self._n_needed(len(members)), start)
+        self.records.add("embedded", round=after_round, version=version(fitted))
+        return {EMBEDDING: as_weights(fitted)}
+
     def _ask_for_sums(self, order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
         content, timeout_s = sums_order_content(order), self.run.plan.rounds.timeout_s
         return exchange(self.grid, MessageType.QUERY, content, sites, timeout_s)
@@ -141,6 +167,7 @@ class Rounds:
         rounds, members = self.run.plan.rounds, self._members()
         wait_for_sites(self.grid, members, rounds.min_sites, rounds.timeout_s)
         rejected: dict[str, str] = {}
+        self.embedded = self._fit_embeddings(round_index - 1, state)
         turns = self.strategy.turns(members, round_index)
         for number, turn in enumerate(turns, 1):
             updates = self._updates(round_index, state, turn, rejected)
@@ -161,7 +188,7 @@ class Rounds:
         self, round_index: int, state: ServerState, sites: Sequence[str], rejected: dict[str, str]
     ) -> Iterator[Update]:
         """Ask sites to train; yield the updates that may be averaged."""
-        extra = {**self.strategy.broadcast(state), **self.harmonized}
+        extra = {**self.strategy.broadcast(state), **self.harmonized, **self.embedded}
         order = TrainOrder(round_index, self._shared(state.model), extra)
         timeout_s = self.run.plan.rounds.timeout_s
         answers = exchange(self.grid, MessageType.TRAIN, train_content(order), sites, timeout_s)
