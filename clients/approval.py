@@ -19,7 +19,7 @@ from fedmri.clients.policy import SitePolicy, violations
 from fedmri.codec import declared
 from fedmri.errors import NetworkError, PrivacyError, UsageError
 from fedmri.files import PRIVATE_FILE, write_whole
-from fedmri.harmonize.embedding_stage import embedding_stage
+from fedmri.harmonize.embedding_choice import embedding_stage
 from fedmri.harmonize.image_stage import image_stage
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, weights
@@ -243,7 +243,8 @@ def _embedded(plan: Plan, entries: Weights, named: Layout) -> str:
     what = "sums over embeddings of training examples"
     if plan.harmonize.embedding == "fedharmony":
         what = "mean and variance of this site's own embeddings, which no sum hides"
-    return f"{what} ({plan.harmonize.embedding}), {stage.n_features} features"
+    often = "" if plan.harmonize.embedding != "combat" else "; and before each scoring"
+    return f"{what} ({plan.harmonize.embedding}), {stage.n_features} features{often}"
 
 
 def _leaving(plan: Plan, entries: Weights, local: frozenset[str]) -> str:

@@ -13,13 +13,9 @@ from torch import Tensor, nn
 from fedmri.data.site_data import SiteData, Split
 from fedmri.errors import RoundError
 from fedmri.harmonize.domain_head import RATE, SITES, domain_head, kept_of, place_of
-from fedmri.harmonize.embedding_stage import (
-    Embeddings,
-    EmbeddingStage,
-    embedding_stage,
-    pooled_consensus,
-    site_moments,
-)
+from fedmri.harmonize.embedding_choice import EmbeddingStage, embedding_stage
+from fedmri.harmonize.embedding_combat import EmbeddingComBat, layer_before, site_affine
+from fedmri.harmonize.embedding_stage import Embeddings, pooled_consensus, site_moments
 from fedmri.harmonize.invariance import Coral, FedHarmony, consensus_of, embedding_of, moment_sums
 from fedmri.harmonize.sums import Arrays
 from fedmri.models.weights import weights
@@ -100,14 +96,30 @@ class Invariance:
         if self.stage is None or not data.examples("train"):
             yield None
             return
-        if EMBEDDING not in extra:
-            fix = "run the same version of fedmri as the server"
-            found, want = "none", "what the plan's harmonization fitted to embeddings"
-            raise RoundError("R11", "order to train", found=found, want=want, fix=fix)
+        fitted = _fitted(extra)
+        if isinstance(self.stage, EmbeddingComBat):
+            affine = site_affine(self.stage, fitted, self.of(data, "train"))
+            with layer_before(self.network, self._head, affine):
+                yield None
+            return
         with_term = self._coral if self.plan.harmonize.embedding == "coral" else self._fedharmony
-        penalty, left = with_term(data, round_index, extra[EMBEDDING], kept)
+        penalty, left = with_term(data, round_index, fitted, kept)
         with embedding_of(self.network, self._head) as embedding:
             yield Term(lambda target: penalty(embedding.value, target), left)
+
+    @contextmanager
+    def scoring(self, data: SiteData, split: Split, extra: Mapping[str, Weights]) -> Iterator[None]:
+        """Harmonize embeddings while a split is scored, by this site's images without answers.
+
+        They are those of the training examples; of a site that has none, those that are scored.
+        """
+        stage = self.stage
+        if not isinstance(stage, EmbeddingComBat):
+            yield
+            return
+        own = self.of(data, "train" if data.examples("train") else split)
+        with layer_before(self.network, self._head, site_affine(stage, _fitted(extra), own)):
+            yield
 
     def _coral(self, data: SiteData, _: int, fitted: Weights, __: Weights) -> _Made:
         config = self.plan.harmonize
@@ -142,6 +154,14 @@ class Invariance:
     @property
     def _head(self) -> str:
         return next(iter(self.entries.head)).rpartition(".")[0]
+
+
+def _fitted(extra: Mapping[str, Weights]) -> Weights:
+    if EMBEDDING not in extra:
+        fix = "run the same version of fedmri as the server"
+        found, want = "none", "what the plan's harmonization fitted to embeddings"
+        raise RoundError("R11", "order of a round", found=found, want=want, fix=fix)
+    return extra[EMBEDDING]
 
 
 _Made = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[], Weights]]

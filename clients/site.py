@@ -313,7 +313,11 @@ class Site:
         if state is None and network.initial:
             # No batch norm of its own: this site took no part, so its images supply the statistics.
             adapt_norm_statistics(network.module, data, split)
-        with reproducible(self.plan.train.n_threads):
+        invariance = Invariance(self.name, self.plan, network.module, network.layout)
+        with (
+            reproducible(self.plan.train.n_threads),
+            invariance.scoring(data, split, order.extra),
+        ):
             result = evaluate(
                 network.module,
                 data,

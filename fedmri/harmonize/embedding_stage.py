@@ -19,9 +19,8 @@ from fedmri.harmonize.invariance import (
     consensus_of,
     moment_sums,
 )
-from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import Arrays
-from fedmri.round import Layout, Target, Weights
+from fedmri.round import Weights
 
 MEAN, COVARIANCE, VARIANCE = "mean", "covariance", "variance"
 
@@ -110,28 +109,6 @@ class MomentsBySite:
             MEAN: mean,
             VARIANCE: variance,
         }
-
-
-EmbeddingStage = PooledMoments | MomentsBySite
-
-
-def embedding_stage(
-    config: HarmonizeConfig, model: Weights, entries: Layout, target: Target
-) -> EmbeddingStage | None:
-    """Return what is fitted to the embeddings of a model; None for nothing.
-
-    Args:
-        config: The plan's harmonization.
-        model: All entries of the network.
-        entries: Which of them are the head.
-        target: What it predicts.
-    """
-    if config.embedding == "none":
-        return None
-    [n_features] = {model[name].shape[1] for name in entries.head if model[name].ndim > 1}
-    if config.embedding == "coral":
-        return PooledMoments(n_features, config.n_groups(target))
-    return MomentsBySite(n_features)
 
 
 def pooled_consensus(parameters: Weights, n_features: int, n_groups: int) -> Consensus:

@@ -9,7 +9,7 @@ from fedmri.errors import ConfigError, HarmonizeError, require
 from fedmri.round import Target
 
 IMAGES = ("nyul", "zscore", "robust")
-EMBEDDINGS = ("coral", "fedharmony")
+EMBEDDINGS = ("coral", "fedharmony", "combat")
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,20 @@ class HarmonizeConfig:
         weighting: Whether each image or each site counts the same in the landmarks.
         embedding: What a network makes of an image, before its last layer: ``coral`` adds to the
             loss how far a site's mean and covariance are from those of all sites; ``fedharmony``
-            how well a second head tells the site.
+            how well a second head tells the site. ``combat`` takes out how a site's embeddings are
+            shifted and stretched, before the last layer reads them.
         strength: Factor of what is added to the loss.
         is_by_class: Classification: ``coral`` matches within each class, so that sites of unlike
             prevalence are not pulled together where they rightly differ.
+        n_min: ``combat``: a site with fewer training examples takes no part in the fit.
     """
 
     image: Literal["none", "nyul", "zscore", "robust"] = "none"
     weighting: Literal["image", "site"] = "image"
-    embedding: Literal["none", "coral", "fedharmony"] = "none"
+    embedding: Literal["none", "coral", "fedharmony", "combat"] = "none"
     strength: float = 1.0
     is_by_class: bool = True
+    n_min: int = 10
 
     def __post_init__(self) -> None:
         for name, known in (("image", IMAGES), ("embedding", EMBEDDINGS)):
@@ -41,6 +44,7 @@ class HarmonizeConfig:
             is_known = value in ("none", *known)
             require(is_known, f"harmonize.{name}", value, ", ".join(("none", *known)))
         require(self.strength >= 0, "harmonize.strength", self.strength, "0 or more")
+        require(self.n_min >= 2, "harmonize.n_min", self.n_min, "2 or more")
 
     def refuse_scaled(self, scaling: str) -> None:
         """Refuse a scale for all sites where each image was given its own before.

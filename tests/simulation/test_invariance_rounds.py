@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedmri.config import load
-from fedmri.errors import ConfigError, HarmonizeError
+from fedmri.errors import ConfigError, HarmonizeError, RoundError
 from fedmri.server.records import Record
 from tests.conftest import RunTiny
 from tests.simulation.test_study import PLAIN_SGD, SITES, StopHere, model_of, records
@@ -44,6 +44,7 @@ def test_without_strength_nothing_is_changed(run_tiny: RunTiny) -> None:
         ("harmonize=[nyul,coral]", "strategy=scaffold", "simulation.workers=2", *PLAIN_SGD),
         ("harmonize=fedharmony", "strategy=fedbn", "model.norm=batch"),
         ("harmonize=coral", "strategy=ditto", "train.is_optimizer_kept=true"),
+        ("harmonize=combat", "harmonize.n_min=2", "rounds.evaluate_every=1"),
     ],
     ids=lambda settings: settings[0],
 )
@@ -51,7 +52,7 @@ def test_workers_and_a_stop_do_not_change_the_bits(
     run_tiny: RunTiny, settings: tuple[str, ...]
 ) -> None:
     """Two processes, or one that was stopped within its second round: the same weights."""
-    settings = (*settings, FEDERATED, "rounds.n_rounds=2", "rounds.evaluate_every=0")
+    settings = (FEDERATED, "rounds.n_rounds=2", "rounds.evaluate_every=0", *settings)
     whole = run_tiny("whole", *settings)
     n_seen = 0
 
@@ -75,6 +76,24 @@ def test_a_site_alone_agrees_with_itself(run_tiny: RunTiny) -> None:
     folder = run_tiny("a", "harmonize=fedharmony", "rounds.n_rounds=1")
     arms = {r["arm"] for r in records(folder, kind="test", status="ok")}
     assert arms == {"federated", "pooled", *(f"local:{site}" for site in SITES)}
+
+
+def test_a_site_beyond_the_fit_is_scored_with_the_frozen_parameters(run_tiny: RunTiny) -> None:
+    """A left-out hospital's embeddings go through ComBat by its own images; the scores differ."""
+    settings = ("simulation.protocol=loso", FEDERATED, "rounds.n_rounds=1", "train.local_steps=1")
+    losses = []
+    for name in ("none", "combat"):
+        folder = run_tiny(name, *settings, f"harmonize={name}", "harmonize.n_min=2")
+        arm = f"loso:{SITES[0]}"
+        [test] = records(folder, kind="test", arm=arm, site=SITES[0], status="ok")
+        losses.append(test["metrics"]["loss"])
+    assert losses[0] != losses[1]
+
+
+def test_too_few_sites_of_enough_patients_end_the_run(run_tiny: RunTiny) -> None:
+    """ComBat counts on ten examples a site: a code names the sites that have fewer."""
+    with pytest.raises(RoundError, match=r"quorum of sums.*site01 \(H02\).*\[R01\]"):
+        run_tiny("a", "harmonize=combat", FEDERATED)
 
 
 def test_a_list_names_several_and_refuses_two_of_one_place(tmp_path: Path) -> None:
