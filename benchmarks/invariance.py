@@ -1,9 +1,10 @@
 """Learned invariance on made data: is the site still told from embeddings, and what of the task?
 
-Hospitals of the embedded data set differ in scanner and in how often each lesion is seen. Each is
+Five made hospitals image heads of 16 voxels a side with a bright or a dark lesion; their scanners
+differ in contrast, sharpness and noise, and bright lesions get rarer from one to the next. Each is
 left out in turn; the model of all hospitals gives the embeddings that are probed.
 
-    python benchmarks/invariance.py FOLDER [n_subjects] [n_rounds] [METHOD ...]
+    python benchmarks/invariance.py FOLDER n_subjects n_rounds [METHOD ...]
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import json
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from fedmri.clients.invariance import Invariance
 from fedmri.config import as_yaml, load
 from fedmri.data.examples import open_site
-from fedmri.data.synthetic import SyntheticConfig, generate
 from fedmri.harmonize.decodability import Decodability, Probe, Samples, decodability
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, load_weights
@@ -31,9 +33,18 @@ METHODS = {
     "nyul": ["harmonize=nyul"],
     "coral": ["harmonize=coral"],
     "coral-marginal": ["harmonize=coral", "harmonize.is_by_class=false"],
+    "combat": ["harmonize=combat"],
     "fedharmony": ["harmonize=fedharmony", "strategy=fedprox", "strategy.weighting=uniform"],
 }
 SEED = 0
+SCANNERS = (
+    (1.0, 0.3, 0.02),
+    (0.6, 0.5, 0.05),
+    (1.6, 0.4, 0.03),
+    (0.8, 0.8, 0.08),
+    (2.2, 0.3, 0.04),
+)
+"""Exponent of intensities, blur in voxels, noise; one a hospital."""
 
 
 def main() -> None:
@@ -41,8 +52,7 @@ def main() -> None:
     folder, n_subjects, n_rounds = Path(sys.argv[1]), *map(int, sys.argv[2:4])
     data = folder / "hospitals"
     if not data.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        generate(data, SyntheticConfig(n_sites=5, n_subjects=n_subjects, spacing_mm=5), SEED)
+        make_hospitals(data, n_subjects)
     for name in sys.argv[4:] or METHODS:
         run = folder / name
         plan = trained(run, data, n_rounds, METHODS[name.split("@")[0]] + _strength(name))
@@ -54,6 +64,30 @@ def main() -> None:
         )
 
 
+def make_hospitals(folder: Path, n_subjects: int) -> None:
+    """Write a BIDS folder: scanners with an exponent, a blur and a noise; prevalence 0.8 to 0.2."""
+    rng = np.random.default_rng(SEED)
+    folder.mkdir(parents=True)
+    (folder / "dataset_description.json").write_text('{"Name": "made", "BIDSVersion": "1.9.0"}')
+    rows = ["participant_id\tsite\tlesion"]
+    where = np.indices((16, 16, 16)) - 7.5
+    distance = np.sqrt((where**2).sum(axis=0))
+    for k, (exponent, blur, noise) in enumerate(SCANNERS):
+        for n in range(n_subjects):
+            name, is_bright = f"sub-{k}{n:03d}", rng.random() < 0.8 - 0.15 * k
+            radius, at = rng.uniform(6, 7.5), rng.uniform(-2.5, 2.5, (3, 1, 1, 1))
+            lesion = np.sqrt(((where - at) ** 2).sum(axis=0)) < rng.uniform(2, 3)
+            tissue = np.where(distance < 0.6 * radius, 0.6, 0.4) * (distance < radius)
+            tissue = np.where(lesion, 0.9 if is_bright else 0.2, tissue)
+            image = gaussian_filter(tissue**exponent, blur) + noise * rng.standard_normal((16,) * 3)
+            image = np.where(distance < radius, image, 0).astype(np.float32)
+            path = folder / name / "anat" / f"{name}_T1w.nii.gz"
+            path.parent.mkdir(parents=True)
+            nib.save(nib.Nifti1Image(image, np.eye(4)), path)
+            rows.append(f"{name}\thospital{k}\t{'bright' if is_bright else 'dark'}")
+    (folder / "participants.tsv").write_text("\n".join(rows) + "\n")
+
+
 def _strength(name: str) -> list[str]:
     _, _, strength = name.partition("@")
     return [f"harmonize.strength={strength}"] if strength else []
@@ -62,8 +96,9 @@ def _strength(name: str) -> list[str]:
 def trained(run: Path, data: Path, n_rounds: int, more: list[str]) -> Plan:
     """Run the study of a method, or what is left of it; return its plan."""
     fixed = [
-        *("experiment=smoke", f"data.source.path={data}", "data.prepare.spacing_mm=6"),
-        *("model.norm=group", "train.batch_size=8", "train.lr=0.001"),
+        *("experiment=smoke", "target.classes=[bright,dark]", f"data.source.path={data}"),
+        *("data.prepare.spacing_mm=1", "data.prepare.shape=[16,16,16]", "model.width=8"),
+        *("model.norm=group", "train.batch_size=8", "train.lr=0.005"),
         *("rounds.evaluate_every=0", f"rounds.n_rounds={n_rounds}", f"seed={SEED}"),
         *("simulation.arms=[federated]", "simulation.protocol=loso", "simulation.workers=1"),
         *("simulation.n_pictures=0", f"simulation.cache={data.parent / 'cache'}"),
@@ -83,7 +118,7 @@ def probed(run: Path, plan: Plan) -> Decodability:
     load_weights(network, model)
     probing = load(["experiment=smoke", "harmonize=coral"]).plan.harmonize
     rows: dict[str, list[np.ndarray]] = {"values": [], "sites": [], "subjects": []}
-    for file in sorted((run / "prepared").glob("site0*.json")):
+    for file in sorted((run / "prepared").glob("hospital?.json")):
         site = open_site([file], plan.target, plan.data)
         plan_of = Plan(**{**vars(plan), "harmonize": probing})
         half = Invariance(file.stem, plan_of, network, layout(network))
