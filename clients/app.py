@@ -65,7 +65,7 @@ def _sums(site: Site, border: Border, content: RecordDict) -> RecordDict:
         return border.admit(answer, declared_keys(site.secure_forms(order)), order.round_index)
     sums = site.sums(order)
     allowed = declared_sums(site.sum_forms(order), are_counts_told=not is_secure)
-    return border.admit(sums_content(sums), allowed, 0)
+    return border.admit(sums_content(sums), allowed, order.round_index)
 
 
 def _update(site: Site, border: Border, content: RecordDict) -> RecordDict:

@@ -19,11 +19,12 @@ from fedmri.clients.policy import SitePolicy, violations
 from fedmri.codec import declared
 from fedmri.errors import NetworkError, PrivacyError, UsageError
 from fedmri.files import PRIVATE_FILE, write_whole
+from fedmri.harmonize.embedding_choice import embedding_stage
 from fedmri.harmonize.image_stage import image_stage
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, weights
 from fedmri.plan import Plan
-from fedmri.round import Weights
+from fedmri.round import Layout, Weights
 from fedmri.signed_plan import SignedPlan
 from fedmri.strategies.registry import make_strategy
 
@@ -166,7 +167,7 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
     target, source, train = plan.target, plan.data.source, plan.train
     amount = f"{train.local_steps} steps" if train.local_steps else f"{train.local_epochs} epochs"
     scored = ", ".join(sorted(declared_scores(plan).metrics))
-    entries, local, extra = _network(plan)
+    entries, named, local, extra = _network(plan)
     n_numbers = sum(value.numel() for value in entries.values())
     return {
         "plan": f"{plan.name} ({signed.sha256})",
@@ -176,6 +177,7 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "strategy": f"{plan.strategy.name}; {amount} a round, {plan.rounds.n_rounds} rounds",
         "aggregation": _aggregation(signed),
         "leaves before the rounds": _sums(plan),
+        "leaves before each round": _embedded(plan, entries, named),
         "leaves a round": f"{_leaving(plan, entries, local)}{extra}; "
         f"numbers of examples and patients trained on; {', '.join(sorted(TRAIN_METRICS))}",
         "filters": _filters(plan),
@@ -261,8 +263,8 @@ def _column(plan: Plan) -> str:
     return f"column {plan.target.name} of the subject table"
 
 
-def _network(plan: Plan) -> tuple[Weights, frozenset[str], str]:
-    """Return a plan's entries, the names of those that stay at the site, and what else leaves."""
+def _network(plan: Plan) -> tuple[Weights, Layout, frozenset[str], str]:
+    """Return a plan's entries, what they are, which stay at the site, and what else leaves."""
     module = build_network(plan.model, **plan.network)
     entries, named = weights(module), layout(module)
     strategy = make_strategy(plan.strategy, plan.sgd_momentum)
@@ -270,7 +272,19 @@ def _network(plan: Plan) -> tuple[Weights, frozenset[str], str]:
     shared = {name: value for name, value in entries.items() if name not in local}
     extra = strategy.extra_forms(shared, named)
     said = (f"{record} ({len(forms)} entries)" for record, forms in sorted(extra.items()))
-    return entries, local, "".join(f"; {text}" for text in said)
+    return entries, named, local, "".join(f"; {text}" for text in said)
+
+
+def _embedded(plan: Plan, entries: Weights, named: Layout) -> str:
+    """Return which sums over embeddings leave before each round."""
+    stage = embedding_stage(plan.harmonize, entries, named, plan.target)
+    if stage is None:
+        return "nothing"
+    what = "sums over embeddings of training examples"
+    if plan.harmonize.embedding == "fedharmony":
+        what = "mean and variance of this site's own embeddings, which no sum hides"
+    often = "" if plan.harmonize.embedding != "combat" else "; and before each scoring"
+    return f"{what} ({plan.harmonize.embedding}), {stage.n_features} features{often}"
 
 
 def _leaving(plan: Plan, entries: Weights, local: frozenset[str]) -> str:

@@ -222,7 +222,7 @@ def _digest(stage: str, number: int, arrays: Weights) -> str:
 def _what(order: SecureStep) -> str:
     if order.sums is None:
         return f"round {order.round_index}"
-    return f"harmonization step {order.sums.step}"
+    return f"harmonization step {order.sums.step} after round {order.round_index}"
 
 
 def _numpy(arrays: Weights) -> dict[str, NDArray[np.generic]]:

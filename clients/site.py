@@ -14,6 +14,7 @@ import torch
 
 from fedmri.clients.audit import audit
 from fedmri.clients.gate import Leaving
+from fedmri.clients.invariance import Invariance, Term
 from fedmri.clients.privacy_ledger import Spend
 from fedmri.clients.private import Guard, order_digest, update_digest
 from fedmri.clients.secure import SecureSite, Values, masked_form
@@ -147,13 +148,13 @@ class Site:
         """
 
         def own() -> Arrays:
+            if order.weights:
+                return self._invariance(order).sums(order, self._data_as(order.extra))
             return self._stage_sums(order, self._data.scans("train"))
 
         if self.plan.secagg.is_on:
-            digest, slots = (
-                f"sums {order.step} {version(_arrays(order.shared))}",
-                self._slots(order),
-            )
+            what = update_digest(order.shared, {"": order.weights, **order.extra})
+            digest, slots = f"sums {order.round_index} {order.step} {what}", self._slots(order)
             weights, _ = self._secure.mask(
                 order.masking, digest, slots, lambda: Values(to_limbs(own()))
             )
@@ -193,7 +194,17 @@ class Site:
         return declared(order.weights, self.plan.transport)
 
     def _sum_shapes(self, order: SumsOrder) -> dict[str, tuple[int, ...]]:
-        return {name: values.shape for name, values in self._stage_sums(order, ()).items()}
+        if order.weights:
+            arrays = self._invariance(order).sums(order, None)
+        else:
+            arrays = self._stage_sums(order, ())
+        return {name: values.shape for name, values in arrays.items()}
+
+    def _invariance(self, order: SumsOrder) -> Invariance:
+        """Return what works on embeddings, with the network as the order has it."""
+        network = network_of(self._plan_json)
+        self._load(network, order.weights, self._states.before(order.round_index + 1))
+        return Invariance(self.name, self.plan, network.module, network.layout)
 
     def _stage_sums(self, order: SumsOrder, scans: Iterable[Voxels]) -> Arrays:
         stage = image_stage(self.plan.harmonize, len(self.plan.data.source.modalities))
@@ -256,7 +267,10 @@ class Site:
         before = SiteRound(network.layout, ticket, order.weights, order.extra, state.memory)
         self._load(network, order.weights, state)
         self._refuse_beyond(self._phase_steps(before))
-        results = self._train_phases(network, before, order, state)
+        invariance = Invariance(self.name, self.plan, network.module, network.layout)
+        data = self._data_as(order.extra)
+        with invariance.training(data, order.round_index, order.extra, state.domain) as term:
+            results = self._train_phases(network, before, order, state, term)
         trained = {name: phase.trained for name, phase in results.items()}
         kept = self._strategy.remember(before, trained)
         main = results[Phase().name]
@@ -275,6 +289,7 @@ class Site:
             (*state.losses, main.result.loss),
             sent.residual,
             kept.memory,
+            term.kept() if term is not None else {},
         )
         self._keep(order.round_index, after)
         metrics = {
@@ -288,7 +303,12 @@ class Site:
         return Update(self.name, sent.arrays, *counts, metrics, kept.extra)
 
     def _train_phases(
-        self, network: Network, before: SiteRound, order: TrainOrder, state: SiteState
+        self,
+        network: Network,
+        before: SiteRound,
+        order: TrainOrder,
+        state: SiteState,
+        term: Term | None,
     ) -> dict[str, _PhaseResult]:
         """Train the phases of a round one after another; return what came of each."""
         done: dict[str, _PhaseResult] = {}
@@ -309,6 +329,7 @@ class Site:
                     n_rounds=self.plan.rounds.n_rounds,
                     seed=derive_seed(self.plan.seed, self.name, round_index, *_label(phase)),
                     gradient_term=phase.term,
+                    loss_term=term.loss if term is not None else None,
                     optimizer_state=state.optimizer.get(phase.name),
                     loss_history=state.losses,
                     steps=self._guard.steps(privacy, digest, phase.name) if privacy.is_on else None,
@@ -383,7 +404,11 @@ class Site:
         if state is None and network.initial:
             # No batch norm of its own: this site took no part, so its images supply the statistics.
             adapt_norm_statistics(network.module, data, split)
-        with reproducible(self.plan.train.n_threads):
+        invariance = Invariance(self.name, self.plan, network.module, network.layout)
+        with (
+            reproducible(self.plan.train.n_threads),
+            invariance.scoring(data, split, order.extra),
+        ):
             result = evaluate(
                 network.module,
                 data,
@@ -414,7 +439,9 @@ class Site:
         load_weights(network.module, local)
 
     def _keep(self, round_index: int, state: SiteState) -> None:
-        has_tensors = state.local or state.optimizer or state.residual or state.memory
+        has_tensors = (
+            state.local or state.optimizer or state.residual or state.memory or state.domain
+        )
         if has_tensors or self.plan.train.schedule == "plateau":
             self._states.save(round_index, state)
 

@@ -23,6 +23,7 @@ class SiteState:
         losses: Mean training loss of each round so far.
         residual: What rounding left out of the last update; see ``codec``.
         memory: What the strategy keeps here.
+        domain: The head that tells sites apart by embeddings; see ``harmonize.domain_head``.
     """
 
     local: Weights = field(default_factory=dict)
@@ -30,6 +31,7 @@ class SiteState:
     losses: tuple[float, ...] = ()
     residual: Weights = field(default_factory=dict)
     memory: Mapping[str, Weights] = field(default_factory=dict)
+    domain: Weights = field(default_factory=dict)
 
 
 class SiteStates:

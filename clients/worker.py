@@ -31,7 +31,7 @@ from fedmri.errors import PrivacyError
 from fedmri.files import make_private_folder, write_private
 from fedmri.plan import Plan, to_json
 from fedmri.signed_plan import SignedPlan
-from fedmri.wire import EXTRA, MODEL, ORDER, SECURE, SUMS, bundle, unbundle
+from fedmri.wire import EXTRA, MODEL, ORDER, SUMS, bundle, unbundle
 
 log = logging.getLogger("fedmri.client")
 
@@ -141,8 +141,7 @@ def refuse_undeclared(message: Message) -> None:
     is_query = kind == MessageType.QUERY
     main = SUMS if is_query else MODEL
     for name, record in message.content.items():
-        is_beside = name.startswith(EXTRA) and (not is_query or name == EXTRA + SECURE)
-        is_arrays = name == main or is_beside
+        is_arrays = name in (main, MODEL) or name.startswith(EXTRA)
         is_order = name == ORDER and isinstance(record, ConfigRecord) and list(record) == ["json"]
         if not is_order and not (is_arrays and isinstance(record, ArrayRecord)):
             raise _no_order(f"{type(record).__name__} {name!r} in it")

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf lets it through
 
 from fedmri.errors import ConfigError
+from fedmri.harmonize.settings import refuse_same_place
 from fedmri.plan import Plan
 from fedmri.round import Target
 from fedmri.simulation.partition import PartitionConfig
@@ -174,9 +175,12 @@ def _refuse_unknown(text: str) -> None:
         raise ConfigError("C02", f"setting {text!r}", found="no =", want="key=value", fix=fix)
     choices = groups()
     if key in choices:
-        name = value.strip("\"'")
-        if name not in choices[key]:
-            raise _unknown(f"{key}={name}", [f"{key}={choice}" for choice in choices[key]])
+        names = tuple(name.strip(" \"'") for name in value.strip(" []").split(","))
+        for name in names:
+            if name not in choices[key]:
+                raise _unknown(f"{key}={name}", [f"{key}={choice}" for choice in choices[key]])
+        if key == "harmonize":
+            refuse_same_place(names)
         return
     known = set(known_keys())
     if key not in known:

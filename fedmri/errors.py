@@ -168,6 +168,9 @@ CODES: dict[str, str] = {
     "H15": "a site was not in the fit",
     "H20": "no image to fit landmarks to",
     "H21": "images cannot be harmonized so",
+    "H22": "embeddings of a segmentation are not harmonized",
+    "H23": "sums over embeddings would go beside the noise",
+    "H24": "mixed examples have no class",
 }
 
 

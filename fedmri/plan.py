@@ -184,6 +184,8 @@ class Plan:
         _refuse_unfiltered(self.filters, self.strategy, self.transport)
         train = self.train
         augment, norm = self.data.augment, self.model.norm
+        is_mixed, is_private = augment.mixup > 0 or augment.cutmix > 0, self.privacy.is_on
+        self.harmonize.refuse_embedding(self.target, is_private=is_private, is_mixed=is_mixed)
         refuse_conflicts(self.privacy, train, self.task, augment, norm=norm)
         if self.secagg.is_on:
             refuse_unsummed(self.strategy.name, 0, self._inspections)
@@ -198,8 +200,12 @@ class Plan:
     def _inspections(self) -> list[str]:
         """Settings that need more of a single site than its part of a sum."""
         rounds, is_whole = self.rounds, self.transport == TransportConfig()
-        late = ["rounds.is_late_join_allowed"] if rounds.is_late_join_allowed else []
-        return late + ([] if is_whole else ["transport, which rounds each update by itself,"])
+        asked = {
+            "rounds.is_late_join_allowed": rounds.is_late_join_allowed,
+            "harmonize=fedharmony": self.harmonize.embedding == "fedharmony",
+            "transport, which rounds each update by itself,": not is_whole,
+        }
+        return [name for name, is_set in asked.items() if is_set]
 
     @property
     def sgd_momentum(self) -> float:

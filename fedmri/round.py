@@ -176,6 +176,10 @@ GradientTerm: TypeAlias = "Callable[[torch.nn.Module], None]"
 """Edits ``.grad`` in place after the backward pass and before clipping and the optimizer step."""
 
 
+LossTerm: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
+"""From the targets of the batch that last went through the network to what its loss is added."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """A stretch of a site's training in a round; a round has one or more, in order.

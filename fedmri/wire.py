@@ -27,6 +27,8 @@ SECURE, MASKED = "secure", "masked"
 HARMONIZE = "harmonize"
 """Record beside a model that holds what images are harmonized by."""
 TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon", "delta"})
+EMBEDDING = "embedding"
+"""Record beside a model that holds what its embeddings are harmonized by."""
 N_MOST = 1 << 31
 """No count of examples or subjects is as large."""
 MOST_METRICS, LONGEST_NAME = 1000, 100
@@ -82,16 +84,22 @@ class EvaluateOrder:
 
 @dataclass(frozen=True)
 class SumsOrder:
-    """What the server asks of a site before the rounds: its part of sums over sites.
+    """What the server asks of a site: its part of sums over sites.
 
     Attributes:
         step: Which step of the plan's harmonization, from 0.
         shared: What came of the step before it.
+        weights: Model of whose embeddings the sums are; empty where they are of images.
+        round_index: Last round of training behind it.
+        extra: Named tensors beside the model: what images are harmonized by.
         masking: Where the sums are to be masked.
     """
 
     step: int
     shared: Weights
+    weights: Weights = field(default_factory=dict)
+    round_index: int = 0
+    extra: Mapping[str, Weights] = field(default_factory=dict)
     masking: Masking | None = None
 
 
@@ -204,8 +212,8 @@ def train_content(order: TrainOrder) -> RecordDict:
 def read_train(content: RecordDict) -> TrainOrder:
     """Return the order to train in a message."""
     round_index, masking = int(_config(content)["round"]), _masking(content)
-    extra = {name: values for name, values in _extra(content).items() if name != SECURE}
-    return TrainOrder(round_index, unpack(content.array_records[MODEL]), extra, masking)
+    weights, extra = unpack(content.array_records[MODEL]), _extra(content)
+    return TrainOrder(round_index, weights, extra, masking)
 
 
 def _add_masking(content: RecordDict, masking: Masking | None) -> None:
@@ -242,22 +250,23 @@ def read_evaluate(content: RecordDict) -> EvaluateOrder:
 
 def sums_order_content(order: SumsOrder) -> RecordDict:
     """Return the message content of an order for sums."""
-    content = RecordDict()
+    fields = {"round": order.round_index, "step": order.step}
+    content = _content(order.weights, order.extra, fields)
     content[SUMS] = pack(order.shared)
-    content[ORDER] = ConfigRecord({"json": json.dumps({"round": 0, "step": order.step})})
     _add_masking(content, order.masking)
     return content
 
 
 def read_query(content: RecordDict) -> SumsOrder | SecureStep:
     """Return the order for sums, or for a step of a secure sum, in a message."""
-    fields, masking = _config(content), _masking(content)
-    sums = SumsOrder(int(fields["step"]), unpack(content.array_records[SUMS]))
+    fields, shared = _config(content), unpack(content.array_records[SUMS])
+    weights, masking = unpack(content.array_records[MODEL]), _masking(content)
+    step, round_index = int(fields["step"]), int(fields["round"])
+    sums = SumsOrder(step, shared, weights, round_index, _extra(content), masking)
     if "stage" not in fields or masking is None:
-        return replace(sums, masking=masking)
-    hidden = sums if sums.step >= 0 else None
-    stage, arrays = str(fields["stage"]), masking.arrays
-    return SecureStep(int(fields["round"]), masking.number, stage, arrays, hidden)
+        return sums
+    hidden = replace(sums, masking=None) if sums.step >= 0 else None
+    return SecureStep(round_index, masking.number, str(fields["stage"]), masking.arrays, hidden)
 
 
 def secure_step_content(order: SecureStep) -> RecordDict:
@@ -463,7 +472,8 @@ def _config(content: RecordDict) -> dict[str, Any]:
 
 def _extra(content: RecordDict) -> dict[str, Weights]:
     records = content.array_records.items()
-    return {key[len(EXTRA) :]: unpack(r) for key, r in records if key.startswith(EXTRA)}
+    named = ((key.removeprefix(EXTRA), r) for key, r in records if key.startswith(EXTRA))
+    return {name: unpack(record) for name, record in named if name != SECURE}
 
 
 def _no_answer(site: str, error: Exception) -> RoundError:

@@ -1,4 +1,4 @@
-"""Sums over sites before the first round: the server's half of a harmonization."""
+"""Sums over sites, before the first round or between two: the server's half of a harmonization."""
 
 from __future__ import annotations
 
@@ -30,7 +30,13 @@ Ask = Callable[[SumsOrder, Sequence[str]], Iterator[Answer]]
 """Sends an order for sums to sites; yields their answers in ascending order of site."""
 
 
-def fit(stage: SumStage[Any], total_of: Total, members: Sequence[str], n_least: int) -> Arrays:
+def fit(
+    stage: SumStage[Any],
+    total_of: Total,
+    members: Sequence[str],
+    n_least: int,
+    first: SumsOrder | None = None,
+) -> Arrays:
     """Return the parameters of a harmonization, fitted by sums over sites.
 
     A site that does not answer one step is not asked in the next.
@@ -40,15 +46,17 @@ def fit(stage: SumStage[Any], total_of: Total, members: Sequence[str], n_least: 
         total_of: Asks sites, in clear (``total_in_clear``) or by a secure sum.
         members: Sites.
         n_least: Sites that must answer each step.
+        first: What the first step sends, and every step beside what came of the one before.
 
     Raises:
         RoundError: Too few did (R01).
         HarmonizeError: The stage refuses the total.
     """
-    shared: Arrays = {}
+    first = first or SumsOrder(0, {})
+    shared: Arrays = as_arrays(first.shared)
     for step in range(stage.n_steps):
         left_out: dict[str, str] = {}
-        order = SumsOrder(step, as_weights(shared))
+        order = replace(first, step=step, shared=as_weights(shared))
         forms = {name: values.shape for name, values in stage.site_sums(step, (), shared).items()}
         total = total_of(order, forms, members, left_out)
         members = [site for site in members if site not in left_out]
@@ -84,7 +92,9 @@ def total_by_secure_sum(sums: SecureSums, ask: Ask) -> Total:
                 if read is not None:
                     yield answer.site, read
 
-        return from_limbs(sums.total(Wanted(0, slots, masked, order), sites, left_out))
+        return from_limbs(
+            sums.total(Wanted(order.round_index, slots, masked, order), sites, left_out)
+        )
 
     return total
 

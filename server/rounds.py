@@ -17,6 +17,9 @@ from flwr.serverapp import Grid
 
 from fedmri.codec import decode
 from fedmri.errors import FedmriError, RoundError
+from fedmri.harmonize.domain_head import site_numbers
+from fedmri.harmonize.embedding_choice import embedding_stage
+from fedmri.harmonize.embedding_stage import MomentsBySite
 from fedmri.harmonize.image_stage import image_stage
 from fedmri.harmonize.sums import version
 from fedmri.models.build import build_network
@@ -39,6 +42,7 @@ from fedmri.server.checkpoint import (
 from fedmri.server.exchange import Answer, exchange
 from fedmri.server.harmonizing import (
     Total,
+    as_arrays,
     as_weights,
     fit,
     total_by_secure_sum,
@@ -48,6 +52,7 @@ from fedmri.server.records import Observer, Records
 from fedmri.server.secure import SecureSums, Wanted, masked_of
 from fedmri.strategies.registry import make_strategy
 from fedmri.wire import (
+    EMBEDDING,
     HARMONIZE,
     EvaluateOrder,
     Masking,
@@ -102,8 +107,10 @@ class Rounds:
         self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
         self.secure = SecureSums(run.roll, run.folder, self._ask)
         self.harmonized: dict[str, Weights] = {}
+        self.embedded: tuple[int, dict[str, Weights]] = (-1, {})
         self.local: frozenset[str] = frozenset()
         self.parameters: frozenset[str] = frozenset()
+        self.layout = Layout(frozenset(), frozenset(), frozenset())
 
     def go(self) -> str:
         """Train what is left to train, test, write the model; return its SHA-256."""
@@ -121,6 +128,7 @@ class Rounds:
     def _start_or_resume(self) -> Checkpoint:
         model, entries = initial_model(self.run.plan)
         self.local, self.parameters = self.strategy.local_names(entries), entries.parameters
+        self.layout = entries
         found = self.checkpoints.latest()
         if found is None:
             self.records.rewind(0)
@@ -149,6 +157,29 @@ class Rounds:
             return total_by_secure_sum(self.secure, self._ask_for_sums)
         return total_in_clear(self._ask_for_sums)
 
+    def _fit_embeddings(self, after_round: int, model: Weights) -> dict[str, Weights]:
+        """Fit what the plan does to embeddings, under the model after a round.
+
+        The same model and sites give the same bits, so no checkpoint holds it.
+        """
+        plan, members = self.run.plan, self._members()
+        stage = embedding_stage(plan.harmonize, model, self.layout, plan.target)
+        if stage is None or self.embedded[0] == after_round:
+            return self.embedded[1]
+        shared = self._shared(model)
+        start = site_numbers(members) if isinstance(stage, MomentsBySite) else {}
+        first = SumsOrder(0, as_weights(start), shared, after_round, self.harmonized)
+        n_needed = self._n_needed(len(members))
+        fitted = fit(stage, self._total_of_sums(), members, n_needed, first)
+        self.embedded = after_round, {EMBEDDING: as_weights(fitted)}
+        return self.embedded[1]
+
+    def _scored_by(self, after_round: int, model: Weights) -> dict[str, Weights]:
+        """Return what a model's inputs and embeddings are harmonized by where it is scored."""
+        is_in_network = self.run.plan.harmonize.embedding == "combat"
+        embedded = self._fit_embeddings(after_round, model) if is_in_network else {}
+        return {**self.harmonized, **embedded}
+
     def _ask_for_sums(self, order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
         return self._ask(MessageType.QUERY, sums_order_content(order), sites)
 
@@ -163,6 +194,9 @@ class Rounds:
         rounds, members = self.run.plan.rounds, self._members()
         wait_for_sites(self.grid, members, rounds.min_sites, rounds.timeout_s)
         rejected: dict[str, str] = {}
+        if embedded := self._fit_embeddings(round_index - 1, state.model):
+            known = version(as_arrays(embedded[EMBEDDING]))
+            self.records.add("embedded", round=round_index - 1, version=known)
         turns = self.strategy.turns(members, round_index)
         for number, turn in enumerate(turns, 1):
             updates = self._updates(round_index, state, turn, rejected)
@@ -183,7 +217,7 @@ class Rounds:
         self, round_index: int, state: ServerState, sites: Sequence[str], rejected: dict[str, str]
     ) -> Iterator[Update]:
         """Ask sites to train; yield the updates that may be averaged."""
-        extra = {**self.strategy.broadcast(state), **self.harmonized}
+        extra = {**self.strategy.broadcast(state), **self.harmonized, **self.embedded[1]}
         order = TrainOrder(round_index, self._shared(state.model), extra)
         if self.run.plan.secagg.is_on:
             return self._mean_alone(order, sites, rejected)
@@ -304,7 +338,8 @@ class Rounds:
         if not rounds.evaluate_every or round_index % rounds.evaluate_every:
             return notes
         shared = self._shared(state.model)
-        order = EvaluateOrder(round_index, "val", shared, extra=self.harmonized)
+        extra = self._scored_by(round_index, state.model)
+        order = EvaluateOrder(round_index, "val", shared, extra=extra)
         mean = self._evaluate("validation", order, self._members())
         best = notes.get("best")
         sign = 1 if self.run.plan.target.is_higher_better else -1
@@ -337,7 +372,8 @@ class Rounds:
         if plan.rounds.select == "best" and "best_round" in notes:
             model, round_index = load_weights_file(self._best_path)[0], notes["best_round"]
         shared, n_pictures = self._shared(model), self.run.n_pictures
-        order = EvaluateOrder(round_index, "test", shared, n_pictures, self.harmonized)
+        extra = self._scored_by(round_index, model)
+        order = EvaluateOrder(round_index, "test", shared, n_pictures, extra)
         self._evaluate("test", order, self.run.tested or tuple(present(self.grid)))
         sha256 = digest(model)
         self.records.add("done", round=round_index, sha256=sha256)

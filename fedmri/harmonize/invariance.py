@@ -35,11 +35,6 @@ class Consensus:
     mean: Tensor
     covariance: Tensor
 
-    @property
-    def std(self) -> Tensor:
-        """Standard deviation of each feature, shape ``(K, d)``."""
-        return self.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
-
 
 def moment_sums(
     embeddings: Tensor, labels: Tensor | None = None, n_classes: int = 1
@@ -75,55 +70,65 @@ def consensus_of(total: Mapping[str, Tensor]) -> Consensus:
     return Consensus(n, mean, covariance)
 
 
-def coral_penalty(embeddings: Tensor, consensus: Consensus, labels: Tensor | None = None) -> Tensor:
-    """Return the distance of a batch's moments to those of all sites.
+class Coral:
+    """Moment matching: what is added to the loss of each batch of a round at a site.
 
-    It is ``‖μ_i - μ̄‖² + ‖Σ_i - Σ̄‖_F²``, within each class by its share of the batch. A class with
-    one example has no covariance: only its mean counts.
+    It is ``‖μ_i - μ̄‖² + ‖Σ_i - Σ̄‖_F²``, within each class by its share of the batch. A few examples
+    say little of a covariance, and their mean is off by chance: the distance of a batch's own
+    moments would shrink all embeddings. So the distance is that of the site's moments, as they
+    were before the round and as its batches move them since, and the gradient is the batch's: its
+    mean over the batches of an epoch is that of all the site's examples.
 
     Args:
-        embeddings: Shape ``(B, d)``; B may be 0, which gives 0.
-        consensus: With one class, or as many as ``labels`` have.
-        labels: Classes from 0, shape ``(B,)``.
-
-    Returns:
-        A scalar with a gradient to ``embeddings``.
+        consensus: Moments of all sites; of several classes, they are matched within each.
+        own: The site's own, of the same classes.
+        strength: Factor.
 
     Source:
         Sun and Saenko 2016, Deep CORAL, arXiv:1607.01719; with means as well.
     """
-    n_classes = len(consensus.n_examples)
-    members = _members(embeddings, labels, n_classes)
-    loss = embeddings.sum() * 0
-    for k in range(n_classes):
-        own = embeddings[members[:, k]]
-        if not len(own) or consensus.n_examples[k] < 1:
-            continue
-        mean = own.mean(dim=0)
-        apart = (mean - consensus.mean[k].to(own)).square().sum()
-        if len(own) > 1:
-            covariance = (own - mean).T @ (own - mean) / len(own)
-            apart = apart + (covariance - consensus.covariance[k].to(own)).square().sum()
-        loss = loss + apart * (len(own) / len(embeddings))
-    return loss
 
-
-@dataclass(frozen=True)
-class Coral:
-    """Moment matching as what a trainer calls.
-
-    Attributes:
-        consensus: Moments of all sites; of several classes, they are matched within each.
-        strength: Factor of the penalty.
-    """
-
-    consensus: Consensus
-    strength: float = 1.0
+    def __init__(self, consensus: Consensus, own: Consensus, strength: float = 1.0) -> None:
+        self._all, self._own = consensus, own
+        self._strength = strength
+        self._mean, self._covariance = own.mean.clone(), own.covariance.clone()
 
     def penalty(self, embedding: Tensor, target: Tensor) -> Tensor:
-        """Return what is added to the loss of a batch; ``target`` holds its classes."""
-        labels = target if len(self.consensus.n_examples) > 1 else None
-        return self.strength * coral_penalty(embedding, self.consensus, labels)
+        """Return a scalar with a gradient to the embeddings, and take in the batch.
+
+        Args:
+            embedding: Shape ``(B, d)``; B may be 0, which gives 0.
+            target: Classes from 0, shape ``(B,)``; of one class, it is not read.
+        """
+        n_classes = len(self._all.n_examples)
+        labels = target if n_classes > 1 else None
+        members = _members(embedding, labels, n_classes)
+        values = embedding.double()
+        loss = values.sum() * 0
+        for k in range(n_classes):
+            batch = values[members[:, k]]
+            if len(batch) and self._all.n_examples[k] >= 1:
+                loss = loss + self._apart(k, batch) * (len(batch) / len(values))
+        return self._strength * loss
+
+    def _apart(self, k: int, batch: Tensor) -> Tensor:
+        before = self._mean[k].to(batch, copy=True)  # taking in the batch changes it
+        spread = self._covariance[k].to(batch, copy=True)
+        mean, centred = batch.mean(dim=0), batch - before
+        products = centred.T @ centred / len(batch)
+        self._take_in(k, mean.detach() - before, products.detach(), len(batch))
+        # the value of the site's moments, with the gradient of the batch's
+        own = before + (mean - mean.detach())
+        around = spread + (products - products.detach())
+        first = (own - self._all.mean[k].to(batch)).square().sum()
+        return first + (around - self._all.covariance[k].to(batch)).square().sum()
+
+    def _take_in(self, k: int, step: Tensor, products: Tensor, n: int) -> None:
+        share = n / max(n, float(self._own.n_examples[k]))
+        step, products = step.to(self._mean), products.to(self._mean)
+        self._mean[k] += share * step
+        mixed = (1 - share) * self._covariance[k] + share * products
+        self._covariance[k] = mixed - share**2 * step[:, None] * step[None, :]
 
 
 def confusion_loss(logits: Tensor) -> Tensor:
@@ -138,8 +143,23 @@ def confusion_loss(logits: Tensor) -> Tensor:
     return -log_softmax(logits, dim=1).mean()
 
 
+@dataclass(frozen=True)
+class SiteMoments:
+    """Mean and spread of each site's embeddings.
+
+    Attributes:
+        n_examples: Shape ``(K,)``; a site of none is not drawn for.
+        mean: Shape ``(K, d)``.
+        std: Shape ``(K, d)``.
+    """
+
+    n_examples: Tensor
+    mean: Tensor
+    std: Tensor
+
+
 def domain_loss(
-    domain_head: nn.Module, own: Tensor, site: int, others: Consensus, generator: torch.Generator
+    domain_head: nn.Module, own: Tensor, site: int, others: SiteMoments, generator: torch.Generator
 ) -> Tensor:
     """Return the cross-entropy of telling sites apart, by own examples and drawn ones.
 
@@ -150,12 +170,12 @@ def domain_loss(
         domain_head: From ``(B, d)`` to scores ``(B, K)``.
         own: This site's embeddings, shape ``(B, d)``.
         site: This site's place among the K.
-        others: Moments of each site in the place of a class; this site's own are not read.
+        others: Moments of each site; this site's own are not read.
         generator: Of the draws, on the CPU.
     """
     features, labels = [own.detach()], [torch.full((len(own),), site, device=own.device)]
     for k in range(len(others.mean)):
-        if k == site:
+        if k == site or others.n_examples[k] < 1:
             continue
         noise = torch.randn(own.shape, generator=generator).to(own)
         std = others.std[k].to(own)
@@ -167,37 +187,45 @@ def domain_loss(
 
 @dataclass(frozen=True)
 class FedHarmony:
-    """Unlearning of the site, for a trainer that alternates the steps of a batch.
+    """Unlearning of the site: in each batch a step of the domain head, then its confusion.
 
-    First the task's loss, then a step of ``domain_head`` on ``domain_loss``, then a step of the
-    encoder on ``penalty``.
+    The confusion is added to the task's loss, so that the encoder takes one step along both.
 
     Attributes:
         domain_head: From embeddings ``(B, d)`` to scores of the sites ``(B, K)``.
+        optimizer: Of the domain head.
         site: This site's place among the K.
-        others: Moments of each site's embeddings, in the place of a class.
+        others: Moments of each site's embeddings.
         generator: Of the draws for other sites, on the CPU.
-        strength: Factor of the penalty.
+        strength: Factor of the confusion.
 
     Source:
         Dinsdale et al. 2022, FedHarmony, arXiv:2205.15970.
     """
 
     domain_head: nn.Module
+    optimizer: torch.optim.Optimizer
     site: int
-    others: Consensus
+    others: SiteMoments
     generator: torch.Generator
     strength: float = 1.0
 
-    def domain_loss(self, embedding: Tensor) -> Tensor:
-        """Return the loss of the domain head; the encoder gets no gradient."""
-        return domain_loss(self.domain_head, embedding, self.site, self.others, self.generator)
-
     def penalty(self, embedding: Tensor, target: Tensor) -> Tensor:
-        """Return the confusion of the domain head, which itself gets no gradient."""
+        """Return the confusion of the domain head after its step; the head gets no gradient."""
+        own = embedding.float()
+        self.step(own)
         still = {name: value.detach() for name, value in self.domain_head.named_parameters()}
-        logits: Tensor = functional_call(self.domain_head, still, (embedding,))
+        logits: Tensor = functional_call(self.domain_head, still, (own,))
         return self.strength * confusion_loss(logits)
+
+    def step(self, own: Tensor) -> None:
+        """Move the domain head once, or leave it where its loss is not finite."""
+        loss = domain_loss(self.domain_head, own, self.site, self.others, self.generator)
+        if not torch.isfinite(loss):
+            return
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self.optimizer.step()
 
 
 class Embedding:

@@ -14,7 +14,7 @@ from torch import nn
 
 from fedmri.data.site_data import Example, SiteData
 from fedmri.errors import RoundError
-from fedmri.round import Batch, GradientTerm
+from fedmri.round import Batch, GradientTerm, LossTerm
 from fedmri.training.device import (
     autocast,
     memory_explained,
@@ -91,6 +91,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
     n_rounds: int,
     seed: int,
     gradient_term: GradientTerm | None = None,
+    loss_term: LossTerm | None = None,
     optimizer_state: dict[str, Any] | None = None,
     loss_history: Sequence[float] = (),
     steps: Steps | None = None,
@@ -110,6 +111,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
         n_rounds: Rounds of the experiment.
         seed: Decides the order of examples, their augmentation, and dropout.
         gradient_term: Edits gradients before they are clipped.
+        loss_term: Adds to the loss of each batch; the loss that is reported is the task's alone.
         optimizer_state: Of the round before, where the optimizer is kept.
         loss_history: Training loss of each round so far (``plateau``).
         steps: Where batches and gradients come from, instead of autograd over shuffled batches.
@@ -147,7 +149,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
             rate, momentum = learning_rate(config, step, n_rounds * n_steps)
             set_rate(trainer.optimizer, config, rate * factor, momentum)
             if isinstance(batch, Batch):
-                trainer.step(batch, gradient_term)
+                trainer.step(batch, gradient_term, loss_term)
             elif steps is not None:
                 trainer.private_step(steps, batch, gradient_term)
         totals = trainer.finish()
@@ -188,20 +190,23 @@ class _Trainer:
         if state is not None:
             self.optimizer.load_state_dict(state)
 
-    def step(self, batch: Batch, gradient_term: GradientTerm | None) -> None:
+    def step(
+        self, batch: Batch, gradient_term: GradientTerm | None, loss_term: LossTerm | None
+    ) -> None:
         """Take one step, or leave it out where its loss or gradient is not finite."""
         image = batch.image.to(self.device, non_blocking=True)
         target = batch.target.to(self.device, non_blocking=True)
         with self.autocast:
             outputs = self.network(image)
         loss = self.task.loss(outputs, target)
+        total = loss if loss_term is None else loss + loss_term(target)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.scaler.scale(loss))
+        torch.autograd.backward(self.scaler.scale(total))
         self.scaler.unscale_(self.optimizer)
         if gradient_term is not None:
             gradient_term(self.network)
         # The step's one wait for the device: a network that has taken in a NaN is lost for good.
-        norm = self._clipped_norm() if self.clip_norm else float(loss.detach())
+        norm = self._clipped_norm() if self.clip_norm else float(total.detach())
         if math.isfinite(norm):
             self.scaler.step(self.optimizer)
             self._count(loss.detach(), len(image), norm)

@@ -14,6 +14,11 @@ TIMEOUT_S = 240.0
 
 
 PLAIN_SGD = ("train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0")
+HARMONIZED = {
+    "scaffold": (*PLAIN_SGD, "harmonize=nyul"),
+    "fedprox": ("harmonize=coral",),
+    "fedbn": ("harmonize=[nyul,combat]", "harmonize.n_min=2"),
+}
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "fedbn", "scaffold", "cyclic"])
@@ -21,7 +26,7 @@ def test_a_deployment_ends_with_the_weights_of_a_simulation(
     deployment: Deployment, cache: Path, strategy: str, tmp_path: Path
 ) -> None:
     """SuperLink, SuperNodes, keys, TLS and three processes' own data change no bit."""
-    more = (*PLAIN_SGD, "harmonize=nyul") if strategy == "scaffold" else ()
+    more = HARMONIZED.get(strategy, ())
     plan = plan_of(f"strategy={strategy}", f"name={strategy}", "model.norm=batch", *more)
     run = demo.submit(deployment.consortium, plan)
     deployed = demo.wait(run, TIMEOUT_S, lambda run: None)

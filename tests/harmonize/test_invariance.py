@@ -12,9 +12,9 @@ from fedmri.harmonize.invariance import (
     Consensus,
     Coral,
     FedHarmony,
+    SiteMoments,
     confusion_loss,
     consensus_of,
-    coral_penalty,
     domain_loss,
     embedding_of,
     moment_sums,
@@ -35,6 +35,13 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=draws, dtype=torch.float64)
 
 
+def penalty(batch: Tensor, consensus: Consensus, labels: Tensor | None = None) -> Tensor:
+    """Return what a batch pays whose own moments are its site's."""
+    n_classes = len(consensus.n_examples)
+    own = consensus_of(moment_sums(batch, labels, n_classes))
+    return Coral(consensus, own).penalty(batch, torch.zeros(0) if labels is None else labels)
+
+
 def test_the_consensus_is_that_of_all_examples_however_they_lie() -> None:
     """One site or three in any order: mean and covariance of the pooled embeddings."""
     every = normal(30, 4) + 3
@@ -49,26 +56,23 @@ def test_a_site_like_all_pays_nothing_and_a_shift_its_square() -> None:
     every = normal(50, 2)
     every = every - every.mean(dim=0)
     consensus = consensus_of(moment_sums(every))
-    assert float(coral_penalty(every, consensus)) == pytest.approx(0, abs=1e-20)
+    assert float(penalty(every, consensus)) == pytest.approx(0, abs=1e-20)
     moved = every + torch.tensor([3.0, 4.0])
-    assert float(coral_penalty(moved, consensus)) == pytest.approx(25, rel=1e-12)
+    assert float(penalty(moved, consensus)) == pytest.approx(25, rel=1e-12)
     covariance = every.T @ every / 50
     wanted = float((3 * covariance).square().sum())
-    assert float(coral_penalty(2 * every, consensus)) == pytest.approx(wanted, rel=1e-12)
+    assert float(penalty(2 * every, consensus)) == pytest.approx(wanted, rel=1e-12)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_small_batches_give_finite_gradients(n: int) -> None:
-    """One example has no covariance, and an empty batch nothing at all."""
+    """One example alone gives no NaN, and an empty batch nothing at all."""
     consensus = consensus_of(moment_sums(normal(9, 3)))
     batch = normal(n, 3, seed=1).requires_grad_()
-    loss = coral_penalty(batch, consensus)
+    loss = penalty(batch, consensus)
     loss.backward()  # type: ignore[no-untyped-call]  # torch's own
     assert batch.grad is not None
     assert bool(torch.isfinite(batch.grad).all())
-    if n == 1:
-        apart = (batch.detach() - consensus.mean).square().sum()
-        assert float(loss.detach()) == pytest.approx(float(apart))
 
 
 def test_within_classes_an_uneven_prevalence_costs_nothing() -> None:
@@ -77,28 +81,60 @@ def test_within_classes_an_uneven_prevalence_costs_nothing() -> None:
     every, labels = torch.cat([one, two]), torch.tensor([0] * 40 + [1] * 40)
     by_class = consensus_of(moment_sums(every, labels, n_classes=2))
     batch, own = torch.cat([one, two[:0]]), labels[:40]
-    assert float(coral_penalty(batch, by_class, own)) == pytest.approx(0, abs=1e-20)
-    assert float(coral_penalty(batch, consensus_of(moment_sums(every)))) > 1
-    assert float(Coral(by_class, 2.0).penalty(two, labels[40:])) == pytest.approx(0, abs=1e-20)
+    assert float(penalty(batch, by_class, own)) == pytest.approx(0, abs=1e-20)
+    assert float(penalty(batch, consensus_of(moment_sums(every)))) > 1
+    assert float(penalty(two, by_class, labels[40:])) == pytest.approx(0, abs=1e-20)
 
 
 def test_a_class_that_nobody_had_is_not_matched() -> None:
     """No example says where it should lie, so it is not pulled to 0."""
     consensus = consensus_of(moment_sums(normal(9, 2), torch.zeros(9), n_classes=2))
     batch = normal(4, 2) + 7
-    assert float(coral_penalty(batch, consensus, torch.ones(4))) == 0
+    assert float(penalty(batch, consensus, torch.ones(4))) == 0
+
+
+@pytest.mark.parametrize("size", [1, 4, 12])
+def test_batches_together_have_the_gradient_of_the_whole_site(size: int) -> None:
+    """However few examples a batch has, it is not pulled to have no spread."""
+    consensus, site = consensus_of(moment_sums(normal(60, 3))), 2 * normal(12, 3, seed=1) + 1
+    whole = site.clone().requires_grad_()
+    mean = whole.mean(dim=0)
+    covariance = (whole - mean).T @ (whole - mean) / len(whole)
+    apart = (mean - consensus.mean[0]).square().sum()
+    apart = apart + (covariance - consensus.covariance[0]).square().sum()
+    (wanted,) = torch.autograd.grad(apart, whole)
+    parts = site.clone().requires_grad_()
+    own = consensus_of(moment_sums(site))
+    losses = [
+        Coral(consensus, own).penalty(part, torch.zeros(0)) * size / 12
+        for part in torch.split(parts, size)
+    ]
+    (found,) = torch.autograd.grad(torch.stack(losses).sum(), parts)
+    assert torch.allclose(found, wanted, atol=1e-10)
+    assert float(losses[0].detach()) * 12 / size == pytest.approx(float(apart.detach()))
+
+
+def test_batches_move_the_moments_that_are_compared() -> None:
+    """After some epochs at the consensus, the distance that the site once had is mostly gone."""
+    every = normal(60, 3)
+    consensus = consensus_of(moment_sums(every))
+    coral = Coral(consensus, consensus_of(moment_sums(every + 5)))
+    paid = [
+        float(coral.penalty(part, torch.zeros(0))) for part in torch.split(every.repeat(6, 1), 6)
+    ]
+    assert paid[0] == pytest.approx(75, rel=1e-9)
+    assert paid[-1] < 0.05 * paid[0]
 
 
 def test_descending_the_penalty_makes_moments_alike() -> None:
     """The gradient leads a shifted and scaled site to the consensus."""
     consensus = consensus_of(moment_sums(normal(60, 3)))
     moved = (3 * normal(60, 3, seed=1) + 4).requires_grad_()
-    coral = Coral(consensus)
-    before = float(coral_penalty(moved.detach(), consensus))
+    before = float(penalty(moved.detach(), consensus))
     for _ in range(300):
-        (slope,) = torch.autograd.grad(coral.penalty(moved, torch.zeros(60)), moved)
+        (slope,) = torch.autograd.grad(penalty(moved, consensus), moved)
         moved = (moved - slope).detach().requires_grad_()
-    assert float(coral_penalty(moved.detach(), consensus)) < 1e-3 * before
+    assert float(penalty(moved.detach(), consensus)) < 1e-3 * before
 
 
 @pytest.mark.parametrize("n_sites", [2, 5])
@@ -109,11 +145,13 @@ def test_confusion_is_least_and_log_k_where_sites_look_alike(n_sites: int) -> No
     assert float(confusion_loss(normal(3, n_sites))) > math.log(n_sites)
 
 
-def three_sites() -> tuple[list[Tensor], Consensus]:
+def three_sites() -> tuple[list[Tensor], SiteMoments]:
     """Return embeddings of three sites that lie apart, and each one's moments."""
     sites = [normal(40, 2, seed=k) * 0.5 + 4 * k for k in range(3)]
     labels = torch.repeat_interleave(torch.arange(3), 40)
-    return sites, consensus_of(moment_sums(torch.cat(sites), labels, n_classes=3))
+    found = consensus_of(moment_sums(torch.cat(sites), labels, n_classes=3))
+    std = found.covariance.diagonal(dim1=1, dim2=2).sqrt()
+    return sites, SiteMoments(found.n_examples, found.mean, std)
 
 
 def test_the_domain_head_learns_other_sites_from_their_moments_alone() -> None:
@@ -133,18 +171,38 @@ def test_the_domain_head_learns_other_sites_from_their_moments_alone() -> None:
 def test_each_step_of_fedharmony_moves_its_own_part_alone() -> None:
     """The domain's loss gives the encoder no gradient, the confusion none to the domain's head."""
     sites, moments = three_sites()
-    head = nn.Linear(2, 3, dtype=torch.float64)
-    harmony = FedHarmony(head, 0, moments, torch.Generator().manual_seed(1), strength=2.0)
-    batch = sites[0].clone().requires_grad_()
-    harmony.domain_loss(batch).backward()  # type: ignore[no-untyped-call]  # torch's own
+    head = nn.Linear(2, 3)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    harmony = FedHarmony(
+        head, optimizer, 0, moments, torch.Generator().manual_seed(1), strength=2.0
+    )
+    batch, before = sites[0].float().requires_grad_(), head.weight.detach().clone()
+    harmony.step(batch)
     assert batch.grad is None
-    assert head.weight.grad is not None
-    head.zero_grad()
+    assert not torch.equal(head.weight, before)
+    optimizer.zero_grad()
     loss = harmony.penalty(batch, torch.zeros(40))
+    learnt = [p.grad.clone() for p in head.parameters() if p.grad is not None]
     loss.backward()  # type: ignore[no-untyped-call]  # torch's own
     assert batch.grad is not None
-    assert head.weight.grad is None
+    assert [torch.equal(p.grad, g) for p, g in zip(head.parameters(), learnt, strict=True)] == [
+        True,
+        True,
+    ]
     assert float(loss.detach()) == pytest.approx(2 * float(confusion_loss(head(batch)).detach()))
+
+
+def test_a_site_without_examples_is_not_drawn_for() -> None:
+    """It would be drawn at 0, where no embedding has to be."""
+    sites, moments = three_sites()
+    n = moments.n_examples.clone()
+    n[2] = 0
+    head, seed = nn.Linear(2, 3, dtype=torch.float64), torch.Generator().manual_seed(1)
+    without = domain_loss(head, sites[0], 0, SiteMoments(n, moments.mean, moments.std), seed)
+    (slope,) = torch.autograd.grad(without, head.bias)
+    scores = head(sites[0]).detach()
+    assert float(slope[2].detach()) > 0  # only pushed down: no example is of site 2
+    assert scores.shape == (40, 3)
 
 
 def test_draws_repeat_with_their_generator() -> None:

@@ -34,7 +34,12 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "settings",
-    [("harmonize=nyul",), ("harmonize=robust", "data.prepare.scaling=none"), ("model.norm=batch",)],
+    [
+        ("harmonize=nyul",),
+        ("harmonize=robust", "data.prepare.scaling=none"),
+        ("model.norm=batch",),
+        ("harmonize=[nyul,combat]", "harmonize.n_min=2"),
+    ],
     ids=lambda settings: settings[0],
 )
 def test_the_mean_is_that_of_updates_in_clear(run_tiny: RunTiny, settings: tuple[str, ...]) -> None:
@@ -135,6 +140,7 @@ def test_an_update_that_diverged_does_not_reach_the_sum(run_tiny: RunTiny) -> No
         "strategy=median",
         "strategy=cyclic",
         "transport.dtype=bf16",
+        "harmonize=fedharmony",
         "rounds.is_late_join_allowed=true",
     ],
 )

@@ -1,0 +1,124 @@
+"""Learned invariance in the rounds: coral and fedharmony from configuration to the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedmri.config import load
+from fedmri.errors import ConfigError, HarmonizeError, RoundError
+from fedmri.server.records import Record
+from tests.conftest import RunTiny
+from tests.simulation.test_study import PLAIN_SGD, SITES, StopHere, model_of, records
+
+FEDERATED = "simulation.arms=[federated]"
+
+
+def test_each_round_has_moments_of_its_own_model(run_tiny: RunTiny) -> None:
+    """A consensus a round, of another model each; the weights are not those of a plain run."""
+    plain, coral = run_tiny("plain", FEDERATED), run_tiny("coral", FEDERATED, "harmonize=coral")
+    assert model_of(plain) != model_of(coral)
+    fitted = records(coral, kind="embedded")
+    assert [record["round"] for record in fitted] == [0, 1]
+    assert len({record["version"] for record in fitted}) == 2
+    assert not records(plain, kind="embedded")
+
+
+def test_without_strength_nothing_is_changed(run_tiny: RunTiny) -> None:
+    """Taking the moments leaves weights, draws and the order of examples as they were."""
+    plain, *others = (
+        run_tiny(name, FEDERATED, "model.norm=batch", "model.dropout=0.2", *more)
+        for name, more in (
+            ("plain", ()),
+            ("coral", ("harmonize=coral", "harmonize.strength=0")),
+            ("fedharmony", ("harmonize=fedharmony", "harmonize.strength=0")),
+        )
+    )
+    assert {model_of(plain)} == {model_of(other) for other in others}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("harmonize=[nyul,coral]", "strategy=scaffold", "simulation.workers=2", *PLAIN_SGD),
+        ("harmonize=fedharmony", "strategy=fedbn", "model.norm=batch"),
+        ("harmonize=coral", "strategy=ditto", "train.is_optimizer_kept=true"),
+        ("harmonize=combat", "harmonize.n_min=2", "rounds.evaluate_every=1"),
+    ],
+    ids=lambda settings: settings[0],
+)
+def test_workers_and_a_stop_do_not_change_the_bits(
+    run_tiny: RunTiny, settings: tuple[str, ...]
+) -> None:
+    """Two processes, or one that was stopped within its second round: the same weights."""
+    settings = (FEDERATED, "rounds.n_rounds=2", "rounds.evaluate_every=0", *settings)
+    whole = run_tiny("whole", *settings)
+    n_seen = 0
+
+    def stop(record: Record) -> None:
+        nonlocal n_seen
+        n_seen += record["kind"] == "round"
+        if n_seen == 5:
+            n_seen += 1
+            raise StopHere
+
+    with pytest.raises(StopHere):
+        run_tiny("stopped", *settings, "simulation.workers=1", observe=stop)
+    resumed = run_tiny("stopped", *settings, "simulation.workers=1")
+    assert model_of(resumed) == model_of(whole)
+    versions = [[r["version"] for r in records(f, kind="embedded")] for f in (whole, resumed)]
+    assert versions[0] == versions[1]
+
+
+def test_a_site_alone_agrees_with_itself(run_tiny: RunTiny) -> None:
+    """The local and pooled arms train too: their one member is its own consensus."""
+    folder = run_tiny("a", "harmonize=fedharmony", "rounds.n_rounds=1")
+    arms = {r["arm"] for r in records(folder, kind="test", status="ok")}
+    assert arms == {"federated", "pooled", *(f"local:{site}" for site in SITES)}
+
+
+def test_a_site_beyond_the_fit_is_scored_with_the_frozen_parameters(run_tiny: RunTiny) -> None:
+    """A left-out hospital's embeddings go through ComBat by its own images; the scores differ."""
+    settings = ("simulation.protocol=loso", FEDERATED, "rounds.n_rounds=1", "train.local_steps=1")
+    losses = []
+    for name in ("none", "combat"):
+        folder = run_tiny(name, *settings, f"harmonize={name}", "harmonize.n_min=2")
+        arm = f"loso:{SITES[0]}"
+        [test] = records(folder, kind="test", arm=arm, site=SITES[0], status="ok")
+        losses.append(test["metrics"]["loss"])
+    assert losses[0] != losses[1]
+
+
+def test_too_few_sites_of_enough_patients_end_the_run(run_tiny: RunTiny) -> None:
+    """ComBat counts on ten examples a site: a code names the sites that have fewer."""
+    with pytest.raises(RoundError, match=r"quorum of sums.*site01 \(H02\).*\[R01\]"):
+        run_tiny("a", "harmonize=combat", FEDERATED)
+
+
+def test_a_list_names_several_and_refuses_two_of_one_place(tmp_path: Path) -> None:
+    """One configuration line; the second of two for images would silently win."""
+    both = load(["harmonize=[nyul,coral]", "experiment=smoke"]).plan.harmonize
+    assert (both.image, both.embedding) == ("nyul", "coral")
+    for text in ("[nyul,zscore]", "[coral,fedharmony]", "[none,nyul]"):
+        with pytest.raises(ConfigError, match=r"the list harmonize.*\[C03\]"):
+            load([f"harmonize={text}", "experiment=smoke"])
+    with pytest.raises(ConfigError, match=r"harmonize=nyull.*nearest is harmonize=nyul"):
+        load(["harmonize=[coral,nyull]"])
+    file = tmp_path / "mine.yaml"
+    file.write_text("harmonize: [nyul, coral]\nexperiment: smoke\n")
+    assert load([], file).plan.harmonize == both
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        (("experiment=lesion_mask",), "H22"),
+        (("experiment=smoke", "privacy.noise_multiplier=1.0"), "H23"),
+        (("experiment=smoke", "data.augment.mixup=0.5"), "H24"),
+    ],
+)
+def test_where_it_cannot_be_it_is_refused(settings: tuple[str, ...], code: str) -> None:
+    """Before a scan is read: by code, with what to set instead."""
+    with pytest.raises(HarmonizeError, match=rf"harmonize.embedding coral.*\[{code}\]"):
+        load(["harmonize=coral", *settings])
