@@ -147,7 +147,7 @@ def test_an_update_that_diverged_does_not_reach_the_sum(run_tiny: RunTiny) -> No
 def test_what_must_see_single_updates_is_refused(setting: str) -> None:
     """A plan cannot both hide updates and look at them."""
     with pytest.raises(PrivacyError, match=r"\[P57\]"):
-        load(["secagg.is_on=true", setting])
+        load(["experiment=smoke", "secagg.is_on=true", setting])
 
 
 SLOTS = {"x": Slot((2,))}
