@@ -188,6 +188,25 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
 
 def _privacy(plan: Plan) -> str:
     privacy = plan.privacy
+    if privacy.site.is_on:
+        own = _site_privacy(plan)
+        return f"{own}; {_patient_privacy(plan)}" if privacy.is_on else own
+    return _patient_privacy(plan)
+
+
+def _site_privacy(plan: Plan) -> str:
+    site = plan.privacy.site
+    bound = f"epsilon {site.max_epsilon:g}" if site.max_epsilon else "no bound"
+    each = f", of which this site adds one of {site.n_shares} shares" if site.n_shares > 1 else ""
+    return (
+        f"differential privacy of this hospital as a whole: noise {site.noise_multiplier:g} times "
+        f"clip norm {site.clip_norm:g} on each update{each}; the plan sets {bound} at delta "
+        f"{site.delta:g}; not covered: counts, scores, sums before the rounds"
+    )
+
+
+def _patient_privacy(plan: Plan) -> str:
+    privacy = plan.privacy
     if not privacy.is_on:
         return (
             "none is bounded: no differential privacy in this plan; "

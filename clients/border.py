@@ -34,7 +34,9 @@ from fedmri.wire import EXTRA, METRICS, MODEL, ORDER, SUMS, LazyArray
 
 log = logging.getLogger("fedmri.client")
 
-TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon"})
+TRAIN_METRICS = frozenset(
+    {"loss", "n_steps", "n_skipped", "train_seconds", "epsilon", "site_epsilon"}
+)
 COUNTED = ("n_examples", "n_subjects")
 N_MOST = 1 << 31
 NUMPY = "numpy.ndarray"

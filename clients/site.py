@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,7 @@ from fedmri.models.weights import frozen, layout, load_weights, weights
 from fedmri.plan import Plan, from_json
 from fedmri.privacy.accounting import Steps
 from fedmri.privacy.dp_sgd import round_steps
+from fedmri.privacy.site_level import noised_weights, refuse_large
 from fedmri.round import Layout, Phase, SiteRound, Trained, Update, Weights
 from fedmri.strategies.registry import make_strategy
 from fedmri.training.device import reproducible
@@ -74,7 +76,7 @@ def _label(phase: Phase) -> tuple[str, ...]:
 
 def _no_head(site: str, strategy: str) -> RoundError:
     fix = "look at its scores under a strategy that shares the whole model"
-    found = f"strategy {strategy}, whose last layer every site keeps; this site trained none"
+    found = f"strategy {strategy}, of whose layers every site keeps some; this site trained none"
     want = "a site that took part"
     return RoundError("R10", f"model for site {site}", found=found, want=want, fix=fix)
 
@@ -86,7 +88,10 @@ def network_of(plan_json: str) -> Network:
     module = build_network(plan.model, **plan.network)
     entries = layout(module)
     local = make_strategy(plan.strategy, plan.sgd_momentum).local_names(entries)
-    initial = {name: value.clone() for name, value in weights(module).items() if name in local}
+    whole = weights(module)
+    initial = {name: value.clone() for name, value in whole.items() if name in local}
+    shared = {name: value for name, value in whole.items() if name not in local}
+    refuse_large(plan.privacy.site, shared, entries)
     return Network(module, entries, initial)
 
 
@@ -168,12 +173,19 @@ class Site:
         before = SiteRound(network.layout, ticket, order.weights, order.extra, state.memory)
         self._load(network, order.weights, state)
         self._refuse_beyond(self._phase_steps(before))
+        site_noise = self.plan.privacy.site
+        if site_noise.is_on:
+            self._guard.refuse_site_beyond(site_noise)
         results = self._train_phases(network, before, order, state)
         trained = {name: phase.trained for name, phase in results.items()}
         kept = self._strategy.remember(before, trained)
         main = results[Phase().name]
         shared = dict(main.trained.weights)
         local = {name: shared.pop(name) for name in network.initial}
+        if site_noise.is_on:
+            digest = order_digest(self.name, self._plan_json, order)
+            stream = self._guard.site_stream(digest, shared)
+            shared = noised_weights(shared, order.weights, site_noise, stream)
         sent = encode(shared, order.weights, self.plan.transport, state.residual)
         optimizer = {n: p.result.optimizer_state for n, p in results.items()}
         after = SiteState(
@@ -185,7 +197,7 @@ class Site:
         )
         self._keep(order.round_index, after)
         metrics = {
-            "loss": main.result.loss,
+            "loss": math.nan if site_noise.is_on else main.result.loss,  # a hospital's, unnoised
             "n_steps": float(sum(phase.result.n_steps for phase in results.values())),
             "n_skipped": float(sum(phase.result.n_skipped for phase in results.values())),
             "train_seconds": sum(phase.result.seconds for phase in results.values()),
@@ -253,20 +265,25 @@ class Site:
         extra: Mapping[str, Weights],
     ) -> dict[str, float]:
         """Write down what the update costs, before it leaves; return it as a metric."""
+        privacy, found = self.plan.privacy, dict[str, float]()
+        update, fingerprint = update_digest(arrays, extra), self._data.fingerprint
+        if privacy.site.is_on:
+            of_site = self._guard.reserve_site(privacy.site, fingerprint, order.round_index, update)
+            found["site_epsilon"] = of_site.epsilon
         steps = self._phase_steps(before)
         if steps is None:
-            return {}
+            return found
         spend = Spend(
-            self._data.fingerprint,
+            fingerprint,
             self._guard.run,
             order.round_index,
-            update_digest(arrays, extra),
+            update,
             steps.noise_multiplier,
             steps.sample_rate,
             steps.n_steps,
         )
-        spent = self._guard.reserve(spend, self.plan.privacy, self._n_subjects)
-        return {"epsilon": spent.epsilon}
+        spent = self._guard.reserve(spend, privacy, self._n_subjects)
+        return {**found, "epsilon": spent.epsilon}
 
     def _config_of(self, phase: Phase) -> TrainConfig:
         """Return the settings of a phase: the plan's, for its share of the round's steps."""
@@ -284,7 +301,8 @@ class Site:
         state = self._states.before(order.round_index + 1)
         self._load(network, order.weights, state)
         load_weights(network.module, self._strategy.own_model(state.memory if state else {}))
-        if state is None and network.layout.head & network.initial.keys():
+        own = network.layout.parameters - network.layout.norm_parameters
+        if state is None and own & network.initial.keys():
             raise _no_head(self.name, self.plan.strategy.name)
         if state is None and network.initial:
             # No batch norm of its own: this site took no part, so its images supply the statistics.

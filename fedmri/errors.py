@@ -128,6 +128,8 @@ CODES: dict[str, str] = {
     "P58": "shares of a secure sum give another secret",
     "P60": "a change of a model cannot be filtered",
     "P61": "leakage cannot be measured",
+    "P66": "noise for a hospital would drown what it shares",
+    "P67": "noise for a hospital does not cover what it sends",
     "R01": "too few sites answered",
     "R02": "no site trained on any example",
     "R03": "an update does not fit the model",

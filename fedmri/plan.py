@@ -18,7 +18,7 @@ from fedmri.data.settings import DataConfig
 from fedmri.errors import ConfigError, require
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.models.settings import ModelConfig
-from fedmri.privacy.conflicts import refuse_conflicts
+from fedmri.privacy.conflicts import refuse_conflicts, refuse_unnoised
 from fedmri.privacy.settings import PrivacyConfig
 from fedmri.round import Target
 from fedmri.strategies.settings import StrategyConfig
@@ -151,6 +151,7 @@ class Plan:
         train = self.train
         augment, norm = self.data.augment, self.model.norm
         refuse_conflicts(self.privacy, train, self.task, augment, norm=norm)
+        refuse_unnoised(self.privacy, self.strategy.name)
         is_plain = train.optimizer == "sgd" and not train.momentum and not train.clip_grad_norm
         if self.strategy.name == "scaffold" and not is_plain:
             fix = "set train.optimizer=sgd train.momentum=0 train.clip_grad_norm=0"

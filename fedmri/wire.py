@@ -24,7 +24,9 @@ MODEL, EXTRA, ORDER, METRICS, SUMS = "model", "extra.", "order", "metrics", "sum
 SAFETENSORS = "safetensors"
 HARMONIZE = "harmonize"
 """Record beside a model that holds what images are harmonized by."""
-TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon"})
+TRAIN_METRICS = frozenset(
+    {"loss", "n_steps", "n_skipped", "train_seconds", "epsilon", "site_epsilon"}
+)
 N_MOST = 1 << 31
 """No count of examples or subjects is as large."""
 MOST_METRICS, LONGEST_NAME = 1000, 100
