@@ -117,8 +117,8 @@ def _with_pool(files: _Files, names: tuple[str, ...]) -> _Files:
 def _alone(plan: Plan) -> Plan:
     """Return the plan of one data holder: nothing to weigh, and no round interrupts its optimizer.
 
-    Nothing travels either, so nothing is rounded or hidden on the way. Everything else is the same: network,
-    optimizer, schedule, steps by round and rounds.
+    Nothing travels either, so nothing is rounded or hidden on the way. Everything else is the same:
+    network, optimizer, schedule, steps by round and rounds.
     """
     train = replace(plan.train, is_optimizer_kept=True)
     plan = replace(plan, privacy=plan.privacy.alone())

@@ -47,7 +47,7 @@ SITE = ["--unit", "site", "--rounds", "20", "--epsilon", "8", "--dimensions", "5
 
 
 def test_a_hospitals_noise_is_set_beside_the_signal() -> None:
-    """The multiplier costs 8 in twenty rounds; on five sites' mean it is z root d over root five."""
+    """The multiplier costs 8 in twenty rounds; on a mean over n it is z root d over root n."""
     found = json.loads(run(*SITE, "--sites", "5", "--json"))
     noise, rows = found["noise_multiplier"], found["noise_over_clip_norm"]
     assert (found["unit"], found["delta"]) == ("one hospital", 0.001)
