@@ -49,6 +49,23 @@ def test_a_private_deployment_ends_with_the_weights_of_a_simulation(
         assert len(spent[0]) == plan.rounds.n_rounds
 
 
+def test_a_hospitals_noise_is_that_of_a_simulation(
+    deployment: Deployment, cache: Path, tmp_path: Path
+) -> None:
+    """The last layer alone leaves, clipped and noised by the site's own secret: the same bits."""
+    noise = ("privacy.site.noise_multiplier=2", "privacy.site.clip_norm=0.1")
+    plan = plan_of("name=hospital", "strategy=lgfedavg", "rounds.n_rounds=2", *noise)
+    run = demo.submit(deployment.consortium, plan)
+    deployed = demo.wait(run, TIMEOUT_S, lambda run: None)
+    assert deployed == demo.simulated(plan, deployment.data, tmp_path, cache)
+    for site, home in deployment.consortium.sites.items():
+        [simulated] = tmp_path.rglob(f"sites/{site}/federated/seed-0/privacy.jsonl")
+        there = [e["update"] for e in entries(simulated)]
+        here = [e["update"] for e in entries(home.privacy_ledger) if e["run"] == run.name]
+        assert here == there
+        assert len(there) == 2
+
+
 def test_a_site_knows_what_left_it(deployment: Deployment) -> None:
     """Each site's ledger is whole, and holds an entry for each answer of each run."""
     plan = plan_of("name=ledger", "rounds.n_rounds=1")

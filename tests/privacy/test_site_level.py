@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
+from fedmri.clients.private import Guard
 from fedmri.clients.site import network_of
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError
@@ -66,6 +68,17 @@ def test_the_noise_has_the_size_that_is_accounted_for() -> None:
     noise = noised({"a": torch.zeros(20_000)}, config, Stream(KEY))["a"]
     assert abs(float(noise.std()) / 0.75 - 1) < 5 / math.sqrt(2 * 20_000)
     assert round_cost(config).noise_multiplier == own_noise(config) == 1.5
+
+
+def test_no_two_releases_have_the_same_noise(tmp_path: Path) -> None:
+    """Planted bug: a key of the order alone, whose noise would cancel where the data changed."""
+    guard = Guard(b"secret of a site", tmp_path / "privacy.jsonl")
+    found = [
+        guard.site_stream("order", {"a": torch.tensor([value])}).normal(4)
+        for value in (1.0, 1.0, 1.0001)
+    ]
+    assert (found[0] == found[1]).all()  # sent again after a crash: the same bits
+    assert abs(found[0] - found[2]).min() > 1e-6
 
 
 def test_what_is_noised_is_the_change_from_the_received_weights() -> None:
