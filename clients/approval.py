@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from fedmri.clients.border import TRAIN_METRICS, declared_scores
+from fedmri.clients.border import declared_scores
 from fedmri.clients.home import ClientHome
 from fedmri.clients.policy import SitePolicy, violations
 from fedmri.codec import declared
@@ -27,6 +27,7 @@ from fedmri.plan import Plan
 from fedmri.round import Layout, Weights
 from fedmri.signed_plan import SignedPlan
 from fedmri.strategies.registry import make_strategy
+from fedmri.wire import TRAIN_METRICS
 
 N_SHOWN = 12
 """Digits of a hash that a person is shown; enough to tell plans apart."""
@@ -224,6 +225,25 @@ def _held_back(policy: SitePolicy) -> str:
 
 
 def _privacy(plan: Plan) -> str:
+    privacy = plan.privacy
+    if privacy.site.is_on:
+        own = _site_privacy(plan)
+        return f"{own}; {_patient_privacy(plan)}" if privacy.is_on else own
+    return _patient_privacy(plan)
+
+
+def _site_privacy(plan: Plan) -> str:
+    site = plan.privacy.site
+    bound = f"epsilon {site.max_epsilon:g}" if site.max_epsilon else "no bound"
+    each = f", of which this site adds one of {site.n_shares} shares" if site.n_shares > 1 else ""
+    return (
+        f"differential privacy of this hospital as a whole: noise {site.noise_multiplier:g} times "
+        f"clip norm {site.clip_norm:g} on each update{each}; the plan sets {bound} at delta "
+        f"{site.delta:g}; not covered: counts, scores, sums before the rounds"
+    )
+
+
+def _patient_privacy(plan: Plan) -> str:
     privacy = plan.privacy
     if not privacy.is_on:
         return (

@@ -29,11 +29,10 @@ from fedmri.round import Form, Layout, Weights
 from fedmri.strategies.registry import make_strategy
 from fedmri.training.segmentation import COUNTS
 from fedmri.training.tasks import make_task
-from fedmri.wire import EXTRA, METRICS, MODEL, ORDER, SUMS, LazyArray
+from fedmri.wire import EXTRA, METRICS, MODEL, ORDER, SUMS, TRAIN_METRICS, LazyArray
 
 log = logging.getLogger("fedmri.client")
 
-TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon", "delta"})
 COUNTED = ("n_examples", "n_subjects")
 N_MOST = 1 << 31
 NUMPY = "numpy.ndarray"

@@ -23,6 +23,9 @@ from fedmri.errors import PrivacyError
 from fedmri.files import PRIVATE_FILE, make_private_folder
 from fedmri.privacy.accounting import Spent, Steps, spent
 
+Unit = Literal["dp", "dp-site"]
+WHOSE: dict[Unit, str] = {"dp": "one patient at this site", "dp-site": "this site as a whole"}
+
 
 @dataclass(frozen=True)
 class Spend:
@@ -36,6 +39,8 @@ class Spend:
         noise_multiplier: Of its steps.
         sample_rate: Of its steps.
         n_steps: Steps, empty ones too.
+        kind: Whose privacy it is of: a patient's (``dp``), or the whole site's (``dp-site``). One
+            is never added to the other.
     """
 
     fingerprint: str
@@ -45,7 +50,7 @@ class Spend:
     noise_multiplier: float
     sample_rate: float
     n_steps: int
-    kind: Literal["dp"] = "dp"
+    kind: Unit = "dp"
 
     @property
     def steps(self) -> Steps:
@@ -55,15 +60,17 @@ class Spend:
 
 @dataclass(frozen=True)
 class Cap:
-    """The most that a patient of the site may lose, over all that its ledger holds.
+    """The most that a patient of the site, or the site, may lose over all that its ledger holds.
 
     Attributes:
         epsilon: Above 0; infinite to count without refusing.
         delta: That epsilon goes with.
+        kind: Whose loss it is, as in ``Spend``.
     """
 
     epsilon: float
     delta: float
+    kind: Unit = "dp"
 
 
 class PrivacyLedger:
@@ -76,8 +83,12 @@ class PrivacyLedger:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def history(self, fingerprint: str = "") -> list[Steps]:
+    def history(self, fingerprint: str = "", kind: Unit = "dp") -> list[Steps]:
         """Return all steps that left, or those of one data set alone (to show, not to decide).
+
+        Args:
+            fingerprint: Of the data set; empty takes all.
+            kind: Whose privacy they are of.
 
         Raises:
             PrivacyError: The ledger was changed (P05) or cut (P06).
@@ -86,12 +97,12 @@ class PrivacyLedger:
         return [
             Steps(line["noise_multiplier"], line["sample_rate"], line["n_steps"])
             for line in entries(self.path)
-            if line["kind"] == "dp" and fingerprint in ("", line["fingerprint"])
+            if line["kind"] == kind and fingerprint in ("", line["fingerprint"])
         ]
 
-    def spent(self, delta: float, fingerprint: str = "") -> Spent:
-        """Return what that has cost each patient of this site."""
-        return spent(self.history(fingerprint), delta)
+    def spent(self, delta: float, fingerprint: str = "", kind: Unit = "dp") -> Spent:
+        """Return what that has cost each patient of this site, or the site as a whole."""
+        return spent(self.history(fingerprint, kind), delta)
 
     def refuse_beyond(self, steps: Steps, cap: Cap) -> Spent:
         """Refuse steps before they are trained, where they would exceed the cap.
@@ -102,13 +113,13 @@ class PrivacyLedger:
         Raises:
             PrivacyError: They would (P31).
         """
-        history = self.history()
+        history = self.history(kind=cap.kind)
         after = spent([*history, steps], cap.delta)
         if after.epsilon > cap.epsilon:
             before = spent(history, cap.delta)
             raise PrivacyError(
                 "P31",
-                f"privacy of one patient at this site (delta {cap.delta:.3g})",
+                f"privacy of {WHOSE[cap.kind]} (delta {cap.delta:.3g})",
                 found=f"epsilon {before.epsilon:.3f} spent, {after.epsilon:.3f} after this round",
                 want=f"{cap.epsilon:g} at most, over all runs",
                 fix="end training here, or let the site's privacy officer raise the cap",
@@ -128,8 +139,9 @@ class PrivacyLedger:
                 or cannot be written (P07). Nothing may leave then.
         """
         with self._alone():
-            if any(line.get("update") == entry.update for line in entries(self.path)):
-                return self.spent(cap.delta)
+            key = (entry.kind, entry.update)
+            if any((e["kind"], e.get("update")) == key for e in entries(self.path)):
+                return self.spent(cap.delta, kind=cap.kind)
             after = self.refuse_beyond(entry.steps, cap)
             Ledger(self.path).append(entry)
             return after

@@ -16,8 +16,9 @@ from fedmri.clients.privacy_ledger import Cap, PrivacyLedger, Spend
 from fedmri.clients.secure import Membership
 from fedmri.privacy.accounting import Spent, Steps
 from fedmri.privacy.dp_sgd import PrivateSteps
-from fedmri.privacy.settings import PrivacyConfig
-from fedmri.privacy.stream import key_for
+from fedmri.privacy.settings import PrivacyConfig, SiteNoiseConfig
+from fedmri.privacy.site_level import round_cost
+from fedmri.privacy.stream import Stream, key_for
 from fedmri.round import Weights
 from fedmri.wire import TrainOrder
 
@@ -71,9 +72,40 @@ class Guard:
         lines = entries(self.ledger)
         return any(line["kind"] == "dp" and line["run"] == self.run for line in lines)
 
+    def site_stream(self, order: str, released: Weights) -> Stream:
+        """Return the noise that hides the site in a release.
+
+        Args:
+            order: Digest of the order.
+            released: What the noise is put on. It is part of the key: the same noise on two
+                releases would show their difference without any.
+        """
+        return Stream(key_for(self.secret, order, "site noise", update_digest(released, {})))
+
+    def refuse_site_beyond(self, config: SiteNoiseConfig) -> None:
+        """Refuse a release that would spend more of the site's own privacy than the plan allows.
+
+        Raises:
+            PrivacyError: It would (P31), or the ledger was changed or cut (P05, P06).
+        """
+        PrivacyLedger(self.ledger).refuse_beyond(round_cost(config), _site_cap(config))
+
+    def reserve_site(
+        self, config: SiteNoiseConfig, fingerprint: str, round_index: int, update: str
+    ) -> Spent:
+        """Write down what a release costs the site as a whole; return all that was spent."""
+        cost = round_cost(config)
+        numbers = (cost.noise_multiplier, cost.sample_rate, cost.n_steps)
+        spend = Spend(fingerprint, self.run, round_index, update, *numbers, "dp-site")
+        return PrivacyLedger(self.ledger).reserve(spend, _site_cap(config))
+
     def _cap(self, config: PrivacyConfig, n_subjects: int) -> Cap:
         caps = [cap for cap in (config.max_epsilon, self.max_epsilon) if cap]
         return Cap(min(caps, default=float("inf")), config.delta_of(n_subjects))
+
+
+def _site_cap(config: SiteNoiseConfig) -> Cap:
+    return Cap(config.max_epsilon or float("inf"), config.delta, "dp-site")
 
 
 def simulated_secret(site: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +32,7 @@ from fedmri.models.weights import frozen, layout, load_weights, norm, weights
 from fedmri.plan import Plan, from_json
 from fedmri.privacy.accounting import Steps
 from fedmri.privacy.dp_sgd import round_steps
+from fedmri.privacy.site_level import noised_weights, refuse_large
 from fedmri.round import Form, Layout, Phase, SiteRound, Trained, Update, Weights
 from fedmri.secagg.ring import Slot
 from fedmri.secagg.updates import update_slots, weighted_update
@@ -94,7 +96,7 @@ def _label(phase: Phase) -> tuple[str, ...]:
 
 def _no_head(site: str, strategy: str) -> RoundError:
     fix = "look at its scores under a strategy that shares the whole model"
-    found = f"strategy {strategy}, whose last layer every site keeps; this site trained none"
+    found = f"strategy {strategy}, of whose layers every site keeps some; this site trained none"
     want = "a site that took part"
     return RoundError("R10", f"model for site {site}", found=found, want=want, fix=fix)
 
@@ -106,7 +108,10 @@ def network_of(plan_json: str) -> Network:
     module = build_network(plan.model, **plan.network)
     entries = layout(module)
     local = make_strategy(plan.strategy, plan.sgd_momentum).local_names(entries)
-    initial = {name: value.clone() for name, value in weights(module).items() if name in local}
+    whole = weights(module)
+    initial = {name: value.clone() for name, value in whole.items() if name in local}
+    shared = {name: value for name, value in whole.items() if name not in local}
+    refuse_large(plan.privacy.site, shared, entries)
     return Network(module, entries, initial)
 
 
@@ -267,6 +272,8 @@ class Site:
         before = SiteRound(network.layout, ticket, order.weights, order.extra, state.memory)
         self._load(network, order.weights, state)
         self._refuse_beyond(self._phase_steps(before))
+        if self.plan.privacy.site.is_on:
+            self._guard.refuse_site_beyond(self.plan.privacy.site)
         invariance = Invariance(self.name, self.plan, network.module, network.layout)
         data = self._data_as(order.extra)
         with invariance.training(data, order.round_index, order.extra, state.domain) as term:
@@ -276,10 +283,9 @@ class Site:
         main = results[Phase().name]
         shared = dict(main.trained.weights)
         local = {name: shared.pop(name) for name in network.initial}
-        parameters = network.layout.parameters
-        shared = filtered_update(shared, order.weights, parameters, self.plan.filters)
+        shared = self._guarded(order, shared)
         sent = encode(shared, order.weights, self.plan.transport, state.residual)
-        data = self._data_as(order.extra)
+        parameters = network.layout.parameters
         leaving = Leaving(self.name, self.plan, order, sent.arrays, local, parameters, data)
         self._guard.gate.refuse(leaving)
         optimizer = {n: p.result.optimizer_state for n, p in results.items()}
@@ -293,7 +299,8 @@ class Site:
         )
         self._keep(order.round_index, after)
         metrics = {
-            "loss": main.result.loss,
+            # a loss has no noise
+            "loss": math.nan if self.plan.privacy.site.is_on else main.result.loss,
             "n_steps": float(sum(phase.result.n_steps for phase in results.values())),
             "n_skipped": float(sum(phase.result.n_skipped for phase in results.values())),
             "train_seconds": sum(phase.result.seconds for phase in results.values()),
@@ -301,6 +308,14 @@ class Site:
         metrics |= self._spend(order, before, sent.arrays, kept.extra)
         counts = main.result.n_examples, main.result.n_subjects
         return Update(self.name, sent.arrays, *counts, metrics, kept.extra)
+
+    def _guarded(self, order: TrainOrder, shared: Weights) -> Weights:
+        """Return the shared entries filtered, and noised for the site as a whole, by the plan."""
+        shared = filtered_update(shared, order.weights, self.layout.parameters, self.plan.filters)
+        if not self.plan.privacy.site.is_on:
+            return shared
+        stream = self._guard.site_stream(order_digest(self.name, self._plan_json, order), shared)
+        return noised_weights(shared, order.weights, self.plan.privacy.site, stream)
 
     def _train_phases(
         self,
@@ -313,7 +328,10 @@ class Site:
         """Train the phases of a round one after another; return what came of each."""
         done: dict[str, _PhaseResult] = {}
         round_index, privacy = order.round_index, self.plan.privacy
-        digest = order_digest(self.name, self._plan_json, order) if privacy.is_on else ""
+        digest = ""
+        if privacy.is_on:
+            # other patients, other noise: the same on both would show their difference
+            digest = order_digest(self.name, self._plan_json, order) + self._data.fingerprint
         for phase in self._strategy.phases(before):
             if phase.start is not None:
                 # what was trained so far lies in the one network that there is
@@ -367,21 +385,25 @@ class Site:
         extra: Mapping[str, Weights],
     ) -> dict[str, float]:
         """Write down what the update costs, before it leaves; return it as a metric."""
+        privacy, found = self.plan.privacy, dict[str, float]()
+        update, fingerprint = update_digest(arrays, extra), self._data.fingerprint
+        if privacy.site.is_on:
+            of_site = self._guard.reserve_site(privacy.site, fingerprint, order.round_index, update)
+            found["site_epsilon"] = of_site.epsilon
         steps = self._phase_steps(before)
         if steps is None:
-            return {}
+            return found
         spend = Spend(
-            self._data.fingerprint,
+            fingerprint,
             self._guard.run,
             order.round_index,
-            update_digest(arrays, extra),
+            update,
             steps.noise_multiplier,
             steps.sample_rate,
             steps.n_steps,
         )
-        spent = self._guard.reserve(spend, self.plan.privacy, self._n_subjects)
-        delta = self.plan.privacy.delta_of(self._n_subjects)
-        return {"epsilon": spent.epsilon, "delta": delta}
+        spent = self._guard.reserve(spend, privacy, self._n_subjects)
+        return {**found, "epsilon": spent.epsilon, "delta": privacy.delta_of(self._n_subjects)}
 
     def _config_of(self, phase: Phase) -> TrainConfig:
         """Return the settings of a phase: the plan's, for its share of the round's steps."""
@@ -399,7 +421,8 @@ class Site:
         state = self._states.before(order.round_index + 1)
         self._load(network, order.weights, state)
         load_weights(network.module, self._strategy.own_model(state.memory if state else {}))
-        if state is None and network.layout.head & network.initial.keys():
+        own = network.layout.parameters - network.layout.norm_parameters
+        if state is None and own & network.initial.keys():
             raise _no_head(self.name, self.plan.strategy.name)
         if state is None and network.initial:
             # No batch norm of its own: this site took no part, so its images supply the statistics.

@@ -132,6 +132,8 @@ CODES: dict[str, str] = {
     "P61": "leakage cannot be measured",
     "P63": "an update is larger than the site allows",
     "P64": "an update leaks more than the site allows",
+    "P66": "noise for a hospital would drown what it shares",
+    "P67": "noise for a hospital does not cover what it sends",
     "R01": "too few sites answered",
     "R02": "no site trained on any example",
     "R03": "an update does not fit the model",

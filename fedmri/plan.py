@@ -19,7 +19,7 @@ from fedmri.data.settings import DataConfig
 from fedmri.errors import ConfigError, require
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.models.settings import ModelConfig
-from fedmri.privacy.conflicts import refuse_conflicts
+from fedmri.privacy.conflicts import refuse_conflicts, refuse_unnoised
 from fedmri.privacy.settings import PrivacyConfig
 from fedmri.round import Target
 from fedmri.secagg.conflicts import refuse_conflicts as refuse_unsummed
@@ -187,6 +187,7 @@ class Plan:
         is_mixed, is_private = augment.mixup > 0 or augment.cutmix > 0, self.privacy.is_on
         self.harmonize.refuse_embedding(self.target, is_private=is_private, is_mixed=is_mixed)
         refuse_conflicts(self.privacy, train, self.task, augment, norm=norm)
+        refuse_unnoised(self.privacy, self.strategy.name)
         if self.secagg.is_on:
             refuse_unsummed(self.strategy.name, 0, self._inspections)
         is_plain = train.optimizer == "sgd" and not train.momentum and not train.clip_grad_norm

@@ -26,7 +26,9 @@ SECURE, MASKED = "secure", "masked"
 """Record of what a secure sum needs, and the one entry of what it hides a site's values in."""
 HARMONIZE = "harmonize"
 """Record beside a model that holds what images are harmonized by."""
-TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon", "delta"})
+TRAIN_METRICS = frozenset(
+    {"loss", "n_steps", "n_skipped", "train_seconds", "epsilon", "delta", "site_epsilon"}
+)
 EMBEDDING = "embedding"
 """Record beside a model that holds what its embeddings are harmonized by."""
 N_MOST = 1 << 31

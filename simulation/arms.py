@@ -134,6 +134,7 @@ def _alone(plan: Plan) -> Plan:
         plan,
         strategy=StrategyConfig(),
         train=train,
+        privacy=plan.privacy.alone(),
         transport=TransportConfig(),
         secagg=SecAggConfig(),
         filters=FilterConfig(),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from fedmri.commands.apps import AsJson
+from fedmri.commands.privacy_site import SiteBudget, print_site
 from fedmri.errors import require
 
 privacy_app = typer.Typer(no_args_is_help=True)
@@ -17,6 +19,13 @@ privacy_app = typer.Typer(no_args_is_help=True)
 @privacy_app.callback()
 def _group() -> None:
     """Differential privacy: what it costs, before anybody trains."""
+
+
+class Unit(StrEnum):
+    """Whose privacy is planned."""
+
+    PATIENT = "patient"
+    SITE = "site"
 
 
 @dataclass(frozen=True)
@@ -35,24 +44,35 @@ class _Budget:
 
 @privacy_app.command("plan")
 def plan(
-    patients: Annotated[int, typer.Option(help="Training patients of the site.")],
     rounds: Annotated[int, typer.Option(help="Rounds of training.")],
-    epsilon: Annotated[float, typer.Option(help="What the whole training may cost a patient.")] = 8,
+    patients: Annotated[int, typer.Option(help="Training patients of the site.")] = 0,
+    epsilon: Annotated[float, typer.Option(help="What the whole training may cost.")] = 8,
     batch: Annotated[float, typer.Option(help="Patients of a step, expected.")] = 16,
     steps: Annotated[
         int, typer.Option(help="Steps of a round; 0 counts passes over the patients.")
     ] = 0,
     epochs: Annotated[int, typer.Option(help="Passes over the patients in a round.")] = 1,
-    delta: Annotated[float, typer.Option(help="0 is one tenth over the patients.")] = 0.0,
+    delta: Annotated[
+        float, typer.Option(help="0 is one tenth over the patients, or 0.001 of a site.")
+    ] = 0.0,
+    unit: Annotated[Unit, typer.Option(help="Whose privacy: a patient's, or a whole site's.")] = (
+        Unit.PATIENT
+    ),
+    sites: Annotated[int, typer.Option(help="With --unit site: sites of the consortium.")] = 5,
+    dimensions: Annotated[int, typer.Option(help="With --unit site: numbers of a release.")] = 514,
     as_json: AsJson = False,
 ) -> None:
     """Find the noise for an epsilon, and show what each round costs and what it does to learning.
 
     Epsilon is of one patient at one site, whatever the number of that patient's scans, and of all
-    rounds together. A patient of two sites pays at both.
+    rounds together. A patient of two sites pays at both. With `--unit site` it is of one hospital,
+    which releases --dimensions numbers a round.
     """
     from fedmri.privacy.accounting import curve, noise_for
 
+    if unit is Unit.SITE:
+        print_site(SiteBudget(epsilon, delta or 1e-3, rounds, sites, dimensions), as_json=as_json)
+        return
     require(epochs >= 1, "--epochs", epochs, "1 or more")
     each = steps or epochs * math.ceil(patients / batch) if batch > 0 else 0
     budget = _budget(patients, rounds, epsilon, batch, each, delta)

@@ -58,3 +58,23 @@ def refuse_conflicts(
             want="settings that look at one patient at a time",
             fix="; ".join(f"{name}: {fix}" for name, _, fix in found),
         )
+
+
+SENDS_MORE = frozenset({"scaffold", "feddyn", "fednova"})
+"""Strategies whose sites send something beside their update, which the noise does not cover."""
+
+
+def refuse_unnoised(privacy: PrivacyConfig, strategy: str) -> None:
+    """Refuse a strategy whose sites send more than the release that is noised for a hospital.
+
+    Raises:
+        PrivacyError: The strategy is one of those (P67).
+    """
+    if privacy.site.is_on and strategy in SENDS_MORE:
+        raise PrivacyError(
+            "P67",
+            "noise for a whole hospital",
+            found=f"strategy {strategy}, whose sites send more than their update",
+            want="a strategy whose sites send their update alone",
+            fix="set strategy=lgfedavg or fedavg, or privacy.site.noise_multiplier=0",
+        )

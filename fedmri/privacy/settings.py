@@ -2,9 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
 
 from fedmri.errors import require
+
+
+@dataclass(frozen=True)
+class SiteNoiseConfig:
+    """Differential privacy of a whole hospital in what it releases each round; for few numbers.
+
+    Attributes:
+        noise_multiplier: Standard deviation of the noise, in units of ``clip_norm``: on the sum
+            over ``n_shares`` hospitals; 0 adds none.
+        clip_norm: Largest L2 norm of the change of a hospital's shared entries.
+        n_shares: Hospitals whose noise makes the whole together; above 1 only where nobody sees a
+            release but in the sum. Each is accounted for by its own share.
+        max_epsilon: Most that a hospital may spend, over all plans; 0 sets no bound.
+        delta: Of the guarantee for a hospital.
+        max_values: Most numbers of a release.
+    """
+
+    noise_multiplier: float = 0.0
+    clip_norm: float = 1.0
+    n_shares: int = 1
+    max_epsilon: float = 0.0
+    delta: float = 1e-3
+    max_values: int = 10_000
+
+    def __post_init__(self) -> None:
+        for name in ("noise_multiplier", "max_epsilon"):
+            value = getattr(self, name)
+            is_right = 0 <= value < math.inf
+            require(is_right, f"privacy.site.{name}", value, "0 or more")
+        norm = self.clip_norm
+        require(0 < norm < math.inf, "privacy.site.clip_norm", norm, "a positive number")
+        require(self.n_shares >= 1, "privacy.site.n_shares", self.n_shares, "1 or more")
+        require(0 < self.delta < 1, "privacy.site.delta", self.delta, "above 0, below 1")
+        require(self.max_values >= 1, "privacy.site.max_values", self.max_values, "1 or more")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether releases are clipped and noised."""
+        return self.noise_multiplier > 0
 
 
 @dataclass(frozen=True)
@@ -22,6 +62,7 @@ class PrivacyConfig:
         delta: Of the guarantee; 0 takes one tenth over a site's training patients.
         is_audited: Whether each site sends, with its test scores, one number more: a lower bound on
             epsilon from the final model's losses on its patients. These are without noise.
+        site: Noise for a whole hospital, beside or instead of that for its patients.
     """
 
     noise_multiplier: float = 0.0
@@ -30,6 +71,7 @@ class PrivacyConfig:
     max_epsilon: float = 0.0
     delta: float = 0.0
     is_audited: bool = False
+    site: SiteNoiseConfig = field(default_factory=SiteNoiseConfig)
 
     def __post_init__(self) -> None:
         for name in ("noise_multiplier", "max_epsilon"):
@@ -47,6 +89,10 @@ class PrivacyConfig:
     def is_on(self) -> bool:
         """Whether gradients are clipped and noised."""
         return self.noise_multiplier > 0
+
+    def alone(self) -> PrivacyConfig:
+        """Return it for one data holder, from whom nothing leaves: its patients' noise stays."""
+        return replace(self, site=SiteNoiseConfig())
 
     def delta_of(self, n_subjects: int) -> float:
         """Return the delta of a site's guarantee."""

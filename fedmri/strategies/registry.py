@@ -13,6 +13,7 @@ from fedmri.strategies.feddyn import FedDyn
 from fedmri.strategies.fednova import FedNova
 from fedmri.strategies.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from fedmri.strategies.fedprox import FedProx
+from fedmri.strategies.lgfedavg import LGFedAvg
 from fedmri.strategies.personal import Ditto, FedPer, FedRep
 from fedmri.strategies.robust import GeometricMedian, Krum, Median, NormBound, TrimmedMean
 from fedmri.strategies.scaffold import Scaffold
@@ -35,6 +36,7 @@ STRATEGIES: dict[str, _Make] = {
     "ditto": lambda c, _: Ditto(c.weighting, c.server_lr, c.mu),
     "fedper": lambda c, _: FedPer(c.weighting, c.server_lr),
     "fedrep": lambda c, _: FedRep(c.weighting, c.server_lr, c.head_share),
+    "lgfedavg": lambda c, _: LGFedAvg(c.weighting, c.server_lr),
     "cyclic": lambda c, _: Cyclic(c.weighting, c.server_lr),
     "median": lambda c, _: Median(c.weighting, c.server_lr),
     "trimmed_mean": lambda c, _: TrimmedMean(c.weighting, c.server_lr, c.n_outliers),

@@ -20,6 +20,7 @@ from fedmri.clients.home import ClientHome
 from fedmri.clients.policy import SitePolicy
 from fedmri.errors import NetworkError, PrivacyError, UsageError
 from fedmri.plan import Plan
+from fedmri.privacy.settings import PrivacyConfig, SiteNoiseConfig
 from fedmri.round import Target
 from fedmri.signed_plan import SignedPlan
 from tests.clients.conftest import Sign
@@ -143,6 +144,21 @@ def test_a_description_says_what_is_at_stake(sign: Sign, plan: Plan) -> None:
         "BEYOND THE LIMITS: task classification is not one of regression",
     ):
         assert said in text
+
+
+def test_a_description_says_whose_privacy_it_is(sign: Sign, plan: Plan) -> None:
+    """A hospital's, its patients', or both, each with its own numbers."""
+    site = SiteNoiseConfig(2.0, clip_norm=0.1, n_shares=5, max_epsilon=8)
+    hospital = "differential privacy of this hospital as a whole: noise 2 times clip norm 0.1"
+    text = describe(sign(replace(plan, privacy=PrivacyConfig(site=site))), SitePolicy())
+    assert hospital in text
+    assert "one of 5 shares" in text
+    assert "epsilon 8 at delta 0.001" in text
+    assert "patient-level" not in text
+    both = PrivacyConfig(noise_multiplier=1.0, site=site)
+    text = describe(sign(replace(plan, privacy=both)), SitePolicy())
+    assert hospital in text
+    assert "patient-level differential privacy: noise 1 times" in text
 
 
 def test_the_bytes_that_leave_are_counted_as_they_travel(sign: Sign, plan: Plan) -> None:

@@ -136,3 +136,17 @@ def test_two_processes_cannot_both_take_what_is_left(path: Path) -> None:
     with get_context("fork").Pool(4) as pool:
         taken = pool.starmap(_reserve, [(path, f"run {i}", cap) for i in range(4)])
     assert sum(taken) == 1
+
+
+def test_a_site_and_its_patients_have_accounts_of_their_own(path: Path) -> None:
+    """The same update is written under both units; neither adds to the other's epsilon."""
+    ledger, whole = PrivacyLedger(path), Cap(1.0, 1e-3, "dp-site")
+    ledger.reserve(entry(1), FREE)
+    of_patient = ledger.spent(DELTA)
+    release = entry(1, noise_multiplier=8.0, sample_rate=1.0, n_steps=1, kind="dp-site")
+    of_site = ledger.reserve(release, whole)
+    assert of_site == spent([release.steps], 1e-3) == ledger.spent(1e-3, kind="dp-site")
+    assert ledger.spent(DELTA) == of_patient
+    loud = replace(release, round=2, update="first/2", noise_multiplier=1.0)
+    with pytest.raises(PrivacyError, match=r"privacy of this site as a whole.*\[P31\]"):
+        ledger.reserve(loud, whole)

@@ -65,17 +65,29 @@ def test_a_secure_deployment_ends_with_the_weights_of_a_simulation(
     assert deployed == demo.simulated(plan, deployment.data, tmp_path, cache)
     for home in deployment.consortium.sites.values():
         mine = [entry for entry in entries(home.ledger) if entry["run"] == run.name]
-        answers = ["keys", "keys", "sums", "keys"] + [
-            "keys",
-            "keys",
-            "update",
-            "keys",
-            "scores",
-        ] * 2
-        assert [entry["kind"] for entry in mine] == [*answers, "scores"]
+        sums, a_round = "keys keys sums keys", "keys keys update keys scores"
+        answers = f"{sums} {a_round} {a_round} scores"
+        assert " ".join(entry["kind"] for entry in mine) == answers
         told = " ".join(word for entry in mine for word in entry["what"])
         assert '"n_examples": 0, "n_subjects": 0' in told
         assert "n_steps" not in told
+
+
+def test_a_hospitals_noise_is_that_of_a_simulation(
+    deployment: Deployment, cache: Path, tmp_path: Path
+) -> None:
+    """The last layer alone leaves, clipped and noised by the site's own secret: the same bits."""
+    noise = ("privacy.site.noise_multiplier=2", "privacy.site.clip_norm=0.1")
+    plan = plan_of("name=hospital", "strategy=lgfedavg", "rounds.n_rounds=2", *noise)
+    run = demo.submit(deployment.consortium, plan)
+    deployed = demo.wait(run, TIMEOUT_S, lambda run: None)
+    assert deployed == demo.simulated(plan, deployment.data, tmp_path, cache)
+    for site, home in deployment.consortium.sites.items():
+        [simulated] = tmp_path.rglob(f"sites/{site}/federated/seed-0/privacy.jsonl")
+        there = [e["update"] for e in entries(simulated)]
+        here = [e["update"] for e in entries(home.privacy_ledger) if e["run"] == run.name]
+        assert here == there
+        assert len(there) == 2
 
 
 def test_a_site_knows_what_left_it(deployment: Deployment) -> None:

@@ -41,3 +41,27 @@ def test_numbers_that_make_no_sense_are_refused(odd: list[str]) -> None:
     """By the option's name."""
     with pytest.raises(ConfigError):
         run(*ASKED, *odd)
+
+
+SITE = ["--unit", "site", "--rounds", "20", "--epsilon", "8", "--dimensions", "514"]
+
+
+def test_a_hospitals_noise_is_set_beside_the_signal() -> None:
+    """The multiplier costs 8 in twenty rounds; on a mean over n it is z root d over root n."""
+    found = json.loads(run(*SITE, "--sites", "5", "--json"))
+    noise, rows = found["noise_multiplier"], found["noise_over_clip_norm"]
+    assert (found["unit"], found["delta"]) == ("one hospital", 0.001)
+    assert 7.9 < found["epsilon"] <= 8
+    assert [row["n_sites"] for row in rows] == [5, 20, 100, 1000]
+    for row in rows:
+        size = noise * 514**0.5
+        assert row["each_adds_all"] == pytest.approx(size / row["n_sites"] ** 0.5, rel=1e-3)
+        assert row["sum_alone_seen"] == pytest.approx(size / row["n_sites"], rel=1e-3)
+
+
+def test_few_hospitals_are_told_that_they_learn_little() -> None:
+    """Five hospitals, 514 numbers: noise of some twenty times the signal, in words."""
+    text = " ".join(run(*SITE, "--sites", "5").split())
+    assert "One hospital spends epsilon" in text
+    assert "times the largest signal there can be: little is learned" in text
+    assert "privacy.site.noise_multiplier=" in text

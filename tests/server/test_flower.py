@@ -18,11 +18,9 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedmri.clients.border import TRAIN_METRICS as AT_THE_BORDER
 from fedmri.server.callers import FLEET, OPEN
 from fedmri.server.flower import RUN_KEYS, Control, Secrets, key_bytes, superlink_app, thin_bundle
 from fedmri.server.superlink import _Listener, free_port
-from fedmri.wire import TRAIN_METRICS
 
 pytestmark = [  # of what flwr calls
     pytest.mark.filterwarnings("ignore:No path_separator found:DeprecationWarning"),
@@ -148,8 +146,3 @@ def test_flower_believes_whom_a_message_is_from(
     )
     assert stored
     control.unregister(node.node_id)
-
-
-def test_both_sides_declare_the_same_metrics() -> None:
-    """What the border lets out is what the server takes in."""
-    assert TRAIN_METRICS == AT_THE_BORDER

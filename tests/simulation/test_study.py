@@ -230,9 +230,63 @@ def test_a_round_beyond_the_budget_is_not_trained(run_tiny: RunTiny) -> None:
         run_tiny("a", *PRIVATE, "privacy.max_epsilon=0.01", "simulation.arms=[federated]")
 
 
-def test_own_heads_are_not_scored_where_nobody_trained_one(run_tiny: RunTiny) -> None:
-    """Under FedRep a left-out site has no last layer: its scores are missing, with a code."""
-    settings = ("strategy=fedrep", "simulation.protocol=loso", "simulation.arms=[federated]")
+SITE_NOISE = (
+    *("strategy=lgfedavg", "privacy.site.noise_multiplier=2", "privacy.site.clip_norm=0.1"),
+    "simulation.arms=[federated]",
+)
+
+
+def test_a_hospitals_noise_repeats_to_the_bit_and_is_spent_once(run_tiny: RunTiny) -> None:
+    """Stopped and resumed: the same weights, the same account, of one hospital and no patient."""
+    whole = run_tiny("whole", *SITE_NOISE)
+    n_seen = 0
+
+    def stop(record: Record) -> None:
+        nonlocal n_seen
+        n_seen += record["kind"] == "round"
+        if n_seen == 5:
+            n_seen += 1
+            raise StopHere
+
+    with pytest.raises(StopHere):
+        run_tiny("stopped", *SITE_NOISE, observe=stop)
+    resumed = run_tiny("stopped", *SITE_NOISE)
+    assert model_of(resumed) == model_of(whole)
+    for site in SITES:
+        first, again = (
+            list(entries(folder / "sites" / site / "federated/seed-0/privacy.jsonl"))
+            for folder in (whole, resumed)
+        )
+        assert [line["update"] for line in first] == [line["update"] for line in again]
+        assert [line["kind"] for line in first] == ["dp-site"] * 2
+        rounds = records(whole, kind="round", site=site)
+        assert 0 < rounds[0]["site_epsilon"] < rounds[1]["site_epsilon"]
+        assert all(r["loss"] != r["loss"] for r in rounds)  # NaN: it would leave without noise
+
+
+def test_a_hospitals_budget_and_a_large_network_are_refused(run_tiny: RunTiny) -> None:
+    """Before anything is trained, by code."""
+    with pytest.raises(RoundError, match=r"site01 \(P31\).*\[R01\]"):
+        run_tiny("a", *SITE_NOISE, "privacy.site.max_epsilon=0.01")
+    with pytest.raises(RoundError, match=r"site01 \(P66\).*\[R01\]"):
+        run_tiny("b", *SITE_NOISE, "strategy=fedavg", "model.width=8")
+
+
+def test_a_hospital_that_trains_alone_needs_no_noise(run_tiny: RunTiny) -> None:
+    """Nothing leaves it, so the local and pooled arms are as they would be without."""
+    arms = "simulation.arms=[local,pooled]"
+    noised = run_tiny("noised", *SITE_NOISE, arms, "rounds.n_rounds=1")
+    plain = run_tiny("plain", arms, "rounds.n_rounds=1")
+    assert model_of(noised, "pooled") == model_of(plain, "pooled")
+    assert not list(noised.rglob("privacy.jsonl"))
+
+
+@pytest.mark.parametrize("strategy", ["fedrep", "lgfedavg"])
+def test_own_layers_are_not_scored_where_nobody_trained_them(
+    run_tiny: RunTiny, strategy: str
+) -> None:
+    """A left-out site has no last layer, or nothing below it: no scores, but a code."""
+    settings = (f"strategy={strategy}", "simulation.protocol=loso", "simulation.arms=[federated]")
     folder = run_tiny("heads", *settings, "rounds.n_rounds=1")
     tests = records(folder, kind="test", arm=f"loso:{SITES[0]}")
     assert [(r["site"], r["status"]) for r in tests] == [(SITES[0], "R10")]

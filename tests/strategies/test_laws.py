@@ -15,7 +15,7 @@ from fedmri.strategies.mean import WEIGHTINGS
 from fedmri.strategies.registry import STRATEGIES, make_strategy
 from fedmri.strategies.settings import StrategyConfig
 
-SHARED = ("fedavg", "fedprox", "fedbn", "silobn", "ditto", "fedper", "fedrep")
+SHARED = ("fedavg", "fedprox", "fedbn", "silobn", "ditto", "fedper", "fedrep", "lgfedavg")
 """Strategies whose server takes the weighted mean."""
 WEIGHTING = {"feddyn": "uniform"}
 
@@ -202,6 +202,16 @@ def test_fedbn_keeps_all_of_batch_norm() -> None:
 def test_silobn_keeps_statistics_only() -> None:
     """Scale and shift are averaged, running statistics are not."""
     assert make_strategy(StrategyConfig("silobn")).local_names(LAYOUT) == LAYOUT.norm_statistics
+
+
+def test_lgfedavg_shares_the_last_layer_alone() -> None:
+    """Everything else, batch norm too, stays; it needs a last layer."""
+    head = frozenset({"fc.weight"})
+    whole = replace(LAYOUT, head=head, parameters=LAYOUT.parameters | head)
+    strategy = make_strategy(StrategyConfig("lgfedavg"))
+    assert strategy.local_names(whole) == LAYOUT.parameters | LAYOUT.norm_statistics
+    with pytest.raises(ConfigError, match=r"found none, want a network with a last layer.*\[C03\]"):
+        strategy.local_names(LAYOUT)
 
 
 @pytest.mark.parametrize("name", ["fedbn", "silobn"])
