@@ -18,8 +18,10 @@ from fedmri.clients.border import (
     declared_update,
 )
 from fedmri.clients.ledger import Ledger
+from fedmri.clients.own_table import TableSite
 from fedmri.clients.private import Guard, simulated_secret
 from fedmri.clients.site import Site
+from fedmri.plan import from_json
 from fedmri.wire import (
     ORDER,
     read_evaluate,
@@ -51,10 +53,26 @@ def evaluate(message: Message, context: Context) -> Message:
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Answer an order for sums with this site's part."""
+    if from_json(str(context.run_config["plan"])).harmonize.table.features:
+        return _answer_of_table(message, context)
     return _answer(_sums, message, context)
 
 
-def _sums(site: Site, border: Border, content: RecordDict) -> RecordDict:
+def _answer_of_table(message: Message, context: Context) -> Message:
+    border = border_of(context)
+    try:
+        return Message(_sums(_table_of(context), border, message.content), reply_to=message)
+    except Exception as error:  # noqa: BLE001  # outermost frame: one site never ends a run
+        return refusal(error, message, border)
+
+
+def _table_of(context: Context) -> TableSite:
+    node, plan = context.node_config, str(context.run_config["plan"])
+    [path] = json.loads(str(node["prepared"]))
+    return TableSite(str(node["site"]), plan, Path(path), Path(str(node["folder"])))
+
+
+def _sums(site: Site | TableSite, border: Border, content: RecordDict) -> RecordDict:
     order = read_sums_order(content)
     sums = site.sums(order)
     return border.admit(sums_content(sums), declared_sums(site.sum_forms(order)), order.round_index)

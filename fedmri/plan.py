@@ -147,6 +147,7 @@ class Plan:
         }
 
     def __post_init__(self) -> None:
+        self.harmonize.table.refuse_training(self.target, self.rounds.n_rounds)
         self.harmonize.refuse_scaled(self.data.prepare.scaling)
         train = self.train
         augment, norm = self.data.augment, self.model.norm

@@ -73,9 +73,10 @@ def consensus_of(total: Mapping[str, Tensor]) -> Consensus:
 class Coral:
     """Moment matching: what is added to the loss of each batch of a round at a site.
 
-    It is ``‖μ_i - μ̄‖² + ‖Σ_i - Σ̄‖_F²``, within each class by its share of the batch. A few examples
-    say little of a covariance, and their mean is off by chance: the distance of a batch's own
-    moments would shrink all embeddings. So the distance is that of the site's moments, as they
+    It is ``‖μ_i - μ̄‖² / tr Σ̄ + ‖Σ_i - Σ̄‖_F² / ‖Σ̄‖_F²``, within each class by its share of the
+    batch: the consensus' spread is the unit, whatever the width and scale of a layer. A few
+    examples say little of a covariance, and their mean is off by chance: the distance of a batch's
+    own moments would shrink all embeddings. So the distance is that of the site's moments, as they
     were before the round and as its batches move them since, and the gradient is the batch's: its
     mean over the batches of an epoch is that of all the site's examples.
 
@@ -120,8 +121,10 @@ class Coral:
         # the value of the site's moments, with the gradient of the batch's
         own = before + (mean - mean.detach())
         around = spread + (products - products.detach())
-        first = (own - self._all.mean[k].to(batch)).square().sum()
-        return first + (around - self._all.covariance[k].to(batch)).square().sum()
+        middle, around_all = self._all.mean[k].to(batch), self._all.covariance[k].to(batch)
+        apart = (own - middle).square().sum() / around_all.trace().clamp(min=LEAST_STD**2)
+        size = around_all.square().sum().clamp(min=LEAST_STD**4)
+        return apart + (around - around_all).square().sum() / size
 
     def _take_in(self, k: int, step: Tensor, products: Tensor, n: int) -> None:
         share = n / max(n, float(self._own.n_examples[k]))
