@@ -44,7 +44,7 @@ class Tables:
         fitted = fit(stage, self._ask, members, self._n_needed(len(members)))
         self.records.add("harmonized", version=version(fitted))
         self._hand_out(stage, fitted, members)
-        weights = as_weights(fitted)
+        weights = {name: value for name, value in as_weights(fitted).items() if value.numel()}
         sha256 = digest(weights)
         self.records.add("done", round=0, sha256=sha256)
         # last, for its presence says that the run is complete

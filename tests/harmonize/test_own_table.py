@@ -17,6 +17,7 @@ from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_table import harmonize
 from fedmri.harmonize.table import Columns, cohort, read
 from fedmri.plan import Plan, to_json
+from fedmri.server.records import Record
 from fedmri.server.rounds import Run
 from fedmri.server.tables import Tables
 from fedmri.simulation.flower import Node
@@ -46,7 +47,7 @@ def write_tables(folder: Path) -> list[Path]:
     return [folder / f"site{k}.csv" for k in range(3)]
 
 
-def federate(folder: Path, tables: Sequence[Path], plan: Plan) -> list[dict[str, object]]:
+def federate(folder: Path, tables: Sequence[Path], plan: Plan) -> list[Record]:
     """Run a plan over sites in this process; return the records."""
     text, names = to_json(plan), tuple(path.stem for path in tables)
     nodes = [
@@ -63,20 +64,25 @@ def federate(folder: Path, tables: Sequence[Path], plan: Plan) -> list[dict[str,
     ]
     for node in nodes:
         Path(node.config["folder"]).mkdir(parents=True)
-    grid, seen = InProcessGrid(app, nodes, {"plan": text}), []
+    grid = InProcessGrid(app, nodes, {"plan": text})
+    seen: list[Record] = []
     (folder / "run").mkdir()
     run = Run(plan, "federated", names, names, folder / "run")
     Tables(run, grid, seen.append).go()
     return seen
 
 
-def test_each_site_ends_with_its_rows_of_the_pooled_harmonization(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [("age", "sex"), ()])
+def test_each_site_ends_with_its_rows_of_the_pooled_harmonization(
+    tmp_path: Path, kept: tuple[str, ...]
+) -> None:
     """Within 1e-10 of ComBat on all rows in one place, and nothing but sums has left."""
     tables = write_tables(tmp_path)
-    seen = federate(tmp_path, tables, load(SETTINGS).plan)
+    settings = SETTINGS if kept else [*SETTINGS, "harmonize.table.covariates=[]"]
+    seen = federate(tmp_path, tables, load(settings).plan)
     assert [r["status"] for r in seen if r["kind"] == "table"] == ["ok"] * 3
     whole = read(tmp_path / "all.csv")
-    pooled = cohort(whole, Columns("site", covariates=("age", "sex"), features=FEATURES))
+    pooled = cohort(whole, Columns("site", covariates=kept, features=FEATURES))
     wanted = harmonize(pooled, ComBat(4, pooled.columns)).values
     for path in tables:
         own = pd.read_csv(tmp_path / "own" / path.stem / f"{path.stem}.harmonized.csv")
