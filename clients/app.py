@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -20,9 +21,11 @@ from fedmri.clients.border import (
 )
 from fedmri.clients.gate import gate_of
 from fedmri.clients.ledger import Ledger
+from fedmri.clients.own_table import TableSite
 from fedmri.clients.private import Guard, simulated_secret
 from fedmri.clients.secure import Membership
 from fedmri.clients.site import Site
+from fedmri.plan import from_json
 from fedmri.wire import (
     ORDER,
     SecureStep,
@@ -36,6 +39,8 @@ from fedmri.wire import (
 
 SITE_FAILED = 100
 """Flower error code of an error that fedmri explains by its own code, in the reason."""
+
+S = TypeVar("S", Site, Site | TableSite)
 
 app = ClientApp()
 
@@ -55,10 +60,12 @@ def evaluate(message: Message, context: Context) -> Message:
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Answer an order for sums, or for a step of a secure one, with this site's part."""
+    if from_json(str(context.run_config["plan"])).harmonize.table.features:
+        return _answer(_sums, message, context, table_of)
     return _answer(_sums, message, context)
 
 
-def _sums(site: Site, border: Border, content: RecordDict) -> RecordDict:
+def _sums(site: Site | TableSite, border: Border, content: RecordDict) -> RecordDict:
     order, is_secure = read_query(content), site.plan.secagg.is_on
     if isinstance(order, SecureStep):
         answer = sums_content(site.secure_step(order))
@@ -81,12 +88,16 @@ def _scores(site: Site, border: Border, content: RecordDict) -> RecordDict:
 
 
 def _answer(
-    work: Callable[[Site, Border, RecordDict], RecordDict], message: Message, context: Context
+    work: Callable[[S, Border, RecordDict], RecordDict],
+    message: Message,
+    context: Context,
+    opened: Callable[[Context], S] | None = None,
 ) -> Message:
     """Return the site's reply, or the code of what went wrong there; both through its border."""
     border = border_of(context)
     try:
-        return Message(work(site_of(context), border, message.content), reply_to=message)
+        site: Any = (opened or site_of)(context)
+        return Message(work(site, border, message.content), reply_to=message)
     except Exception as error:  # noqa: BLE001  # outermost frame: one site never ends a run
         return refusal(error, message, border)
 
@@ -150,6 +161,14 @@ def guard_of(context: Context) -> Guard:
     cap, run = float(node.get("max-epsilon", 0)), str(node.get("run", ""))
     gate = gate_of(node, folder / "leakage.jsonl")
     return Guard(secret, ledger, cap, run, membership, gate)
+
+
+def table_of(context: Context) -> TableSite:
+    """Return the site of a context for a run over tables: ``prepared`` names its table alone."""
+    node, plan = context.node_config, str(context.run_config["plan"])
+    [path] = json.loads(str(node["prepared"]))
+    folder = Path(str(node["folder"]))
+    return TableSite(str(node["site"]), plan, Path(path), folder, guard_of(context))
 
 
 @lru_cache(maxsize=256)

@@ -264,6 +264,13 @@ def _patient_privacy(plan: Plan) -> str:
 
 
 def _sums(plan: Plan) -> str:
+    if plan.harmonize.table.features:
+        of = plan.harmonize.table
+        kept = ", ".join(of.covariates) or "nothing"
+        return (
+            f"3 times, sums over rows of the table of features (ComBat): {len(of.features)} "
+            f"columns, such as {of.features[0]}; kept: {kept}; the harmonized table stays here"
+        )
     stage = image_stage(plan.harmonize, len(plan.data.source.modalities))
     if stage is None:
         return "nothing"

@@ -22,12 +22,14 @@ class SiteConfig:
         check: What the preflight refuses.
         policy: The site's limits on plans.
         device: Where to train, such as ``cuda:1``; empty leaves it to the plan.
+        features: Table for plans that harmonize tables of features; empty where there is none.
     """
 
     data: SourceConfig = field(default_factory=SourceConfig)
     check: CheckConfig = field(default_factory=CheckConfig)
     policy: SitePolicy = field(default_factory=SitePolicy)
     device: str = ""
+    features: str = ""
 
 
 class ClientHome:
@@ -62,6 +64,9 @@ class ClientHome:
             what = f"site folder {self.folder}"
             raise UsageError("U21", what, found="no site.yaml", want=want, fix=fix)
         config = read_settings(self.settings_file, SiteConfig)
+        if config.features:
+            table = self.folder / Path(config.features).expanduser()
+            config = replace(config, features=str(table))
         if not config.data.path:  # the embedded data set
             return config
         path = self.folder / Path(config.data.path).expanduser()

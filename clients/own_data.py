@@ -16,7 +16,7 @@ from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.data.site_data import Split
 from fedmri.data.split import refuse_leaks, split_subjects
-from fedmri.errors import DataError, UsageError
+from fedmri.errors import DataError, HarmonizeError, UsageError
 from fedmri.plan import Plan
 
 log = logging.getLogger("fedmri.client")
@@ -60,6 +60,16 @@ def prepare_own(config: SiteConfig, plan: Plan, site: str, cache: Path, folder: 
     path = folder / prepared.fingerprint[:16] / PREPARED
     _log_change(folder, path)
     write_site(path, prepared)
+    return path
+
+
+def own_features(config: SiteConfig) -> Path:
+    """Return the site's table of features; raise HarmonizeError H26 where it has none."""
+    path = Path(config.features)
+    if not config.features or not path.is_file():
+        what, want = "features in site.yaml", "the path of a table"
+        found, fix = repr(config.features), "set features: to a CSV or TSV file, a subject a row"
+        raise HarmonizeError("H26", what, found=found, want=want, fix=fix)
     return path
 
 

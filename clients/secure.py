@@ -32,7 +32,8 @@ from fedmri.secagg.secure_sum import Roll, SecureSum
 from fedmri.secagg.shares import N_SHARE
 from fedmri.secagg.site_half import SiteHalf
 from fedmri.secagg.state import SiteState
-from fedmri.wire import MASKED, Masking, SecureStep
+from fedmri.secagg.wide import to_limbs, wide_slots
+from fedmri.wire import MASKED, Masking, SecureStep, SumsOrder
 
 Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
@@ -144,6 +145,19 @@ class SecureSite:
         self._keep(kept, said)
         return _tensors(said), metrics
 
+    def sums(
+        self,
+        order: SumsOrder,
+        shapes: Mapping[str, tuple[int, ...]],
+        own: Callable[[], Mapping[str, NDArray[np.float64]]],
+    ) -> Weights:
+        """Return this site's part of a harmonization's sums under its masks; see ``mask``."""
+        what = {"shared": order.shared, "model": order.weights, **order.extra}
+        parts = (_digest(name, order.round_index, values) for name, values in what.items())
+        digest = f"sums {order.step} {' '.join(parts)}"
+        slots = wide_slots(shapes)
+        return self.mask(order.masking, digest, slots, lambda: Values(to_limbs(own())))[0]
+
     def forms(self, order: SecureStep) -> dict[str, Form]:
         """Return the form of the answer to a step besides the values."""
         n = len(self._roll.keys)
@@ -198,6 +212,13 @@ class SecureSite:
 
     def _last_answer(self) -> Weights:
         return _tensors(load_file(self._path))
+
+
+def sum_forms(shapes: Mapping[str, tuple[int, ...]], *, is_masked: bool) -> dict[str, Form]:
+    """Return the forms of a site's part of a harmonization's sums, in clear or under masks."""
+    if is_masked:
+        return masked_form(wide_slots(shapes))
+    return {name: Form(torch.float64, shape) for name, shape in shapes.items()}
 
 
 def masked_form(slots: Mapping[str, Slot]) -> dict[str, Form]:

@@ -18,7 +18,7 @@ from fedmri.clients.gate import Leaving
 from fedmri.clients.invariance import Invariance, Term
 from fedmri.clients.privacy_ledger import Spend
 from fedmri.clients.private import Guard, order_digest, update_digest
-from fedmri.clients.secure import SecureSite, Values, masked_form
+from fedmri.clients.secure import SecureSite, Values, masked_form, sum_forms
 from fedmri.clients.site_state import SiteState, SiteStates
 from fedmri.codec import declared, encode
 from fedmri.data.examples import open_site
@@ -36,7 +36,7 @@ from fedmri.privacy.site_level import noised_weights, refuse_large
 from fedmri.round import Form, Layout, Phase, SiteRound, Trained, Update, Weights
 from fedmri.secagg.ring import Slot
 from fedmri.secagg.updates import update_slots, weighted_update
-from fedmri.secagg.wide import to_limbs, wide_slots
+from fedmri.secagg.wide import wide_slots
 from fedmri.strategies.mean import WEIGHTINGS
 from fedmri.strategies.registry import make_strategy
 from fedmri.training.device import reproducible
@@ -158,21 +158,14 @@ class Site:
             return self._stage_sums(order, self._data.scans("train"))
 
         if self.plan.secagg.is_on:
-            what = update_digest(order.shared, {"": order.weights, **order.extra})
-            digest, slots = f"sums {order.round_index} {order.step} {what}", self._slots(order)
-            weights, _ = self._secure.mask(
-                order.masking, digest, slots, lambda: Values(to_limbs(own()))
-            )
+            weights = self._secure.sums(order, self._sum_shapes(order), own)
         else:
             weights = {name: torch.from_numpy(values) for name, values in own().items()}
         return Sums(self.name, weights, self._n_subjects, len(self._data.examples("train")))
 
     def sum_forms(self, order: SumsOrder) -> dict[str, Form]:
         """Return the arrays that an answer to an order for sums has."""
-        if self.plan.secagg.is_on:
-            return masked_form(self._slots(order))
-        shapes = self._sum_shapes(order)
-        return {name: Form(torch.float64, shape) for name, shape in shapes.items()}
+        return sum_forms(self._sum_shapes(order), is_masked=self.plan.secagg.is_on)
 
     def secure_step(self, order: SecureStep) -> Sums:
         """Return this site's answer to a step of a secure sum besides the values."""

@@ -24,7 +24,7 @@ from fedmri.clients.app import app, border_of, refusal
 from fedmri.clients.approval import refuse_unapproved
 from fedmri.clients.flower import Task, Tasks, foreign_files
 from fedmri.clients.home import ClientHome
-from fedmri.clients.own_data import prepare_own
+from fedmri.clients.own_data import own_features, prepare_own
 from fedmri.clients.private import N_SECRET
 from fedmri.consortium import installed_version
 from fedmri.errors import PrivacyError
@@ -110,6 +110,8 @@ def _prepared(folder: Path, signed: SignedPlan) -> Path:
     """Return the site's prepared data; what has changed in them since takes a restart to count."""
     home = ClientHome(folder)
     own = home.runs / signed.sha256
+    if signed.plan.harmonize.table.features:
+        return own_features(home.config)
     return prepare_own(home.config, signed.plan, home.consortium.site, home.cache, own)
 
 

@@ -173,6 +173,8 @@ CODES: dict[str, str] = {
     "H22": "embeddings of a segmentation are not harmonized",
     "H23": "sums over embeddings would go beside the noise",
     "H24": "mixed examples have no class",
+    "H25": "a plan for tables trains nothing",
+    "H26": "the site names no table of features",
 }
 
 

@@ -180,6 +180,7 @@ class Plan:
         }
 
     def __post_init__(self) -> None:
+        self.harmonize.table.refuse_training(self.target, self.rounds.n_rounds)
         self.harmonize.refuse_scaled(self.data.prepare.scaling)
         _refuse_unfiltered(self.filters, self.strategy, self.transport)
         train = self.train

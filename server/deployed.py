@@ -16,6 +16,7 @@ from fedmri.server.memory import return_large_blocks
 from fedmri.server.records import Record
 from fedmri.server.rounds import Rounds, Run
 from fedmri.server.runs import RunFolder, write_json
+from fedmri.server.tables import Tables
 
 log = logging.getLogger("fedmri.server")
 
@@ -34,7 +35,9 @@ def main(grid: Grid, context: Context) -> None:
     _log_to(folder.path / "log.txt")
     (folder.path / FAILED).unlink(missing_ok=True)
     try:
-        Rounds(_run(grid, folder, home), grid, _note).go()
+        run = _run(grid, folder, home)
+        program = Tables if run.plan.harmonize.table.features else Rounds
+        program(run, grid, _note).go()
     except FedmriError as error:
         log.error("%s", error)
         write_json(folder.path / FAILED, {"code": error.code, "message": str(error)})

@@ -90,6 +90,7 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
     """
     started = time.time()
     folder = study.folder
+    study.plan.harmonize.table.refuse_simulation()
     initial_model(study.plan)  # refuse before hours of data
     sites = _sites_of(study)
     _write_json(folder / "used.json", sites.used)

@@ -22,7 +22,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -75,13 +75,17 @@ class ComBat:
         """Counts; K and M; intercepts and residuals."""
         return 3
 
-    def site_sums(self, step: int, data: SiteTable, shared: Arrays) -> Arrays:
+    def site_sums(self, step: int, data: SiteTable | tuple[()], shared: Arrays) -> Arrays:
         """Return a site's part of the sums of a step, additive over sites.
+
+        Of no table at all, as who merely asks for the form has it: ``nothing``.
 
         Raises:
             HarmonizeError: The site has too few rows (H02), or its table has not the columns of the
                 settings or holds infinite values (H11).
         """
+        if not isinstance(data, SiteTable):
+            return self.nothing(step, shared)
         self.check(data)
         match step:
             case 0:
@@ -112,6 +116,11 @@ class ComBat:
                 return self._slopes(total, shared)
             case _:
                 return _scales(total, shared)
+
+    def nothing(self, step: int, shared: Arrays) -> Arrays:
+        """Return sums of the names and shapes that any site's have; their values mean nothing."""
+        row = SiteTable("", np.zeros((1, self.n_features)), np.zeros((1, len(self.columns))))
+        return replace(self, n_min=1).site_sums(step, row, shared)
 
     def check(self, data: SiteTable) -> None:
         """Refuse a table with too few rows (H02) or other columns than the settings (H11)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -59,8 +59,7 @@ class EmbeddingComBat:
         """
         if isinstance(data, Embeddings):
             return self.combat.site_sums(step, _table(data), shared)
-        nothing = SiteTable("", np.zeros((1, self.n_features)), np.zeros((1, 0)))
-        return replace(self.combat, n_min=1).site_sums(step, nothing, shared)
+        return self.combat.nothing(step, shared)
 
     def combine(self, step: int, total: Arrays, shared: Arrays) -> Arrays:
         """Return what ComBat makes of a total; at last the shared half, shapes ``(d,)``."""

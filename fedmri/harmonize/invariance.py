@@ -73,11 +73,14 @@ def consensus_of(total: Mapping[str, Tensor]) -> Consensus:
 class Coral:
     """Moment matching: what is added to the loss of each batch of a round at a site.
 
-    It is ``‖μ_i - μ̄‖² + ‖Σ_i - Σ̄‖_F²``, within each class by its share of the batch. A few examples
-    say little of a covariance, and their mean is off by chance: the distance of a batch's own
-    moments would shrink all embeddings. So the distance is that of the site's moments, as they
-    were before the round and as its batches move them since, and the gradient is the batch's: its
-    mean over the batches of an epoch is that of all the site's examples.
+    It is ``‖μ_i - μ̄‖² / (tr Σ_i + tr Σ̄) + ‖Σ_i - Σ̄‖_F² / (‖Σ_i‖_F² + ‖Σ̄‖_F²)``, within each class
+    by its share of the batch. The spreads are units, without a gradient: the width and scale of a
+    layer do not matter, nor that embeddings of a young network grow far beyond the consensus.
+
+    A few examples say little of a covariance, and their mean is off by chance: the distance of a
+    batch's own moments would shrink all embeddings. So the distance is that of the site's moments,
+    as they were before the round and as its batches move them since, and the gradient is the
+    batch's: its mean over the batches of an epoch is that of all the site's examples.
 
     Args:
         consensus: Moments of all sites; of several classes, they are matched within each.
@@ -120,8 +123,11 @@ class Coral:
         # the value of the site's moments, with the gradient of the batch's
         own = before + (mean - mean.detach())
         around = spread + (products - products.detach())
+        among = self._all.covariance[k].to(batch)
+        units = spread.trace() + among.trace(), spread.square().sum() + among.square().sum()
         first = (own - self._all.mean[k].to(batch)).square().sum()
-        return first + (around - self._all.covariance[k].to(batch)).square().sum()
+        second = (around - among).square().sum()
+        return first / units[0].clamp(min=LEAST_STD**2) + second / units[1].clamp(min=LEAST_STD**4)
 
     def _take_in(self, k: int, step: Tensor, products: Tensor, n: int) -> None:
         share = n / max(n, float(self._own.n_examples[k]))

@@ -2,14 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fedmri.errors import ConfigError, HarmonizeError, require
+from fedmri.harmonize.combat import Mode, refuse_target
 from fedmri.round import Target
 
 IMAGES = ("nyul", "zscore", "robust")
 EMBEDDINGS = ("coral", "fedharmony", "combat")
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """ComBat on tables of features, of which each site has its own.
+
+    Attributes:
+        features: Columns to harmonize, the same at all sites; none where the plan is for images.
+        covariates: Columns whose effect is kept: ``age`` for numbers, ``sex=F|M`` for categories,
+            with all levels that any site has.
+        mode: See ``fedmri harmonize``.
+        reference: Site to whose scale the others are brought; empty for none.
+    """
+
+    features: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
+    mode: Mode = "eb"
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("features", "covariates"):
+            columns = [text.partition("=")[0].strip() for text in getattr(self, name)]
+            is_fine = all(columns) and len(set(columns)) == len(columns)
+            require(is_fine, f"harmonize.table.{name}", getattr(self, name), "each column once")
+        levels = [text.partition("=")[2].split("|") for text in self.covariates if "=" in text]
+        is_fine = all(len(set(of)) == len(of) > 1 and all(of) for of in levels)
+        want = "two levels or more, as in sex=F|M"
+        require(is_fine, "harmonize.table.covariates", self.covariates, want)
+
+    def refuse_simulation(self) -> None:
+        """Refuse to simulate a plan for tables (H25)."""
+        if self.features:
+            fix = "use `fedmri harmonize TABLE --site-column …`, which simulates the table's sites"
+            what, want = "a simulation of tables of features", "a plan for images"
+            raise HarmonizeError("H25", what, found="harmonize.table", want=want, fix=fix)
+
+    def refuse_training(self, target: Target, n_rounds: int) -> None:
+        """Refuse a plan for tables that also trains, or that keeps what shall be predicted.
+
+        Raises:
+            HarmonizeError: It has rounds (H25), or the target is a kept covariate (H07).
+        """
+        refuse_target((text.partition("=")[0] for text in self.covariates), target.name)
+        if self.features and n_rounds:
+            fix = "set rounds.n_rounds=0; train with another plan, on the tables that come of it"
+            what, found = "a plan for tables of features", f"{n_rounds} rounds"
+            raise HarmonizeError("H25", what, found=found, want="0 rounds", fix=fix)
 
 
 @dataclass(frozen=True)
@@ -28,7 +76,8 @@ class HarmonizeConfig:
         strength: Factor of what is added to the loss.
         is_by_class: Classification: ``coral`` matches within each class, so that sites of unlike
             prevalence are not pulled together where they rightly differ.
-        n_min: ``combat``: a site with fewer training examples takes no part in the fit.
+        n_min: ComBat: a site with fewer training examples, or rows, takes no part in the fit.
+        table: Tables of features instead of images.
     """
 
     image: Literal["none", "nyul", "zscore", "robust"] = "none"
@@ -37,6 +86,7 @@ class HarmonizeConfig:
     strength: float = 1.0
     is_by_class: bool = True
     n_min: int = 10
+    table: TableConfig = field(default_factory=TableConfig)
 
     def __post_init__(self) -> None:
         for name, known in (("image", IMAGES), ("embedding", EMBEDDINGS)):

@@ -130,7 +130,7 @@ def cohort(frame: pd.DataFrame, columns: Columns) -> Cohort:
     return Cohort(
         sites=sites,
         features=tuple(features),
-        values=np.column_stack([_wanted_numbers(frame[name], name) for name in features]),
+        values=np.column_stack([wanted_numbers(frame[name], name) for name in features]),
         columns=tuple(name for part in parts for name in part),
         covariates=np.column_stack(
             [np.zeros((len(frame), 0)), *(v for part in parts for v in part.values())]
@@ -209,7 +209,8 @@ def _names_site(values: Array, sites: NDArray[np.str_]) -> bool:
     return 1 < n_sites == len(pairs) < len(rows) and n_values > 1
 
 
-def _wanted_numbers(column: pd.Series, name: str) -> Array:
+def wanted_numbers(column: pd.Series, name: str) -> Array:
+    """Return a column as numbers, NaN where missing; refuse other text (H11)."""
     values, is_text = numbers(column)
     if is_text.any():
         first = int(np.flatnonzero(is_text)[0])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from fedmri.clients.ledger import entries, verify
@@ -100,3 +102,23 @@ def test_a_site_knows_what_left_it(deployment: Deployment) -> None:
         mine = [entry for entry in entries(home.ledger) if entry["run"] == run.name]
         assert [entry["kind"] for entry in mine] == ["update", "scores", "scores"]
         assert {entry["plan"] for entry in mine} == {run.signed.sha256}
+
+
+def test_tables_are_harmonized_where_they_lie(deployment: Deployment, tmp_path: Path) -> None:
+    """Each site names a table of its own; sums leave through border and ledger, the rest stays."""
+    rng = np.random.default_rng(0)
+    for k, (name, home) in enumerate(deployment.consortium.sites.items()):
+        frame = pd.DataFrame(rng.standard_normal((12, 2)) + 9 * k, columns=["left", "right"])
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+        with home.settings_file.open("a", encoding="utf-8") as file:
+            file.write(f"\nfeatures: {tmp_path / name}.csv\n")
+    table = "harmonize.table.features=[left,right]"
+    run = demo.submit(deployment.consortium, plan_of("name=tables", "rounds.n_rounds=0", table))
+    demo.wait(run, TIMEOUT_S, lambda run: None)
+    means = []
+    for name, home in deployment.consortium.sites.items():
+        [path] = home.runs.rglob(f"{name}.harmonized.csv")
+        means.append(pd.read_csv(path).mean())
+        mine = [entry for entry in entries(home.ledger) if entry["run"] == run.name]
+        assert [entry["kind"] for entry in mine] == ["sums"] * 4
+    assert float(np.ptp(means, axis=0).max()) < 1

@@ -52,16 +52,24 @@ def test_the_consensus_is_that_of_all_examples_however_they_lie() -> None:
 
 
 def test_a_site_like_all_pays_nothing_and_a_shift_its_square() -> None:
-    """Equal moments cost 0; all moved by (3, 4) cost 25; all doubled costs what algebra says."""
+    """Equal moments cost 0; all moved by (3, 4) 25 over the spreads; all doubled 3² of 17."""
     every = normal(50, 2)
     every = every - every.mean(dim=0)
     consensus = consensus_of(moment_sums(every))
     assert float(penalty(every, consensus)) == pytest.approx(0, abs=1e-20)
     moved = every + torch.tensor([3.0, 4.0])
-    assert float(penalty(moved, consensus)) == pytest.approx(25, rel=1e-12)
-    covariance = every.T @ every / 50
-    wanted = float((3 * covariance).square().sum())
-    assert float(penalty(2 * every, consensus)) == pytest.approx(wanted, rel=1e-12)
+    spread = float(every.square().mean(dim=0).sum())
+    assert float(penalty(moved, consensus)) == pytest.approx(25 / (2 * spread), rel=1e-12)
+    assert float(penalty(2 * every, consensus)) == pytest.approx(9 / 17, rel=1e-12)
+
+
+def test_the_unit_of_embeddings_does_not_matter() -> None:
+    """A layer of larger numbers is not matched harder."""
+    every, moved = normal(50, 2), 2 * normal(50, 2, seed=1) + 1
+    paid = [
+        float(penalty(unit * moved, consensus_of(moment_sums(unit * every)))) for unit in (1, 100)
+    ]
+    assert paid[1] == pytest.approx(paid[0], rel=1e-9)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
@@ -100,8 +108,10 @@ def test_batches_together_have_the_gradient_of_the_whole_site(size: int) -> None
     whole = site.clone().requires_grad_()
     mean = whole.mean(dim=0)
     covariance = (whole - mean).T @ (whole - mean) / len(whole)
-    apart = (mean - consensus.mean[0]).square().sum()
-    apart = apart + (covariance - consensus.covariance[0]).square().sum()
+    among = consensus.covariance[0]
+    units = covariance.detach() + among, covariance.detach().square() + among.square()
+    apart = (mean - consensus.mean[0]).square().sum() / units[0].trace()
+    apart = apart + (covariance - among).square().sum() / units[1].sum()
     (wanted,) = torch.autograd.grad(apart, whole)
     parts = site.clone().requires_grad_()
     own = consensus_of(moment_sums(site))
@@ -122,7 +132,7 @@ def test_batches_move_the_moments_that_are_compared() -> None:
     paid = [
         float(coral.penalty(part, torch.zeros(0))) for part in torch.split(every.repeat(6, 1), 6)
     ]
-    assert paid[0] == pytest.approx(75, rel=1e-9)
+    assert paid[0] == pytest.approx(75 / (2 * float(consensus.covariance[0].trace())), rel=1e-9)
     assert paid[-1] < 0.05 * paid[0]
 
 
@@ -133,7 +143,7 @@ def test_descending_the_penalty_makes_moments_alike() -> None:
     before = float(penalty(moved.detach(), consensus))
     for _ in range(300):
         (slope,) = torch.autograd.grad(penalty(moved, consensus), moved)
-        moved = (moved - slope).detach().requires_grad_()
+        moved = (moved - 20 * slope).detach().requires_grad_()
     assert float(penalty(moved.detach(), consensus)) < 1e-3 * before
 
 

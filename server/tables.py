@@ -1,0 +1,78 @@
+"""A run over tables: ComBat fitted by sums over sites, then handed out; each site keeps its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from flwr.app import MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from fedmri.harmonize.own_table import table_stage
+from fedmri.harmonize.sums import Arrays, SumStage, version
+from fedmri.server.asking import present, wait_for_sites
+from fedmri.server.checkpoint import digest, save_weights
+from fedmri.server.exchange import Answer, exchange
+from fedmri.server.harmonizing import (
+    as_weights,
+    fit,
+    total_by_secure_sum,
+    total_in_clear,
+)
+from fedmri.server.records import Observer, Records
+from fedmri.server.rounds import Run
+from fedmri.server.secure import SecureSums
+from fedmri.wire import SumsOrder, sums_order_content
+
+log = logging.getLogger("fedmri.server")
+
+
+class Tables:
+    """The server's half of a run over tables, over a grid."""
+
+    def __init__(self, run: Run, grid: Grid, observe: Observer) -> None:
+        self.run = run
+        self.grid = grid
+        fixed = {"arm": run.arm, "seed": run.plan.seed}
+        self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
+
+    def go(self) -> str:
+        """Fit, hand out, write the parameters; return their SHA-256.
+
+        It is short, and the same tables give the same bits: a run that was stopped begins anew.
+        """
+        plan = self.run.plan
+        self.records.rewind(0)
+        members = self.run.members or tuple(present(self.grid))
+        wait_for_sites(self.grid, members, plan.rounds.min_sites, plan.rounds.timeout_s)
+        stage = table_stage(plan.harmonize)
+        total = total_in_clear(self._ask_for_sums)
+        if plan.secagg.is_on:
+            secure = SecureSums(self.run.roll, self.run.folder, self._ask)
+            total = total_by_secure_sum(secure, self._ask_for_sums)
+        fitted = fit(stage, total, members, self._n_needed(len(members)))
+        self.records.add("harmonized", version=version(fitted))
+        self._hand_out(stage, fitted, members)
+        weights = {name: value for name, value in as_weights(fitted).items() if value.numel()}
+        sha256 = digest(weights)
+        self.records.add("done", round=0, sha256=sha256)
+        # last, for its presence says that the run is complete
+        save_weights(self.run.folder / "model.safetensors", weights, {"sha256": sha256})
+        return sha256
+
+    def _hand_out(self, stage: SumStage[Any], fitted: Arrays, members: Sequence[str]) -> None:
+        order = SumsOrder(stage.n_steps, as_weights(fitted))
+        for answer in self._ask_for_sums(order, members):
+            if answer.content is None:
+                log.warning("site %s did not harmonize its table: %s", answer.site, answer.code)
+            self.records.add("table", round=0, site=answer.site, status=answer.code)
+
+    def _ask_for_sums(self, order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
+        return self._ask(MessageType.QUERY, sums_order_content(order), sites)
+
+    def _ask(self, kind: str, content: RecordDict, sites: Sequence[str]) -> Iterator[Answer]:
+        return exchange(self.grid, kind, content, sites, self.run.plan.rounds.timeout_s)
+
+    def _n_needed(self, n_members: int) -> int:
+        return max(1, -int(-self.run.plan.rounds.quorum * n_members // 1))

@@ -1,0 +1,130 @@
+"""ComBat over tables that lie at sites: the real ServerApp's half, the real ClientApp, no copy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedmri.clients.app import app
+from fedmri.config import load
+from fedmri.errors import HarmonizeError, RoundError
+from fedmri.harmonize.combat import ComBat
+from fedmri.harmonize.combat_table import harmonize
+from fedmri.harmonize.table import Columns, cohort, read
+from fedmri.plan import Plan, to_json
+from fedmri.server.records import Record
+from fedmri.server.rounds import Run
+from fedmri.server.tables import Tables
+from fedmri.simulation.flower import Node
+from fedmri.simulation.in_process import InProcessGrid
+
+FEATURES = ("left", "right", "flat", "csf")
+SETTINGS = (
+    *("rounds.n_rounds=0", "rounds.quorum=1.0", "experiment=smoke"),
+    f"harmonize.table.features=[{','.join(FEATURES)}]",
+    "harmonize.table.covariates=[age,'sex=F|M']",
+)
+
+
+def write_tables(folder: Path) -> list[Path]:
+    """Write three sites' tables, columns in an order of their own, and one of all rows."""
+    rng, parts = np.random.default_rng(0), []
+    for k, n in enumerate((12, 25, 18)):
+        age, sex = rng.uniform(20, 80, n), rng.choice(["F", "M"] if k else ["M"], n)
+        values = (1 + k) * rng.standard_normal((n, 4)) + 5 * k + age[:, None] / 10
+        frame = pd.DataFrame(values, columns=FEATURES).assign(flat=3.5, age=age, sex=sex)
+        frame["participant_id"] = [f"sub-{k}{i:02d}" for i in range(n)]
+        frame.loc[2, "csf"] = np.nan
+        parts.append(frame.assign(site=f"site{k}"))
+        own = parts[-1].drop(columns="site").sample(frac=1, axis=1, random_state=k)
+        own.to_csv(folder / f"site{k}.csv", index=False, na_rep="n/a")
+    pd.concat(parts).to_csv(folder / "all.csv", index=False, na_rep="n/a")
+    return [folder / f"site{k}.csv" for k in range(3)]
+
+
+def federate(folder: Path, tables: Sequence[Path], plan: Plan) -> list[Record]:
+    """Run a plan over sites in this process; return the records."""
+    text, names = to_json(plan), tuple(path.stem for path in tables)
+    nodes = [
+        Node(
+            path.stem,
+            {
+                "site": path.stem,
+                "prepared": json.dumps([str(path)]),
+                "folder": str(folder / "own" / path.stem),
+                "ledger": str(folder / "own" / f"{path.stem}.jsonl"),
+            },
+        )
+        for path in tables
+    ]
+    for node in nodes:
+        Path(node.config["folder"]).mkdir(parents=True)
+    grid = InProcessGrid(app, nodes, {"plan": text})
+    seen: list[Record] = []
+    (folder / "run").mkdir()
+    run = Run(plan, "federated", names, names, folder / "run")
+    Tables(run, grid, seen.append).go()
+    return seen
+
+
+@pytest.mark.parametrize("kept", [("age", "sex"), ()])
+def test_each_site_ends_with_its_rows_of_the_pooled_harmonization(
+    tmp_path: Path, kept: tuple[str, ...]
+) -> None:
+    """Within 1e-10 of ComBat on all rows in one place, and nothing but sums has left."""
+    tables = write_tables(tmp_path)
+    settings = SETTINGS if kept else [*SETTINGS, "harmonize.table.covariates=[]"]
+    seen = federate(tmp_path, tables, load(settings).plan)
+    assert [r["status"] for r in seen if r["kind"] == "table"] == ["ok"] * 3
+    whole = read(tmp_path / "all.csv")
+    pooled = cohort(whole, Columns("site", covariates=kept, features=FEATURES))
+    wanted = harmonize(pooled, ComBat(4, pooled.columns)).values
+    for path in tables:
+        own = pd.read_csv(tmp_path / "own" / path.stem / f"{path.stem}.harmonized.csv")
+        found = own[list(FEATURES)].to_numpy()
+        assert np.allclose(found, wanted[pooled.sites == path.stem], atol=1e-10, equal_nan=True)
+        before = pd.read_csv(path)
+        assert list(own.columns) == list(before.columns)
+        assert own["age"].equals(before["age"])
+        lines = (tmp_path / "own" / f"{path.stem}.jsonl").read_text().splitlines()
+        left = [json.loads(line) for line in lines]
+        assert [entry["kind"] for entry in left] == ["sums"] * 4
+
+
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [
+        ({"sex": "X"}, "H05"),
+        ({"age": "n/a"}, "H04"),
+        ({"left": "many"}, "H11"),
+    ],
+)
+def test_a_table_that_does_not_fit_stays_out(
+    tmp_path: Path, broken: dict[str, str], code: str
+) -> None:
+    """A site says why by a code, before anything has left; no cell crosses the border."""
+    tables = write_tables(tmp_path)
+    frame = pd.read_csv(tables[1], dtype=str, keep_default_na=False)
+    for name, text in broken.items():
+        frame.loc[3, name] = text
+    frame.to_csv(tables[1], index=False)
+    with pytest.raises(RoundError, match=rf"left out: site1 \({code}\)"):
+        federate(tmp_path, tables, load(SETTINGS).plan)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("rounds.n_rounds=2", r"2 rounds.*\[H25\]"),
+        ("target.name=age", r"predicts age.*\[H07\]"),
+    ],
+)
+def test_a_plan_for_tables_neither_trains_nor_keeps_a_target(setting: str, said: str) -> None:
+    """What a plan predicts must not be written into its features."""
+    with pytest.raises(HarmonizeError, match=said):
+        load([*SETTINGS, setting])
