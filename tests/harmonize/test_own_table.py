@@ -20,6 +20,7 @@ from fedmri.plan import Plan, to_json
 from fedmri.server.records import Record
 from fedmri.server.rounds import Run
 from fedmri.server.tables import Tables
+from fedmri.simulation.arms import simulated_roll
 from fedmri.simulation.flower import Node
 from fedmri.simulation.in_process import InProcessGrid
 
@@ -64,10 +65,11 @@ def federate(folder: Path, tables: Sequence[Path], plan: Plan) -> list[Record]:
     ]
     for node in nodes:
         Path(node.config["folder"]).mkdir(parents=True)
-    grid = InProcessGrid(app, nodes, {"plan": text})
+    roll = simulated_roll("tables", plan, names)
+    grid = InProcessGrid(app, nodes, {"plan": text, "roll": roll.to_json()})
     seen: list[Record] = []
     (folder / "run").mkdir()
-    run = Run(plan, "federated", names, names, folder / "run")
+    run = Run(plan, "federated", names, names, folder / "run", roll=roll)
     Tables(run, grid, seen.append).go()
     return seen
 
@@ -94,6 +96,21 @@ def test_each_site_ends_with_its_rows_of_the_pooled_harmonization(
         lines = (tmp_path / "own" / f"{path.stem}.jsonl").read_text().splitlines()
         left = [json.loads(line) for line in lines]
         assert [entry["kind"] for entry in left] == ["sums"] * 4
+
+
+def test_masked_sums_of_tables_harmonize_alike(tmp_path: Path) -> None:
+    """Secure sums carry ComBat's within fixed point; keys and masks are all that left a table."""
+    folders = [tmp_path / name for name in ("clear", "masked")]
+    for folder, more in zip(folders, ((), ("secagg.is_on=true",)), strict=True):
+        folder.mkdir()
+        federate(folder, write_tables(folder), load([*SETTINGS, *more]).plan)
+    for site in ("site0", "site1", "site2"):
+        name = f"own/{site}/{site}.harmonized.csv"
+        clear, masked = (pd.read_csv(folder / name)[list(FEATURES)] for folder in folders)
+        assert np.allclose(clear, masked, atol=1e-7, equal_nan=True)
+        left = (tmp_path / "masked/own" / f"{site}.jsonl").read_text().splitlines()
+        kinds = " ".join(json.loads(line)["kind"] for line in left)
+        assert kinds == " ".join(["keys keys sums keys"] * 3 + ["sums"])
 
 
 @pytest.mark.parametrize(
