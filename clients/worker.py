@@ -60,7 +60,10 @@ def answer(folder: Path, task: Task) -> Message:
         refuse_unapproved(home, signed)
         refuse_beyond(task.message, signed.plan)
         prepared = _prepared(folder, signed)
-        state = prepared.parent / hashlib.sha256(str(sent["run"]).encode()).hexdigest()[:16]
+        # a table lies where its owner put it; what is written belongs into the site's folder
+        is_table = bool(signed.plan.harmonize.table.features)
+        own = home.runs / signed.sha256 if is_table else prepared.parent
+        state = own / hashlib.sha256(str(sent["run"]).encode()).hexdigest()[:16]
         context.node_config |= {"prepared": json.dumps([str(prepared)]), "folder": str(state)}
         roll = signed.roll(str(sent["run"]))
         context.run_config = {"plan": to_json(_own_plan(home, signed)), "roll": roll.to_json()}

@@ -92,9 +92,9 @@ class CentredBlock:
     def scatter(self, covariates: Array) -> Array:
         """Return of each feature the covariates' products centred over its rows, (b, q, q)."""
         q = covariates.shape[1]
-        products = (covariates[:, :, None] * covariates[:, None, :]).reshape(-1, q * q)
+        products = (covariates[:, :, None] * covariates[:, None, :]).reshape(len(covariates), q * q)
         observed = self.is_observed.astype(np.float64)
-        raw = (observed.T @ products).reshape(-1, q, q)
+        raw = (observed.T @ products).reshape(observed.shape[1], q, q)
         mean = self.covariate_mean.T
         scatter: Array = raw - self.n[:, None, None] * mean[:, :, None] * mean[:, None, :]
         return scatter
