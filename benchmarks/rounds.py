@@ -4,6 +4,7 @@
     python benchmarks/rounds.py overhead   engine over a bare torch loop, flwr's FedAvg, flwr's Ray
     python benchmarks/rounds.py memory     peak memory by sites and rounds
     python benchmarks/rounds.py workers    two workers over one
+    python benchmarks/rounds.py secure     rounds with secure aggregation over rounds without
 
 Every variant trains the same network on the same batches with the same number of steps: about 0.2 s
 at each of 5 sites in each round. Variants take turns; medians are printed.
@@ -38,7 +39,9 @@ from fedmri.data.scans import Scan
 from fedmri.models.build import build_network, n_parameters
 from fedmri.models.weights import load_weights, weights
 from fedmri.plan import Plan, to_json
+from fedmri.secagg.settings import SecAggConfig
 from fedmri.server.rounds import Rounds, Run
+from fedmri.simulation.arms import simulated_roll
 from fedmri.simulation.flower import Node
 from fedmri.simulation.in_process import InProcessGrid
 from fedmri.simulation.pool import PooledGrid, ProcessEngine
@@ -153,6 +156,16 @@ def engine_with_checkpoints(bench: Bench, folder: Path) -> None:
     engine(replace(bench, plan=replace(bench.plan, rounds=rounds)), folder)
 
 
+def engine_with_secure_sums(bench: Bench, folder: Path) -> None:
+    """The same, with updates that are masked: four exchanges a round, all parties on this core."""
+    plan = replace(bench.plan, secagg=SecAggConfig(is_on=True))
+    roll = simulated_roll("federated", plan, list(bench.files))
+    config = {"plan": to_json(plan), "roll": roll.to_json()}
+    grid = InProcessGrid(client_app, bench.nodes(folder), config)
+    run = Run(plan, "federated", (), tuple(list(bench.files)[:1]), folder, roll=roll)
+    Rounds(run, grid, lambda record: None).go()
+
+
 def flower_fedavg(bench: Bench, folder: Path) -> None:
     """Run flwr's own FedAvg and its loop over the in-process engine."""
     grid = InProcessGrid(_flower_client(), bench.nodes(folder), {"plan": to_json(bench.plan)})
@@ -236,6 +249,19 @@ def overhead(folder: Path) -> None:
         for _ in range(N_REPEATS):
             for work in works:
                 times[work.__name__].append(timed(work, bench))
+        _print_ratios(times)
+
+
+def secure(folder: Path) -> None:
+    """Print the cost of secure sums over updates in clear, for two sizes of model."""
+    for size in ("0.06 M", "10 M"):
+        bench = make_bench(folder / size.replace(" ", ""), size, 5, N_ROUNDS)
+        count = n_parameters(_network(bench.plan))
+        print(f"\n{size}: {count:,} parameters, {bench.plan.train.local_steps} steps a round")
+        times: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(N_REPEATS):
+            for work in (bare, engine, engine_with_secure_sums):
+                times.setdefault(work.__name__, []).append(timed(work, bench))
         _print_ratios(times)
 
 
@@ -331,7 +357,7 @@ def main() -> None:
     if sys.argv[1:2] == ["peak"]:
         peak(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
         return
-    parts = {"overhead": overhead, "memory": memory, "workers": workers}
+    parts = {"overhead": overhead, "memory": memory, "workers": workers, "secure": secure}
     with tempfile.TemporaryDirectory() as folder:
         for name in sys.argv[1:] or list(parts):
             parts[name](Path(folder))

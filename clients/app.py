@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 from fedmri.clients.border import (
     Border,
     Limits,
+    declared_keys,
     declared_scores,
     declared_sums,
     declared_update,
@@ -20,11 +21,13 @@ from fedmri.clients.border import (
 from fedmri.clients.gate import gate_of
 from fedmri.clients.ledger import Ledger
 from fedmri.clients.private import Guard, simulated_secret
+from fedmri.clients.secure import Membership
 from fedmri.clients.site import Site
 from fedmri.wire import (
     ORDER,
+    SecureStep,
     read_evaluate,
-    read_sums_order,
+    read_query,
     read_train,
     scores_content,
     sums_content,
@@ -51,19 +54,23 @@ def evaluate(message: Message, context: Context) -> Message:
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    """Answer an order for sums with this site's part."""
+    """Answer an order for sums, or for a step of a secure one, with this site's part."""
     return _answer(_sums, message, context)
 
 
 def _sums(site: Site, border: Border, content: RecordDict) -> RecordDict:
-    order = read_sums_order(content)
+    order, is_secure = read_query(content), site.plan.secagg.is_on
+    if isinstance(order, SecureStep):
+        answer = sums_content(site.secure_step(order))
+        return border.admit(answer, declared_keys(site.secure_forms(order)), order.round_index)
     sums = site.sums(order)
-    return border.admit(sums_content(sums), declared_sums(site.sum_forms(order)), 0)
+    allowed = declared_sums(site.sum_forms(order), are_counts_told=not is_secure)
+    return border.admit(sums_content(sums), allowed, 0)
 
 
 def _update(site: Site, border: Border, content: RecordDict) -> RecordDict:
     order = read_train(content)
-    allowed = declared_update(order.weights, site.plan, site.layout)
+    allowed = declared_update(order.weights, site.update_forms(order), site.plan, site.layout)
     return border.admit(update_content(site.train(order)), allowed, order.round_index)
 
 
@@ -128,8 +135,10 @@ def guard_of(context: Context) -> Guard:
     """Return what a site trains its patients privately with.
 
     In a hospital ``node_config`` names the files of its ``privacy-secret`` and
-    ``privacy-ledger`` and its own cap ``max-epsilon``. A simulated site has a secret that is none,
-    and a ledger in its folder for the run. ``gate_of`` reads the site's limits on updates.
+    ``privacy-ledger``, of its enrolled ``key``, and its own cap ``max-epsilon``. A simulated site
+    has a secret and a key that are none, and a ledger in its folder for the run. ``run_config``
+    holds the ``roll`` of secure sums, where the plan has them. ``gate_of`` reads the site's limits
+    on updates.
     """
     node = context.node_config
     secret = simulated_secret(str(node["site"]))
@@ -137,8 +146,10 @@ def guard_of(context: Context) -> Guard:
         secret = Path(str(node["privacy-secret"])).read_bytes()
     folder = Path(str(node["folder"]))
     ledger = Path(str(node.get("privacy-ledger", folder / "privacy.jsonl")))
+    membership = Membership(str(context.run_config.get("roll", "")), str(node.get("key", "")))
+    cap, run = float(node.get("max-epsilon", 0)), str(node.get("run", ""))
     gate = gate_of(node, folder / "leakage.jsonl")
-    return Guard(secret, ledger, float(node.get("max-epsilon", 0)), str(node.get("run", "")), gate)
+    return Guard(secret, ledger, cap, run, membership, gate)
 
 
 @lru_cache(maxsize=256)

@@ -174,6 +174,7 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "read": f"modalities {', '.join(source.modalities)}; {_column(plan)}",
         "network": f"{plan.model.name}, {n_numbers:,} numbers",
         "strategy": f"{plan.strategy.name}; {amount} a round, {plan.rounds.n_rounds} rounds",
+        "aggregation": _aggregation(signed),
         "leaves before the rounds": _sums(plan),
         "leaves a round": f"{_leaving(plan, entries, local)}{extra}; "
         f"numbers of examples and patients trained on; {', '.join(sorted(TRAIN_METRICS))}",
@@ -204,6 +205,20 @@ def _held_back(policy: SitePolicy) -> str:
     leak = f"a leakage score above {policy.max_leakage:g}, every {policy.leakage_every} rounds"
     said = [norm] * (policy.max_update_norm > 0) + [leak] * (policy.max_leakage > 0)
     return "; ".join(said) or "no update for its norm or for what attacks make of it"
+
+
+def _aggregation(signed: SignedPlan) -> str:
+    if not signed.plan.secagg.is_on:
+        return "in clear: the server sees what each site sends"
+    try:
+        summed = signed.roll("").sum(0, {})
+    except PrivacyError as error:
+        return f"secure, but it would be refused: {error.public}"
+    return (
+        f"secure: the server learns sums over {summed.n_needed} or more of the sites "
+        f"{', '.join(summed.sites)}, and no site's own values or counts; what leaves is masked, in "
+        f"8 bytes a number. Compare with the other sites, by telephone: keys {summed.fingerprint}"
+    )
 
 
 def _privacy(plan: Plan) -> str:

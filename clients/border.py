@@ -19,12 +19,10 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
-import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedmri.clients.audit import AT_LEAST
 from fedmri.clients.ledger import Egress, Kind, Ledger
-from fedmri.codec import declared
 from fedmri.errors import CODES, FedmriError, PrivacyError
 from fedmri.plan import Plan
 from fedmri.round import Form, Layout, Weights
@@ -51,24 +49,40 @@ class Declared:
         kind: Sort of answer.
         metrics: Names that metrics may have.
         arrays: Type and shape of each entry, by array record; empty where there is none.
+        are_counts_told: Whether counts leave; a secure sum hides them with the values.
     """
 
     kind: Kind
     metrics: frozenset[str]
     arrays: Mapping[str, Mapping[str, Form]] = field(default_factory=dict)
+    are_counts_told: bool = True
 
 
-def declared_update(received: Weights, plan: Plan, entries: Layout) -> Declared:
-    """Return what the answer to an order to train may hold, given the weights that were sent."""
+def declared_update(
+    received: Weights, forms: Mapping[str, Form], plan: Plan, entries: Layout
+) -> Declared:
+    """Return what the answer to an order to train may hold.
+
+    Args:
+        received: The weights that were sent.
+        forms: Type and shape of the weights that leave.
+        plan: Its strategy may send more.
+        entries: Which entries of the model are what.
+    """
     strategy = make_strategy(plan.strategy, plan.sgd_momentum)
     extra = {f"{EXTRA}{n}": f for n, f in strategy.extra_forms(received, entries).items()}
-    return Declared("update", TRAIN_METRICS, {MODEL: declared(received, plan.transport), **extra})
+    told = not plan.secagg.is_on
+    return Declared("update", TRAIN_METRICS, {MODEL: forms, **extra}, are_counts_told=told)
 
 
-def declared_sums(forms: Mapping[str, tuple[int, ...]]) -> Declared:
-    """Return what the answer to an order for sums may hold, given the arrays' shapes."""
-    arrays = {name: Form(torch.float64, shape) for name, shape in forms.items()}
-    return Declared("sums", frozenset(), {SUMS: arrays})
+def declared_sums(forms: Mapping[str, Form], *, are_counts_told: bool = True) -> Declared:
+    """Return what the answer to an order for sums may hold."""
+    return Declared("sums", frozenset(), {SUMS: forms}, are_counts_told)
+
+
+def declared_keys(forms: Mapping[str, Form]) -> Declared:
+    """Return what the answer to a step of a secure sum may hold, besides the values."""
+    return Declared("keys", frozenset(), {SUMS: forms}, are_counts_told=False)
 
 
 @lru_cache(maxsize=8)
@@ -132,6 +146,8 @@ class Border:
         if n_subjects < self.limits.n_reported:
             metrics = {}
             counts = counts if allowed.arrays else dict.fromkeys(counts, 0)
+        if not allowed.are_counts_told:
+            counts = dict.fromkeys(counts, 0)
         leaving = RecordDict()
         for name, forms in allowed.arrays.items():
             leaving[name] = _arrays(name, content[name], forms, is_anew=self.ledger is not None)

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from fedmri.errors import PrivacyError
 from fedmri.files import PRIVATE_FILE, make_private_folder, write_whole
 
-Kind = Literal["update", "scores", "sums", "error"]
+Kind = Literal["update", "scores", "sums", "keys", "error"]
 TORN = "torn"
 FIRST = "0" * 64
 """What the first line has before it."""

@@ -32,6 +32,7 @@ class SitePolicy:
             measure, 1 measures and lets all out.
         leakage_every: Rounds from one measurement to the next; the first is always measured.
         leakage_steps: Steps of each of its two searches for an image: the cost of a measurement.
+        is_secagg_required: Whether a plan must hide this site's updates from the server.
         is_approval_automatic: Whether a plan of the coordinator that keeps to the limits is run
             without anybody having looked at it.
         approved: Content hashes of plans that are approved by this file.
@@ -48,6 +49,7 @@ class SitePolicy:
     max_leakage: float = 0.0
     leakage_every: int = 1
     leakage_steps: int = 100
+    is_secagg_required: bool = False
     is_approval_automatic: bool = False
     approved: tuple[str, ...] = ()
 
@@ -92,6 +94,8 @@ def _of_plan(policy: SitePolicy, plan: Plan) -> Iterator[str]:
         yield f"network {model} is not one of {', '.join(policy.models)} (policy.models)"
     if policy.max_rounds and n_rounds > policy.max_rounds:
         yield f"{n_rounds} rounds are more than {policy.max_rounds} (policy.max_rounds)"
+    if policy.is_secagg_required and not plan.secagg.is_on:
+        yield "updates would be sent in clear (policy.is_secagg_required)"
     if policy.max_epsilon and not plan.privacy.is_on:
         allowed = f"epsilon {policy.max_epsilon:g} (policy.max_epsilon)"
         yield f"without differential privacy the privacy loss has no bound; allowed is {allowed}"

@@ -13,6 +13,7 @@ import torch
 from fedmri.clients.gate import Gate
 from fedmri.clients.ledger import entries
 from fedmri.clients.privacy_ledger import Cap, PrivacyLedger, Spend
+from fedmri.clients.secure import Membership
 from fedmri.privacy.accounting import Spent, Steps
 from fedmri.privacy.dp_sgd import PrivateSteps
 from fedmri.privacy.settings import PrivacyConfig
@@ -25,13 +26,14 @@ N_SECRET = 32
 
 @dataclass(frozen=True)
 class Guard:
-    """A site's part of differential privacy in a run.
+    """What a site needs for a plan with differential privacy or secure aggregation.
 
     Attributes:
         secret: What noise and draw come from, never sent. Whoever has it can take the noise away.
         ledger: File of what was spent, over all runs of this site.
         max_epsilon: The site's own cap over all of them; 0 leaves it to the plan.
         run: Name of the run.
+        membership: What the site takes part in secure sums with.
         gate: What the site asks of an update besides, whatever the plan.
     """
 
@@ -39,6 +41,7 @@ class Guard:
     ledger: Path
     max_epsilon: float = 0.0
     run: str = ""
+    membership: Membership = field(default_factory=Membership)
     gate: Gate = field(default_factory=Gate)
 
     def steps(self, config: PrivacyConfig, order: str, phase: str) -> PrivateSteps:

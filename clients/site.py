@@ -16,8 +16,9 @@ from fedmri.clients.audit import audit
 from fedmri.clients.gate import Leaving
 from fedmri.clients.privacy_ledger import Spend
 from fedmri.clients.private import Guard, order_digest, update_digest
+from fedmri.clients.secure import SecureSite, Values, masked_form
 from fedmri.clients.site_state import SiteState, SiteStates
-from fedmri.codec import encode
+from fedmri.codec import declared, encode
 from fedmri.data.examples import open_site
 from fedmri.data.site_data import SiteData, Split, Voxels
 from fedmri.errors import RoundError
@@ -25,11 +26,15 @@ from fedmri.filters import filtered_update
 from fedmri.harmonize.image_stage import image_change, image_stage
 from fedmri.harmonize.sums import Arrays, version
 from fedmri.models.build import build_network
-from fedmri.models.weights import frozen, layout, load_weights, weights
+from fedmri.models.weights import frozen, layout, load_weights, norm, weights
 from fedmri.plan import Plan, from_json
 from fedmri.privacy.accounting import Steps
 from fedmri.privacy.dp_sgd import round_steps
-from fedmri.round import Layout, Phase, SiteRound, Trained, Update, Weights
+from fedmri.round import Form, Layout, Phase, SiteRound, Trained, Update, Weights
+from fedmri.secagg.ring import Slot
+from fedmri.secagg.updates import update_slots, weighted_update
+from fedmri.secagg.wide import to_limbs, wide_slots
+from fedmri.strategies.mean import WEIGHTINGS
 from fedmri.strategies.registry import make_strategy
 from fedmri.training.device import reproducible
 from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
@@ -39,7 +44,18 @@ from fedmri.training.seeds import derive_seed
 from fedmri.training.settings import TrainConfig
 from fedmri.training.task import Case
 from fedmri.training.tasks import make_task
-from fedmri.wire import HARMONIZE, EvaluateOrder, Scores, Sums, SumsOrder, TrainOrder
+from fedmri.wire import (
+    HARMONIZE,
+    EvaluateOrder,
+    Scores,
+    SecureStep,
+    Sums,
+    SumsOrder,
+    TrainOrder,
+)
+
+COUNTING = frozenset({"n_steps", "n_skipped", "delta"})
+"""Metrics that tell how many examples or patients a site has; a secure sum hides that."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +117,7 @@ class Site:
         plan_json: The plan, as it travels.
         prepared: Prepared site files; several are trained on as one (the pooled arm).
         folder: The site's own folder for this run: state, and results that stay at the site.
-        guard: What a plan with differential privacy needs of the site.
+        guard: What a plan with privacy needs of the site.
     """
 
     def __init__(
@@ -116,6 +132,7 @@ class Site:
         self._task = make_task(self.plan.target, self.plan.task)
         self._data: SiteData = open_site(prepared, self.plan.target, self.plan.data)
         self._guard = guard
+        self._secure = SecureSite(name, folder, guard.membership)
         self._harmonized: tuple[str, SiteData] | None = None
 
     @property
@@ -128,14 +145,54 @@ class Site:
 
         Training scans alone are in it: what is tested on says nothing of how it is to look.
         """
-        arrays = self._stage_sums(order, self._data.scans("train"))
-        examples = self._data.examples("train")
-        n_subjects = self._n_subjects
-        weights = {name: torch.from_numpy(values) for name, values in arrays.items()}
-        return Sums(self.name, weights, n_subjects, len(examples))
 
-    def sum_forms(self, order: SumsOrder) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the arrays that an answer to an order for sums has."""
+        def own() -> Arrays:
+            return self._stage_sums(order, self._data.scans("train"))
+
+        if self.plan.secagg.is_on:
+            digest, slots = (
+                f"sums {order.step} {version(_arrays(order.shared))}",
+                self._slots(order),
+            )
+            weights, _ = self._secure.mask(
+                order.masking, digest, slots, lambda: Values(to_limbs(own()))
+            )
+        else:
+            weights = {name: torch.from_numpy(values) for name, values in own().items()}
+        return Sums(self.name, weights, self._n_subjects, len(self._data.examples("train")))
+
+    def sum_forms(self, order: SumsOrder) -> dict[str, Form]:
+        """Return the arrays that an answer to an order for sums has."""
+        if self.plan.secagg.is_on:
+            return masked_form(self._slots(order))
+        shapes = self._sum_shapes(order)
+        return {name: Form(torch.float64, shape) for name, shape in shapes.items()}
+
+    def secure_step(self, order: SecureStep) -> Sums:
+        """Return this site's answer to a step of a secure sum besides the values."""
+        arrays = self._secure.answer(order, self._slots(order.sums))
+        return Sums(self.name, arrays, self._n_subjects, len(self._data.examples("train")))
+
+    def secure_forms(self, order: SecureStep) -> dict[str, Form]:
+        """Return the arrays that an answer to a step of a secure sum has."""
+        return self._secure.forms(order)
+
+    def _slots(self, sums: SumsOrder | None) -> dict[str, Slot]:
+        """Return what a secure sum is over: the sums of a step, or the updates of a round."""
+        if sums is not None:
+            return wide_slots(self._sum_shapes(sums))
+        network = network_of(self._plan_json)
+        entries = weights(network.module)
+        shared = {n: v.numpy() for n, v in entries.items() if n not in network.initial}
+        return update_slots(shared, self.plan.secagg.fraction_bits)
+
+    def update_forms(self, order: TrainOrder) -> dict[str, Form]:
+        """Return the entries of the model that an answer to an order to train has."""
+        if self.plan.secagg.is_on:
+            return masked_form(self._slots(None))
+        return declared(order.weights, self.plan.transport)
+
+    def _sum_shapes(self, order: SumsOrder) -> dict[str, tuple[int, ...]]:
         return {name: values.shape for name, values in self._stage_sums(order, ()).items()}
 
     def _stage_sums(self, order: SumsOrder, scans: Iterable[Voxels]) -> Arrays:
@@ -144,8 +201,7 @@ class Site:
             fix = "run the same version of fedmri as the server"
             found, want = f"step {order.step}", "a step of the plan's harmonization"
             raise RoundError("R11", "order for sums", found=found, want=want, fix=fix)
-        shared = {name: value.numpy() for name, value in order.shared.items()}
-        return stage.site_sums(order.step, scans, shared)
+        return stage.site_sums(order.step, scans, _arrays(order.shared))
 
     def _data_as(self, extra: Mapping[str, Weights]) -> SiteData:
         """Return this site's data, harmonized by what the server sent, if anything."""
@@ -163,8 +219,37 @@ class Site:
     def train(self, order: TrainOrder) -> Update:
         """Train from the received model for one round and return what the plan shares.
 
-        The update's weights are as they travel: encoded by the plan's transport.
+        The update's weights are as they travel: encoded by the plan's transport, or masked.
         """
+        if not self.plan.secagg.is_on:
+            return self._trained(order)
+        digest = order_digest(self.name, self._plan_json, order)
+        slots = self._slots(None)
+
+        def values() -> Values:
+            update = self._trained(order)
+            self._refuse_large(update.weights, order.weights)
+            weight = WEIGHTINGS[self.plan.strategy.weighting](update)
+            own = {name: value.numpy() for name, value in update.weights.items()}
+            told = {name: v for name, v in update.metrics.items() if name not in COUNTING}
+            return Values(weighted_update(own, weight), told)
+
+        masked, metrics = self._secure.mask(order.masking, digest, slots, values)
+        counts = len(self._data.examples("train")), self._n_subjects
+        return Update(self.name, masked, *counts, metrics)
+
+    def _refuse_large(self, trained: Mapping[str, torch.Tensor], received: Weights) -> None:
+        """Hold this site to the bound that the server holds updates to that it can look at."""
+        names = self.layout.parameters
+        most = self.plan.rounds.max_norm_ratio * max(1.0, norm(received, names))
+        found = norm(dict(trained), names)
+        if not found <= most:  # true for NaN too
+            fix = "look at this site's data and log; lower train.lr"
+            what, want = f"norm of the update of site {self.name}", f"at most {most:.3g}"
+            raise RoundError("R41", what, found=f"{found:.3g}", want=want, fix=fix)
+
+    def _trained(self, order: TrainOrder) -> Update:
+        """Train for one round; return the update as it travels without masks."""
         network = network_of(self._plan_json)
         state = self._states.before(order.round_index) or SiteState()
         ticket = derive_seed(self.plan.seed, self.name, order.round_index, "ticket")
@@ -337,6 +422,10 @@ class Site:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_cases(self.folder / "cases.jsonl", result.cases)
         write_pictures(self.folder / "pictures.npz", result.pictures)
+
+
+def _arrays(weights: Weights) -> Arrays:
+    return {name: value.numpy() for name, value in weights.items()}
 
 
 def write_cases(path: Path, cases: Sequence[Case]) -> None:

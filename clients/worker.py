@@ -31,7 +31,7 @@ from fedmri.errors import PrivacyError
 from fedmri.files import make_private_folder, write_private
 from fedmri.plan import Plan, to_json
 from fedmri.signed_plan import SignedPlan
-from fedmri.wire import EXTRA, MODEL, ORDER, SUMS, bundle, unbundle
+from fedmri.wire import EXTRA, MODEL, ORDER, SECURE, SUMS, bundle, unbundle
 
 log = logging.getLogger("fedmri.client")
 
@@ -62,7 +62,8 @@ def answer(folder: Path, task: Task) -> Message:
         prepared = _prepared(folder, signed)
         state = prepared.parent / hashlib.sha256(str(sent["run"]).encode()).hexdigest()[:16]
         context.node_config |= {"prepared": json.dumps([str(prepared)]), "folder": str(state)}
-        context.run_config = {"plan": to_json(_own_plan(home, signed))}
+        roll = signed.roll(str(sent["run"]))
+        context.run_config = {"plan": to_json(_own_plan(home, signed)), "roll": roll.to_json()}
         reply = app(task.message, context)
         if reply.has_content():
             reply.content = bundle(reply.content)
@@ -87,6 +88,7 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
         "leakage-every": policy.leakage_every,
         "leakage-steps": policy.leakage_steps,
         "leakage-ledger": str(home.leakage_ledger),
+        "key": str(home.key),
     }
 
 
@@ -139,7 +141,8 @@ def refuse_undeclared(message: Message) -> None:
     is_query = kind == MessageType.QUERY
     main = SUMS if is_query else MODEL
     for name, record in message.content.items():
-        is_arrays = name == main or (not is_query and name.startswith(EXTRA))
+        is_beside = name.startswith(EXTRA) and (not is_query or name == EXTRA + SECURE)
+        is_arrays = name == main or is_beside
         is_order = name == ORDER and isinstance(record, ConfigRecord) and list(record) == ["json"]
         if not is_order and not (is_arrays and isinstance(record, ArrayRecord)):
             raise _no_order(f"{type(record).__name__} {name!r} in it")

@@ -127,6 +127,7 @@ CODES: dict[str, str] = {
     "P56": "a message of a secure sum cannot be read",
     "P57": "secure aggregation hides what a setting must see",
     "P58": "shares of a secure sum give another secret",
+    "P59": "values would leave in clear that the plan hides",
     "P60": "a change of a model cannot be filtered",
     "P61": "leakage cannot be measured",
     "P63": "an update is larger than the site allows",

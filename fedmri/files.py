@@ -24,11 +24,11 @@ def write_private(path: Path, content: bytes) -> None:
     _sync(path.parent)
 
 
-def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     """Write or replace a file; whoever reads meanwhile sees the old or the new, never a part."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
-    _write(part, text.encode(), mode)
+    _write(part, content.encode() if isinstance(content, str) else content, mode)
     part.replace(path)
     _sync(path.parent)
 

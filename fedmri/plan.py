@@ -22,6 +22,8 @@ from fedmri.models.settings import ModelConfig
 from fedmri.privacy.conflicts import refuse_conflicts
 from fedmri.privacy.settings import PrivacyConfig
 from fedmri.round import Target
+from fedmri.secagg.conflicts import refuse_conflicts as refuse_unsummed
+from fedmri.secagg.settings import SecAggConfig
 from fedmri.strategies.settings import StrategyConfig
 from fedmri.training.settings import TaskConfig, TrainConfig
 
@@ -145,6 +147,7 @@ class Plan:
     transport: TransportConfig = field(default_factory=TransportConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
+    secagg: SecAggConfig = field(default_factory=SecAggConfig)
 
     @property
     def n_channels(self) -> int:
@@ -182,12 +185,21 @@ class Plan:
         train = self.train
         augment, norm = self.data.augment, self.model.norm
         refuse_conflicts(self.privacy, train, self.task, augment, norm=norm)
+        if self.secagg.is_on:
+            refuse_unsummed(self.strategy.name, 0, self._inspections)
         is_plain = train.optimizer == "sgd" and not train.momentum and not train.clip_grad_norm
         if self.strategy.name == "scaffold" and not is_plain:
             fix = "set train.optimizer=sgd train.momentum=0 train.clip_grad_norm=0"
             found = f"{train.optimizer}, momentum {train.momentum:g}, clip {train.clip_grad_norm:g}"
             want = "plain SGD: a control variate is the mean of a site's own steps"
             raise ConfigError("C03", "strategy scaffold", found=found, want=want, fix=fix)
+
+    @property
+    def _inspections(self) -> list[str]:
+        """Settings that need more of a single site than its part of a sum."""
+        rounds, is_whole = self.rounds, self.transport == TransportConfig()
+        late = ["rounds.is_late_join_allowed"] if rounds.is_late_join_allowed else []
+        return late + ([] if is_whole else ["transport, which rounds each update by itself,"])
 
     @property
     def sgd_momentum(self) -> float:

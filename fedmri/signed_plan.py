@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from fedmri.consortium import installed_version
 from fedmri.errors import FedmriError, NetworkError
 from fedmri.plan import Plan, from_dict, to_json
+from fedmri.secagg.secure_sum import Roll
 
 PURPOSE = b"fedmri plan 1\n"
 """Goes before the signed text, so that a signature for anything else is none for a plan."""
@@ -27,7 +29,8 @@ class SignedPlan:
     """A plan as canonical JSON, and the signature of that text.
 
     Attributes:
-        text: ``{"fedmri": version, "plan": {...}}``, keys sorted, no spaces.
+        text: ``{"fedmri": version, "plan": {...}, "sites": {...}}``, keys sorted, no spaces;
+            ``sites`` is there where the plan has secure sums.
         signature: Ed25519 signature (RFC 8032) of ``PURPOSE`` and the text, in base64.
     """
 
@@ -53,9 +56,17 @@ class SignedPlan:
         except (ValidationError, FedmriError) as error:
             found = f"{type(error).__name__}: {error}".replace("\n", " ")
             raise self._other_version(found) from error
-        if _canonical(plan, self.version) != self.text:
+        if _canonical(plan, self.version, self.sites) != self.text:
             raise self._other_version("settings that this version does not know, or not in order")
         return plan
+
+    @property
+    def sites(self) -> dict[str, str]:
+        """Enrolled key of each site that takes part in secure sums; empty without them."""
+        found = self._values.get("sites", {})
+        if not isinstance(found, dict) or not all(type(v) is str for v in found.values()):
+            raise _unreadable("sites without keys in it")
+        return dict(found)
 
     @property
     def version(self) -> str:
@@ -83,6 +94,11 @@ class SignedPlan:
         except (binascii.Error, ValueError, UnsupportedAlgorithm) as error:
             raise _wrong_signature(f"{type(error).__name__}: {error}") from error
 
+    def roll(self, run: str) -> Roll:
+        """Return who takes part in the secure sums of a run, the same on all sides."""
+        threshold = self.plan.secagg.threshold
+        return Roll(f"plan {self.sha256} run {run}", self.sites, threshold)
+
     def to_json(self) -> str:
         """Return the text that ``from_json`` reads."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -105,7 +121,7 @@ class SignedPlan:
             values = json.loads(self.text)
         except (ValueError, RecursionError) as error:
             raise _unreadable(type(error).__name__) from error
-        if not isinstance(values, dict) or set(values) != {"fedmri", "plan"}:
+        if not isinstance(values, dict) or set(values) - {"sites"} != {"fedmri", "plan"}:
             raise _unreadable("no fedmri and plan in it")
         return values
 
@@ -116,12 +132,13 @@ class SignedPlan:
         return NetworkError("N03", what, found=found, want=want, fix=fix)
 
 
-def sign_plan(plan: Plan, private_key: bytes) -> SignedPlan:
+def sign_plan(plan: Plan, private_key: bytes, sites: Mapping[str, str] | None = None) -> SignedPlan:
     """Return the plan with its signature; the same plan, version and key give the same bytes.
 
     Args:
         plan: What is signed.
         private_key: The coordinator's Ed25519 key, PEM without a password.
+        sites: Enrolled keys of the sites, where the plan has secure sums.
 
     Raises:
         NetworkError: The key is of another kind (N05).
@@ -133,12 +150,12 @@ def sign_plan(plan: Plan, private_key: bytes) -> SignedPlan:
     if not isinstance(key, Ed25519PrivateKey):
         raise _no_signing_key(type(key).__name__)
     as_received = from_dict(json.loads(to_json(plan)))  # 1 where a float is wanted becomes 1.0
-    text = _canonical(as_received, installed_version())
+    text = _canonical(as_received, installed_version(), sites or {})
     return SignedPlan(text, base64.b64encode(key.sign(PURPOSE + text.encode())).decode())
 
 
-def _canonical(plan: Plan, version: str) -> str:
-    values = {"fedmri": version, "plan": asdict(plan)}
+def _canonical(plan: Plan, version: str, sites: Mapping[str, str]) -> str:
+    values = {"fedmri": version, "plan": asdict(plan)} | ({"sites": dict(sites)} if sites else {})
     return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
 
@@ -22,6 +22,8 @@ from fedmri.round import Update, Weights
 
 MODEL, EXTRA, ORDER, METRICS, SUMS = "model", "extra.", "order", "metrics", "sums"
 SAFETENSORS = "safetensors"
+SECURE, MASKED = "secure", "masked"
+"""Record of what a secure sum needs, and the one entry of what it hides a site's values in."""
 HARMONIZE = "harmonize"
 """Record beside a model that holds what images are harmonized by."""
 TRAIN_METRICS = frozenset({"loss", "n_steps", "n_skipped", "train_seconds", "epsilon", "delta"})
@@ -35,12 +37,28 @@ ODD = (AttributeError, KeyError, TypeError, ValueError, OverflowError, Recursion
 
 
 @dataclass(frozen=True)
+class Masking:
+    """What a site needs to mask its values: the number of the sum, and the boxes of all sites."""
+
+    number: int
+    arrays: Weights
+
+
+@dataclass(frozen=True)
 class TrainOrder:
-    """What the server asks of a site: train for a round, from ``weights``."""
+    """What the server asks of a site: train for a round, from ``weights``.
+
+    Attributes:
+        round_index: Number of the round, from 1.
+        weights: Shared entries of the model.
+        extra: What the strategy sends beside it, and what images are harmonized by.
+        masking: Where the update is to be masked.
+    """
 
     round_index: int
     weights: Weights
     extra: Mapping[str, Weights] = field(default_factory=dict)
+    masking: Masking | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +87,31 @@ class SumsOrder:
     Attributes:
         step: Which step of the plan's harmonization, from 0.
         shared: What came of the step before it.
+        masking: Where the sums are to be masked.
     """
 
     step: int
     shared: Weights
+    masking: Masking | None = None
+
+
+@dataclass(frozen=True)
+class SecureStep:
+    """What the server asks of a site for a secure sum, besides the values themselves.
+
+    Attributes:
+        round_index: Round whose updates are summed; 0 before the rounds.
+        number: Number of the sum.
+        stage: ``advertise``, ``share`` or ``reveal``.
+        arrays: Nothing, the roster, or the survivors.
+        sums: Step of the harmonization whose sums are hidden; None for updates.
+    """
+
+    round_index: int
+    number: int
+    stage: str
+    arrays: Weights
+    sums: SumsOrder | None = None
 
 
 @dataclass(frozen=True)
@@ -157,13 +196,29 @@ def _tensor(name: str, array: Array) -> torch.Tensor:
 
 def train_content(order: TrainOrder) -> RecordDict:
     """Return the message content of an order to train."""
-    return _content(order.weights, order.extra, {"round": order.round_index})
+    content = _content(order.weights, order.extra, {"round": order.round_index})
+    _add_masking(content, order.masking)
+    return content
 
 
 def read_train(content: RecordDict) -> TrainOrder:
     """Return the order to train in a message."""
-    fields = _config(content)
-    return TrainOrder(int(fields["round"]), unpack(content.array_records[MODEL]), _extra(content))
+    round_index, masking = int(_config(content)["round"]), _masking(content)
+    extra = {name: values for name, values in _extra(content).items() if name != SECURE}
+    return TrainOrder(round_index, unpack(content.array_records[MODEL]), extra, masking)
+
+
+def _add_masking(content: RecordDict, masking: Masking | None) -> None:
+    if masking is not None:
+        fields = {**_config(content), "number": masking.number}
+        content[ORDER] = ConfigRecord({"json": json.dumps(fields)})
+        content[EXTRA + SECURE] = pack(masking.arrays)
+
+
+def _masking(content: RecordDict) -> Masking | None:
+    if EXTRA + SECURE not in content:
+        return None
+    return Masking(int(_config(content)["number"]), unpack(content.array_records[EXTRA + SECURE]))
 
 
 def evaluate_content(order: EvaluateOrder) -> RecordDict:
@@ -190,12 +245,28 @@ def sums_order_content(order: SumsOrder) -> RecordDict:
     content = RecordDict()
     content[SUMS] = pack(order.shared)
     content[ORDER] = ConfigRecord({"json": json.dumps({"round": 0, "step": order.step})})
+    _add_masking(content, order.masking)
     return content
 
 
-def read_sums_order(content: RecordDict) -> SumsOrder:
-    """Return the order for sums in a message."""
-    return SumsOrder(int(_config(content)["step"]), unpack(content.array_records[SUMS]))
+def read_query(content: RecordDict) -> SumsOrder | SecureStep:
+    """Return the order for sums, or for a step of a secure sum, in a message."""
+    fields, masking = _config(content), _masking(content)
+    sums = SumsOrder(int(fields["step"]), unpack(content.array_records[SUMS]))
+    if "stage" not in fields or masking is None:
+        return replace(sums, masking=masking)
+    hidden = sums if sums.step >= 0 else None
+    stage, arrays = str(fields["stage"]), masking.arrays
+    return SecureStep(int(fields["round"]), masking.number, stage, arrays, hidden)
+
+
+def secure_step_content(order: SecureStep) -> RecordDict:
+    """Return the message content of an order for a step of a secure sum."""
+    content = sums_order_content(order.sums or SumsOrder(-1, {}))
+    fields = {**_config(content), "round": order.round_index, "stage": order.stage}
+    content[ORDER] = ConfigRecord({"json": json.dumps(fields)})
+    _add_masking(content, Masking(order.number, order.arrays))
+    return content
 
 
 def sums_content(sums: Sums) -> RecordDict:

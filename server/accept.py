@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -27,11 +26,6 @@ class Bounds:
     max_norm: float = math.inf
     n_examples: int = 0
     extra: ExtraForms = field(default_factory=dict)
-
-
-def norm(weights: Weights, names: Iterable[str]) -> float:
-    """Return the L2 norm of the named entries together."""
-    return math.hypot(*(_norm(weights[name]) for name in sorted(names) if name in weights))
 
 
 def _norm(value: torch.Tensor) -> float:

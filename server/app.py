@@ -9,6 +9,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedmri.plan import from_json
+from fedmri.secagg.secure_sum import Roll
 from fedmri.server.records import Observer, Record
 from fedmri.server.rounds import Rounds, Run
 
@@ -21,7 +22,8 @@ def create_app(observe: Observer = _ignore) -> ServerApp:
     """Return the ServerApp.
 
     Its ``run_config`` names the ``plan`` (JSON), the ``arm``, the ``members`` that train and the
-    sites that are ``tested`` (JSON lists; empty takes all), the ``folder`` and ``n-pictures``.
+    sites that are ``tested`` (JSON lists; empty takes all), the ``folder`` and ``n-pictures``, and
+    the ``roll`` of secure sums where the plan has them.
 
     Args:
         observe: Is handed every record as it is written.
@@ -38,6 +40,7 @@ def create_app(observe: Observer = _ignore) -> ServerApp:
             tested=tuple(json.loads(str(config["tested"]))),
             folder=Path(str(config["folder"])),
             n_pictures=int(config["n-pictures"]),
+            roll=Roll.from_json(str(config["roll"])) if "roll" in config else Roll(),
         )
         Rounds(run, grid, observe).go()
 

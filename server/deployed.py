@@ -50,7 +50,8 @@ def _run(grid: Grid, folder: RunFolder, home: ServerHome) -> Run:
         wait_for_sites(grid, (), plan.rounds.min_sites, plan.rounds.timeout_s)
         members = folder.change(members=tuple(present(grid))).members
     declared = {name: site.max_examples for name, site in home.sites().items()}
-    return Run(plan, "federated", members, members, folder.path, declared=declared)
+    roll = signed.roll(folder.name)
+    return Run(plan, "federated", members, members, folder.path, declared=declared, roll=roll)
 
 
 def _note(record: Record) -> None:

@@ -26,8 +26,10 @@ from fedmri.consortium import (
 )
 from fedmri.errors import UsageError, require
 from fedmri.files import make_private_folder, write_private, write_whole
+from fedmri.plan import Plan
 from fedmri.server.authority import make_authority
 from fedmri.server.home import EnrolledSite, ServerConfig, ServerHome
+from fedmri.signed_plan import SignedPlan, sign_plan
 
 DNS_NAME = re.compile(r"(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9-]+)*")
 CURVE = ec.SECP384R1.name
@@ -122,6 +124,27 @@ def revoke(home: ServerHome, name: str) -> None:
         sites[name] = replace(sites[name], is_revoked=True)
         (home.enrolments / f"{name}.json").unlink(missing_ok=True)
         home.write_sites(sites.values())
+
+
+def sign_for(home: ServerHome, plan: Plan, members: Sequence[str]) -> SignedPlan:
+    """Return a plan signed by the coordinator, with the sites' keys where it has secure sums.
+
+    Args:
+        home: The coordinator's folder.
+        plan: What is signed.
+        members: Sites that take part; empty takes all that are enrolled.
+
+    Raises:
+        PrivacyError: There are too few sites for secure sums (P50).
+    """
+    key = home.signing_key.read_bytes()
+    if not plan.secagg.is_on:
+        return sign_plan(plan, key)
+    there = {name: site.public_key for name, site in home.sites().items() if not site.is_revoked}
+    keys = {name: key for name, key in there.items() if not members or name in members}
+    signed = sign_plan(plan, key, keys)
+    signed.roll("").sum(0, {})
+    return signed
 
 
 def write_enrolments(home: ServerHome) -> None:

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from fedmri.errors import RoundError
+from fedmri.errors import FedmriError, RoundError
 from fedmri.harmonize.sums import Arrays, SumStage, add
 from fedmri.round import Weights
+from fedmri.secagg.messages import Masked
+from fedmri.secagg.ring import Slot
+from fedmri.secagg.wide import from_limbs, wide_slots
 from fedmri.server.exchange import Answer
-from fedmri.wire import Sums, SumsOrder, read_sums
+from fedmri.server.secure import SecureSums, Wanted, masked_of
+from fedmri.wire import Masking, Sums, SumsOrder, read_sums
 
 log = logging.getLogger("fedmri.server")
+
+Forms = dict[str, tuple[int, ...]]
+Total = Callable[[SumsOrder, Forms, Sequence[str], dict[str, str]], Arrays]
+"""Returns the sums over sites of a step, given the arrays' shapes; it names whom it left out."""
 
 Ask = Callable[[SumsOrder, Sequence[str]], Iterator[Answer]]
 """Sends an order for sums to sites; yields their answers in ascending order of site."""
 
 
-def fit(stage: SumStage[Any], ask: Ask, members: Sequence[str], n_least: int) -> Arrays:
+def fit(stage: SumStage[Any], total_of: Total, members: Sequence[str], n_least: int) -> Arrays:
     """Return the parameters of a harmonization, fitted by sums over sites.
 
     A site that does not answer one step is not asked in the next.
 
     Args:
         stage: The harmonization.
-        ask: Asks sites.
+        total_of: Asks sites, in clear (``total_in_clear``) or by a secure sum.
         members: Sites.
         n_least: Sites that must answer each step.
 
@@ -41,17 +50,58 @@ def fit(stage: SumStage[Any], ask: Ask, members: Sequence[str], n_least: int) ->
         left_out: dict[str, str] = {}
         order = SumsOrder(step, as_weights(shared))
         forms = {name: values.shape for name, values in stage.site_sums(step, (), shared).items()}
-        parts = list(_usable(ask(order, members), forms, left_out))
+        total = total_of(order, forms, members, left_out)
         members = [site for site in members if site not in left_out]
         if len(members) < n_least:
             raise _too_few(members, left_out, n_least)
-        shared = stage.combine(step, add(parts), shared)
+        shared = stage.combine(step, total, shared)
     return shared
 
 
-def _usable(
-    answers: Iterator[Answer], forms: dict[str, tuple[int, ...]], left_out: dict[str, str]
-) -> Iterator[Arrays]:
+def total_in_clear(ask: Ask) -> Total:
+    """Return what adds up the sums that each site sends."""
+
+    def total(
+        order: SumsOrder, forms: Forms, sites: Sequence[str], left_out: dict[str, str]
+    ) -> Arrays:
+        parts = list(_usable(ask(order, sites), forms, left_out))
+        return add(parts) if parts else {}
+
+    return total
+
+
+def total_by_secure_sum(sums: SecureSums, ask: Ask) -> Total:
+    """Return what learns the total alone."""
+
+    def total(
+        order: SumsOrder, forms: Forms, sites: Sequence[str], left_out: dict[str, str]
+    ) -> Arrays:
+        slots = wide_slots(forms)
+
+        def masked(masking: Masking, there: Sequence[str]) -> Iterator[tuple[str, Masked]]:
+            for answer in ask(replace(order, masking=masking), there):
+                read = _masked(answer, slots, left_out)
+                if read is not None:
+                    yield answer.site, read
+
+        return from_limbs(sums.total(Wanted(0, slots, masked, order), sites, left_out))
+
+    return total
+
+
+def _masked(answer: Answer, slots: Mapping[str, Slot], left_out: dict[str, str]) -> Masked | None:
+    code = answer.code
+    if answer.content is not None:
+        try:
+            return masked_of(read_sums(answer.site, answer.content).arrays, slots)
+        except FedmriError as error:
+            log.warning("site %s: %s", answer.site, error)
+            code = error.code
+    left_out[answer.site] = code
+    return None
+
+
+def _usable(answers: Iterator[Answer], forms: Forms, left_out: dict[str, str]) -> Iterator[Arrays]:
     for answer in answers:
         try:
             if answer.content is None:
@@ -64,7 +114,7 @@ def _usable(
             left_out[answer.site] = error.code
 
 
-def _checked(sums: Sums, forms: dict[str, tuple[int, ...]]) -> Arrays:
+def _checked(sums: Sums, forms: Forms) -> Arrays:
     found = {name: tuple(value.shape) for name, value in sums.arrays.items()}
     if found != forms or any(v.dtype != torch.float64 for v in sums.arrays.values()):
         odd = sorted(name for name in found | forms if found.get(name) != forms.get(name))

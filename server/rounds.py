@@ -16,14 +16,18 @@ from flwr.app import MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedmri.codec import decode
-from fedmri.errors import RoundError
+from fedmri.errors import FedmriError, RoundError
 from fedmri.harmonize.image_stage import image_stage
 from fedmri.harmonize.sums import version
 from fedmri.models.build import build_network
-from fedmri.models.weights import layout, weights
+from fedmri.models.weights import layout, norm, weights
 from fedmri.plan import Plan
 from fedmri.round import Layout, ServerState, Strategy, Update, Weights
-from fedmri.server.accept import Bounds, check_update, norm
+from fedmri.secagg.messages import Masked
+from fedmri.secagg.ring import Slot
+from fedmri.secagg.secure_sum import Roll
+from fedmri.secagg.updates import mean_update, update_slots
+from fedmri.server.accept import Bounds, check_update
 from fedmri.server.asking import present, wait_for_sites
 from fedmri.server.checkpoint import (
     Checkpoint,
@@ -33,12 +37,20 @@ from fedmri.server.checkpoint import (
     save_weights,
 )
 from fedmri.server.exchange import Answer, exchange
-from fedmri.server.harmonizing import as_weights, fit
+from fedmri.server.harmonizing import (
+    Total,
+    as_weights,
+    fit,
+    total_by_secure_sum,
+    total_in_clear,
+)
 from fedmri.server.records import Observer, Records
+from fedmri.server.secure import SecureSums, Wanted, masked_of
 from fedmri.strategies.registry import make_strategy
 from fedmri.wire import (
     HARMONIZE,
     EvaluateOrder,
+    Masking,
     Scores,
     SumsOrder,
     TrainOrder,
@@ -65,6 +77,7 @@ class Run:
         folder: Where checkpoints, records and the model go.
         n_pictures: Example pictures that each site writes to its own disk at the end.
         declared: Training examples that a site has at most, as it said when it was enrolled.
+        roll: Who takes part in secure sums, where the plan has them.
     """
 
     plan: Plan
@@ -74,6 +87,7 @@ class Run:
     folder: Path
     n_pictures: int = 0
     declared: Mapping[str, int] = field(default_factory=dict)
+    roll: Roll = field(default_factory=Roll)
 
 
 class Rounds:
@@ -86,6 +100,7 @@ class Rounds:
         self.checkpoints = Checkpoints(run.folder / "checkpoints", run.plan.fingerprint)
         fixed = {"arm": run.arm, "seed": run.plan.seed}
         self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
+        self.secure = SecureSums(run.roll, run.folder, self._ask)
         self.harmonized: dict[str, Weights] = {}
         self.local: frozenset[str] = frozenset()
         self.parameters: frozenset[str] = frozenset()
@@ -122,16 +137,23 @@ class Rounds:
             return notes
         if HARMONIZE not in notes:
             wait_for_sites(self.grid, members, plan.rounds.min_sites, plan.rounds.timeout_s)
-            fitted = fit(stage, self._ask_for_sums, members, self._n_needed(len(members)))
+            fitted = fit(stage, self._total_of_sums(), members, self._n_needed(len(members)))
             self.records.add("harmonized", version=version(fitted))
             notes = {**notes, HARMONIZE: {name: v.tolist() for name, v in fitted.items()}}
         kept = {name: np.array(values) for name, values in notes[HARMONIZE].items()}
         self.harmonized = {HARMONIZE: as_weights(kept)}
         return notes
 
+    def _total_of_sums(self) -> Total:
+        if self.run.plan.secagg.is_on:
+            return total_by_secure_sum(self.secure, self._ask_for_sums)
+        return total_in_clear(self._ask_for_sums)
+
     def _ask_for_sums(self, order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
-        content, timeout_s = sums_order_content(order), self.run.plan.rounds.timeout_s
-        return exchange(self.grid, MessageType.QUERY, content, sites, timeout_s)
+        return self._ask(MessageType.QUERY, sums_order_content(order), sites)
+
+    def _ask(self, kind: str, content: RecordDict, sites: Sequence[str]) -> Iterator[Answer]:
+        return exchange(self.grid, kind, content, sites, self.run.plan.rounds.timeout_s)
 
     def _round(
         self, round_index: int, state: ServerState, out: Weights
@@ -163,9 +185,63 @@ class Rounds:
         """Ask sites to train; yield the updates that may be averaged."""
         extra = {**self.strategy.broadcast(state), **self.harmonized}
         order = TrainOrder(round_index, self._shared(state.model), extra)
-        timeout_s = self.run.plan.rounds.timeout_s
-        answers = exchange(self.grid, MessageType.TRAIN, train_content(order), sites, timeout_s)
+        if self.run.plan.secagg.is_on:
+            return self._mean_alone(order, sites, rejected)
+        answers = self._ask(MessageType.TRAIN, train_content(order), sites)
         return self._accepted(answers, order, state.layout, rejected)
+
+    def _mean_alone(
+        self, order: TrainOrder, sites: Sequence[str], rejected: dict[str, str]
+    ) -> Iterator[Update]:
+        """Yield the weighted mean of the sites' updates as if it were the update of one."""
+        shared, plan = order.weights, self.run.plan
+        entries = {name: value.numpy() for name, value in shared.items()}
+        slots = update_slots(entries, plan.secagg.fraction_bits)
+
+        def masked(masking: Masking, there: Sequence[str]) -> Iterator[tuple[str, Masked]]:
+            content = train_content(replace(order, masking=masking))
+            for answer in self._ask(MessageType.TRAIN, content, there):
+                read = self._read_masked(answer, order, slots, rejected)
+                if read is not None:
+                    yield answer.site, read
+
+        total = self.secure.total(Wanted(order.round_index, slots, masked), sites, rejected)
+        mean = {n: torch.from_numpy(v) for n, v in mean_update(total, entries).items()}
+        update = Update("all sites", mean, 1, 1)
+        max_norm = self._max_norm(shared)
+        check_update(update, shared, Bounds(self.parameters, max_norm))
+        yield update
+
+    def _read_masked(
+        self,
+        answer: Answer,
+        order: TrainOrder,
+        slots: Mapping[str, Slot],
+        rejected: dict[str, str],
+    ) -> Masked | None:
+        """Return a site's masked update; name and count what is none."""
+        fields: dict[str, Any] = {"seconds": round(answer.seconds, 4)}
+        code, masked = answer.code, None
+        if answer.content is not None:
+            try:
+                update = read_update(answer.site, answer.content)
+                masked = masked_of(update.weights, slots)
+                fields |= {"bytes_up": n_bytes(update.weights), "bytes_down": self._down(order)}
+                fields |= dict(update.metrics)
+            except FedmriError as error:
+                log.warning("%s", error)
+                code = error.code
+        if masked is None:
+            log.warning("site %s left out of round %d: %s", answer.site, order.round_index, code)
+            rejected[answer.site] = code
+        self.records.add("round", round=order.round_index, site=answer.site, status=code, **fields)
+        return masked
+
+    def _max_norm(self, shared: Weights) -> float:
+        return self.run.plan.rounds.max_norm_ratio * max(1.0, norm(shared, self.parameters))
+
+    def _down(self, order: TrainOrder) -> int:
+        return n_bytes(order.weights) + sum(map(n_bytes, order.extra.values()))
 
     def _accepted(
         self,
@@ -176,9 +252,8 @@ class Rounds:
     ) -> Iterator[Update]:
         """Yield the updates that may be averaged; name and count the others."""
         shared, round_index = order.weights, order.round_index
-        bytes_down = n_bytes(shared) + sum(map(n_bytes, order.extra.values()))
+        bytes_down, max_norm = self._down(order), self._max_norm(shared)
         extra = self.strategy.extra_forms(shared, entries)
-        max_norm = self.run.plan.rounds.max_norm_ratio * max(1.0, norm(shared, self.parameters))
         for answer in answers:
             fields: dict[str, Any] = {"seconds": round(answer.seconds, 4)}
             code, update = answer.code, None
@@ -243,9 +318,7 @@ class Rounds:
     def _evaluate(self, kind: str, order: EvaluateOrder, names: Sequence[str]) -> float:
         """Record every site's scores; return the primary metric's mean over patients."""
         total, n_total = 0.0, 0
-        content = evaluate_content(order)
-        timeout_s = self.run.plan.rounds.timeout_s
-        for answer in exchange(self.grid, MessageType.EVALUATE, content, names, timeout_s):
+        for answer in self._ask(MessageType.EVALUATE, evaluate_content(order), names):
             code, scores = _scores_of(answer)
             if scores is None:
                 log.warning("site %s gave no %s scores: %s", answer.site, kind, code)

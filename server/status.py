@@ -230,7 +230,7 @@ def _rounds(history: History, facts: PlanFacts) -> Iterator[RoundStatus]:
             seconds=finite(total.get("seconds")),
             n_sites=int(total["n_sites"]),
             rejected=dict(total["rejected"]),
-            loss=weighted_mean((r.get("loss"), r.get("n_examples")) for r in used),
+            loss=weighted_mean((r.get("loss"), r.get("n_examples", 1)) for r in used),
             metric=weighted_mean((_score(r, facts), r.get("n_subjects")) for r in scores),
         )
 

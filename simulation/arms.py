@@ -12,8 +12,12 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 
 from fedmri.clients.app import app as client_app
+from fedmri.clients.secure import simulated_key
 from fedmri.errors import FedmriError
 from fedmri.plan import FilterConfig, Plan, TransportConfig, to_json
+from fedmri.secagg.masks import ssh_text
+from fedmri.secagg.secure_sum import Roll
+from fedmri.secagg.settings import SecAggConfig
 from fedmri.server.app import create_app
 from fedmri.server.records import Observer
 from fedmri.simulation.flower import RUN_ID, SERVER_NODE, Node, SimulatedGrid
@@ -122,8 +126,8 @@ def _with_pool(files: _Files, names: tuple[str, ...]) -> _Files:
 def _alone(plan: Plan) -> Plan:
     """Return the plan of one data holder: nothing to weigh, and no round interrupts its optimizer.
 
-    Nothing travels either, so nothing is filtered or rounded on the way. Everything else is the
-    same: network, optimizer, schedule, steps by round and rounds.
+    Nothing travels either, so nothing is filtered, rounded or hidden on the way. Everything else is
+    the same: network, optimizer, schedule, steps by round and rounds.
     """
     train = replace(plan.train, is_optimizer_kept=True)
     return replace(
@@ -132,6 +136,7 @@ def _alone(plan: Plan) -> Plan:
         train=train,
         transport=TransportConfig(),
         filters=FilterConfig(),
+        secagg=SecAggConfig(),
     )
 
 
@@ -203,6 +208,8 @@ def run_arm(
         "folder": str(server_folder),
         "n-pictures": n_pictures,
     }
+    if run.plan.secagg.is_on:
+        config["roll"] = simulated_roll(run.label, run.plan, run.members).to_json()
     nodes = [_node(site, run, folder) for site in run.prepared]
     grid: SimulatedGrid
     if engine is None:
@@ -211,6 +218,12 @@ def run_arm(
         grid = PooledGrid(engine, nodes, config)
     context = Context(RUN_ID, SERVER_NODE, {}, RecordDict(), dict(config))
     create_app(observe)(grid=grid, context=context)
+
+
+def simulated_roll(label: str, plan: Plan, members: Sequence[str]) -> Roll:
+    """Return who takes part in the secure sums of an arm, with keys that protect nothing."""
+    keys = {site: ssh_text(simulated_key(site).public_key()) for site in members}
+    return Roll(f"{label} {plan.fingerprint}", keys, plan.secagg.threshold)
 
 
 def _node(site: str, run: ArmRun, folder: Path) -> Node:

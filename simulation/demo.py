@@ -24,12 +24,11 @@ from fedmri.errors import RoundError
 from fedmri.files import write_private, write_whole
 from fedmri.plan import Plan
 from fedmri.server.checkpoint import digest, load_weights_file
-from fedmri.server.enrolment import enroll
+from fedmri.server.enrolment import enroll, sign_for
 from fedmri.server.enrolment import make_home as make_server
 from fedmri.server.home import ServerHome
 from fedmri.server.runs import OVER, RunFolder, new_run
 from fedmri.server.superlink import free_port
-from fedmri.signed_plan import sign_plan
 from fedmri.simulation.arms import arm_runs, run_arm
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
@@ -129,8 +128,9 @@ def command(group: str, name: str, folder: Path) -> subprocess.Popen[bytes]:
 
 def submit(consortium: Consortium, plan: Plan, name: str = "") -> RunFolder:
     """Sign a plan and submit it for all sites."""
-    signed = sign_plan(plan, consortium.server.signing_key.read_bytes())
-    return new_run(consortium.server.runs, signed, name, sorted(consortium.sites))
+    members = sorted(consortium.sites)
+    signed = sign_for(consortium.server, plan, members)
+    return new_run(consortium.server.runs, signed, name, members)
 
 
 def wait(run: RunFolder, timeout_s: float, tell: Callable[[RunFolder], None]) -> str:

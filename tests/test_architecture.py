@@ -18,6 +18,8 @@ SETTINGS = {
     "models.settings",
     "privacy.settings",
     "privacy.conflicts",
+    "secagg.conflicts",
+    "secagg.settings",
     "training.settings",
     "strategies.settings",
 }
@@ -43,18 +45,29 @@ ARROWS = {
     "files": WORDS,
     "settings_file": WORDS,
     "consortium": WORDS,
-    "signed_plan": WORDS | {"plan", "consortium"},
+    "signed_plan": WORDS | {"plan", "consortium", "secagg.secure_sum"},
     # the processes
     "server": WORDS
     | TRUST
-    | {"plan", "wire", "codec", "strategies", "harmonize", "reports", "models"},
+    | {"plan", "wire", "codec", "strategies", "harmonize", "secagg", "reports", "models"},
     "clients": WORDS
     | TRUST
     | {"plan", "wire", "codec", "strategies", "harmonize", "data", "models", "training"}
-    | {"privacy", "filters", "leakage"},
+    | {"privacy", "secagg", "filters", "leakage"},
     "simulation": WORDS
     | TRUST
-    | {"plan", "wire", "data", "models", "training", "strategies", "reports", "server", "clients"},
+    | {
+        "plan",
+        "secagg",
+        "wire",
+        "data",
+        "models",
+        "training",
+        "strategies",
+        "reports",
+        "server",
+        "clients",
+    },
     # the way in
     "config": WORDS
     | SETTINGS

@@ -15,7 +15,7 @@ from fedmri.commands.logs import log_to
 from fedmri.errors import UsageError
 
 if TYPE_CHECKING:
-    from fedmri.server.home import EnrolledSite
+    from fedmri.server.home import EnrolledSite, ServerHome
     from fedmri.signed_plan import SignedPlan
 
 Overrides = Annotated[
@@ -70,9 +70,9 @@ def run(
         run_named(home.runs, resume).queue_again()
         print(f"Run {resume} goes on from its last checkpoint. See: fedmri server status {resume}")
         return
-    signed = _signed(home.signing_key, plan, overrides or [])
     members = _members(home.sites(), sites)
-    submitted = new_run(home.runs, signed, name, members)
+    signed = _signed(home, plan, overrides or [], members)
+    submitted = new_run(home.runs, signed, name, members or sorted(signed.sites))
     print(f"Run {submitted.name} is submitted; its plan is {signed.sha256[:12]}.")
     print("Sites that have not approved it do so by: fedmri client approve " + signed.sha256[:12])
 
@@ -109,14 +109,14 @@ def _refuse_unclear(plan: Path | None, resume: str) -> None:
         raise UsageError("U01", "server run", found=found, want="PLAN or --resume NAME", fix=fix)
 
 
-def _signed(key: Path, plan: Path, overrides: list[str]) -> SignedPlan:
+def _signed(home: ServerHome, plan: Path, overrides: list[str], members: list[str]) -> SignedPlan:
     from fedmri.config import load
+    from fedmri.server.enrolment import sign_for
     from fedmri.server.rounds import initial_model
-    from fedmri.signed_plan import sign_plan
 
     loaded = load(overrides, plan).plan
     initial_model(loaded)  # a network that cannot do the task is refused before anybody waits
-    return sign_plan(loaded, key.read_bytes())
+    return sign_for(home, loaded, members)
 
 
 def _members(enrolled: Mapping[str, EnrolledSite], text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -44,6 +45,12 @@ def weights(network: nn.Module) -> Weights:
     On the CPU they are the network's own memory and change with it; clone what must stay.
     """
     return {name: value.detach().cpu() for name, value in network.state_dict().items()}
+
+
+def norm(values: Weights, names: Collection[str]) -> float:
+    """Return the L2 norm of the named entries together."""
+    there = (values[name] for name in sorted(names) if name in values)
+    return math.hypot(*(float(torch.linalg.vector_norm(value)) for value in there))
 
 
 def load_weights(network: nn.Module, values: Weights, names: Collection[str] | None = None) -> None:

@@ -116,6 +116,45 @@ class Inbox:
 
 
 @dataclass(frozen=True)
+class Boxes:
+    """What all sites that shared sealed, to be sent to all of them alike.
+
+    A site takes its own out: nobody can open another's, and who shared with whom is no secret.
+    """
+
+    sealed: Mapping[str, Sealed]
+
+    def to_arrays(self, sites: Sites) -> Arrays:
+        """Return ``boxes``, shape ``(n, n, 82)`` by sender and holder, and ``present``."""
+        rows = [self.sealed.get(site, Sealed({})).to_arrays(sites)["boxes"] for site in sites]
+        present = np.array([site in self.sealed for site in sites], dtype=np.uint8)
+        return {
+            "boxes": np.stack([_bytes("boxes", row, row.shape) for row in rows]),
+            "present": present,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], sites: Sites) -> Boxes:
+        """Return what ``to_arrays`` made arrays of; raise PrivacyError P56."""
+        n = len(sites)
+        rows = arrays.get("boxes", np.zeros(0))
+        if rows.shape != (n, n, N_BOX):
+            raise unreadable(f"boxes of shape {rows.shape}", f"{(n, n, N_BOX)}")
+        flat = {**arrays, "boxes": rows.reshape(n, n * N_BOX)}
+        each = _rows("boxes", flat, sites, n * N_BOX)
+        return cls({site: Sealed(_cut(site, row, sites)) for site, row in each.items()})
+
+    def of(self, site: str) -> Inbox:
+        """Return the boxes for one site."""
+        return Inbox({s: m.boxes[site] for s, m in self.sealed.items() if s != site})
+
+
+def _cut(sender: str, row: bytes, sites: Sites) -> dict[str, bytes]:
+    cuts = {site: row[i * N_BOX : (i + 1) * N_BOX] for i, site in enumerate(sites)}
+    return {site: box for site, box in cuts.items() if site != sender}
+
+
+@dataclass(frozen=True)
 class Masked:
     """A site's values in fixed point under all masks, shape ``(n_words,)``."""
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 from fedmri.errors import PrivacyError
@@ -120,6 +120,34 @@ class SecureSum:
             fix = "begin a new sum once enough sites are online; nothing was learned from this one"
             found, want = f"{n_sites} of {len(self.keys)} sites", f"{self.n_needed} or more"
             raise PrivacyError("P51", f"secure sum at {step}", found=found, want=want, fix=fix)
+
+
+@dataclass(frozen=True)
+class Roll:
+    """Who takes part in the sums of a run, and what they are for; the same on all sides.
+
+    Attributes:
+        purpose: What was approved, and the run.
+        keys: Each site's enrolled key.
+        threshold: See ``SecureSum``.
+    """
+
+    purpose: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    threshold: int = 0
+
+    def sum(self, number: int, slots: Mapping[str, Slot]) -> SecureSum:
+        """Return one sum of the run; raise PrivacyError P50 where it cannot be had."""
+        return SecureSum(self.purpose, number, self.keys, slots, self.threshold)
+
+    def to_json(self) -> str:
+        """Return the text that ``from_json`` reads."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Roll:
+        """Return what ``to_json`` wrote."""
+        return cls(**json.loads(text))
 
 
 def mask_sign(site: str, other: str) -> int:

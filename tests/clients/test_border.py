@@ -25,6 +25,7 @@ from fedmri.clients.border import (
     public_of,
 )
 from fedmri.clients.ledger import Ledger, entries, verify
+from fedmri.codec import declared
 from fedmri.errors import DataError, FedmriError, PrivacyError
 from fedmri.plan import Plan
 from fedmri.round import Layout, Target, Update, Weights
@@ -37,7 +38,8 @@ PLAN = Plan(Target("classification", "lesion", ("mass", "spots")))
 SENT: Weights = {"w": torch.zeros(2, 3), "n": torch.tensor(0)}
 TRAINED: Weights = {"w": torch.full((2, 3), 0.5), "n": torch.tensor(4)}
 LAYOUT = Layout(frozenset({"w"}), frozenset(), frozenset())
-ALLOWED = declared_update(SENT, PLAN, LAYOUT)
+FORMS = declared(SENT, PLAN.transport)
+ALLOWED = declared_update(SENT, FORMS, PLAN, LAYOUT)
 CANARY = "Mrs Käthe Zweistein, /data/sub-zweistein_1931-07-04/T1w.nii.gz"
 
 
@@ -95,7 +97,7 @@ def test_what_a_strategy_declares_leaves_and_nothing_else_of_it(hospital: Border
     """SCAFFOLD's control variate and ticket pass; a stray entry does not, nor their absence."""
     plain = TrainConfig(optimizer="sgd", momentum=0, clip_grad_norm=0)
     plan = replace(PLAN, strategy=StrategyConfig("scaffold"), train=plain)
-    allowed = declared_update(SENT, plan, LAYOUT)
+    allowed = declared_update(SENT, FORMS, plan, LAYOUT)
     control: dict[str, Weights] = {
         "control": {"w": torch.ones(2, 3)},
         "ticket": {"ticket": torch.tensor(7)},

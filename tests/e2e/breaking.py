@@ -264,7 +264,9 @@ def wrong_records(run: RunFolder, plan: Plan) -> list[str]:
     lines = (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     found: Counter[tuple[object, ...]] = Counter(
-        (r["kind"], r["round"], r.get("site"), r.get("status", "ok")) for r in records
+        (r["kind"], r["round"], r.get("site"), r.get("status", "ok"))
+        for r in records
+        if r["kind"] != "harmonized"
     )
     sites, n_rounds = run.note.members, plan.rounds.n_rounds
     want: Counter[tuple[object, ...]] = Counter(

@@ -14,6 +14,8 @@ from fedmri.simulation import demo
 from tests.e2e.breaking import Lane, Scenario, go
 from tests.e2e.conftest import plan_of
 
+SECURE = plan_of("secagg.is_on=true", "harmonize=nyul", "rounds.timeout_s=120")
+
 
 @pytest.fixture(scope="module")
 def lane(hospitals: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
@@ -53,5 +55,22 @@ def test_no_single_failure_changes_a_bit(
     number = len(list(lane.consortium.server.runs.glob("run-*")))
     scenario = Scenario(number, "fedbn", victim, action, "site02", 0.8, for_s)
     outcome = go(lane, scenario, plan, right)
+    assert outcome.is_right, outcome.told
+    assert not outcome.faults
+
+
+@pytest.fixture(scope="module")
+def secure(hospitals: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the SHA-256 of the weights of an undisturbed run with secure sums."""
+    return demo.simulated(SECURE, hospitals, tmp_path_factory.mktemp("secure"), cache)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["worker", "ServerApp"])
+def test_no_failure_spoils_a_secure_sum(lane: Lane, secure: str, victim: str) -> None:
+    """What is killed takes its step again from its disk, or begins another sum: the same bits."""
+    number = len(list(lane.consortium.server.runs.glob("run-*")))
+    scenario = Scenario(number, "fedavg", victim, "kill", "site02", 0.8, 0.0)
+    outcome = go(lane, scenario, SECURE, secure)
     assert outcome.is_right, outcome.told
     assert not outcome.faults

@@ -49,6 +49,30 @@ def test_a_private_deployment_ends_with_the_weights_of_a_simulation(
         assert len(spent[0]) == plan.rounds.n_rounds
 
 
+def test_a_secure_deployment_ends_with_the_weights_of_a_simulation(
+    deployment: Deployment, cache: Path, tmp_path: Path
+) -> None:
+    """Masked sums of images, then masked noised updates: the same bits, and nothing in clear."""
+    settings = ("secagg.is_on=true", "harmonize=nyul", "strategy=fedprox", *PRIVATE)
+    plan = plan_of("name=secure", *settings)
+    run = demo.submit(deployment.consortium, plan)
+    deployed = demo.wait(run, TIMEOUT_S, lambda run: None)
+    assert deployed == demo.simulated(plan, deployment.data, tmp_path, cache)
+    for home in deployment.consortium.sites.values():
+        mine = [entry for entry in entries(home.ledger) if entry["run"] == run.name]
+        answers = ["keys", "keys", "sums", "keys"] + [
+            "keys",
+            "keys",
+            "update",
+            "keys",
+            "scores",
+        ] * 2
+        assert [entry["kind"] for entry in mine] == [*answers, "scores"]
+        told = " ".join(word for entry in mine for word in entry["what"])
+        assert '"n_examples": 0, "n_subjects": 0' in told
+        assert "n_steps" not in told
+
+
 def test_a_site_knows_what_left_it(deployment: Deployment) -> None:
     """Each site's ledger is whole, and holds an entry for each answer of each run."""
     plan = plan_of("name=ledger", "rounds.n_rounds=1")
