@@ -54,6 +54,8 @@ policy:
   # max_rounds: 0
   # max_epsilon: 0
   # max_clip_grad_norm: 0
+  # Whether a plan must hide this site's updates from the server by secure sums.
+  # is_secagg_required: false
   # Largest norm of what a round may change in all parameters together; 0 sets no limit.
   # max_update_norm: 0
   # How much the attacks of the leakage meter may make of an update before it stays: 0 does not

@@ -162,7 +162,8 @@ class Gate:
         best = perfect(n, m).advantage if n and m else 0.0
         if best <= self.max_leakage < 1:
             found = f"{n} and {m} patients, of whom a perfect attack would score {best:.2f}"
-            raise unmeasured(found, f"enough patients to score above {self.max_leakage:g}")
+            want = f"enough to score above {self.max_leakage:g} (policy.max_leakage)"
+            raise unmeasured(found, want)
 
     def _note(
         self, report: LeakageReport, leaving: Leaving, seconds: float, *, is_released: bool

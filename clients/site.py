@@ -57,8 +57,8 @@ from fedmri.wire import (
     TrainOrder,
 )
 
-COUNTING = frozenset({"n_steps", "n_skipped"})
-"""Metrics that tell how many examples a site has; a secure sum hides that."""
+COUNTING = frozenset({"n_steps", "n_skipped", "delta"})
+"""Metrics that tell how many examples or patients a site has; a secure sum hides that."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class SitePrivacy:
         """What both bounds say together, in words."""
         if self.is_broken:
             return BROKEN
-        return "not audited" if math.isnan(self.at_least) else "agree"
+        return "not audited" if math.isnan(self.at_least) else "no contradiction"
 
 
 def privacy_of(records: Iterable[Mapping[str, Any]]) -> tuple[SitePrivacy, ...]:

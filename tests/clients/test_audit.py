@@ -105,4 +105,6 @@ def test_the_report_of_a_private_simulation_has_both_bounds(run_tiny: RunTiny) -
     text = write_report(folder, task)[0].read_text()
     for record in records(folder, kind="round", round=2):
         cells = f"{record['epsilon']:.3f}</td><td>{record['delta']:.2g}</td><td>0.000</td>"
-        assert f"federated, seed 0: {record['site']}</th><td>{cells}<td>agree</td>" in text
+        assert (
+            f"federated, seed 0: {record['site']}</th><td>{cells}<td>no contradiction</td>" in text
+        )

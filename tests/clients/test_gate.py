@@ -159,14 +159,18 @@ def test_the_settings_of_a_gate_come_from_its_node(tmp_path: Path) -> None:
     assert gate_of({}, tmp_path) == Gate(ledger=tmp_path)
 
 
-def test_a_simulation_measures_in_its_federated_arm(run_tiny: RunTiny) -> None:
+@pytest.mark.parametrize(("secagg", "code"), [("false", "R01"), ("true", "P51")])
+def test_a_simulation_measures_in_its_federated_arm(
+    run_tiny: RunTiny, secagg: str, code: str
+) -> None:
     """Scores lie in the sites' folders, not in the run's records; a gate that is shut ends it."""
-    settings = (*HELD_OUT, "simulation.arms=[federated,local]", "rounds.n_rounds=2")
+    arms = ("simulation.arms=[federated,local]", "rounds.n_rounds=2")
+    settings = (*HELD_OUT, *arms, f"secagg.is_on={secagg}", "filters.percentile=50")
     folder = run_tiny("a", *settings, "simulation.max_leakage=1", "simulation.leakage_every=2")
     found = sorted(folder.glob("sites/*/*/seed-0/leakage.jsonl"))
     assert {path.parent.parent.name for path in found} == {"federated"}
     assert [line["round"] for line in entries(found[0])] == [1]
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert all("score" not in record for record in records)
-    with pytest.raises(RoundError, match=r"P61.*\[R01\]"):
+    with pytest.raises(RoundError, match=code):
         run_tiny("b", *settings, "simulation.max_leakage=0.9")

@@ -42,7 +42,7 @@ def test_the_last_round_counts_and_the_audit_stands_beside_it() -> None:
     assert first == SitePrivacy("federated", 0, "A", 1.5, 0.001, 0.7)
     assert (second.site, second.epsilon) == ("B", 2.0)
     assert math.isnan(second.at_least)
-    assert [first.verdict, second.verdict] == ["agree", "not audited"]
+    assert [first.verdict, second.verdict] == ["no contradiction", "not audited"]
 
 
 @pytest.mark.parametrize(("low", "is_broken"), [(1.0, False), (1.001, True), (math.nan, False)])
