@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from fedmri.clients.audit import audit
 from fedmri.clients.gate import Leaving
 from fedmri.clients.invariance import Invariance, Term
+from fedmri.clients.network import Network, network_of
 from fedmri.clients.privacy_ledger import Spend
 from fedmri.clients.private import Guard, order_digest, update_digest
+from fedmri.clients.results import write_cases, write_pictures
 from fedmri.clients.secure import SecureSite, Values, masked_form, sum_forms
 from fedmri.clients.site_state import SiteState, SiteStates
 from fedmri.codec import declared, encode
@@ -27,12 +26,11 @@ from fedmri.errors import RoundError
 from fedmri.filters import filtered_update
 from fedmri.harmonize.image_stage import image_change, image_stage
 from fedmri.harmonize.sums import Arrays, version
-from fedmri.models.build import build_network
-from fedmri.models.weights import frozen, layout, load_weights, norm, weights
+from fedmri.models.weights import frozen, load_weights, norm, weights
 from fedmri.plan import Plan, from_json
 from fedmri.privacy.accounting import Steps
 from fedmri.privacy.dp_sgd import round_steps
-from fedmri.privacy.site_level import noised_weights, refuse_large
+from fedmri.privacy.site_level import noised_weights
 from fedmri.round import Form, Layout, Phase, SiteRound, Trained, Update, Weights
 from fedmri.secagg.ring import Slot
 from fedmri.secagg.updates import update_slots, weighted_update
@@ -42,10 +40,8 @@ from fedmri.strategies.registry import make_strategy
 from fedmri.training.device import reproducible
 from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
 from fedmri.training.local import TrainResult, n_round_steps, train_round
-from fedmri.training.pictures import Picture
 from fedmri.training.seeds import derive_seed
 from fedmri.training.settings import TrainConfig
-from fedmri.training.task import Case
 from fedmri.training.tasks import make_task
 from fedmri.wire import (
     HARMONIZE,
@@ -59,21 +55,6 @@ from fedmri.wire import (
 
 COUNTING = frozenset({"n_steps", "n_skipped", "delta"})
 """Metrics that tell how many examples or patients a site has; a secure sum hides that."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """The one network of this process: every site of it trains it in turn.
-
-    Attributes:
-        module: The network; its weights are whatever was loaded last.
-        layout: Which entries are what.
-        initial: Seeded initial values of the entries that the strategy keeps at the sites.
-    """
-
-    module: torch.nn.Module
-    layout: Layout
-    initial: Weights
 
 
 @dataclass(frozen=True)
@@ -99,20 +80,6 @@ def _no_head(site: str, strategy: str) -> RoundError:
     found = f"strategy {strategy}, of whose layers every site keeps some; this site trained none"
     want = "a site that took part"
     return RoundError("R10", f"model for site {site}", found=found, want=want, fix=fix)
-
-
-@lru_cache(maxsize=1)
-def network_of(plan_json: str) -> Network:
-    """Return the network of a plan; one is held at a time, whatever the number of sites."""
-    plan = from_json(plan_json)
-    module = build_network(plan.model, **plan.network)
-    entries = layout(module)
-    local = make_strategy(plan.strategy, plan.sgd_momentum).local_names(entries)
-    whole = weights(module)
-    initial = {name: value.clone() for name, value in whole.items() if name in local}
-    shared = {name: value for name, value in whole.items() if name not in local}
-    refuse_large(plan.privacy.site, shared, entries)
-    return Network(module, entries, initial)
 
 
 class Site:
@@ -469,23 +436,3 @@ class Site:
 
 def _arrays(weights: Weights) -> Arrays:
     return {name: value.numpy() for name, value in weights.items()}
-
-
-def write_cases(path: Path, cases: Sequence[Case]) -> None:
-    """Write patients' results, one JSON object a line; they stay at the site."""
-    lines = [json.dumps(asdict(case)) for case in cases]
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def write_pictures(path: Path, pictures: Sequence[Picture]) -> None:
-    """Write example pictures; they stay at the site."""
-    if not pictures:
-        return
-    arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
-    for number, picture in enumerate(pictures):
-        arrays[f"image_{number}"] = picture.image
-        arrays[f"caption_{number}"] = np.array(picture.caption)
-        if picture.truth is not None and picture.predicted is not None:
-            arrays[f"truth_{number}"] = picture.truth
-            arrays[f"predicted_{number}"] = picture.predicted
-    np.savez_compressed(path, allow_pickle=False, **arrays)

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fedmri.clients.site import write_cases
+from fedmri.clients.results import write_cases
 from fedmri.data.examples import open_site
 from fedmri.data.site_data import SiteData
 from fedmri.errors import DataError, RoundError, UsageError

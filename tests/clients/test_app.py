@@ -14,8 +14,9 @@ from flwr.app import Array, Context, Message, RecordDict
 from fedmri.clients.app import app
 from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import entries, verify
+from fedmri.clients.network import network_of
 from fedmri.clients.own_data import prepare_own
-from fedmri.clients.site import Site, network_of
+from fedmri.clients.site import Site
 from fedmri.errors import DataError
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from fedmri.clients.approval import describe
+from fedmri.clients.network import network_of
 from fedmri.clients.policy import SitePolicy
-from fedmri.clients.site import Site, network_of
+from fedmri.clients.site import Site
 from fedmri.codec import decode
 from fedmri.errors import ConfigError
 from fedmri.filters import change_norm, n_values

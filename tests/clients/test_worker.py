@@ -21,7 +21,7 @@ from fedmri.clients import worker
 from fedmri.clients.flower import Task
 from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import entries
-from fedmri.clients.site import network_of
+from fedmri.clients.network import network_of
 from fedmri.clients.worker import answer
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedmri.clients.network import network_of
 from fedmri.clients.private import Guard
-from fedmri.clients.site import network_of
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError
 from fedmri.models.build import build_network

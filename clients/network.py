@@ -1,0 +1,44 @@
+"""The network of a process: one is held at a time, and every site of it trains it in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from fedmri.models.build import build_network
+from fedmri.models.weights import layout, weights
+from fedmri.plan import from_json
+from fedmri.privacy.site_level import refuse_large
+from fedmri.round import Layout, Weights
+from fedmri.strategies.registry import make_strategy
+
+
+@dataclass(frozen=True)
+class Network:
+    """The one network of this process: every site of it trains it in turn.
+
+    Attributes:
+        module: The network; its weights are whatever was loaded last.
+        layout: Which entries are what.
+        initial: Seeded initial values of the entries that the strategy keeps at the sites.
+    """
+
+    module: torch.nn.Module
+    layout: Layout
+    initial: Weights
+
+
+@lru_cache(maxsize=1)
+def network_of(plan_json: str) -> Network:
+    """Return the network of a plan; one is held at a time, whatever the number of sites."""
+    plan = from_json(plan_json)
+    module = build_network(plan.model, **plan.network)
+    entries = layout(module)
+    local = make_strategy(plan.strategy, plan.sgd_momentum).local_names(entries)
+    whole = weights(module)
+    initial = {name: value.clone() for name, value in whole.items() if name in local}
+    shared = {name: value for name, value in whole.items() if name not in local}
+    refuse_large(plan.privacy.site, shared, entries)
+    return Network(module, entries, initial)

@@ -1,0 +1,33 @@
+"""What a site writes of its patients to its own disk; it stays there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from fedmri.training.pictures import Picture
+from fedmri.training.task import Case
+
+
+def write_cases(path: Path, cases: Sequence[Case]) -> None:
+    """Write patients' results, one JSON object a line; they stay at the site."""
+    lines = [json.dumps(asdict(case)) for case in cases]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def write_pictures(path: Path, pictures: Sequence[Picture]) -> None:
+    """Write example pictures; they stay at the site."""
+    if not pictures:
+        return
+    arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
+    for number, picture in enumerate(pictures):
+        arrays[f"image_{number}"] = picture.image
+        arrays[f"caption_{number}"] = np.array(picture.caption)
+        if picture.truth is not None and picture.predicted is not None:
+            arrays[f"truth_{number}"] = picture.truth
+            arrays[f"predicted_{number}"] = picture.predicted
+    np.savez_compressed(path, allow_pickle=False, **arrays)
