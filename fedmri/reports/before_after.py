@@ -114,7 +114,7 @@ def histograms(feature: Feature, name: str) -> Markup:
     """Draw one row a site: its histogram before and after, all on one axis each."""
     sites = list(feature.before)
     sides = (("before", feature.before, BEFORE), ("after", feature.after, AFTER))
-    with mpl.rc_context({**figures._RC, "axes.grid.axis": "x"}):
+    with mpl.rc_context({**figures.STYLE, "axes.grid.axis": "x"}):
         figure = Figure(figsize=(6.4, 0.7 + 0.26 * len(sites)), layout="constrained")
         for axes, (title, values, color) in zip(
             figure.subplots(1, 2, sharey=True), sides, strict=True
@@ -132,7 +132,7 @@ def histograms(feature: Feature, name: str) -> Markup:
             axes.set_yticks(range(len(sites)), sites)
             axes.set_ylim(len(sites) - 0.9, -1)
         alt = f"Histogram of {feature.name} by site before and after, with each site's mean"
-        return figures._svg(figure, alt=alt, name=name)
+        return figures.svg(figure, alt=alt, name=name)
 
 
 def _edges(values: Array) -> Array:

@@ -31,7 +31,7 @@ _STYLES: dict[str, tuple[str, Any, str]] = {
     "baseline": ("#5f6b7a", "dotted", "x"),
 }
 _MORE = (("#56B4E9", "dashed", "v"), ("#B8860B", "dashdot", "P"), ("#000000", "dotted", "*"))
-_RC: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "fedmri",
     "svg.fonttype": "none",
     "text.parse_math": False,  # a site may be called $x$
@@ -84,7 +84,7 @@ def styles(labels: Sequence[str]) -> dict[str, Style]:
     return chosen
 
 
-def _svg(figure: Figure, *, alt: str, name: str) -> Markup:
+def svg(figure: Figure, *, alt: str, name: str) -> Markup:
     """Return a figure as an SVG element with a text for those who do not see it."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True)
@@ -151,7 +151,7 @@ def draw_curves(
     """Yield each site and its drawing; all sites share the range of values."""
     values = [v for of_site in lines.values() for line in of_site for v in line.mean]
     values = [value for value in values if np.isfinite(value)]
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(STYLE):
         for number, (site, of_site) in enumerate(lines.items()):
             figure, axes = _figure(3.3, 2.3)
             for line in of_site:
@@ -166,7 +166,7 @@ def draw_curves(
                 f"{line.label} ends at {line.mean[-1]:.3f}" for line in of_site if line.mean
             )
             alt = f"{title} by round at {site_name(site)}: {ends}"
-            yield site, _svg(figure, alt=alt, name=f"{name}{number}")
+            yield site, svg(figure, alt=alt, name=f"{name}{number}")
 
 
 def _draw_line(axes: Any, line: Line, style: Style) -> None:
@@ -189,7 +189,7 @@ def forest(summary: Summary, rows: Sequence[Row], style: Mapping[str, Style]) ->
     """Draw each site's score with its interval, one mark a model."""
     groups = [*summary.sites, *summary.external_sites, "all sites"]
     height = 0.6 + len(groups) * 0.15 * (1.3 + len(rows))
-    with mpl.rc_context({**_RC, "axes.grid.axis": "x"}):
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
         figure, axes = _figure(4.6, height)
         position, ticks = 0.0, []
         for group in groups:
@@ -208,7 +208,7 @@ def forest(summary: Summary, rows: Sequence[Row], style: Mapping[str, Style]) ->
             f"{metric_name(summary.metric)} by site and model with intervals; "
             "the same numbers stand in the matrix of sites and in the result table"
         )
-        return _svg(figure, alt=alt, name="forest")
+        return svg(figure, alt=alt, name="forest")
 
 
 def _draw_estimate(axes: Any, estimate: Estimate | None, at: float, style: Style) -> None:
@@ -222,14 +222,14 @@ def _draw_estimate(axes: Any, estimate: Estimate | None, at: float, style: Style
 
 def key(style: Style, name: str) -> Markup:
     """Return the small drawing that explains a style in a legend."""
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(0.5, 0.16))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         axes.set_xlim(0, 1)
         axes.plot([0.05, 0.95], [0, 0], color=style.color, linestyle=style.dashes)
         axes.plot([0.5], [0], color=style.color, marker=style.marker, markersize=5)
-        return _svg(figure, alt="", name=name)
+        return svg(figure, alt="", name=name)
 
 
 def validation_curves(results: Results, metric: str) -> dict[str, list[Line]]:
