@@ -12,9 +12,7 @@ from fedmri.clients.ledger import entries, verify
 from fedmri.simulation import demo
 from tests.e2e.conftest import Deployment, plan_of
 
-TIMEOUT_S = 240.0
-
-
+TIMEOUT_S = 480.0
 PLAIN_SGD = ("train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0")
 HARMONIZED = {
     "scaffold": (*PLAIN_SGD, "harmonize=nyul"),
@@ -23,7 +21,14 @@ HARMONIZED = {
 }
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "fedbn", "scaffold", "cyclic"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        *("fedavg", "fedprox", "fedbn"),
+        pytest.param("scaffold", marks=pytest.mark.slow),  # the private deployment has it too
+        pytest.param("cyclic", marks=pytest.mark.slow),
+    ],
+)
 def test_a_deployment_ends_with_the_weights_of_a_simulation(
     deployment: Deployment, cache: Path, strategy: str, tmp_path: Path
 ) -> None:
@@ -75,6 +80,7 @@ def test_a_secure_deployment_ends_with_the_weights_of_a_simulation(
         assert "n_steps" not in told
 
 
+@pytest.mark.slow
 def test_a_hospitals_noise_is_that_of_a_simulation(
     deployment: Deployment, cache: Path, tmp_path: Path
 ) -> None:
