@@ -8,9 +8,8 @@ import pytest
 
 from fedmri.config import load
 from fedmri.errors import ConfigError, HarmonizeError, RoundError
-from fedmri.server.records import Record
 from tests.conftest import RunTiny
-from tests.simulation.test_study import PLAIN_SGD, SITES, StopHere, model_of, records
+from tests.simulation.test_study import PLAIN_SGD, SITES, StopHere, model_of, records, stop_at
 
 FEDERATED = "simulation.arms=[federated]"
 
@@ -54,17 +53,8 @@ def test_workers_and_a_stop_do_not_change_the_bits(
     """Two processes, or one that was stopped within its second round: the same weights."""
     settings = (FEDERATED, "rounds.n_rounds=2", "rounds.evaluate_every=0", *settings)
     whole = run_tiny("whole", *settings)
-    n_seen = 0
-
-    def stop(record: Record) -> None:
-        nonlocal n_seen
-        n_seen += record["kind"] == "round"
-        if n_seen == 5:
-            n_seen += 1
-            raise StopHere
-
     with pytest.raises(StopHere):
-        run_tiny("stopped", *settings, "simulation.workers=1", observe=stop)
+        run_tiny("stopped", *settings, "simulation.workers=1", observe=stop_at("round", 5))
     resumed = run_tiny("stopped", *settings, "simulation.workers=1")
     assert model_of(resumed) == model_of(whole)
     versions = [[r["version"] for r in records(f, kind="embedded")] for f in (whole, resumed)]

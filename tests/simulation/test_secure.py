@@ -22,7 +22,7 @@ from fedmri.server.records import Record
 from fedmri.server.rounds import initial_model
 from fedmri.wire import Masking, SecureStep
 from tests.conftest import RunTiny
-from tests.simulation.test_study import SITES, StopHere, model_of, records
+from tests.simulation.test_study import SITES, StopHere, model_of, records, stop_at
 
 SECURE = ("secagg.is_on=true", "simulation.arms=[federated]")
 
@@ -67,16 +67,8 @@ def test_workers_and_a_stop_change_no_bit(run_tiny: RunTiny) -> None:
     settings = (*SECURE, "harmonize=nyul", "strategy=fedprox", "rounds.n_rounds=3")
     whole = run_tiny("whole", *settings)
     assert model_of(run_tiny("workers", *settings, "simulation.workers=2")) == model_of(whole)
-    n_seen = 0
-
-    def stop(record: Record) -> None:
-        nonlocal n_seen
-        n_seen += record["kind"] == "round"
-        if n_seen == 4:  # of 9: the first site of the second round has sent its masked update
-            raise StopHere
-
     with pytest.raises(StopHere):
-        run_tiny("stopped", *settings, observe=stop)
+        run_tiny("stopped", *settings, observe=stop_at("round", 4))
     assert model_of(run_tiny("stopped", *settings)) == model_of(whole)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,17 @@ class StopHere(Exception):  # noqa: N818  # not an error: it stands for a power 
     """Ends a run in the middle."""
 
 
+def stop_at(kind: str, number: int) -> Callable[[Record], None]:
+    """Return what ends a run at so many records of a kind, once."""
+    seen = count(1)
+
+    def stop(record: Record) -> None:
+        if record["kind"] == kind and next(seen) == number:
+            raise StopHere
+
+    return stop
+
+
 @pytest.mark.parametrize("strategy", ["fedavg", "fedbn", "scaffold"])
 @pytest.mark.parametrize("kind", ["round", "round_total", "validation", "done"])
 def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bits(
@@ -81,16 +94,8 @@ def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bits(
         *(PLAIN_SGD if strategy == "scaffold" else ()),
     ]
     whole = run_tiny("whole", *settings)
-    n_seen = 0
-
-    def stop(record: Record) -> None:
-        nonlocal n_seen
-        n_seen += record["kind"] == kind
-        if n_seen == (1 if kind == "done" else 2):
-            raise StopHere
-
     with pytest.raises(StopHere):
-        run_tiny("stopped", *settings, observe=stop)
+        run_tiny("stopped", *settings, observe=stop_at(kind, 1 if kind == "done" else 2))
     resumed = run_tiny("stopped", *settings)
     assert model_of(resumed) == model_of(whole)
     without_time = [
@@ -162,17 +167,8 @@ def test_a_harmonized_run_goes_on_with_its_landmarks(run_tiny: RunTiny) -> None:
     """Stopped in its second round, with two workers or none: the same bits, fitted once."""
     settings = ("harmonize=nyul", "rounds.n_rounds=3", "simulation.arms=[federated]")
     whole = run_tiny("whole", *settings, "simulation.workers=2")
-    n_seen = 0
-
-    def stop(record: Record) -> None:
-        nonlocal n_seen
-        n_seen += record["kind"] == "round"
-        if n_seen == 5:
-            n_seen += 1
-            raise StopHere
-
     with pytest.raises(StopHere):
-        run_tiny("stopped", *settings, observe=stop)
+        run_tiny("stopped", *settings, observe=stop_at("round", 5))
     resumed = run_tiny("stopped", *settings)
     assert model_of(resumed) == model_of(whole)
     assert len(records(resumed, kind="harmonized")) == 1
@@ -199,17 +195,8 @@ def test_private_training_repeats_to_the_bit_and_spends_once(run_tiny: RunTiny) 
     """Stopped in a round and resumed, in workers or not: the same weights and the same ledgers."""
     settings = (*PRIVATE, "simulation.arms=[federated]", "strategy=scaffold", "harmonize=nyul")
     whole = run_tiny("whole", *settings, "simulation.workers=2")
-    n_seen = 0
-
-    def stop(record: Record) -> None:
-        nonlocal n_seen
-        n_seen += record["kind"] == "round"
-        if n_seen == 5:
-            n_seen += 1
-            raise StopHere
-
     with pytest.raises(StopHere):
-        run_tiny("stopped", *settings, observe=stop)
+        run_tiny("stopped", *settings, observe=stop_at("round", 5))
     resumed = run_tiny("stopped", *settings)
     assert model_of(resumed) == model_of(whole)
     for site in SITES:
@@ -239,17 +226,8 @@ SITE_NOISE = (
 def test_a_hospitals_noise_repeats_to_the_bit_and_is_spent_once(run_tiny: RunTiny) -> None:
     """Stopped and resumed: the same weights, the same account, of one hospital and no patient."""
     whole = run_tiny("whole", *SITE_NOISE)
-    n_seen = 0
-
-    def stop(record: Record) -> None:
-        nonlocal n_seen
-        n_seen += record["kind"] == "round"
-        if n_seen == 5:
-            n_seen += 1
-            raise StopHere
-
     with pytest.raises(StopHere):
-        run_tiny("stopped", *SITE_NOISE, observe=stop)
+        run_tiny("stopped", *SITE_NOISE, observe=stop_at("round", 5))
     resumed = run_tiny("stopped", *SITE_NOISE)
     assert model_of(resumed) == model_of(whole)
     for site in SITES:
