@@ -67,6 +67,9 @@ def test_workers_do_not_change_the_bits(run_tiny: RunTiny, settings: tuple[str, 
     assert [model_of(alone, arm) for arm in arms] == [model_of(together, arm) for arm in arms]
 
 
+STOPS = ("round", "round_total", "validation", "done")
+
+
 class StopHere(Exception):  # noqa: N818  # not an error: it stands for a power cut
     """Ends a run in the middle."""
 
@@ -82,8 +85,14 @@ def stop_at(kind: str, number: int) -> Callable[[Record], None]:
     return stop
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedbn", "scaffold"])
-@pytest.mark.parametrize("kind", ["round", "round_total", "validation", "done"])
+@pytest.mark.parametrize(
+    ("strategy", "kind"),
+    [
+        pytest.param(strategy, kind, marks=() if is_quick else pytest.mark.slow)
+        for strategy, quick in (("fedavg", STOPS), ("fedbn", STOPS[2:3]), ("scaffold", STOPS[:1]))
+        for kind, is_quick in ((kind, kind in quick) for kind in STOPS)
+    ],
+)
 def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bits(
     run_tiny: RunTiny, strategy: str, kind: str
 ) -> None:
