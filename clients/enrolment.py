@@ -49,8 +49,8 @@ policy:
   # Kinds of task and networks that may be trained; empty allows all.
   # tasks: []
   # models: []
-  # Most rounds of one plan, most privacy loss of one plan, largest norm at which gradients must be
-  # clipped; 0 sets no limit.
+  # Most rounds of one plan, most privacy loss of a patient over all plans, largest norm at which
+  # gradients must be clipped; 0 sets no limit.
   # max_rounds: 0
   # max_epsilon: 0
   # max_clip_grad_norm: 0
@@ -67,6 +67,9 @@ policy:
   # is_approval_automatic: false
   # Plans approved by this file, by their hash.
   # approved: []
+
+# Table of features, a subject a row, for plans that harmonize tables.
+# features: table.csv
 
 # Where to train, such as cuda:0 or cpu; empty leaves it to the plan.
 device: {device}
