@@ -67,3 +67,15 @@ def test_a_page_that_fails_is_told_and_raises_nothing(
     plan = load_resolved(folder / "config.yaml").plan
     assert try_image_page(plan, folder, summary) is None
     assert "no page of the harmonization" in capsys.readouterr().err
+
+
+def test_the_metric_at_each_left_out_site_is_on_the_page(run_tiny: Callable[..., Path]) -> None:
+    """A study that leaves sites out has their results beside what was done to the images."""
+    settings = ("simulation.arms=[federated]", "simulation.protocol=loso", "rounds.n_rounds=1")
+    folder = run_tiny("a", "harmonize=nyul", *settings)
+    plan = load_resolved(folder / "config.yaml").plan
+    summary = write_report(folder, make_task(plan.target, plan.task))[1]
+    page = try_image_page(plan, folder, summary)
+    assert page is not None
+    cells = Cells(page).cells
+    assert all(any(cell.endswith(f"out), {site}") for cell in cells) for site in summary.sites)
