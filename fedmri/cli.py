@@ -284,17 +284,21 @@ def _simulate(experiment: Experiment, resume: Path | None, *, is_json: bool) -> 
 def _report(experiment: Experiment, folder: Path, *, is_json: bool) -> None:
     from rich.console import Console
 
+    from fedmri.commands.image_page import try_image_page
     from fedmri.reports.page import write_report
     from fedmri.reports.tables import as_json, result_table
     from fedmri.training.tasks import make_task
 
     task = make_task(experiment.plan.target, experiment.plan.task)
     page, summary = write_report(folder, task)
+    harmonized = try_image_page(experiment.plan, folder, summary)
     if is_json:
         print(as_json(summary))
         return
     Console().print(result_table(summary))
     print(f"Report: {page}")
+    if harmonized is not None:
+        print(f"Before and after harmonization: {harmonized}")
 
 
 def _command() -> str:

@@ -54,6 +54,7 @@ class BeforeAfter:
         cautions: Codes and sentences.
         tables: Measures before and after.
         features: Drawn by site.
+        drawn: Which features these are.
     """
 
     title: str
@@ -62,6 +63,7 @@ class BeforeAfter:
     cautions: tuple[tuple[str, str], ...]
     tables: tuple[Table, ...]
     features: tuple[Feature, ...]
+    drawn: str = "The features in which sites differed most before."
 
 
 def write_page(path: Path, shown: BeforeAfter) -> None:
