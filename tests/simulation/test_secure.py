@@ -98,6 +98,7 @@ def test_a_site_that_drops_out_after_sharing_does_not_spoil_the_sum(run_tiny: Ru
         assert torch.allclose(weights_of(hidden)[name], value, rtol=1e-5, atol=1e-6), name
 
 
+@pytest.mark.slow
 def test_a_site_that_is_broken_is_left_out_of_the_sum(run_tiny: RunTiny) -> None:
     """It does not even give its keys; two of three are enough."""
     settings = (*SECURE, "rounds.n_rounds=1")
