@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fedmri.clients.ledger import entries
 from fedmri.simulation import demo
 from tests.e2e.breaking import Lane, Scenario, go
 from tests.e2e.conftest import plan_of
@@ -74,3 +76,33 @@ def test_no_failure_spoils_a_secure_sum(lane: Lane, secure: str, victim: str) ->
     outcome = go(lane, scenario, SECURE, secure)
     assert outcome.is_right, outcome.told
     assert not outcome.faults
+
+
+PRIVATE = plan_of(
+    *("strategy=scaffold", "harmonize=nyul", "rounds.timeout_s=120", "rounds.n_rounds=3"),
+    *("train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0"),
+    *("privacy.noise_multiplier=1.0", "privacy.batch_subjects=2"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["server", "worker"])
+def test_no_failure_is_spent_twice(
+    lane: Lane, hospitals: Path, cache: Path, tmp_path: Path, victim: str
+) -> None:
+    """Noise, SCAFFOLD's state and landmarks, killed and resumed: the same bits and accounts."""
+    # another seed each: the same bits, sent again, would be free
+    plan = replace(PRIVATE, seed=len(victim))
+    right = demo.simulated(plan, hospitals, tmp_path, cache)
+    number = len(list(lane.consortium.server.runs.glob("run-*")))
+    outcome = go(
+        lane, Scenario(number, "scaffold", victim, "kill", "site02", 0.8, 1.0), plan, right
+    )
+    assert outcome.is_right, outcome.told
+    assert not outcome.faults
+    for site, home in lane.consortium.sites.items():
+        [simulated] = tmp_path.rglob(f"sites/{site}/federated/seed-*/privacy.jsonl")
+        run = f"run-{number:03d}"
+        here = [e["update"] for e in entries(home.privacy_ledger) if e["run"] == run]
+        assert here == [entry["update"] for entry in entries(simulated)]
+        assert len(here) == plan.rounds.n_rounds
