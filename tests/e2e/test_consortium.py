@@ -22,7 +22,7 @@ COMBAT = ("harmonize=[nyul,combat]", "harmonize.n_min=2")
     [
         ("fedavg", ()),
         ("fedprox", ("harmonize=coral",)),
-        ("fedbn", ()),
+        pytest.param("fedbn", (), marks=pytest.mark.slow),
         # the private deployment below has this one too
         pytest.param("scaffold", (*PLAIN_SGD, "harmonize=nyul"), marks=pytest.mark.slow),
         pytest.param("fedbn", COMBAT, marks=pytest.mark.slow),

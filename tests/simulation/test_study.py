@@ -49,9 +49,12 @@ def test_the_same_seed_gives_the_same_weights(run_tiny: RunTiny) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        ("strategy=fedprox", "strategy.mu=0.1"),
+        pytest.param(("strategy=fedprox", "strategy.mu=0.1"), marks=pytest.mark.slow),
         ("strategy=fedbn", "model.norm=batch"),
-        ("strategy=silobn", "model.norm=batch", "train.optimizer=ranger"),
+        pytest.param(
+            ("strategy=silobn", "model.norm=batch", "train.optimizer=ranger"),
+            marks=pytest.mark.slow,
+        ),
         ("train.is_optimizer_kept=true", "train.schedule=plateau", "model.dropout=0.2"),
         ("data.augment.affine=1", "data.augment.noise=1", "data.augment.mixup=1"),
         ("strategy=scaffold", "harmonize=nyul", "rounds.n_rounds=3", *PLAIN_SGD),
