@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -40,8 +39,6 @@ from fedmri.wire import (
 SITE_FAILED = 100
 """Flower error code of an error that fedmri explains by its own code, in the reason."""
 
-S = TypeVar("S", Site, Site | TableSite)
-
 app = ClientApp()
 
 
@@ -60,44 +57,40 @@ def evaluate(message: Message, context: Context) -> Message:
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Answer an order for sums, or for a step of a secure one, with this site's part."""
-    if from_json(str(context.run_config["plan"])).harmonize.table.features:
-        return _answer(_sums, message, context, table_of)
     return _answer(_sums, message, context)
 
 
-def _sums(site: Site | TableSite, border: Border, content: RecordDict) -> RecordDict:
-    order, is_secure = read_query(content), site.plan.secagg.is_on
+def _sums(context: Context, border: Border, content: RecordDict) -> RecordDict:
+    plan = from_json(str(context.run_config["plan"]))
+    site = table_of(context) if plan.harmonize.table.features else site_of(context)
+    order = read_query(content)
     if isinstance(order, SecureStep):
         answer = sums_content(site.secure_step(order))
         return border.admit(answer, declared_keys(site.secure_forms(order)), order.round_index)
     sums = site.sums(order)
-    allowed = declared_sums(site.sum_forms(order), are_counts_told=not is_secure)
+    allowed = declared_sums(site.sum_forms(order), are_counts_told=not plan.secagg.is_on)
     return border.admit(sums_content(sums), allowed, order.round_index)
 
 
-def _update(site: Site, border: Border, content: RecordDict) -> RecordDict:
-    order = read_train(content)
+def _update(context: Context, border: Border, content: RecordDict) -> RecordDict:
+    site, order = site_of(context), read_train(content)
     allowed = declared_update(order.weights, site.update_forms(order), site.plan, site.layout)
     return border.admit(update_content(site.train(order)), allowed, order.round_index)
 
 
-def _scores(site: Site, border: Border, content: RecordDict) -> RecordDict:
-    order = read_evaluate(content)
+def _scores(context: Context, border: Border, content: RecordDict) -> RecordDict:
+    site, order = site_of(context), read_evaluate(content)
     allowed = declared_scores(site.plan)
     return border.admit(scores_content(site.evaluate(order)), allowed, order.round_index)
 
 
 def _answer(
-    work: Callable[[S, Border, RecordDict], RecordDict],
-    message: Message,
-    context: Context,
-    opened: Callable[[Context], S] | None = None,
+    work: Callable[[Context, Border, RecordDict], RecordDict], message: Message, context: Context
 ) -> Message:
     """Return the site's reply, or the code of what went wrong there; both through its border."""
     border = border_of(context)
     try:
-        site: Any = (opened or site_of)(context)
-        return Message(work(site, border, message.content), reply_to=message)
+        return Message(work(context, border, message.content), reply_to=message)
     except Exception as error:  # noqa: BLE001  # outermost frame: one site never ends a run
         return refusal(error, message, border)
 
