@@ -73,6 +73,10 @@ class RoundsConfig:
         is_scored = self.select == "last" or self.evaluate_every > 0
         require(is_scored, "rounds.select", self.select, "last where evaluate_every is 0")
 
+    def n_needed(self, n_members: int) -> int:
+        """Return how many of the sites must give a usable answer: the quorum, and one at least."""
+        return max(1, math.ceil(self.quorum * n_members))
+
 
 @dataclass(frozen=True)
 class TransportConfig:

@@ -145,7 +145,7 @@ class Rounds:
             return notes
         if HARMONIZE not in notes:
             wait_for_sites(self.grid, members, plan.rounds.min_sites, plan.rounds.timeout_s)
-            fitted = fit(stage, self._total_of_sums(), members, self._n_needed(len(members)))
+            fitted = fit(stage, self._total_of_sums(), members, plan.rounds.n_needed(len(members)))
             self.records.add("harmonized", version=version(fitted))
             notes = {**notes, HARMONIZE: {name: v.tolist() for name, v in fitted.items()}}
         kept = {name: np.array(values) for name, values in notes[HARMONIZE].items()}
@@ -169,7 +169,7 @@ class Rounds:
         shared = self._shared(model)
         start = site_numbers(members) if isinstance(stage, MomentsBySite) else {}
         first = SumsOrder(0, as_weights(start), shared, after_round, self.harmonized)
-        n_needed = self._n_needed(len(members))
+        n_needed = plan.rounds.n_needed(len(members))
         fitted = fit(stage, self._total_of_sums(), members, n_needed, first)
         self.embedded = after_round, {EMBEDDING: as_weights(fitted)}
         return self.embedded[1]
@@ -321,16 +321,13 @@ class Rounds:
     ) -> Iterator[Update]:
         """Pass the updates on; stop the run where too few sites gave one."""
         yield from updates
-        n_needed = self._n_needed(n_members)
+        n_needed = self.run.plan.rounds.n_needed(n_members)
         n_good = n_members - len(rejected)
         if n_good < n_needed:
             named = ", ".join(f"{site} ({code})" for site, code in sorted(rejected.items()))
             found = f"{n_good} of {n_members} usable updates; left out: {named}"
             fix = "see the codes in docs/errors.md and the log; then resume, or lower rounds.quorum"
             raise RoundError("R01", "quorum", found=found, want=f"{n_needed} or more", fix=fix)
-
-    def _n_needed(self, n_members: int) -> int:
-        return max(1, math.ceil(self.run.plan.rounds.quorum * n_members))
 
     def _score(self, round_index: int, state: ServerState, notes: dict[str, Any]) -> dict[str, Any]:
         """Score the validation patients where the plan says so; keep the best model's notes."""

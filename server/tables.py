@@ -51,7 +51,7 @@ class Tables:
         if plan.secagg.is_on:
             secure = SecureSums(self.run.roll, self.run.folder, self._ask)
             total = total_by_secure_sum(secure, self._ask_for_sums)
-        fitted = fit(stage, total, members, self._n_needed(len(members)))
+        fitted = fit(stage, total, members, plan.rounds.n_needed(len(members)))
         self.records.add("harmonized", version=version(fitted))
         self._hand_out(stage, fitted, members)
         weights = {name: value for name, value in as_weights(fitted).items() if value.numel()}
@@ -73,6 +73,3 @@ class Tables:
 
     def _ask(self, kind: str, content: RecordDict, sites: Sequence[str]) -> Iterator[Answer]:
         return exchange(self.grid, kind, content, sites, self.run.plan.rounds.timeout_s)
-
-    def _n_needed(self, n_members: int) -> int:
-        return max(1, -int(-self.run.plan.rounds.quorum * n_members // 1))
