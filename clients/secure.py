@@ -33,7 +33,7 @@ from fedmri.secagg.shares import N_SHARE
 from fedmri.secagg.site_half import SiteHalf
 from fedmri.secagg.state import SiteState
 from fedmri.secagg.wide import to_limbs, wide_slots
-from fedmri.wire import MASKED, Masking, SecureStep, SumsOrder
+from fedmri.wire import MASKED, Masking, SecureStep, SumsOrder, as_arrays, as_tensors
 
 Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
@@ -110,7 +110,7 @@ class SecureSite:
             return self._last_answer()
         kept, said = self._take(half, kept, order)
         self._keep(replace(kept, order=digest, metrics={}), said)
-        return _tensors(said)
+        return as_tensors(said)
 
     def mask(
         self,
@@ -137,13 +137,13 @@ class SecureSite:
         if kept.order == digest:
             return self._last_answer(), dict(kept.metrics)
         state = self._state(kept, masking.number)
-        inbox = Boxes.from_arrays(_numpy(masking.arrays), half.sum.sites).of(self._site)
+        inbox = Boxes.from_arrays(as_arrays(masking.arrays), half.sum.sites).of(self._site)
         values = compute()
         state, message = half.mask(state, inbox, values.arrays)
         said, metrics = dict(message.to_arrays()), dict(values.metrics)
         kept = replace(kept, state=state.to_bytes(), order=digest, metrics=metrics)
         self._keep(kept, said)
-        return _tensors(said), metrics
+        return as_tensors(said), metrics
 
     def sums(
         self,
@@ -172,7 +172,7 @@ class SecureSite:
         return {name: Form(torch.uint8, shape) for name, shape in of_stage.items()}
 
     def _take(self, half: SiteHalf, kept: _Kept, order: SecureStep) -> tuple[_Kept, Arrays]:
-        arrays, sites = _numpy(order.arrays), half.sum.sites
+        arrays, sites = as_arrays(order.arrays), half.sum.sites
         if order.stage == "advertise":
             state, advert = half.advertise(kept.number)
             kept = replace(kept, number=order.number, state=state.to_bytes())
@@ -211,7 +211,7 @@ class SecureSite:
         write_whole(self._path, save(answer, {"fields": fields}), PRIVATE_FILE)
 
     def _last_answer(self) -> Weights:
-        return _tensors(load_file(self._path))
+        return as_tensors(load_file(self._path))
 
 
 def sum_forms(shapes: Mapping[str, tuple[int, ...]], *, is_masked: bool) -> dict[str, Form]:
@@ -244,15 +244,6 @@ def _what(order: SecureStep) -> str:
     if order.sums is None:
         return f"round {order.round_index}"
     return f"harmonization step {order.sums.step} after round {order.round_index}"
-
-
-def _numpy(arrays: Weights) -> dict[str, NDArray[np.generic]]:
-    return {name: value.numpy() for name, value in arrays.items()}
-
-
-def _tensors(arrays: Arrays) -> Weights:
-    # a tensor of memory that cannot be written is warned of
-    return {name: torch.from_numpy(np.require(v, requirements="W")) for name, v in arrays.items()}
 
 
 def _in_clear() -> PrivacyError:

@@ -51,6 +51,7 @@ from fedmri.wire import (
     Sums,
     SumsOrder,
     TrainOrder,
+    as_arrays,
 )
 
 COUNTING = frozenset({"n_steps", "n_skipped", "delta"})
@@ -177,7 +178,7 @@ class Site:
             fix = "run the same version of fedmri as the server"
             found, want = f"step {order.step}", "a step of the plan's harmonization"
             raise RoundError("R11", "order for sums", found=found, want=want, fix=fix)
-        return stage.site_sums(order.step, scans, _arrays(order.shared))
+        return stage.site_sums(order.step, scans, as_arrays(order.shared))
 
     def _data_as(self, extra: Mapping[str, Weights]) -> SiteData:
         """Return this site's data, harmonized by what the server sent, if anything."""
@@ -432,7 +433,3 @@ class Site:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_cases(self.folder / "cases.jsonl", result.cases)
         write_pictures(self.folder / "pictures.npz", result.pictures)
-
-
-def _arrays(weights: Weights) -> Arrays:
-    return {name: value.numpy() for name, value in weights.items()}

@@ -372,6 +372,16 @@ def _metrics(content: RecordDict) -> dict[str, float]:
     return {name: float(value) for name, value in record.items()}  # type: ignore[arg-type]  # lists raise TypeError
 
 
+def as_arrays(weights: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return tensors of a message as arrays that share their memory."""
+    return {name: value.numpy() for name, value in weights.items()}
+
+
+def as_tensors(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Weights:
+    """Return arrays as tensors, to be sent; those that cannot be written are copied."""
+    return {n: torch.from_numpy(np.require(v, requirements="W")) for n, v in arrays.items()}
+
+
 def n_bytes(weights: Mapping[str, torch.Tensor]) -> int:
     """Return the size of the weights as they travel, without headers."""
     return sum(value.numel() * value.element_size() for value in weights.values())

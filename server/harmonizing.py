@@ -18,7 +18,7 @@ from fedmri.secagg.ring import Slot
 from fedmri.secagg.wide import from_limbs, wide_slots
 from fedmri.server.exchange import Answer
 from fedmri.server.secure import SecureSums, Wanted, masked_of
-from fedmri.wire import Masking, Sums, SumsOrder, read_sums
+from fedmri.wire import Masking, Sums, SumsOrder, as_arrays, read_sums
 
 log = logging.getLogger("fedmri.server")
 
@@ -142,11 +142,6 @@ def _checked(sums: Sums, forms: Forms) -> Arrays:
 def as_weights(arrays: Arrays) -> Weights:
     """Return arrays as tensors, to be sent."""
     return {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
-
-
-def as_arrays(weights: Weights) -> Arrays:
-    """Return tensors as arrays, as they came."""
-    return {name: value.numpy() for name, value in weights.items()}
 
 
 def _too_few(members: Sequence[str], left_out: dict[str, str], n_least: int) -> RoundError:

@@ -42,7 +42,6 @@ from fedmri.server.checkpoint import (
 from fedmri.server.exchange import Answer, exchange
 from fedmri.server.harmonizing import (
     Total,
-    as_arrays,
     as_weights,
     fit,
     total_by_secure_sum,
@@ -59,6 +58,7 @@ from fedmri.wire import (
     Scores,
     SumsOrder,
     TrainOrder,
+    as_arrays,
     evaluate_content,
     n_bytes,
     read_scores,

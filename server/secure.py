@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from flwr.app import MessageType, RecordDict
 from numpy.typing import NDArray
@@ -25,7 +24,15 @@ from fedmri.secagg.ring import Slot, n_words
 from fedmri.secagg.secure_sum import Roll
 from fedmri.secagg.server_half import Running, ServerHalf
 from fedmri.server.exchange import Answer
-from fedmri.wire import Masking, SecureStep, SumsOrder, read_sums, secure_step_content
+from fedmri.wire import (
+    Masking,
+    SecureStep,
+    SumsOrder,
+    as_arrays,
+    as_tensors,
+    read_sums,
+    secure_step_content,
+)
 
 log = logging.getLogger("fedmri.server")
 
@@ -86,7 +93,7 @@ class SecureSums:
         roster = half.roster(steps.adverts(sites))
         sealed = steps.sealed(roster)
         running = half.start(half.inboxes(roster, sealed))
-        boxes = _tensors(Boxes(sealed).to_arrays(half.sum.sites))
+        boxes = as_tensors(Boxes(sealed).to_arrays(half.sum.sites))
         for site, masked in wanted.ask(Masking(number, boxes), sorted(sealed)):
             running = half.add(running, site, masked)
             del masked  # before the next is taken: one vector is held at a time
@@ -150,13 +157,13 @@ class _Steps:
         left_out: dict[str, str],
     ) -> Iterator[tuple[str, M]]:
         wanted = self.wanted
-        order = SecureStep(wanted.round_index, self.number, stage, _tensors(arrays), wanted.sums)
+        order = SecureStep(wanted.round_index, self.number, stage, as_tensors(arrays), wanted.sums)
         for answer in self.ask(MessageType.QUERY, secure_step_content(order), sites):
             code = answer.code
             try:
                 if answer.content is not None:
                     said = read_sums(answer.site, answer.content)
-                    yield answer.site, read(answer.site, _numpy(said.arrays))
+                    yield answer.site, read(answer.site, as_arrays(said.arrays))
                     continue
             except FedmriError as error:
                 log.warning("site %s: %s", answer.site, error)
@@ -167,13 +174,4 @@ class _Steps:
 
 def masked_of(arrays: Mapping[str, torch.Tensor], slots: Mapping[str, Slot]) -> Masked:
     """Return masked values as they travelled; raise PrivacyError P56 where they are none."""
-    return Masked.from_arrays(_numpy(arrays), n_words(slots))
-
-
-def _numpy(arrays: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
-    return {name: value.numpy() for name, value in arrays.items()}
-
-
-def _tensors(arrays: Numpy) -> dict[str, torch.Tensor]:
-    # a tensor of memory that cannot be written is warned of
-    return {name: torch.from_numpy(np.require(v, requirements="W")) for name, v in arrays.items()}
+    return Masked.from_arrays(as_arrays(arrays), n_words(slots))
