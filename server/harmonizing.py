@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,10 @@ def total_in_clear(ask: Ask) -> Total:
     def total(
         order: SumsOrder, forms: Forms, sites: Sequence[str], left_out: dict[str, str]
     ) -> Arrays:
-        parts = list(_usable(ask(order, sites), forms, left_out))
-        return add(parts) if parts else {}
+        usable = _usable(ask(order, sites), forms, left_out)
+        first = next(usable, None)
+        # never a list: a grid may write the next answer over the memory of the last
+        return {} if first is None else add(chain([first], usable))
 
     return total
 

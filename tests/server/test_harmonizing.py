@@ -1,0 +1,44 @@
+"""Sums over sites at the server: what is added, and of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from fedmri.server.exchange import Answer
+from fedmri.server.harmonizing import total_in_clear
+from fedmri.wire import Sums, SumsOrder, sums_content
+
+OF_SITES = {"a": [1.0, 2.0], "b": [10.0, 20.0], "c": [100.0, 200.0], "d": [np.nan, 0.0]}
+FORMS: dict[str, tuple[int, ...]] = {"sum": (2,)}
+
+
+def _one_buffer(order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
+    """Answer as a pool of workers does: each in the memory of the one before."""
+    buffer = torch.zeros(2, dtype=torch.float64)
+    for site in sites:
+        buffer.copy_(torch.tensor(OF_SITES[site]))
+        yield Answer(site, sums_content(Sums(site, {"sum": buffer}, 1, 1)))
+
+
+def test_answers_that_share_their_memory_are_added_each() -> None:
+    """A site's sums are in the total before the next answer is taken."""
+    total = total_in_clear(_one_buffer)(SumsOrder(0, {}), FORMS, ("a", "b", "c"), {})
+    np.testing.assert_array_equal(total["sum"], [111.0, 222.0])
+
+
+def test_a_site_with_nan_is_left_out_and_named() -> None:
+    """The others' sums stand."""
+    left_out: dict[str, str] = {}
+    total = total_in_clear(_one_buffer)(SumsOrder(0, {}), FORMS, ("a", "d", "b"), left_out)
+    np.testing.assert_array_equal(total["sum"], [11.0, 22.0])
+    assert left_out == {"d": "R04"}
+
+
+def test_no_usable_answer_gives_no_total() -> None:
+    """The caller says who is missing; nothing is made up."""
+    left_out: dict[str, str] = {}
+    assert total_in_clear(_one_buffer)(SumsOrder(0, {}), FORMS, ("d",), left_out) == {}
+    assert left_out == {"d": "R04"}
