@@ -19,7 +19,7 @@ from fedmri.reports import figures
 from fedmri.reports.intervals import Estimate
 from fedmri.reports.page import duration
 from fedmri.reports.privacy import privacy_table
-from fedmri.reports.tables import capital, metric_name, number, span, with_interval
+from fedmri.reports.words import capital, metric_name, number, span, with_interval
 from fedmri.server.history import History, finite, read_history, read_object
 from fedmri.server.home import ServerHome
 from fedmri.server.pooling import BY_SITE, Pooled, SiteScores, estimate, pool

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fedmri.errors import CODES
 from fedmri.reports.page import duration
-from fedmri.reports.tables import DASH, metric_name, number
+from fedmri.reports.words import DASH, metric_name, number
 from fedmri.server.home import ServerHome
 from fedmri.server.presence import Member
 from fedmri.server.printable import printable

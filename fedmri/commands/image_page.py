@@ -22,7 +22,7 @@ from fedmri.plan import Plan
 from fedmri.reports.before_after import BeforeAfter, Feature, Table, write_page
 from fedmri.reports.models import LEFT_OUT, POOLED_LEFT_OUT
 from fedmri.reports.summary import Summary
-from fedmri.reports.tables import number, span
+from fedmri.reports.words import number, span
 from fedmri.simulation.sites import StudySites
 
 log = logging.getLogger("fedmri.simulation")

@@ -3,7 +3,8 @@
 from fedmri.reports.page import write_report
 from fedmri.reports.results import Results, load_results
 from fedmri.reports.summary import Summary, summarise
-from fedmri.reports.tables import as_json, as_markdown, headline, result_table
+from fedmri.reports.tables import as_json, as_markdown, result_table
+from fedmri.reports.words import headline
 
 __all__ = [
     "Results",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fedmri.reports import figures
 from fedmri.reports.intervals import Estimate, draw, interval
-from fedmri.reports.tables import number, span, with_interval
+from fedmri.reports.words import number, span, with_interval
 
 Array = NDArray[np.float64]
 N_BOOTSTRAP = 2000

@@ -19,7 +19,7 @@ from fedmri.reports.intervals import Estimate
 from fedmri.reports.models import LEFT_OUT, OWN
 from fedmri.reports.results import Record, Results, site_name
 from fedmri.reports.summary import Row, Summary
-from fedmri.reports.tables import metric_name
+from fedmri.reports.words import metric_name
 
 INK, FAINT = "#1f2933", "#c8ced6"
 # Okabe and Ito 2008: told apart by readers with any colour vision, and in grey by their dashes.

@@ -11,6 +11,7 @@ from fedmri.training.task import Case
 
 OWN = "local (own site)"
 ALL = "local (all sites)"
+PLAINEST = "fedavg"
 LEFT_OUT = "federated (site left out)"
 POOLED_LEFT_OUT = "pooled (site left out)"
 
@@ -49,9 +50,10 @@ def arms(results: Results) -> tuple[str, ...]:
     """Return the arms that were tested, in the order of the tables."""
     order = ("federated", "loso", "pooled", "loso-pooled", "local", "baseline")
 
-    def rank(arm: str) -> tuple[int, str]:
-        kind = arm.partition(":")[0]
-        return (order.index(kind) if kind in order else len(order), arm)
+    def rank(arm: str) -> tuple[int, bool, str]:
+        kind, _, name = arm.partition(":")
+        # of several strategies the plainest comes first: the others are read against it
+        return (order.index(kind) if kind in order else len(order), name != PLAINEST, arm)
 
     return tuple(sorted({arm for arm, _ in results.cases}, key=rank))
 
@@ -120,6 +122,11 @@ def common(first: Patients, second: Patients) -> Patients:
 def is_federated(label: str) -> bool:
     """Whether a model was trained by several sites together, data kept apart."""
     return label == LEFT_OUT or label.partition(":")[0] == "federated"
+
+
+def is_one_of_several(label: str) -> bool:
+    """Whether a model is of one strategy among those that a run compares."""
+    return label.startswith("federated:")
 
 
 def is_external(site: str) -> bool:

@@ -18,15 +18,13 @@ from fedmri.reports.intervals import Estimate
 from fedmri.reports.privacy import privacy_table
 from fedmri.reports.results import Finding, Results, load_results, site_name
 from fedmri.reports.summary import Summary, summarise
-from fedmri.reports.tables import (
-    DIFFERENCE_HEAD,
+from fedmri.reports.tables import difference_table, result_rows
+from fedmri.reports.words import (
     capital,
     comparisons,
-    difference_rows,
     headline,
     metric_name,
     number,
-    result_rows,
     span,
     with_interval,
 )
@@ -89,6 +87,7 @@ def duration(seconds: float) -> str:
 def _context(results: Results, summary: Summary) -> dict[str, Any]:
     environment = results.environment
     head, rows = result_rows(summary)
+    difference_head, differences = difference_table(summary)
     excluded = [finding for finding in results.findings if finding.is_excluded]
     images, n_more = pictures.shown(pictures.load_pictures(results.run))
     return {
@@ -97,12 +96,12 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "facts": _facts(environment),
         "summary": summary,
         "headline": headline(summary),
-        "comparisons": comparisons(summary)[1:],
+        "comparisons": comparisons(summary),
         "result_head": head,
         "result_rows": rows,
         "federated": [row.label for row in summary.rows if models.is_federated(row.label)],
-        "difference_head": DIFFERENCE_HEAD,
-        "difference_rows": difference_rows(summary),
+        "difference_head": difference_head,
+        "difference_rows": differences,
         "matrix": _matrix(summary),
         "pictures": images,
         "n_more_pictures": n_more,

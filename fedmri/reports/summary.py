@@ -224,17 +224,23 @@ def _within_sites(
 
 def _differences(rows: Iterable[Model], scorer: Scorer, task: Task) -> Iterator[Difference]:
     rows = tuple(rows)
-    references = [row for row in rows if not models.is_federated(row.label)]
-    references.sort(key=lambda row: row.label != models.OWN)  # the question asked first
     for row in rows:
         if models.is_federated(row.label):
-            for reference in references:
+            for reference in _references(rows):
                 patients = models.common(_inside(row), _inside(reference))
-                if patients:
+                if patients and reference is not row:
                     pair = scorer.primary(row, patients), scorer.primary(reference, patients)
                     estimate = pair[0].minus(pair[1]).estimate
                     verdict = judge(estimate, is_higher_better=task.is_higher_better)
                     yield Difference(row.label, reference.label, estimate, verdict)
+
+
+def _references(rows: tuple[Model, ...]) -> list[Model]:
+    """Return what federated models are compared with; of several strategies also the first."""
+    others = [row for row in rows if not models.is_federated(row.label)]
+    others.sort(key=lambda row: row.label != models.OWN)  # the question asked first
+    strategies = [row for row in rows if models.is_one_of_several(row.label)]
+    return [*others, *(strategies[:1] if len(strategies) > 1 else [])]
 
 
 def judge(difference: Estimate, *, is_higher_better: bool) -> Verdict:
@@ -366,5 +372,5 @@ def _notes(rows: tuple[Model, ...], inside: tuple[str, ...]) -> Iterator[str]:
     sizes = {site: len(names) for model in rows for site, names in model.patients()}
     if small := [f"{site_name(site)} {n}" for site, n in sorted(sizes.items()) if n < FEW]:
         yield (f"Fewer than {FEW} test patients, intervals likely too narrow: {', '.join(small)}.")
-    if sum(label.partition(":")[0] == "federated" for label in n_seeds) > 1:
+    if sum(map(models.is_one_of_several, n_seeds)) > 1:
         yield "Several strategies are compared; intervals are not corrected for their number."

@@ -1,4 +1,4 @@
-"""A summary in words, as a table on screen, as Markdown and as JSON."""
+"""A summary as tables: on a page, on screen, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -9,128 +9,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedmri.reports.intervals import Estimate
-from fedmri.reports.models import ALL, OWN, is_federated
+from fedmri.reports.models import is_federated
 from fedmri.reports.results import site_name
 from fedmri.reports.summary import Difference, Row, Summary
+from fedmri.reports.words import (
+    DASH,
+    capital,
+    comparisons,
+    headline,
+    metric_name,
+    number,
+    strategies_of,
+    strategy_name,
+    with_interval,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-DASH = "\N{EN DASH}"
-MINUS = "\N{MINUS SIGN}"
-_METRIC_NAMES = {
-    "auc": "AUC",
-    "brier": "Brier score",
-    "dice": "Dice",
-    "mae": "mean absolute error",
-    "rmse": "root mean squared error",
-    "hd95_mm": "HD95 (mm)",
-    "jaccard": "Jaccard index",
-    "macro_f1": "macro F1",
-    "n_both_empty": "both empty",
-    "n_false_alarms": "false alarms",
-    "n_missed": "missed",
-    "pearson": "Pearson correlation",
-    "r2": "R²",
-}
-_MODEL_NAMES = {
-    "federated": "federated training",
-    "pooled": "training on pooled data",
-    OWN: "each site's own model at that site",
-    ALL: "the mean of the local models at all sites",
-    "baseline": "the baseline that looks at no image",
-}
-
-
-def metric_name(name: str) -> str:
-    """Return a metric as it is written in a text."""
-    return _METRIC_NAMES.get(name, name.replace("_", " "))
-
-
-def model_name(label: str) -> str:
-    """Return a model as it is written in a sentence."""
-    return _MODEL_NAMES.get(label, label)
-
-
-def number(value: float, *, is_signed: bool = False) -> str:
-    """Return a number with three or so digits that mean something; a dash where there is none."""
-    if not math.isfinite(value):
-        return DASH
-    digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
-    text = f"{abs(value):.{digits}f}"
-    is_zero = float(text) == 0
-    sign = "" if is_zero else MINUS if value < 0 else "+" if is_signed else ""
-    return sign + text
-
-
-def span(estimate: Estimate, *, is_signed: bool = False) -> str:
-    """Return an interval: ``0.71 to 0.83``."""
-    if not estimate.has_interval:
-        return "no interval"
-    low, high = (number(end, is_signed=is_signed) for end in (estimate.low, estimate.high))
-    return f"{low} to {high}"
-
-
-def with_interval(estimate: Estimate | None, *, is_signed: bool = False) -> str:
-    """Return a value and its interval: ``0.78 (0.71 to 0.83)``."""
-    if estimate is None:
-        return DASH
-    shown = span(estimate, is_signed=is_signed)
-    return f"{number(estimate.value, is_signed=is_signed)} ({shown})"
-
-
-def headline(summary: Summary) -> str:
-    """Return what the run showed in one sentence that claims no more than its intervals do."""
-    first = summary.rows[0]
-    metric = metric_name(summary.metric)
-    estimate = first.overall.get(summary.metric)
-    if estimate is None:
-        return f"No site that took part was tested under {first.label}."
-    n_sites = len([site for site in first.by_site if site in summary.sites])
-    interval = f"95 % interval {span(estimate)}" if estimate.has_interval else "no interval"
-    article = "an" if metric[0] in "aeiouA" else "a"
-    seeds = f", mean of {first.n_seeds} seeds" if first.n_seeds > 1 else ", one seed"
-    opening = (
-        f"{capital(model_name(first.label))} reached {article} {metric} of "
-        f"{number(estimate.value)} "
-        f"({interval}) on {_count(estimate.n_patients, 'test patient')} of "
-        f"{_count(n_sites, 'site')}{seeds}"
-    )
-    return ": ".join([opening, *comparisons(summary)[:1]]) + "."
-
-
-def capital(text: str) -> str:
-    """Return a text as it begins a sentence."""
-    return text[:1].upper() + text[1:]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def comparisons(summary: Summary) -> list[str]:
-    """Return what each difference of the first model showed, as parts of a sentence."""
-    first = summary.rows[0].label
-    return [
-        _comparison(summary, difference, summary.row(difference.reference))
-        for difference in summary.differences
-        if difference.label == first and difference.reference != ALL
-    ]
-
-
-def _comparison(summary: Summary, difference: Difference, reference: Row | None) -> str:
-    name = model_name(difference.reference)
-    value = reference.overall.get(summary.metric) if reference else None
-    reached = f"{number(value.value)}; " if value else ""
-    gained = number(difference.estimate.value, is_signed=True)
-    detail = f"({reached}difference {gained}, {span(difference.estimate, is_signed=True)})"
-    match difference.verdict:
-        case "better" | "worse":
-            return f"{difference.verdict} than {name} {detail}"
-        case "no difference shown":
-            return f"no difference shown from {name} {detail}"
-        case _:
-            return f"whether it differs from {name} cannot be said {detail}"
 
 
 def result_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
@@ -172,9 +67,14 @@ def _count_or_score(name: str, estimate: Estimate | None) -> str:
     return with_interval(estimate)
 
 
-def difference_rows(summary: Summary) -> list[list[str]]:
-    """Return the cells of the table of differences."""
-    return [
+def difference_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the cells of the table of differences.
+
+    One model has a row for each reference; several strategies have a column for each.
+    """
+    if rows := strategies_of(summary):
+        return _differences_by_strategy(summary, rows)
+    cells = [
         [
             f"{difference.label} minus {difference.reference}",
             with_interval(difference.estimate, is_signed=True),
@@ -183,9 +83,25 @@ def difference_rows(summary: Summary) -> list[list[str]]:
         ]
         for difference in summary.differences
     ]
+    return ["Comparison", "Difference (95 % interval)", "Shown", "Patients"], cells
 
 
-DIFFERENCE_HEAD = ("Comparison", "Difference (95 % interval)", "Shown", "Patients")
+def _differences_by_strategy(
+    summary: Summary, rows: Sequence[Row]
+) -> tuple[list[str], list[list[str]]]:
+    references = list(dict.fromkeys(difference.reference for difference in summary.differences))
+    found = {(d.label, d.reference): d for d in summary.differences}
+    cells = [
+        [row.label, *(_shown(found.get((row.label, reference))) for reference in references)]
+        for row in rows
+    ]
+    return ["Model", *(f"minus {strategy_name(name)}" for name in references)], cells
+
+
+def _shown(difference: Difference | None) -> str:
+    if difference is None:
+        return DASH
+    return f"{with_interval(difference.estimate, is_signed=True)}: {difference.verdict}"
 
 
 def result_table(summary: Summary) -> Table:
@@ -213,9 +129,9 @@ def as_markdown(summary: Summary) -> str:
     head, rows = result_rows(summary)
     parts = [
         _markdown_text(headline(summary)),
-        "\n".join(f"- {_markdown_text(part)}" for part in comparisons(summary)[1:]),
+        "\n".join(f"- {_markdown_text(part)}" for part in comparisons(summary)),
         _markdown_table(head, rows),
-        _markdown_table(list(DIFFERENCE_HEAD), difference_rows(summary)),
+        _markdown_table(*difference_table(summary)),
         "\n".join(f"- {_markdown_text(note)}" for note in summary.notes),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from fedmri.reports.results import load_results
 from fedmri.reports.summary import Summary, summarise
-from fedmri.reports.tables import as_json, as_markdown, headline, number, result_table
+from fedmri.reports.tables import as_json, as_markdown, difference_table, result_table
+from fedmri.reports.words import comparisons, headline, number
 from fedmri.training.task import LocalTask
 
 WriteRun = Callable[..., Path]
@@ -72,6 +73,45 @@ def test_the_headline_claims_what_the_interval_shows(
     assert claim in text
     assert "equal" not in text
     assert "significant" not in text
+
+
+STRATEGIES = ("fedprox", "fedavg", "ditto")
+
+
+@pytest.fixture
+def several(write_run: WriteRun, segmentation: LocalTask) -> Summary:
+    """Return the summary of three strategies, one better than pooling and one worse."""
+    gain = {"federated:ditto": 0.1, "federated:fedprox": -0.1}
+
+    def predict(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
+        return {"scores": {"dice": 0.5 + gain.get(arm, 0.3 * (-1) ** i * (arm != "pooled"))}}
+
+    arms = [*(f"federated:{name}" for name in STRATEGIES), "pooled"]
+    return summarise(load_results(write_run({"A": 12}, predict, arms=arms)), segmentation)
+
+
+def test_the_headline_of_several_strategies_praises_none(several: Summary) -> None:
+    """It gives the range, and says that the best by the same patients is flattered."""
+    text = headline(several)
+    assert text.startswith("3 strategies under one budget reached Dice from 0.400 (fedprox) to")
+    assert "to 0.600 (ditto, 0.600 to 0.600) on 12 test patients of 1 site, one seed" in text
+    assert "None was chosen beforehand" in text
+    assert comparisons(several) == [
+        "against training on pooled data, better: ditto; no difference shown: fedavg; "
+        "worse: fedprox",
+        "against fedavg, no difference shown: ditto, fedprox",
+    ]
+
+
+def test_several_strategies_have_a_row_each_and_a_column_for_each_reference(
+    several: Summary,
+) -> None:
+    """FedAvg comes first, for the others are read against it; no row compares it with itself."""
+    head, rows = difference_table(several)
+    assert head == ["Model", "minus pooled", "minus fedavg"]
+    assert [row[0] for row in rows] == [f"federated:{n}" for n in ("fedavg", "ditto", "fedprox")]
+    assert rows[0][2] == "\N{EN DASH}"
+    assert rows[1][1] == "+0.100 (+0.100 to +0.100): better"
 
 
 def test_the_terminal_shows_every_model_and_site(summary: Summary) -> None:

@@ -1,0 +1,177 @@
+"""A summary in words: names, numbers with intervals, and what was shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence, Set
+
+from fedmri.reports.intervals import Estimate
+from fedmri.reports.models import ALL, OWN, is_one_of_several
+from fedmri.reports.summary import Difference, Row, Summary
+
+DASH = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+_METRIC_NAMES = {
+    "auc": "AUC",
+    "brier": "Brier score",
+    "dice": "Dice",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "hd95_mm": "HD95 (mm)",
+    "jaccard": "Jaccard index",
+    "macro_f1": "macro F1",
+    "n_both_empty": "both empty",
+    "n_false_alarms": "false alarms",
+    "n_missed": "missed",
+    "pearson": "Pearson correlation",
+    "r2": "R²",
+}
+_MODEL_NAMES = {
+    "federated": "federated training",
+    "pooled": "training on pooled data",
+    OWN: "each site's own model at that site",
+    ALL: "the mean of the local models at all sites",
+    "baseline": "the baseline that looks at no image",
+}
+
+
+def metric_name(name: str) -> str:
+    """Return a metric as it is written in a text."""
+    return _METRIC_NAMES.get(name, name.replace("_", " "))
+
+
+def model_name(label: str) -> str:
+    """Return a model as it is written in a sentence."""
+    return _MODEL_NAMES.get(label, strategy_name(label))
+
+
+def strategy_name(label: str) -> str:
+    """Return the strategy of one of several federated models; any other label as it is."""
+    return label.removeprefix("federated:")
+
+
+def number(value: float, *, is_signed: bool = False) -> str:
+    """Return a number with three or so digits that mean something; a dash where there is none."""
+    if not math.isfinite(value):
+        return DASH
+    digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
+    text = f"{abs(value):.{digits}f}"
+    is_zero = float(text) == 0
+    sign = "" if is_zero else MINUS if value < 0 else "+" if is_signed else ""
+    return sign + text
+
+
+def span(estimate: Estimate, *, is_signed: bool = False) -> str:
+    """Return an interval: ``0.71 to 0.83``."""
+    if not estimate.has_interval:
+        return "no interval"
+    low, high = (number(end, is_signed=is_signed) for end in (estimate.low, estimate.high))
+    return f"{low} to {high}"
+
+
+def with_interval(estimate: Estimate | None, *, is_signed: bool = False) -> str:
+    """Return a value and its interval: ``0.78 (0.71 to 0.83)``."""
+    if estimate is None:
+        return DASH
+    shown = span(estimate, is_signed=is_signed)
+    return f"{number(estimate.value, is_signed=is_signed)} ({shown})"
+
+
+def headline(summary: Summary) -> str:
+    """Return what the run showed in a sentence or two that claim no more than the intervals do."""
+    if rows := strategies_of(summary):
+        return _range_of(summary, rows)
+    first = summary.rows[0]
+    metric = metric_name(summary.metric)
+    estimate = first.overall.get(summary.metric)
+    if estimate is None:
+        return f"No site that took part was tested under {first.label}."
+    interval = f"95 % interval {span(estimate)}" if estimate.has_interval else "no interval"
+    article = "an" if metric[0] in "aeiouA" else "a"
+    opening = (
+        f"{capital(model_name(first.label))} reached {article} {metric} of "
+        f"{number(estimate.value)} ({interval}) {_tested_on(summary, first, estimate)}"
+    )
+    return ": ".join([opening, *_of_first(summary)[:1]]) + "."
+
+
+def _tested_on(summary: Summary, row: Row, estimate: Estimate) -> str:
+    n_sites = len([site for site in row.by_site if site in summary.sites])
+    seeds = f"mean of {row.n_seeds} seeds" if row.n_seeds > 1 else "one seed"
+    patients = _count(estimate.n_patients, "test patient")
+    return f"on {patients} of {_count(n_sites, 'site')}, {seeds}"
+
+
+def capital(text: str) -> str:
+    """Return a text as it begins a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def comparisons(summary: Summary) -> list[str]:
+    """Return what each further difference showed, as parts of a sentence.
+
+    Of one model those after the headline's; of several strategies what each reference showed.
+    """
+    if rows := strategies_of(summary):
+        found = {d.reference: None for d in summary.differences if d.reference != ALL}
+        labels = {row.label for row in rows}
+        return [_verdicts(summary, labels - {name}, name) for name in found]
+    return _of_first(summary)[1:]
+
+
+def strategies_of(summary: Summary) -> list[Row]:
+    """Return the rows of the strategies that were compared; none where there was one."""
+    rows = [row for row in summary.rows if is_one_of_several(row.label)]
+    return [row for row in rows if summary.metric in row.overall] if len(rows) > 1 else []
+
+
+def _range_of(summary: Summary, rows: Sequence[Row]) -> str:
+    ranked = sorted(rows, key=lambda row: row.overall[summary.metric].value)
+    if not summary.is_higher_better:
+        ranked.reverse()
+    low, high = (row.overall[summary.metric] for row in (ranked[0], ranked[-1]))
+    return (
+        f"{len(rows)} strategies under one budget reached {metric_name(summary.metric)} from "
+        f"{number(low.value)} ({strategy_name(ranked[0].label)}) to "
+        f"{number(high.value)} ({strategy_name(ranked[-1].label)}, {span(high)}) "
+        f"{_tested_on(summary, ranked[-1], high)}. None was chosen beforehand: the best of "
+        "several, picked by the patients that it is scored on, looks better than it is."
+    )
+
+
+def _verdicts(summary: Summary, labels: Set[str], reference: str) -> str:
+    """Return which strategies were better or worse than a reference."""
+    named: dict[str, list[str]] = {}
+    for difference in summary.differences:
+        if difference.reference == reference and difference.label in labels:
+            named.setdefault(difference.verdict, []).append(strategy_name(difference.label))
+    parts = [f"{verdict}: {', '.join(names)}" for verdict, names in sorted(named.items())]
+    return f"against {model_name(reference)}, {'; '.join(parts)}"
+
+
+def _of_first(summary: Summary) -> list[str]:
+    first = summary.rows[0].label
+    return [
+        _comparison(summary, difference, summary.row(difference.reference))
+        for difference in summary.differences
+        if difference.label == first and difference.reference != ALL
+    ]
+
+
+def _comparison(summary: Summary, difference: Difference, reference: Row | None) -> str:
+    name = model_name(difference.reference)
+    value = reference.overall.get(summary.metric) if reference else None
+    reached = f"{number(value.value)}; " if value else ""
+    gained = number(difference.estimate.value, is_signed=True)
+    detail = f"({reached}difference {gained}, {span(difference.estimate, is_signed=True)})"
+    match difference.verdict:
+        case "better" | "worse":
+            return f"{difference.verdict} than {name} {detail}"
+        case "no difference shown":
+            return f"no difference shown from {name} {detail}"
+        case _:
+            return f"whether it differs from {name} cannot be said {detail}"
