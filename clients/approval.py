@@ -239,7 +239,7 @@ def _site_privacy(plan: Plan) -> str:
     return (
         f"differential privacy of this hospital as a whole: noise {site.noise_multiplier:g} times "
         f"clip norm {site.clip_norm:g} on each update{each}; the plan sets {bound} at delta "
-        f"{site.delta:g}; not covered: counts, scores, sums before the rounds"
+        f"{site.delta:g}; not covered: counts, scores{_sums_beside(plan, 'site')}"
     )
 
 
@@ -259,8 +259,14 @@ def _patient_privacy(plan: Plan) -> str:
     return (
         f"patient-level differential privacy: noise {privacy.noise_multiplier:g} times clip norm "
         f"{privacy.clip_norm:g}, {privacy.batch_subjects:g} patients a step; "
-        f"the plan sets {bound}; not covered: counts, scores, sums before the rounds{audit}"
+        f"the plan sets {bound}; not covered: counts, scores{_sums_beside(plan, 'patient')}{audit}"
     )
+
+
+def _sums_beside(plan: Plan, unit: str) -> str:
+    """Return that a guarantee leaves out sums before the rounds, unless its noise is on them."""
+    own = plan.harmonize
+    return "" if own.noise_multiplier and own.weighting == unit else ", sums before the rounds"
 
 
 def _sums(plan: Plan) -> str:
@@ -277,7 +283,10 @@ def _sums(plan: Plan) -> str:
     shapes = {name: values.shape for name, values in stage.site_sums(0, (), {}).items()}
     said = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     often = "once" if stage.n_steps == 1 else f"{stage.n_steps} times, first"
-    return f"{often}, sums over training scans by modality ({plan.harmonize.image}): {said}"
+    noise = plan.harmonize.noise_multiplier
+    whose = "this site" if plan.harmonize.weighting == "site" else "one patient"
+    hidden = f"; noise of {noise:g} times what {whose} adds at most" if noise else ""
+    return f"{often}, sums over training scans by modality ({plan.harmonize.image}): {said}{hidden}"
 
 
 def _among(classes: tuple[str, ...]) -> str:

@@ -64,16 +64,19 @@ class Guard:
         PrivacyLedger(self.ledger).refuse_beyond(steps, self._cap(config, n_subjects))
 
     def reserve(self, spend: Spend, config: PrivacyConfig, n_subjects: int) -> Spent:
-        """Write down what an update costs, before it leaves; return all that was spent."""
-        return PrivacyLedger(self.ledger).reserve(spend, self._cap(config, n_subjects))
+        """Write down what leaves and what it costs, before it does; return all that was spent."""
+        is_site = spend.kind == "dp-site"
+        cap = _site_cap(config.site) if is_site else self._cap(config, n_subjects)
+        return PrivacyLedger(self.ledger).reserve(spend, cap)
 
     def has_spent(self) -> bool:
         """Tell whether this site's patients were trained on in the run."""
         lines = entries(self.ledger)
-        return any(line["kind"] == "dp" and line["run"] == self.run for line in lines)
+        own = (line for line in lines if line["kind"] == "dp" and line["run"] == self.run)
+        return any(line["round"] for line in own)  # sums before the rounds train nobody
 
     def site_stream(self, order: str, released: Weights) -> Stream:
-        """Return the noise that hides the site in a release.
+        """Return the noise that hides the site, or its patients, in a release.
 
         Args:
             order: Digest of the order.

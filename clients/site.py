@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 
 from fedmri.clients.audit import audit
 from fedmri.clients.gate import Leaving
+from fedmri.clients.image_sums import ImageSums
 from fedmri.clients.invariance import Invariance, Term
 from fedmri.clients.network import Network, network_of
 from fedmri.clients.privacy_ledger import Spend
@@ -21,10 +22,10 @@ from fedmri.clients.secure import SecureSite, Values, masked_form, sum_forms
 from fedmri.clients.site_state import SiteState, SiteStates
 from fedmri.codec import declared, encode
 from fedmri.data.examples import open_site
-from fedmri.data.site_data import SiteData, Split, Voxels
+from fedmri.data.site_data import SiteData, Split
 from fedmri.errors import RoundError
 from fedmri.filters import filtered_update
-from fedmri.harmonize.image_stage import image_change, image_stage
+from fedmri.harmonize.image_stage import image_change
 from fedmri.harmonize.sums import Arrays, version
 from fedmri.models.weights import frozen, load_weights, norm, weights
 from fedmri.plan import Plan, from_json
@@ -51,7 +52,6 @@ from fedmri.wire import (
     Sums,
     SumsOrder,
     TrainOrder,
-    as_arrays,
 )
 
 COUNTING = frozenset({"n_steps", "n_skipped", "delta"})
@@ -106,6 +106,7 @@ class Site:
         self._task = make_task(self.plan.target, self.plan.task)
         self._data: SiteData = open_site(prepared, self.plan.target, self.plan.data)
         self._guard = guard
+        self._images = ImageSums(name, self.plan, self._data, guard)
         self._secure = SecureSite(name, folder, guard.membership)
         self._harmonized: tuple[str, SiteData] | None = None
 
@@ -123,7 +124,7 @@ class Site:
         def own() -> Arrays:
             if order.weights:
                 return self._invariance(order).sums(order, self._data_as(order.extra))
-            return self._stage_sums(order, self._data.scans("train"))
+            return self._images.of(order)
 
         if self.plan.secagg.is_on:
             weights = self._secure.sums(order, self._sum_shapes(order), own)
@@ -160,10 +161,9 @@ class Site:
         return declared(order.weights, self.plan.transport)
 
     def _sum_shapes(self, order: SumsOrder) -> dict[str, tuple[int, ...]]:
-        if order.weights:
-            arrays = self._invariance(order).sums(order, None)
-        else:
-            arrays = self._stage_sums(order, ())
+        if not order.weights:
+            return self._images.shapes(order)
+        arrays = self._invariance(order).sums(order, None)
         return {name: values.shape for name, values in arrays.items()}
 
     def _invariance(self, order: SumsOrder) -> Invariance:
@@ -171,14 +171,6 @@ class Site:
         network = network_of(self._plan_json)
         self._load(network, order.weights, self._states.before(order.round_index + 1))
         return Invariance(self.name, self.plan, network.module, network.layout)
-
-    def _stage_sums(self, order: SumsOrder, scans: Iterable[Voxels]) -> Arrays:
-        stage = image_stage(self.plan.harmonize, len(self.plan.data.source.modalities))
-        if stage is None or order.step not in range(stage.n_steps):
-            fix = "run the same version of fedmri as the server"
-            found, want = f"step {order.step}", "a step of the plan's harmonization"
-            raise RoundError("R11", "order for sums", found=found, want=want, fix=fix)
-        return stage.site_sums(order.step, scans, as_arrays(order.shared))
 
     def _data_as(self, extra: Mapping[str, Weights]) -> SiteData:
         """Return this site's data, harmonized by what the server sent, if anything."""

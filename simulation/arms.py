@@ -135,6 +135,7 @@ def _alone(plan: Plan) -> Plan:
         strategy=StrategyConfig(),
         train=train,
         privacy=plan.privacy.alone(),
+        harmonize=plan.harmonize.alone(),
         transport=TransportConfig(),
         secagg=SecAggConfig(),
         filters=FilterConfig(),

@@ -7,16 +7,19 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmri.clients.image_sums import image_groups
 from fedmri.data.examples import PreparedSite, open_site
 from fedmri.data.site_data import Split, Voxels
 from fedmri.errors import FedmriError, HarmonizeError
 from fedmri.harmonize.cautions import Caution
 from fedmri.harmonize.decodability import Decodability, Probe, Samples, decodability
 from fedmri.harmonize.image_stage import ImageChange, ImageStage, image_change, image_stage
+from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import run, version
 from fedmri.plan import Plan
 from fedmri.reports.before_after import BeforeAfter, Feature, Table, write_page
@@ -84,12 +87,14 @@ def _image_page(plan: Plan, stage: ImageStage, folder: Path, summary: Summary) -
     found = StudySites.read(folder / "prepared" / "sites.json")
     members = {name: _opened(plan, path) for name, path in found.sites.items()}
     external = {name: _opened(plan, path) for name, path in found.external.items()}
-    parameters = run(stage, [_Training(site) for site in members.values()])
+    parameters = run(stage, [_Training(site, plan.harmonize) for site in members.values()])
     change = image_change(plan.harmonize, stage.n_channels, parameters)
     images = _measured({**members, **external}, change)
     sides, cautions = _told(images, plan.seed)
     method = f"{plan.harmonize.image}, fitted by sums over the training scans of all members"
     counts = ", ".join(f"{s} ({(images.sites == s).sum()})" for s in np.unique(images.sites))
+    if plan.harmonize.noise_multiplier:
+        method += "; here without the noise that the plan's own landmarks have"
     facts = (
         ("Method", method),
         ("Sites (images)", counts),
@@ -117,9 +122,11 @@ class _Training:
     """A site's training scans, read anew in each step."""
 
     site: PreparedSite
+    config: HarmonizeConfig
 
-    def __iter__(self) -> Iterator[Voxels]:
-        return self.site.scans("train")
+    def __iter__(self) -> Iterator[Any]:
+        is_bounded = self.config.is_bounded
+        yield from image_groups(self.site, self.config) if is_bounded else self.site.scans("train")
 
 
 def _measured(sites: Mapping[str, PreparedSite], change: ImageChange) -> Images:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from fedmri.errors import HarmonizeError
+from fedmri.harmonize.bounded_nyul import BoundedNyul
 from fedmri.harmonize.moments import MEAN, VARIANCE, Moments, Scaled
 from fedmri.harmonize.nyul import LANDMARKS, NORMAL_IQR, PERCENTILES, Nyul, Standardised
 from fedmri.harmonize.quantiles import QUANTILES, ROBUST, Quantiles
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import Arrays
 
-ImageStage = Nyul | Moments | Quantiles
+ImageStage = Nyul | BoundedNyul | Moments | Quantiles
 ImageChange = Standardised | Scaled
 
 
 def image_stage(config: HarmonizeConfig, n_channels: int) -> ImageStage | None:
     """Return what is fitted before the rounds, for images of so many channels; None for nothing."""
+    if config.is_bounded:
+        return BoundedNyul(n_channels)
     if config.image == "nyul":
         return Nyul(n_channels, is_site_weighted=config.weighting == "site")
     if config.image == "zscore":

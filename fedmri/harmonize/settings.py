@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedmri.errors import ConfigError, HarmonizeError, require
@@ -68,7 +69,10 @@ class HarmonizeConfig:
         image: ``nyul`` maps each image's histogram to landmarks that all sites share; ``zscore``
             and ``robust`` scale all images by one mean and standard deviation, or one median and
             interquartile range, of all sites' voxels.
-        weighting: Whether each image or each site counts the same in the landmarks.
+        weighting: Whether each image, each patient or each site counts the same in the landmarks.
+        noise_multiplier: Standard deviation of each site's noise on the sums of landmarks, in units
+            of the most that one patient (``weighting=patient``), or one site (``weighting=site``),
+            can add; 0 adds none. It is accounted for with the plan's other noise of the same unit.
         embedding: What a network makes of an image, before its last layer: ``coral`` adds to the
             loss how far a site's mean and covariance are from those of all sites; ``fedharmony``
             how well a second head tells the site. ``combat`` takes out how a site's embeddings are
@@ -81,7 +85,8 @@ class HarmonizeConfig:
     """
 
     image: Literal["none", "nyul", "zscore", "robust"] = "none"
-    weighting: Literal["image", "site"] = "image"
+    weighting: Literal["image", "patient", "site"] = "image"
+    noise_multiplier: float = 0.0
     embedding: Literal["none", "coral", "fedharmony", "combat"] = "none"
     strength: float = 1.0
     is_by_class: bool = True
@@ -93,8 +98,31 @@ class HarmonizeConfig:
             value = getattr(self, name)
             is_known = value in ("none", *known)
             require(is_known, f"harmonize.{name}", value, ", ".join(("none", *known)))
+        known = ("image", "patient", "site")
+        require(self.weighting in known, "harmonize.weighting", self.weighting, ", ".join(known))
+        self._require_bounded()
         require(self.strength >= 0, "harmonize.strength", self.strength, "0 or more")
         require(self.n_min >= 2, "harmonize.n_min", self.n_min, "2 or more")
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether sums of landmarks are such that it is known what one patient or site adds."""
+        is_noised = self.noise_multiplier > 0
+        return self.image == "nyul" and (is_noised or self.weighting == "patient")
+
+    def alone(self) -> HarmonizeConfig:
+        """Return it for one data holder: a hospital by itself hides in no sum over hospitals."""
+        return replace(self, noise_multiplier=0.0) if self.weighting == "site" else self
+
+    def _require_bounded(self) -> None:
+        noise = self.noise_multiplier
+        require(0 <= noise < math.inf, "harmonize.noise_multiplier", noise, "0 or more")
+        is_alone = self.image == "nyul" and self.embedding == "none" and not self.table.features
+        want = "0 but with harmonize=nyul alone: what one patient adds to other sums has no bound"
+        require(not noise or is_alone, "harmonize.noise_multiplier", noise, want)
+        want = "patient or site with noise: what a patient of several images adds has no bound"
+        is_unit = self.weighting != "image"
+        require(not noise or is_unit, "harmonize.weighting", self.weighting, want)
 
     def refuse_scaled(self, scaling: str) -> None:
         """Refuse a scale for all sites where each image was given its own before.

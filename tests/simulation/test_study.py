@@ -223,6 +223,38 @@ def test_private_training_repeats_to_the_bit_and_spends_once(run_tiny: RunTiny) 
         assert len(updates[0]) == 2
 
 
+NOISED_SUMS = ("harmonize=nyul", "harmonize.weighting=patient", "harmonize.noise_multiplier=0.01")
+
+
+def test_noise_on_sums_is_added_to_the_patients_account(run_tiny: RunTiny) -> None:
+    """Sums before the rounds and steps in them compose; a resumed run has the same bits."""
+    settings = (*PRIVATE, *NOISED_SUMS, "simulation.arms=[federated]")
+    whole = run_tiny("whole", *settings, "simulation.workers=2")
+    with pytest.raises(StopHere):
+        run_tiny("stopped", *settings, observe=stop_at("round", 2))
+    resumed = run_tiny("stopped", *settings)
+    assert model_of(resumed) == model_of(whole)
+    plain = run_tiny("plain", *PRIVATE, "simulation.arms=[federated]")
+    for site in SITES:
+        ledgers = (f / "sites" / site / "federated/seed-0/privacy.jsonl" for f in (whole, resumed))
+        first, again = ([line["update"] for line in entries(path)] for path in ledgers)
+        assert first == again
+        assert len(first) == 3, "one line for the sums, one for each round"
+        spent = [records(f, kind="round", site=site)[0]["epsilon"] for f in (whole, plain)]
+        assert spent[0] > spent[1]
+
+
+def test_noise_goes_under_the_masks_of_a_secure_sum(run_tiny: RunTiny) -> None:
+    """The server learns the noised total alone, and it is that of sums in clear."""
+    settings = (*NOISED_SUMS, "simulation.arms=[federated]", "rounds.n_rounds=1")
+    clear = run_tiny("clear", *settings)
+    summed = run_tiny("summed", *settings, "secagg.is_on=true")
+    for site in SITES:
+        ledgers = (f / "sites" / site / "federated/seed-0/privacy.jsonl" for f in (clear, summed))
+        first, again = ([line["noise_multiplier"] for line in entries(path)] for path in ledgers)
+        assert first == again == [0.01]
+
+
 def test_a_round_beyond_the_budget_is_not_trained(run_tiny: RunTiny) -> None:
     """The site says so by its code, before it trains; the run ends where too few are left."""
     with pytest.raises(RoundError, match=r"site01 \(P31\).*\[R01\]"):

@@ -1,0 +1,73 @@
+"""What noise for one patient, or for a whole hospital, does to the landmarks of Nyúl.
+
+Takes the hospitals of a simulation's folder, whatever it trained, and says how far the landmarks
+(0 to 100) lie from those without noise, as the mean over landmarks and draws of the noise.
+
+    python benchmarks/noised_landmarks.py RUN [n_draws]
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from fedmri.clients.image_sums import image_groups
+from fedmri.config import load_resolved
+from fedmri.data.examples import PreparedSite, open_site
+from fedmri.errors import HarmonizeError
+from fedmri.harmonize.bounded_nyul import BoundedNyul
+from fedmri.harmonize.nyul import LANDMARKS
+from fedmri.harmonize.settings import HarmonizeConfig
+from fedmri.harmonize.sums import Arrays, add
+from fedmri.privacy.accounting import noise_for
+from fedmri.simulation.sites import StudySites
+
+EPSILONS = (1.0, 3.0, 8.0)
+SITE_DELTA = 1e-3
+
+
+def main() -> None:
+    """Print how unlike the hospitals are, then a line for each unit and epsilon."""
+    run, n_draws = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 200
+    plan = load_resolved(run / "config.yaml").plan
+    paths = StudySites.read(run / "prepared" / "sites.json").sites
+    sites = {name: open_site([path], plan.target, plan.data) for name, path in paths.items()}
+    stage = BoundedNyul(len(plan.data.source.modalities))
+    for weighting in ("patient", "site"):
+        config = replace(plan.harmonize, image="nyul", weighting=weighting)
+        sums = [stage.site_sums(0, image_groups(site, config), {}) for site in sites.values()]
+        exact = stage.combine(0, add(sums), {})[LANDMARKS]
+        apart = [np.abs(stage.combine(0, one, {})[LANDMARKS] - exact).mean() for one in sums]
+        print(f"{weighting}: {len(sites)} hospitals, own landmarks {np.mean(apart):.2f} away")
+        for epsilon in EPSILONS:
+            delta = _delta(config, list(sites.values()))
+            noise = noise_for(epsilon, delta, 1.0, 1)
+            errors = [_error(stage, sums, exact, noise * stage.bound, i) for i in range(n_draws)]
+            mean, n_failed = np.nanmean(errors), np.isnan(errors).sum()
+            print(f"  epsilon {epsilon:g}, noise {noise:.2f}: {mean:.2f} away", end="")
+            print(f"; {n_failed} of {n_draws} draws leave nobody")
+
+
+def _delta(config: HarmonizeConfig, sites: list[PreparedSite]) -> float:
+    if config.weighting == "site":
+        return SITE_DELTA
+    return 0.1 / min(len({e.subject for e in site.examples("train")}) for site in sites)
+
+
+def _error(
+    stage: BoundedNyul, sums: list[Arrays], exact: np.ndarray, deviation: float, seed: int
+) -> float:
+    rng, total = np.random.default_rng(seed), add(sums)
+    spread = deviation * np.sqrt(len(sums))
+    noised = {name: v + rng.normal(0, spread, v.shape) for name, v in sorted(total.items())}
+    try:
+        return float(np.abs(stage.combine(0, noised, {})[LANDMARKS] - exact).mean())
+    except HarmonizeError:
+        return np.nan
+
+
+if __name__ == "__main__":
+    main()
