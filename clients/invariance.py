@@ -153,7 +153,7 @@ class Invariance:
 
     @property
     def _head(self) -> str:
-        return next(iter(self.entries.head)).rpartition(".")[0]
+        return self.entries.head_layer
 
 
 def _fitted(extra: Mapping[str, Weights]) -> Weights:

@@ -195,6 +195,8 @@ class Plan:
             fix = "choose harmonize=coral, or another strategy"
             found, want = "ditto, which scores models of the sites' own", "embeddings of one model"
             raise ConfigError("C03", "harmonize=combat", found=found, want=want, fix=fix)
+        if self.strategy.name == "moon":
+            self._refuse_contrast()
         refuse_conflicts(self.privacy, train, self.task, augment, norm=norm)
         refuse_unnoised(self.privacy, self.strategy.name)
         if self.secagg.is_on:
@@ -205,6 +207,18 @@ class Plan:
             found = f"{train.optimizer}, momentum {train.momentum:g}, clip {train.clip_grad_norm:g}"
             want = "plain SGD: a control variate is the mean of a site's own steps"
             raise ConfigError("C03", "strategy scaffold", found=found, want=want, fix=fix)
+
+    def _refuse_contrast(self) -> None:
+        """Refuse MOON where there is no one embedding of an image that may be worked on (C03)."""
+        odd = {
+            "segmentation, whose networks answer each voxel": self.target.kind == "segmentation",
+            "differential privacy, whose noise is for the task's loss alone": self.privacy.is_on,
+            "another method on embeddings (harmonize)": self.harmonize.embedding != "none",
+        }
+        if found := [name for name, is_set in odd.items() if is_set]:
+            fix = "set strategy=fedprox, or leave the other out"
+            want = "one embedding an image, for the contrast alone"
+            raise ConfigError("C03", "strategy moon", found="; ".join(found), want=want, fix=fix)
 
     @property
     def _inspections(self) -> list[str]:

@@ -106,6 +106,11 @@ class Layout:
     norm_statistics: frozenset[str]
     head: frozenset[str] = frozenset()
 
+    @property
+    def head_layer(self) -> str:
+        """Name of the last layer in the network."""
+        return next(iter(self.head)).rpartition(".")[0]
+
 
 @dataclass(frozen=True)
 class Form:
@@ -181,6 +186,23 @@ LossTerm: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """Models whose embeddings of the same images are sought and shunned (MOON).
+
+    Attributes:
+        near: Model that embeddings are pulled to; not to be changed.
+        far: Model that they are pushed from; not to be changed.
+        strength: Factor of what is added to the loss.
+        temperature: Above 0; a small one counts small differences much.
+    """
+
+    near: Weights
+    far: Weights
+    strength: float
+    temperature: float
+
+
+@dataclass(frozen=True)
 class Phase:
     """A stretch of a site's training in a round; a round has one or more, in order.
 
@@ -192,6 +214,7 @@ class Phase:
         start: Model that it starts from; None goes on from where the network is: the received
             model before the first phase. A phase with its own start trains a model that is not
             sent.
+        contrast: What is added to the loss by the network's embeddings; None adds nothing.
     """
 
     name: str = "train"
@@ -199,6 +222,7 @@ class Phase:
     frozen: frozenset[str] = frozenset()
     term: GradientTerm | None = None
     start: Weights | None = None
+    contrast: Contrast | None = None
 
 
 @dataclass(frozen=True)

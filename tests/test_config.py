@@ -117,7 +117,8 @@ def test_every_shipped_choice_loads(group: str) -> None:
     plain = ["train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0"]
     whole = ["experiment=smoke"]  # one answer an image
     for name in groups()[group]:
-        more = plain if name == "scaffold" else whole if group == "harmonize" else []
+        is_of_embeddings = group == "harmonize" or name == "moon"
+        more = plain if name == "scaffold" else whole if is_of_embeddings else []
         assert load([f"{group}={name}", *more])
 
 

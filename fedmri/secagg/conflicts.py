@@ -9,7 +9,7 @@ from fedmri.secagg.secure_sum import LEAST_SITES
 
 SUMS_ONLY = frozenset(
     {
-        *("fedavg", "fedprox", "fedbn", "silobn", "ditto", "fedper", "fedrep"),
+        *("fedavg", "fedprox", "fedbn", "silobn", "moon", "ditto", "fedper", "fedrep"),
         "lgfedavg",
         *("fedavgm", "fedadam", "fedyogi", "fedadagrad"),
     }

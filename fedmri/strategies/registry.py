@@ -14,6 +14,7 @@ from fedmri.strategies.fednova import FedNova
 from fedmri.strategies.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from fedmri.strategies.fedprox import FedProx
 from fedmri.strategies.lgfedavg import LGFedAvg
+from fedmri.strategies.moon import Moon
 from fedmri.strategies.personal import Ditto, FedPer, FedRep
 from fedmri.strategies.robust import GeometricMedian, Krum, Median, NormBound, TrimmedMean
 from fedmri.strategies.scaffold import Scaffold
@@ -33,6 +34,7 @@ STRATEGIES: dict[str, _Make] = {
     "scaffold": lambda c, _: Scaffold(c.weighting, c.server_lr),
     "feddyn": lambda c, _: FedDyn(c.weighting, c.server_lr, c.mu),
     "fednova": lambda c, momentum: FedNova(c.weighting, c.server_lr, momentum),
+    "moon": lambda c, _: Moon(c.weighting, c.server_lr, c.mu, c.temperature),
     "ditto": lambda c, _: Ditto(c.weighting, c.server_lr, c.mu),
     "fedper": lambda c, _: FedPer(c.weighting, c.server_lr),
     "fedrep": lambda c, _: FedRep(c.weighting, c.server_lr, c.head_share),

@@ -19,7 +19,8 @@ class StrategyConfig:
         server_lr: Step of the server along the sites' mean change; 1 takes the mean. FedAdam,
             FedYogi and FedAdagrad need a far smaller one: each parameter moves by about as much.
         mu: Pull of a site towards the received model (FedProx, FedDyn), or of a site's own model
-            towards it (Ditto).
+            towards it (Ditto); factor of the contrast of embeddings (MOON).
+        temperature: Of that contrast: a small one counts small differences much.
         beta: Momentum of the server (FedAvgM, FedAdam, FedYogi).
         beta2: Decay of the squares of changes (FedAdam, FedYogi).
         tau: What is added to their root (FedAdam, FedYogi, FedAdagrad).
@@ -32,6 +33,7 @@ class StrategyConfig:
     weighting: Literal["examples", "subjects", "square_root", "uniform"] = "examples"
     server_lr: float = 1.0
     mu: float = 0.01
+    temperature: float = 0.5
     beta: float = 0.9
     beta2: float = 0.99
     tau: float = 1e-3
@@ -40,7 +42,7 @@ class StrategyConfig:
     max_change: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("server_lr", "tau", "max_change"):
+        for name in ("server_lr", "temperature", "tau", "max_change"):
             value = getattr(self, name)
             require(value > 0, f"strategy.{name}", value, "a positive number")
         for name in ("beta", "beta2"):

@@ -15,7 +15,7 @@ from fedmri.strategies.mean import WEIGHTINGS
 from fedmri.strategies.registry import STRATEGIES, make_strategy
 from fedmri.strategies.settings import StrategyConfig
 
-SHARED = ("fedavg", "fedprox", "fedbn", "silobn", "ditto", "fedper", "fedrep", "lgfedavg")
+SHARED = ("fedavg", "fedprox", "fedbn", "silobn", "moon", "ditto", "fedper", "fedrep", "lgfedavg")
 """Strategies whose server takes the weighted mean."""
 WEIGHTING = {"feddyn": "uniform"}
 
