@@ -13,6 +13,8 @@ from fedmri.commands.apps import AsJson
 from fedmri.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
@@ -80,7 +82,7 @@ def harmonize(
     from fedmri.harmonize.combat_table import harmonize as run
     from fedmri.harmonize.combat_table import save
     from fedmri.harmonize.decodability import Probe
-    from fedmri.harmonize.table import Columns, cohort, read, with_features, write
+    from fedmri.harmonize.table import Columns, cohort, nearly_numbers, read, with_features, write
 
     out = _outputs(table, out)
     kept = _names(covariates)
@@ -98,11 +100,12 @@ def harmonize(
     work = Work(frame, found, stage, subjects, target or None, seed)
     is_train = _training_rows(work, train_column, _names(train_sites))
     result = run(found, stage, is_train, may_exclude=exclude_incomplete)
-    judged = _judged(work, result, Probe(permutations, seed))
+    told = (*nearly_numbers(frame, columns), *result.cautions)
+    judged = _judged(work, dataclasses.replace(result, cautions=told), Probe(permutations, seed))
     write(out, with_features(frame, found, result.values))
     version = save(out.with_suffix(".npz"), result, found, stage)
     show(out.with_suffix(".html"), work, result, judged, version)
-    _report(out, judged, version, is_json=as_json)
+    _report(out, judged, found.features, version, is_json=as_json)
 
 
 def _outputs(table: Path, out: Path | None) -> Path:
@@ -215,8 +218,11 @@ def _errors(work: Work) -> Errors | None:
     return leave_sites_out(work.cohort, work.stage, text.to_numpy(dtype=str), is_known)
 
 
-def _report(out: Path, judged: Judged, version: str, *, is_json: bool) -> None:
+def _report(
+    out: Path, judged: Judged, features: Sequence[str], version: str, *, is_json: bool
+) -> None:
     from fedmri.commands.harmonize_page import WHEN
+    from fedmri.harmonize.cautions import named
 
     told = [dataclasses.asdict(caution) for caution in judged.cautions]
     shares = {
@@ -228,10 +234,11 @@ def _report(out: Path, judged: Judged, version: str, *, is_json: bool) -> None:
     task = [float(values.mean()) for values in sizes.values()]
     if is_json:
         found = {"version": version, "cautions": told, "decodability": shares, "task": task}
-        print(json.dumps(found | {"table": str(out)}))
+        print(json.dumps(found | {"features": list(features), "table": str(out)}))
         return
     for caution in judged.cautions:
         print(f"Caution: {caution.text} [{caution.code}]")
+    print(f"Columns harmonized: {named(features, len(features))}")
     for name, sides in judged.decodability.items():
         parts = (f"{s.accuracy:.3f} {when}" for when, s in zip(WHEN, sides, strict=True))
         print(f"{name}: {', '.join(parts)} (largest site {sides[0].largest_share:.3f})")

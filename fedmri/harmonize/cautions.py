@@ -50,7 +50,7 @@ def _of_fit(
         yield Caution("H08", text)
     left = np.flatnonzero(parameters["is_fitted"] == 0)
     if left.size:
-        names = _named([features[k] for k in left[: MAX_NAMED + 1]], left.size)
+        names = named([features[k] for k in left[: MAX_NAMED + 1]], left.size)
         text = f"Left as they were, for they do not vary or too few rows have them: {names}."
         yield Caution("H09", text)
     n_excluded = int(parameters["n_excluded"][0])
@@ -77,6 +77,7 @@ def of_site(effect: SiteEffect, mode: str) -> list[Caution]:
     return found
 
 
-def _named(names: Sequence[str], n: int) -> str:
+def named(names: Sequence[str], n: int) -> str:
+    """Return the first of ``n`` names, and how many more there are."""
     shown = ", ".join(names[:MAX_NAMED])
     return shown if n <= MAX_NAMED else f"{shown} and {n - MAX_NAMED} more"

@@ -13,11 +13,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedmri.errors import HarmonizeError
+from fedmri.harmonize.cautions import Caution
 from fedmri.harmonize.site_table import Array, SiteTable
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", ".", "-", "?"})
 """How people write that they do not know, in small letters."""
 
+_WRITTEN_NUMBER = re.compile(r"[+-]?\d{1,3}([ ,.']\d{3})*([.,]\d+)?")
+"""A number as people write it: with a decimal comma, or marks between thousands."""
 _IDENTIFIER = re.compile(r"(.*[_ ])?(id|index|subject|session|ses|run)|unnamed.*", re.IGNORECASE)
 
 
@@ -199,6 +202,34 @@ def _numeric_columns(frame: pd.DataFrame, columns: Columns, sites: NDArray[np.st
         if not is_text.any() and np.isfinite(values).any() and not _names_site(values, sites):
             found.append(str(name))
     return found
+
+
+def nearly_numbers(frame: pd.DataFrame, columns: Columns) -> list[Caution]:
+    """Return what is to be told of columns that are no features because some values are text.
+
+    Without this, one stray word would leave a measurement out and nobody would notice.
+    """
+    if columns.features:
+        return []
+    taken = {columns.site, *columns.covariates, *columns.others}
+    free = (n for n in frame.columns if n not in taken and not _IDENTIFIER.fullmatch(str(n)))
+    return [caution for name in free for caution in _nearly_numbers(frame[name])]
+
+
+def _nearly_numbers(column: pd.Series) -> list[Caution]:
+    values, is_text = numbers(column)
+    text = column.str.strip()
+    looks_like = ~np.isnan(values) | text.map(_WRITTEN_NUMBER.fullmatch).notna().to_numpy()
+    n_filled = int((~np.isnan(values) | is_text).sum())
+    if not is_text.any() or 2 * int(looks_like.sum()) < n_filled:
+        return []
+    first = int(np.flatnonzero(is_text)[0])
+    said = (
+        f"Column {column.name!r} was left as it is: {int(is_text.sum())} of {n_filled} values are "
+        f"no numbers, the first {text.iloc[first]!r} in row {first + 1}. Correct it to have it "
+        "harmonized."
+    )
+    return [Caution("H11", said)]
 
 
 def _names_site(values: Array, sites: NDArray[np.str_]) -> bool:

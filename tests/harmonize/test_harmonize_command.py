@@ -108,3 +108,27 @@ def test_sites_too_small_to_be_probed_are_harmonized_all_the_same(table: Path) -
     said = json.loads(call(table, "--n-min", "3", "--json"))
     assert [caution["code"] for caution in said["cautions"]] == ["H12"]
     assert len(pd.read_csv(said["table"])) == 9
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["err", *["1.5"] * 59], "'v0' was left as it is: 1 of 60 values are no numbers"),
+        (["1,234.5"] * 60, "'v0' was left as it is: 60 of 60 values are no numbers"),
+        (["3,5"] * 60, "the first '3,5' in row 1"),
+        (["2020-01-01", *["left"] * 59], ""),
+    ],
+)
+def test_a_column_that_a_stray_word_left_out_is_told(
+    table: Path, values: list[str], said: str
+) -> None:
+    """One bad value costs a feature its harmonization; nobody shall find that out in a paper."""
+    frame = pd.read_csv(table)
+    frame["v0"] = values
+    frame.to_csv(table, index=False)
+    output = " ".join(call(table, "--features", "v1,v2").split())
+    assert "left as it is" not in output
+    output = " ".join(call(table).split())
+    assert "Columns harmonized: age, v1, v2, v3" in output
+    assert said in output
+    assert ("left as it is" in output) is bool(said)
