@@ -98,7 +98,7 @@ def noise_for(epsilon: float, delta: float, sample_rate: float, n_steps: int) ->
         PrivacyError: No noise is enough (P30).
         ConfigError: A number is out of range (C01).
     """
-    require(epsilon > 0, "epsilon", epsilon, "a positive number")
+    require(0 < epsilon < math.inf, "epsilon", epsilon, "a positive number")
 
     def cost(noise: float) -> float:
         return spent([Steps(noise, sample_rate, n_steps)], delta).epsilon

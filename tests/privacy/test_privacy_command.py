@@ -36,7 +36,14 @@ def test_it_says_whose_epsilon_it_is_and_what_it_does_not_cover() -> None:
     assert "Outside of it: numbers of patients" in text
 
 
-@pytest.mark.parametrize("odd", [["--batch", "500"], ["--patients", "0"], ["--epsilon", "0"]])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *(["--batch", "500"], ["--patients", "0"], ["--epsilon", "0"], ["--epsilon", "inf"]),
+        ["--unit", "site", "--epsilon", "inf"],
+    ],
+    ids=" ".join,
+)
 def test_numbers_that_make_no_sense_are_refused(odd: list[str]) -> None:
     """By the option's name."""
     with pytest.raises(ConfigError):
