@@ -25,6 +25,7 @@ from fedmri.harmonize.sums import version
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, norm, weights
 from fedmri.plan import Plan
+from fedmri.privacy.site_level import refuse_large
 from fedmri.round import Layout, ServerState, Strategy, Update, Weights
 from fedmri.secagg.messages import Masked
 from fedmri.secagg.ring import Slot
@@ -413,6 +414,15 @@ def _scores_of(answer: Answer) -> tuple[str, Scores | None]:
 
 
 def initial_model(plan: Plan) -> tuple[Weights, Layout]:
-    """Return the seeded initial weights of a plan, and which entries are what."""
+    """Return the seeded initial weights of a plan, and which entries are what.
+
+    Raises:
+        ConfigError: The network does not fit the task, or the strategy the network.
+        PrivacyError: Noise for a whole hospital would drown what is shared (P66, P67).
+    """
     network = build_network(plan.model, **plan.network)
-    return weights(network), layout(network)
+    model, entries = weights(network), layout(network)
+    local = make_strategy(plan.strategy, plan.sgd_momentum).local_names(entries)
+    shared = {name: value for name, value in model.items() if name not in local}
+    refuse_large(plan.privacy.site, shared, entries)
+    return model, entries

@@ -90,7 +90,7 @@ def _with_all(
 ) -> Iterator[ArmRun]:
     tested = tuple(files)
     if "federated" in config.arms:
-        for label, one in _by_strategy(plan, config):
+        for label, one in by_strategy(plan, config):
             yield ArmRun(label, one, names, files, tested)
     if "pooled" in config.arms:
         yield ArmRun(POOL, _alone(plan), (POOL,), _with_pool(files, names), tested)
@@ -99,7 +99,7 @@ def _with_all(
             yield ArmRun(f"local:{name}", _alone(plan), (name,), files, tested)
 
 
-def _by_strategy(plan: Plan, config: SimulationConfig) -> Iterator[tuple[str, Plan]]:
+def by_strategy(plan: Plan, config: SimulationConfig) -> Iterator[tuple[str, Plan]]:
     """Yield the federated arms: the plan's strategy, or each of those that are compared."""
     if not config.strategies:
         yield "federated", plan

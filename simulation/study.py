@@ -22,7 +22,7 @@ from fedmri.errors import DataError, RoundError, UsageError
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
 from fedmri.server.rounds import initial_model
-from fedmri.simulation.arms import ArmRun, arm_runs, can_train, run_arms
+from fedmri.simulation.arms import ArmRun, arm_runs, by_strategy, can_train, run_arms
 from fedmri.simulation.baseline import baseline_cases
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.pool import Engine, ProcessEngine
@@ -86,12 +86,14 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
 
     Raises:
         ConfigError: The plan contradicts itself, as a network that cannot do the task.
+        PrivacyError: Noise for a whole hospital would drown what is shared (P66, P67).
         DataError: The data cannot be trained on.
     """
     started = time.time()
     folder = study.folder
     study.plan.harmonize.table.refuse_simulation()
-    initial_model(study.plan)  # refuse before hours of data
+    for _, plan in by_strategy(study.plan, study.config):
+        initial_model(plan)  # refuse before hours of data
     sites = _sites_of(study)
     _write_json(folder / "used.json", sites.used)
     every = arm_runs(study.plan, study.config, sites.sites, sites.external)
@@ -116,14 +118,14 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
 
 
 def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:
-    """Return what the numbers of training patients by site suggest."""
-    tiny = sorted(site for site, n in n_train.items() if 0 < n <= TINY)
+    """Return what the numbers of training patients by site and the strategies suggest."""
     strategies = study.config.strategies or (study.plan.strategy,)
-    if not tiny or any(strategy.name == "cyclic" for strategy in strategies):
-        return ()
-    sites = ", ".join(tiny)
-    text = f"Sites with {TINY} training patients or fewer: {sites}. Look at strategy=cyclic too."
-    return (text,)
+    told = [strategy.caution(study.plan.train.optimizer) for strategy in strategies]
+    tiny = sorted(site for site, n in n_train.items() if 0 < n <= TINY)
+    if tiny and all(strategy.name != "cyclic" for strategy in strategies):
+        few = f"Sites with {TINY} training patients or fewer: {', '.join(tiny)}."
+        told.append(f"{few} Look at strategy=cyclic too.")
+    return tuple(text for text in told if text)
 
 
 def refuse_failed(failed: Mapping[str, str], folder: Path) -> None:

@@ -49,7 +49,8 @@ ARROWS = {
     # the processes
     "server": WORDS
     | TRUST
-    | {"plan", "wire", "codec", "strategies", "harmonize", "secagg", "reports", "models"},
+    | {"plan", "wire", "codec", "strategies", "harmonize", "secagg", "reports", "models"}
+    | {"privacy"},
     "clients": WORDS
     | TRUST
     | {"plan", "wire", "codec", "strategies", "harmonize", "data", "models", "training"}

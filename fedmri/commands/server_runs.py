@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,6 +117,8 @@ def _signed(home: ServerHome, plan: Path, overrides: list[str], members: list[st
 
     loaded = load(overrides, plan).plan
     initial_model(loaded)  # a network that cannot do the task is refused before anybody waits
+    if caution := loaded.strategy.caution(loaded.train.optimizer):
+        print(f"Caution: {caution}", file=sys.stderr)
     return sign_for(home, loaded, members)
 
 

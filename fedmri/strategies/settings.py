@@ -41,6 +41,15 @@ class StrategyConfig:
     n_outliers: int = 1
     max_change: float = 1.0
 
+    def caution(self, optimizer: str) -> str:
+        """Return what is to be told of the strategy under an optimizer; empty for nothing."""
+        if self.name != "fednova" or optimizer == "sgd":
+            return ""
+        return (
+            f"FedNova counts a site's change by steps of SGD; those of {optimizer} have another "
+            "length. Compare it with fedavg, or set train.optimizer=sgd."
+        )
+
     def __post_init__(self) -> None:
         for name in ("server_lr", "temperature", "tau", "max_change"):
             value = getattr(self, name)

@@ -13,10 +13,11 @@ import pytest
 
 from fedmri.clients.ledger import entries
 from fedmri.config import load
-from fedmri.errors import ConfigError, RoundError
+from fedmri.errors import ConfigError, PrivacyError, RoundError
 from fedmri.reports import load_results, summarise
 from fedmri.server.checkpoint import digest, load_weights_file
 from fedmri.server.records import Record
+from fedmri.simulation.study import Study, advice
 from fedmri.training.tasks import make_task
 from tests.conftest import RunTiny
 
@@ -261,6 +262,27 @@ def test_a_round_beyond_the_budget_is_not_trained(run_tiny: RunTiny) -> None:
         run_tiny("a", *PRIVATE, "privacy.max_epsilon=0.01", "simulation.arms=[federated]")
 
 
+@pytest.mark.parametrize(
+    ("settings", "n_train", "said"),
+    [
+        ((), {"a": 9, "b": 1}, ["2 training patients or fewer: b. Look at strategy=cyclic"]),
+        (("strategy=cyclic",), {"a": 9, "b": 1}, []),
+        (("strategy=fednova",), {"a": 9}, ["counts a site's change by steps of SGD"]),
+        (("strategy=fednova", *PLAIN_SGD), {"a": 9}, []),
+        (("simulation.strategies=[{name: fedavg},{name: fednova}]",), {"a": 9}, ["of SGD"]),
+    ],
+)
+def test_what_a_strategy_may_not_suit_is_said(
+    settings: tuple[str, ...], n_train: dict[str, int], said: list[str], tmp_path: Path
+) -> None:
+    """Tiny sites, and steps that are not what the strategy takes them for."""
+    found = load(settings)
+    study = Study(found.plan, found.partition, found.simulation, tmp_path, "fedmri")
+    told = advice(study, n_train)
+    assert len(told) == len(said)
+    assert all(part in text for part, text in zip(said, told, strict=True))
+
+
 SITE_NOISE = (
     *("strategy=lgfedavg", "privacy.site.noise_multiplier=2", "privacy.site.clip_norm=0.1"),
     "simulation.arms=[federated]",
@@ -290,7 +312,7 @@ def test_a_hospitals_budget_and_a_large_network_are_refused(run_tiny: RunTiny) -
     """Before anything is trained, by code."""
     with pytest.raises(RoundError, match=r"site01 \(P31\).*\[R01\]"):
         run_tiny("a", *SITE_NOISE, "privacy.site.max_epsilon=0.01")
-    with pytest.raises(RoundError, match=r"site01 \(P66\).*\[R01\]"):
+    with pytest.raises(PrivacyError, match=r"\[P66\]"):
         run_tiny("b", *SITE_NOISE, "strategy=fedavg", "model.width=8")
 
 
