@@ -16,14 +16,19 @@ from fedmri.round import Contrast, Layout, LossTerm, Weights
 
 
 @contextmanager
-def contrasting(network: nn.Module, layout: Layout, contrast: Contrast) -> Iterator[LossTerm]:
-    """Give what is added to the loss while batches go through a network.
+def contrasting(
+    network: nn.Module, layout: Layout, contrast: Contrast | None
+) -> Iterator[LossTerm | None]:
+    """Give what is added to the loss while batches go through a network, if there is a contrast.
 
     Args:
         network: Network that is trained.
         layout: Which of its entries are the last layer's; what goes into it is the embedding.
         contrast: Which models' embeddings of the same images are sought and shunned.
     """
+    if contrast is None:
+        yield None
+        return
     head = layout.head_layer
     near, far = (_standing(network, model) for model in (contrast.near, contrast.far))
     images: list[Tensor] = []

@@ -50,7 +50,7 @@ class TableSite:
         shared = {name: value.numpy().copy() for name, value in order.shared.items()}
         weights: Weights = {}
         if order.step == self._stage.n_steps:
-            write_harmonized(self._own, self._stage, shared, self.folder)
+            write_harmonized(self._own, self.plan.harmonize, shared, self.folder)
         elif order.step not in range(self._stage.n_steps):
             fix = "run the same version of fedmri as the server"
             found, want = f"step {order.step}", "a step of the plan's harmonization"

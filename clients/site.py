@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -292,12 +291,10 @@ class Site:
                 # what was trained so far lies in the one network that there is
                 done = {name: one.detached() for name, one in done.items()}
                 load_weights(network.module, phase.start)
-            with ExitStack() as within:
-                within.enter_context(frozen(network.module, phase.frozen))
-                loss_term = term.loss if term is not None else None
-                if phase.contrast is not None:
-                    contrast = contrasting(network.module, network.layout, phase.contrast)
-                    loss_term = within.enter_context(contrast)
+            with (
+                frozen(network.module, phase.frozen),
+                contrasting(network.module, network.layout, phase.contrast) as contrast,
+            ):
                 result = train_round(
                     network.module,
                     self._data_as(before.extra),
@@ -307,7 +304,7 @@ class Site:
                     n_rounds=self.plan.rounds.n_rounds,
                     seed=derive_seed(self.plan.seed, self.name, round_index, *_label(phase)),
                     gradient_term=phase.term,
-                    loss_term=loss_term,
+                    loss_term=contrast or (term.loss if term is not None else None),
                     optimizer_state=state.optimizer.get(phase.name),
                     loss_history=state.losses,
                     steps=self._guard.steps(privacy, digest, phase.name) if privacy.is_on else None,

@@ -175,6 +175,7 @@ CODES: dict[str, str] = {
     "H24": "mixed examples have no class",
     "H25": "a plan for tables trains nothing",
     "H26": "the site names no table of features",
+    "H27": "no parameters of a fitted ComBat",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from flwr.app import MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fedmri.harmonize.own_table import table_stage
+from fedmri.harmonize.own_table import saved_as, table_stage
 from fedmri.harmonize.sums import Arrays, SumStage, version
 from fedmri.server.asking import present, wait_for_sites
 from fedmri.server.checkpoint import digest, save_weights
@@ -57,6 +57,8 @@ class Tables:
         weights = {name: value for name, value in as_weights(fitted).items() if value.numel()}
         sha256 = digest(weights)
         self.records.add("done", round=0, sha256=sha256)
+        # for hospitals that join later; no site's own effect is known here
+        saved_as(plan.harmonize, fitted, {}).write(self.run.folder / "parameters.npz")
         # last, for its presence says that the run is complete
         save_weights(self.run.folder / "model.safetensors", weights, {"sha256": sha256})
         return sha256

@@ -60,6 +60,13 @@ def harmonize(
     subject_column: Annotated[
         str, typer.Option(help="Column of the subject, where subjects have several rows.")
     ] = "",
+    parameters: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of an earlier fit (.npz): nothing is fitted anew, sites that are not in it join "
+            "with its parameters frozen."
+        ),
+    ] = None,
     exclude_incomplete: Annotated[
         bool, typer.Option(help="Rows that miss a covariate come out empty instead of refused.")
     ] = False,
@@ -77,14 +84,24 @@ def harmonize(
     rest of the table stays as it is. The page shows features by site, how well the site can be
     told, and with --target a model's errors at left-out sites, each before and after.
     """
-    from fedmri.commands.harmonize_page import Work, show
+    from fedmri.commands.harmonize_later import Later
+    from fedmri.commands.harmonize_page import Work
     from fedmri.harmonize.combat import ComBat, refuse_target
     from fedmri.harmonize.combat_table import harmonize as run
-    from fedmri.harmonize.combat_table import save
     from fedmri.harmonize.decodability import Probe
-    from fedmri.harmonize.table import Columns, cohort, nearly_numbers, read, with_features, write
+    from fedmri.harmonize.sums import version
+    from fedmri.harmonize.table import Columns, cohort, nearly_numbers, read
 
     out = _outputs(table, out)
+    if parameters is not None:
+        later = Later(parameters, Columns(site_column, site_pattern), n_min, exclude_incomplete)
+        settled = {"--covariates": covariates, "--categorical": categorical, "--features": features}
+        settled |= {"--reference": reference, "--mode": mode.removeprefix("eb"), "--target": target}
+        later.refuse_beside(
+            settled | {"--train-column": train_column, "--train-sites": train_sites}
+        )
+        later.harmonize(table, out, is_json=as_json)
+        return
     kept = _names(covariates)
     refuse_target(kept, target or None)
     frame = read(table)
@@ -102,10 +119,20 @@ def harmonize(
     result = run(found, stage, is_train, may_exclude=exclude_incomplete)
     told = (*nearly_numbers(frame, columns), *result.cautions)
     judged = _judged(work, dataclasses.replace(result, cautions=told), Probe(permutations, seed))
-    write(out, with_features(frame, found, result.values))
-    version = save(out.with_suffix(".npz"), result, found, stage)
-    show(out.with_suffix(".html"), work, result, judged, version)
-    _report(out, judged, found.features, version, is_json=as_json)
+    _write(out, work, result, judged)
+    _report(out, judged, found.features, version(result.parameters), is_json=as_json)
+
+
+def _write(out: Path, work: Work, result: Harmonized, judged: Judged) -> None:
+    """Write the table, and beside it what was fitted and the page."""
+    from fedmri.commands.harmonize_page import show
+    from fedmri.harmonize.combat_table import saved_of
+    from fedmri.harmonize.table import with_features, write
+
+    write(out, with_features(work.frame, work.cohort, result.values))
+    saved = saved_of(result, work.cohort, work.stage)
+    saved.write(out.with_suffix(".npz"))
+    show(out.with_suffix(".html"), work, result, judged, saved.version)
 
 
 def _outputs(table: Path, out: Path | None) -> Path:

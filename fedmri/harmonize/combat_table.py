@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,9 @@ from fedmri.harmonize import cautions
 from fedmri.harmonize.cautions import Caution
 from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_site import SiteEffect, apply, fit_site
+from fedmri.harmonize.saved_combat import SavedComBat
 from fedmri.harmonize.site_table import Array
-from fedmri.harmonize.sums import Arrays, run, version
+from fedmri.harmonize.sums import Arrays, run
 from fedmri.harmonize.table import Cohort
 
 Rows = NDArray[np.bool_]
@@ -73,33 +73,50 @@ def harmonize(
         values[rows] = apply(parameters, effects[site], cohort.table(site, rows))
     told = _cautions(cohort, stage, parameters, effects, set(trained))
     if not is_usable.all():
-        text = f"{int((~is_usable).sum())} rows with a missing covariate: their features are empty."
-        told.append(Caution("H04", text))
+        told.append(_left_empty(int((~is_usable).sum())))
     return Harmonized(values, parameters, effects, tuple(told))
 
 
-def save(path: Path, found: Harmonized, cohort: Cohort, stage: ComBat) -> str:
-    """Write parameters and each site's effect as plain arrays (NumPy's npz, no pickles).
+def harmonize_later(
+    cohort: Cohort, saved: SavedComBat, n_min: int, *, may_exclude: bool = False
+) -> Harmonized:
+    """Harmonize rows that come later, by what was fitted before; nobody else's rows change.
 
-    Returns:
-        The version of the shared parameters.
+    A site whose effect was saved has that one. Any other joins with the parameters frozen: its own
+    effect comes from its rows here, without any label.
+
+    Args:
+        cohort: The table, coded as that of the fit.
+        saved: The fit.
+        n_min: Fewest rows of a site that joins.
+        may_exclude: Rows with a missing covariate come back empty instead of being refused.
+
+    Raises:
+        HarmonizeError: A covariate is missing (H04), or a site that joins has too few rows (H02).
     """
-    own = {
-        f"site/{site}/{name}": getattr(effect, name)
-        for site, effect in found.effects.items()
-        for name in ("gamma_star", "delta_star")
-    }
-    number = version(found.parameters)
-    texts = {
-        "version": np.array(number),
-        "features": np.array(cohort.features),
-        "columns": np.array(cohort.columns, dtype=np.str_),
-        "mode": np.array(stage.mode),
-        "reference": np.array(stage.reference or ""),
-    }
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **found.parameters, **own, **texts)
-    return number
+    is_usable = cohort.has_covariates
+    if not may_exclude and not is_usable.all():
+        _refuse_missing(cohort, int((~is_usable).sum()))
+    stage, values, effects = saved.stage(n_min), np.full(cohort.values.shape, np.nan), {}
+    for site in sorted(set(cohort.sites[is_usable].tolist())):
+        table = cohort.table(site, is_usable)
+        known = saved.effects.get(site)
+        effects[site] = known or fit_site(stage, saved.parameters, table)
+        values[(cohort.sites == site) & is_usable] = apply(saved.parameters, effects[site], table)
+    new = {site: effect for site, effect in effects.items() if site not in saved.effects}
+    told = [caution for effect in new.values() for caution in cautions.of_site(effect, saved.mode)]
+    told += [_not_in_the_fit(site) for site in new]
+    if not is_usable.all():
+        told.append(_left_empty(int((~is_usable).sum())))
+    return Harmonized(values, saved.parameters, {**saved.effects, **effects}, tuple(told))
+
+
+def saved_of(found: Harmonized, cohort: Cohort, stage: ComBat) -> SavedComBat:
+    """Return what later rows need of a fit."""
+    reference = stage.reference or ""
+    return SavedComBat(
+        found.parameters, cohort.features, cohort.kept, stage.mode, reference, found.effects
+    )
 
 
 def _cautions(
@@ -113,9 +130,17 @@ def _cautions(
     for site, effect in effects.items():
         told += cautions.of_site(effect, stage.mode)
         if site not in trained:
-            text = f"{site}: not in the fit; harmonized by its own rows, without labels."
-            told.append(Caution("H15", text))
+            told.append(_not_in_the_fit(site))
     return told
+
+
+def _not_in_the_fit(site: str) -> Caution:
+    return Caution("H15", f"{site}: not in the fit; harmonized by its own rows, without labels.")
+
+
+def _left_empty(n_rows: int) -> Caution:
+    text = f"{n_rows} rows with a missing covariate: their features are empty."
+    return Caution("H04", text)
 
 
 def _refuse_missing(cohort: Cohort, n_rows: int) -> None:

@@ -6,6 +6,7 @@ of features, of covariates, and their levels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from fedmri.errors import HarmonizeError
 from fedmri.harmonize import table
 from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_site import apply, fit_site
+from fedmri.harmonize.combat_site import SiteEffect, apply, fit_site
+from fedmri.harmonize.saved_combat import SavedComBat
 from fedmri.harmonize.settings import HarmonizeConfig
-from fedmri.harmonize.site_table import Array, SiteTable
-from fedmri.harmonize.sums import Arrays, version
+from fedmri.harmonize.site_table import SiteTable
+from fedmri.harmonize.sums import Arrays
 
 SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "sub_id", "sub")
 
@@ -54,8 +56,7 @@ class OwnTable:
 def table_stage(config: HarmonizeConfig) -> ComBat:
     """Return the ComBat of a plan for tables."""
     of = config.table
-    columns = tuple(name for text in of.covariates for name in _columns(text))
-    reference = of.reference or None
+    columns, reference = table.kept_columns(_kept(config)), of.reference or None
     return ComBat(len(of.features), columns, of.mode, reference=reference, n_min=config.n_min)
 
 
@@ -67,35 +68,35 @@ def read_own(path: Path, site: str, config: HarmonizeConfig) -> OwnTable:
             are wanted (H11); a level is none of the plan's (H05); a covariate is missing (H04).
     """
     frame, of = table.read(path), config.table
-    names = [text.partition("=")[0] for text in of.covariates]
-    table.refuse_missing_columns(frame, (*of.features, *names))
-    parts = [_covariate(frame[n], text) for n, text in zip(names, of.covariates, strict=True)]
-    covariates = np.column_stack([np.zeros((len(frame), 0)), *parts])
+    kept = _kept(config)
+    table.refuse_missing_columns(frame, (*of.features, *kept))
+    covariates = table.coded(frame, kept)
     n_missing = int((~np.isfinite(covariates).all(axis=1)).sum())
     if n_missing:
         fix = "fill them in, or leave these rows out of the table"
         what, found = f"kept covariates in {path}", f"{n_missing} rows with a missing one"
         raise HarmonizeError("H04", what, found=found, want="all of them", fix=fix)
     values = np.column_stack([table.wanted_numbers(frame[name], name) for name in of.features])
-    columns = table_stage(config).columns
-    cohort = table.Cohort(np.full(len(frame), site), of.features, values, columns, covariates)
+    columns, sites = table.kept_columns(kept), np.full(len(frame), site)
+    cohort = table.Cohort(sites, of.features, values, columns, covariates, kept)
     column = next((name for name in SUBJECT_COLUMNS if name in frame.columns), "")
     subjects = frame[column].tolist() if column else [str(row) for row in range(len(frame))]
     return OwnTable(path, frame, cohort, np.array(subjects, dtype=np.str_))
 
 
-def write_harmonized(own: OwnTable, stage: ComBat, fitted: Arrays, folder: Path) -> Path:
+def write_harmonized(own: OwnTable, config: HarmonizeConfig, fitted: Arrays, folder: Path) -> Path:
     """Write a site's harmonized table and what it was harmonized by; nothing of it leaves.
 
     Args:
         own: The site's table.
-        stage: Settings.
+        config: Settings.
         fitted: What the last ``combine`` returned.
         folder: Where to; a file of the table's name, with ``.harmonized``, and an ``.npz``.
 
     Raises:
         HarmonizeError: The parameters are not those of the plan (H21).
     """
+    stage = table_stage(config)
     n, q = stage.n_features, len(stage.columns)
     want = {"alpha": (n,), "sigma": (n,), "is_fitted": (n,), "beta": (q, n)}
     found = {name: fitted[name].shape for name in want if name in fitted}
@@ -108,31 +109,19 @@ def write_harmonized(own: OwnTable, stage: ComBat, fitted: Arrays, folder: Path)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{own.path.stem}.harmonized{own.path.suffix}"
     table.write(path, table.with_features(own.frame, own.found, clean))
-    own_part = {"gamma_star": effect.gamma_star, "delta_star": effect.delta_star}
-    with path.with_suffix(".npz").open("wb") as file:
-        number = np.array(version(fitted))
-        np.savez_compressed(file, allow_pickle=False, **fitted, **own_part, version=number)
+    saved_as(config, fitted, {effect.site: effect}).write(path.with_suffix(".npz"))
     return path
 
 
-def _columns(text: str) -> tuple[str, ...]:
-    """Return the columns of a covariate: itself, or one for each level but the first."""
-    name, _, levels = text.partition("=")
-    return tuple(f"{name}={level}" for level in levels.split("|")[1:]) if levels else (name,)
+def saved_as(
+    config: HarmonizeConfig, fitted: Arrays, effects: Mapping[str, SiteEffect]
+) -> SavedComBat:
+    """Return what rows that come later need of a plan's fit."""
+    of = config.table
+    return SavedComBat(fitted, of.features, _kept(config), of.mode, of.reference, effects)
 
 
-def _covariate(column: pd.Series, text: str) -> Array:
-    """Return a covariate's columns, shape ``(n, k)``; NaN where missing."""
-    name, _, levels = text.partition("=")
-    if not levels:
-        return table.wanted_numbers(column, name)[:, None]
-    known, cells = levels.split("|"), column.str.strip()
-    is_missing = cells.str.lower().isin(table.MISSING).to_numpy(dtype=bool)
-    strange = sorted(set(cells[~is_missing]) - set(known))
-    if strange:
-        fix = "correct the table, or ask the coordinator for a plan that names the level"
-        what = f"column {name!r}"
-        raise HarmonizeError("H05", what, found=repr(strange[0]), want=" or ".join(known), fix=fix)
-    coded = np.column_stack([cells == level for level in known[1:]]).astype(np.float64)
-    coded[is_missing] = np.nan
-    return coded
+def _kept(config: HarmonizeConfig) -> table.Kept:
+    """Return the covariates of a plan: ``age``, or ``sex=F|M`` with all levels."""
+    parts = [text.partition("=") for text in config.table.covariates]
+    return {name: tuple(levels.split("|")) if levels else () for name, _, levels in parts}

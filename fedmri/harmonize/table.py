@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,10 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", ".", "-", "?"})
 _WRITTEN_NUMBER = re.compile(r"[+-]?\d{1,3}([ ,.']\d{3})*([.,]\d+)?")
 """A number as people write it: with a decimal comma, or marks between thousands."""
 _IDENTIFIER = re.compile(r"(.*[_ ])?(id|index|subject|session|ses|run)|unnamed.*", re.IGNORECASE)
+
+
+Kept = Mapping[str, tuple[str, ...]]
+"""Covariates by name: of a category all levels, the first one the baseline; of a number none."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Cohort:
         values: Shape ``(n, p)``; NaN where missing.
         columns: Names of the covariate columns, q of them: ``age``, ``sex=M``.
         covariates: Shape ``(n, q)``; NaN where missing.
+        kept: What the covariates are made of.
     """
 
     sites: NDArray[np.str_]
@@ -62,6 +67,7 @@ class Cohort:
     values: Array
     columns: tuple[str, ...]
     covariates: Array
+    kept: Kept = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -129,16 +135,50 @@ def cohort(frame: pd.DataFrame, columns: Columns) -> Cohort:
         fix = "name them with --features"
         what = "features of the table"
         raise HarmonizeError("H11", what, found="none", want="columns of numbers", fix=fix)
-    parts = [_covariate(frame[n], n, n in columns.categorical) for n in columns.covariates]
-    return Cohort(
-        sites=sites,
-        features=tuple(features),
-        values=np.column_stack([wanted_numbers(frame[name], name) for name in features]),
-        columns=tuple(name for part in parts for name in part),
-        covariates=np.column_stack(
-            [np.zeros((len(frame), 0)), *(v for part in parts for v in part.values())]
-        ),
+    kept = {n: _levels(frame[n], is_category=n in columns.categorical) for n in columns.covariates}
+    return _cohort(frame, sites, tuple(features), kept)
+
+
+def cohort_like(frame: pd.DataFrame, columns: Columns, kept: Kept) -> Cohort:
+    """Return the numbers of a table in the order and coding of an earlier one.
+
+    Args:
+        frame: The table.
+        columns: Its site, and the features of the earlier one.
+        kept: Covariates of the earlier one.
+
+    Raises:
+        HarmonizeError: A column is missing or holds text where numbers are wanted (H11), a row has
+            no site (H13), or a level is none of the earlier ones (H05).
+    """
+    refuse_missing_columns(frame, (columns.site, *columns.features, *kept))
+    return _cohort(frame, _sites(frame[columns.site], columns.pattern), columns.features, kept)
+
+
+def _cohort(
+    frame: pd.DataFrame, sites: NDArray[np.str_], features: tuple[str, ...], kept: Kept
+) -> Cohort:
+    values = np.column_stack([wanted_numbers(frame[name], name) for name in features])
+    return Cohort(sites, features, values, kept_columns(kept), coded(frame, kept), kept)
+
+
+def kept_columns(kept: Kept) -> tuple[str, ...]:
+    """Return the columns of covariates: a number itself, of a category each level but the first."""
+    return tuple(
+        column
+        for name, levels in kept.items()
+        for column in ([f"{name}={level}" for level in levels[1:]] if levels else [name])
     )
+
+
+def coded(frame: pd.DataFrame, kept: Kept) -> Array:
+    """Return the covariates of a table as columns, shape ``(n, q)``; NaN where missing.
+
+    Raises:
+        HarmonizeError: A number is text (H11), or a level is none of the known ones (H05).
+    """
+    parts = [_coded(frame[name], name, levels) for name, levels in kept.items()]
+    return np.column_stack([np.zeros((len(frame), 0)), *parts])
 
 
 def refuse_missing_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
@@ -251,18 +291,29 @@ def wanted_numbers(column: pd.Series, name: str) -> Array:
     return values
 
 
-def _covariate(column: pd.Series, name: str, is_categorical: bool) -> dict[str, Array]:  # noqa: FBT001  # one of two kinds
-    """Return a covariate as columns: its numbers, or each level beside the first."""
-    values, is_text = numbers(column)
-    if not is_categorical and not is_text.any():
-        return {name: values}
+def _levels(column: pd.Series, *, is_category: bool) -> tuple[str, ...]:
+    """Return the levels of a category in ascending order; none of a number."""
+    _, is_text = numbers(column)
+    if not is_category and not is_text.any():
+        return ()
+    text = column.str.strip()
+    return tuple(sorted(set(text[~text.str.lower().isin(MISSING)])))
+
+
+def _coded(column: pd.Series, name: str, levels: tuple[str, ...]) -> Array:
+    if not levels:
+        return wanted_numbers(column, name)[:, None]
     text = column.str.strip()
     is_missing = text.str.lower().isin(MISSING).to_numpy(dtype=bool)
-    levels = sorted(set(text[~is_missing]))
-    return {
-        f"{name}={level}": np.where(is_missing, np.nan, (text == level).to_numpy(dtype=float))
-        for level in levels[1:]
-    }
+    strange = sorted(set(text[~is_missing]) - set(levels))
+    if strange:
+        fix = "correct the table, or fit again with that level"
+        what, want = f"column {name!r}", " or ".join(levels)
+        raise HarmonizeError("H05", what, found=repr(strange[0]), want=want, fix=fix)
+    each = [(text == level).to_numpy(dtype=float) for level in levels[1:]]
+    values: Array = np.column_stack([np.zeros((len(text), 0)), *each])
+    values[is_missing] = np.nan
+    return values
 
 
 def write(path: Path, frame: pd.DataFrame) -> None:

@@ -132,3 +132,73 @@ def test_a_column_that_a_stray_word_left_out_is_told(
     assert "Columns harmonized: age, v1, v2, v3" in output
     assert said in output
     assert ("left as it is" in output) is bool(said)
+
+
+KEPT = ("--covariates", "age,sex")
+
+
+def part(table: Path, name: str, rows: object) -> Path:
+    """Write some rows of a table as another."""
+    path = table.with_name(name)
+    pd.read_csv(table)[np.asarray(rows)].to_csv(path, index=False)
+    return path
+
+
+def harmonized(table: Path) -> pd.DataFrame:
+    """Return what was written for a table."""
+    return pd.read_csv(table.with_name(f"{table.stem}.harmonized.csv")).set_index("who")
+
+
+def test_later_rows_of_a_known_site_are_harmonized_as_if_held_out(table: Path) -> None:
+    """The file of the fit is all that they need; one row alone is enough."""
+    frame = pd.read_csv(table)
+    frame["train"] = (np.arange(len(frame)) % 4 != 0).astype(int)
+    frame.to_csv(table, index=False)
+    call(table, *KEPT, "--train-column", "train")
+    fit = part(table, "fit.csv", frame.train == 1)
+    call(fit, *KEPT, "--features", "v0,v1,v2,v3")
+    for number, rows in enumerate((frame.train == 0, frame.index == 0)):
+        later = part(table, f"later{number}.csv", rows)
+        said = call(later, "--parameters", str(fit.with_name("fit.harmonized.npz")))
+        assert "Caution" not in said
+        found, wanted = harmonized(later), harmonized(table)
+        columns = [f"v{k}" for k in range(4)]
+        np.testing.assert_array_equal(found[columns], wanted.loc[found.index, columns])
+
+
+def test_a_site_joins_later_with_the_parameters_frozen(table: Path) -> None:
+    """As with its rows beside the others', and the file then knows its effect."""
+    frame = pd.read_csv(table)
+    is_new = frame.who.str.startswith("New York")
+    call(table, *KEPT, "--train-sites", "Oulu,<b>")
+    old, new = part(table, "old.csv", ~is_new), part(table, "new.csv", is_new)
+    call(old, *KEPT)
+    said = call(new, "--parameters", str(old.with_name("old.harmonized.npz")))
+    assert "New York: not in the fit" in said
+    found, wanted = harmonized(new), harmonized(table)
+    pd.testing.assert_frame_equal(found, wanted.loc[found.index])
+    again = part(table, "again.csv", frame.index == 20)
+    said = call(again, "--parameters", str(new.with_name("new.harmonized.npz")))
+    assert "not in the fit" not in said
+    pd.testing.assert_frame_equal(harmonized(again), wanted.loc[harmonized(again).index])
+
+
+def test_parameters_that_do_not_fit_are_refused(table: Path) -> None:
+    """By what is wrong: another file, changed numbers, a level of its own, a second fit."""
+    call(table, *KEPT)
+    fitted = table.with_name("table.harmonized.npz")
+    with pytest.raises(UsageError, match=r"found --covariates, --mode"):
+        call(table, *KEPT, "--mode", "no_eb", "--parameters", str(fitted))
+    with pytest.raises(HarmonizeError, match=r"\[H27\]"):
+        call(table, "--parameters", str(table))
+    frame = pd.read_csv(table)
+    frame.loc[3, "sex"] = "X"
+    strange = table.with_name("strange.csv")
+    frame.to_csv(strange, index=False)
+    with pytest.raises(HarmonizeError, match=r"column 'sex': found 'X', want F or M.*\[H05\]"):
+        call(strange, "--parameters", str(fitted))
+    with np.load(fitted) as file:
+        arrays = {name: file[name] for name in file.files}
+    np.savez(fitted, **arrays | {"alpha": arrays["alpha"] + 1})
+    with pytest.raises(HarmonizeError, match=r"not those of its version.*\[H27\]"):
+        call(table, "--parameters", str(fitted))

@@ -14,8 +14,9 @@ from fedmri.clients.app import app
 from fedmri.config import load
 from fedmri.errors import HarmonizeError, RoundError
 from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_table import harmonize
-from fedmri.harmonize.table import Columns, cohort, read
+from fedmri.harmonize.combat_table import harmonize, harmonize_later
+from fedmri.harmonize.saved_combat import read_combat
+from fedmri.harmonize.table import Columns, cohort, cohort_like, read
 from fedmri.plan import Plan, to_json
 from fedmri.server.records import Record
 from fedmri.server.rounds import Run
@@ -96,6 +97,23 @@ def test_each_site_ends_with_its_rows_of_the_pooled_harmonization(
         lines = (tmp_path / "own" / f"{path.stem}.jsonl").read_text().splitlines()
         left = [json.loads(line) for line in lines]
         assert [entry["kind"] for entry in left] == ["sums"] * 4
+
+
+def test_a_hospital_joins_later_by_the_file_of_the_run(tmp_path: Path) -> None:
+    """It holds no site's own effect, and gives a site what it would have had in the run."""
+    federate(tmp_path, write_tables(tmp_path), load(SETTINGS).plan)
+    saved = read_combat(tmp_path / "run" / "parameters.npz")
+    assert not saved.effects
+    frame = read(tmp_path / "all.csv")
+    late = cohort_like(frame, Columns("site", features=saved.features), saved.kept)
+    found = harmonize_later(late, saved, n_min=10)
+    for site in ("site0", "site1", "site2"):
+        own = tmp_path / "own" / site / f"{site}.harmonized"
+        wanted = pd.read_csv(own.with_suffix(".harmonized.csv"))[list(FEATURES)].to_numpy()
+        np.testing.assert_array_equal(found.values[late.sites == site], wanted)
+        kept = read_combat(own.with_suffix(".harmonized.npz"))
+        assert kept.version == saved.version
+        assert set(kept.effects) == {site}
 
 
 def test_masked_sums_of_tables_harmonize_alike(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fedmri.errors import HarmonizeError
 from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_table import harmonize, save
+from fedmri.harmonize.combat_table import harmonize, saved_of
 from fedmri.harmonize.sums import version
 from fedmri.harmonize.table import Cohort, Columns, cohort, read, with_features, write
 
@@ -157,9 +157,10 @@ def test_parameters_are_written_without_pickles(tmp_path: Path) -> None:
     """Whoever opens them runs no code, and finds the version over the very numbers."""
     cohort, stage = two_sites(), ComBat(3, ("age",))
     found = harmonize(cohort, stage)
-    number = save(tmp_path / "p.npz", found, cohort, stage)
+    saved = saved_of(found, cohort, stage)
+    saved.write(tmp_path / "p.npz")
     with np.load(tmp_path / "p.npz", allow_pickle=False) as file:
         again = {name: file[name] for name in found.parameters}
-        assert str(file["version"]) == number == version(again)
+        assert str(file["version"]) == saved.version == version(again)
         assert file["features"].tolist() == ["x", "y", "z"]
         np.testing.assert_array_equal(file["site/B/gamma_star"], found.effects["B"].gamma_star)

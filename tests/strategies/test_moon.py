@@ -34,6 +34,7 @@ def copied(model: nn.Module) -> Weights:
 def term_of(model: nn.Module, near: Weights, far: Weights) -> torch.Tensor:
     """Return what the contrast adds to the loss of one batch."""
     with contrasting(model, layout(model), Contrast(near, far, 2.0, 0.5)) as term:
+        assert term is not None
         model(IMAGES)
         return term(torch.zeros(5))
 
