@@ -14,11 +14,21 @@ unset PYTHONPATH
 "$python" -m build --outdir "$place/dist" "$root" >"$place/build.log" 2>&1 ||
     { cat "$place/build.log"; exit 1; }
 "$python" -m venv "$place/venv"
-"$place/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    -c "$root/constraints.txt" "$place"/dist/fedmri-*.whl
+"$place/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+    "$place"/dist/fedmri-*.whl
+# What it needs is taken from the environment that was made for the tests: installing all of it twice
+# takes minutes. A .pth within that environment, its editable fedmri among them, is not followed.
+site_of='import sysconfig; print(sysconfig.get_path("purelib"))'
+"$python" -c "$site_of" >"$("$place/venv/bin/python" -c "$site_of")/needed.pth"
+missing=$("$place/venv/bin/python" -m pip check --disable-pip-version-check | grep "^fedmri " || true)
+if [ -n "$missing" ]; then
+    echo "wheel test: the wheel asks for what the tested environment has not: $missing" >&2
+    exit 1
+fi
 
 mkdir "$place/elsewhere"
 cd "$place/elsewhere"
+"$place/venv/bin/python" -c "import fedmri; assert fedmri.__file__.startswith('$place')"
 for room in server clients simulation configs; do
     "$place/venv/bin/python" -c "import fedmri.$room"
     if "$place/venv/bin/python" -c "import $room" 2>/dev/null; then

@@ -108,7 +108,7 @@ def test_the_noise_for_an_epsilon_costs_as_much_and_hardly_less(epsilon: float) 
 def test_an_epsilon_that_no_noise_gives_is_refused() -> None:
     """The search has an end."""
     with pytest.raises(PrivacyError, match=r"\[P30\]"):
-        noise_for(1e-9, 1e-5, 0.5, 1)
+        noise_for(1e-9, 1e-5, 1.0, 1)
 
 
 def test_numbers_out_of_range_are_refused() -> None:
