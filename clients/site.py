@@ -103,7 +103,7 @@ class Site:
         self.plan: Plan = from_json(plan_json)
         self.folder = folder
         self._plan_json = plan_json
-        self._states = SiteStates(folder / "state", self.plan.rounds.checkpoint_every + 2)
+        self._states = SiteStates(folder / "state", self.plan.rounds.n_states)
         self._strategy = make_strategy(self.plan.strategy, self.plan.sgd_momentum)
         self._task = make_task(self.plan.target, self.plan.task)
         self._data: SiteData = open_site(prepared, self.plan.target, self.plan.data)

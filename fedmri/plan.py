@@ -47,7 +47,8 @@ class RoundsConfig:
             round in which it comes.
         max_norm_ratio: Norm of a site's parameters over that of the ones it was sent; an update
             above it is left out.
-        select: Final model: of the last round, or of the best mean validation score.
+        select: Final model: of the last round, or of the best mean validation score. Which round
+            is best is known at the end, so sites then keep what they keep of every round.
     """
 
     n_rounds: int = 20
@@ -72,6 +73,11 @@ class RoundsConfig:
         require(ratio > 1, "rounds.max_norm_ratio", ratio, "a number above 1")
         is_scored = self.select == "last" or self.evaluate_every > 0
         require(is_scored, "rounds.select", self.select, "last where evaluate_every is 0")
+
+    @property
+    def n_states(self) -> int:
+        """States of a site that may still be asked for, one a round, counted from the newest."""
+        return self.n_rounds + 1 if self.select == "best" else self.checkpoint_every + 2
 
     def n_needed(self, n_members: int) -> int:
         """Return how many of the sites must give a usable answer: the quorum, and one at least."""

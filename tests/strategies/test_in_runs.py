@@ -1,0 +1,29 @@
+"""What strategies keep at sites, over whole tiny runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunTiny
+from tests.simulation.test_study import records
+
+FEDERATED = "simulation.arms=[federated]"
+
+
+@pytest.mark.parametrize("strategy", [("fedper",), ("fedbn", "model.norm=batch"), ("ditto",)])
+def test_the_best_rounds_model_is_tested_with_what_sites_kept_of_that_round(
+    run_tiny: RunTiny, strategy: tuple[str, ...]
+) -> None:
+    """The first of many rounds is the best, as steps are tiny: its test is that of a run of one."""
+    name, *more = strategy
+    settings = (FEDERATED, f"strategy={name}", *more, "train.lr=1e-9", "rounds.select=best")
+    long = run_tiny("long", *settings, "rounds.n_rounds=6")
+    assert records(long, kind="done")[0]["round"] == 1
+    short = run_tiny("short", *settings, "rounds.n_rounds=1")
+
+    def tests(folder: Path) -> list[float]:
+        return [record["metrics"]["loss"] for record in records(folder, kind="test")]
+
+    assert tests(long) == tests(short)
