@@ -19,7 +19,7 @@ import torch
 
 from fedmri.errors import RoundError
 from fedmri.round import ServerState, Update, Weights
-from fedmri.strategies.fedavg import FedAvg
+from fedmri.strategies.fedavg import FedAvg, step_to
 from fedmri.strategies.mean import WEIGHTINGS, in_site_order, nobody_trained
 from fedmri.strategies.spool import Spool
 
@@ -44,9 +44,7 @@ class _OfAll(FedAvg):
             if not spool.weights:
                 raise nobody_trained(sites)
             self.combine(spool, out)
-        if self.server_lr != 1:
-            for name in spool.names:
-                torch.lerp(state.model[name], out[name], self.server_lr, out=out[name])
+        step_to(out, state, self.server_lr)
         return replace(state, model=out)
 
 
