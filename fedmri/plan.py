@@ -243,6 +243,15 @@ class Plan:
         return self.train.momentum if self.train.optimizer == "sgd" else 0.0
 
     @property
+    def advice(self) -> tuple[str, ...]:
+        """What of the settings can be had and is seldom meant, a line each."""
+        optimizer = self.train.optimizer
+        if self.strategy.name != "fednova" or optimizer == "sgd":
+            return ()
+        why = f"strategy=fednova counts steps of SGD; those of {optimizer} are of another length."
+        return (f"{why} Set train.optimizer=sgd, or train.local_steps for the same at all sites.",)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the plan's JSON."""
         return hashlib.sha256(to_json(self).encode()).hexdigest()

@@ -10,7 +10,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -116,14 +116,16 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
 
 
 def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:
-    """Return what the numbers of training patients by site suggest."""
+    """Return what the settings and the numbers of training patients by site suggest."""
     tiny = sorted(site for site, n in n_train.items() if 0 < n <= TINY)
     strategies = study.config.strategies or (study.plan.strategy,)
+    plans = (replace(study.plan, strategy=strategy) for strategy in strategies)
+    told = tuple(text for plan in plans for text in plan.advice)
     if not tiny or any(strategy.name == "cyclic" for strategy in strategies):
-        return ()
+        return told
     sites = ", ".join(tiny)
     text = f"Sites with {TINY} training patients or fewer: {sites}. Look at strategy=cyclic too."
-    return (text,)
+    return (*told, text)
 
 
 def refuse_failed(failed: Mapping[str, str], folder: Path) -> None:

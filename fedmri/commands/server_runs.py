@@ -75,6 +75,8 @@ def run(
     submitted = new_run(home.runs, signed, name, members or sorted(signed.sites))
     print(f"Run {submitted.name} is submitted; its plan is {signed.sha256[:12]}.")
     print("Sites that have not approved it do so by: fedmri client approve " + signed.sha256[:12])
+    for text in signed.plan.advice:
+        print(text)
 
 
 @server_app.command()

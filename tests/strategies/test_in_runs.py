@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fedmri.config import load
+from fedmri.server.records import Record
 from tests.conftest import RunTiny
 from tests.simulation.test_study import records
 
@@ -27,3 +29,18 @@ def test_the_best_rounds_model_is_tested_with_what_sites_kept_of_that_round(
         return [record["metrics"]["loss"] for record in records(folder, kind="test")]
 
     assert tests(long) == tests(short)
+
+
+def test_fednova_under_another_optimizer_than_sgd_is_advised_against_once(
+    run_tiny: RunTiny,
+) -> None:
+    """Where the study starts, however many strategies and seeds; under SGD nothing is said."""
+    told: list[str] = []
+
+    def observe(record: Record) -> None:
+        told.extend(record["advice"] if record["kind"] == "start" else ())
+
+    compared = "simulation.strategies=[{name: fedavg},{name: fednova}]"
+    run_tiny("a", FEDERATED, compared, "simulation.n_seeds=2", "rounds.n_rounds=1", observe=observe)
+    assert len([text for text in told if "counts steps of SGD; those of adamw" in text]) == 1
+    assert load(["strategy=fednova", "train.optimizer=sgd"]).plan.advice == ()
