@@ -197,9 +197,13 @@ class Plan:
         augment, norm = self.data.augment, self.model.norm
         is_mixed, is_private = augment.mixup > 0 or augment.cutmix > 0, self.privacy.is_on
         self.harmonize.refuse_embedding(self.target, is_private=is_private, is_mixed=is_mixed)
-        if self.harmonize.embedding == "combat" and self.strategy.name == "ditto":
+        name = self.strategy.name
+        if self.harmonize.embedding == "combat" and name in ("ditto", "lgfedavg"):
             fix = "choose harmonize=coral, or another strategy"
-            found, want = "ditto, which scores models of the sites' own", "embeddings of one model"
+            found, want = (
+                f"{name}, which scores models of the sites' own",
+                "embeddings of one model",
+            )
             raise ConfigError("C03", "harmonize=combat", found=found, want=want, fix=fix)
         if self.strategy.name == "moon":
             self._refuse_contrast()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedmri.config import load
+from fedmri.errors import ConfigError
 from fedmri.server.records import Record
 from tests.conftest import RunTiny
 from tests.simulation.test_study import records
@@ -44,3 +45,9 @@ def test_fednova_under_another_optimizer_than_sgd_is_advised_against_once(
     run_tiny("a", FEDERATED, compared, "simulation.n_seeds=2", "rounds.n_rounds=1", observe=observe)
     assert len([text for text in told if "counts steps of SGD; those of adamw" in text]) == 1
     assert load(["strategy=fednova", "train.optimizer=sgd"]).plan.advice == ()
+
+
+def test_combat_is_refused_where_each_site_has_embeddings_of_its_own() -> None:
+    """Under lgfedavg the network below the head differs: there is no common scale to bring to."""
+    with pytest.raises(ConfigError, match=r"lgfedavg, which scores models of the sites' own.*C03"):
+        load(["experiment=age", "strategy=lgfedavg", "harmonize=combat"])
