@@ -252,7 +252,8 @@ class Site:
             kept.memory,
             term.kept() if term is not None else {},
         )
-        self._keep(order.round_index, after)
+        if main.result.n_examples:  # who has nobody to train on has nothing of its own
+            self._keep(order.round_index, after)
         metrics = {
             # a loss has no noise
             "loss": math.nan if self.plan.privacy.site.is_on else main.result.loss,
@@ -386,7 +387,8 @@ class Site:
             raise _no_head(self.name, self.plan.strategy.name)
         if state is None and network.initial:
             # No batch norm of its own: this site took no part, so its images supply the statistics.
-            adapt_norm_statistics(network.module, data, split)
+            device = self.plan.train.device
+            adapt_norm_statistics(network.module, data, split, device=device)
         invariance = Invariance(self.name, self.plan, network.module, network.layout)
         with (
             reproducible(self.plan.train.n_threads),

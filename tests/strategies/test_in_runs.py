@@ -51,3 +51,19 @@ def test_combat_is_refused_where_each_site_has_embeddings_of_its_own() -> None:
     """Under lgfedavg the network below the head differs: there is no common scale to bring to."""
     with pytest.raises(ConfigError, match=r"lgfedavg, which scores models of the sites' own.*C03"):
         load(["experiment=age", "strategy=lgfedavg", "harmonize=combat"])
+
+
+def test_a_site_that_has_nobody_to_train_on_has_no_model_of_its_own(run_tiny: RunTiny) -> None:
+    """Ditto scores it with the global model, not the untrained one; FedPer has no head for it."""
+    idle = ("partition=quantity", "partition.n_sites=4", "partition.alpha=0.1", "seed=1")
+    settings = (FEDERATED, "rounds.n_rounds=1", *idle)
+    found = {
+        name: {
+            record["site"]: record.get("metrics", {}).get("loss", record["status"])
+            for record in records(run_tiny(name, *settings, f"strategy={name}"), kind="test")
+        }
+        for name in ("fedavg", "ditto", "fedper")
+    }
+    same = {site for site, loss in found["ditto"].items() if loss == found["fedavg"][site]}
+    assert same
+    assert {found["fedper"][site] for site in same} == {"R10"}
