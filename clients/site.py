@@ -102,7 +102,7 @@ class Site:
         self.plan: Plan = from_json(plan_json)
         self.folder = folder
         self._plan_json = plan_json
-        self._states = SiteStates(folder / "state", self.plan.rounds.checkpoint_every + 2)
+        self._states = SiteStates(folder / "state", self.plan.rounds.n_states)
         self._strategy = make_strategy(self.plan.strategy, self.plan.sgd_momentum)
         self._task = make_task(self.plan.target, self.plan.task)
         self._data: SiteData = open_site(prepared, self.plan.target, self.plan.data)
@@ -251,7 +251,8 @@ class Site:
             kept.memory,
             term.kept() if term is not None else {},
         )
-        self._keep(order.round_index, after)
+        if main.result.n_examples:  # who has nobody to train on has nothing of its own
+            self._keep(order.round_index, after)
         metrics = {
             # a loss has no noise
             "loss": math.nan if self.plan.privacy.site.is_on else main.result.loss,
@@ -383,7 +384,8 @@ class Site:
             raise _no_head(self.name, self.plan.strategy.name)
         if state is None and network.initial:
             # No batch norm of its own: this site took no part, so its images supply the statistics.
-            adapt_norm_statistics(network.module, data, split)
+            device = self.plan.train.device
+            adapt_norm_statistics(network.module, data, split, device=device)
         invariance = Invariance(self.name, self.plan, network.module, network.layout)
         with (
             reproducible(self.plan.train.n_threads),

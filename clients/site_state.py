@@ -42,7 +42,8 @@ class SiteStates:
 
     Args:
         folder: Where they are written.
-        n_kept: Rounds that the server may fall back by, and so states that are kept.
+        n_kept: Rounds that the server may fall back by, or score the model of, and so states that
+            are kept.
     """
 
     def __init__(self, folder: Path, n_kept: int) -> None:

@@ -47,7 +47,8 @@ class RoundsConfig:
             round in which it comes.
         max_norm_ratio: Norm of a site's parameters over that of the ones it was sent; an update
             above it is left out.
-        select: Final model: of the last round, or of the best mean validation score.
+        select: Final model: of the last round, or of the best mean validation score. Which round
+            is best is known at the end, so sites then keep what they keep of every round.
     """
 
     n_rounds: int = 20
@@ -72,6 +73,11 @@ class RoundsConfig:
         require(ratio > 1, "rounds.max_norm_ratio", ratio, "a number above 1")
         is_scored = self.select == "last" or self.evaluate_every > 0
         require(is_scored, "rounds.select", self.select, "last where evaluate_every is 0")
+
+    @property
+    def n_states(self) -> int:
+        """States of a site that may still be asked for, one a round, counted from the newest."""
+        return self.n_rounds + 1 if self.select == "best" else self.checkpoint_every + 2
 
     def n_needed(self, n_members: int) -> int:
         """Return how many of the sites must give a usable answer: the quorum, and one at least."""
@@ -191,9 +197,13 @@ class Plan:
         augment, norm = self.data.augment, self.model.norm
         is_mixed, is_private = augment.mixup > 0 or augment.cutmix > 0, self.privacy.is_on
         self.harmonize.refuse_embedding(self.target, is_private=is_private, is_mixed=is_mixed)
-        if self.harmonize.embedding == "combat" and self.strategy.name == "ditto":
+        name = self.strategy.name
+        if self.harmonize.embedding == "combat" and name in ("ditto", "lgfedavg"):
             fix = "choose harmonize=coral, or another strategy"
-            found, want = "ditto, which scores models of the sites' own", "embeddings of one model"
+            found, want = (
+                f"{name}, which scores models of the sites' own",
+                "embeddings of one model",
+            )
             raise ConfigError("C03", "harmonize=combat", found=found, want=want, fix=fix)
         if self.strategy.name == "moon":
             self._refuse_contrast()
@@ -235,6 +245,15 @@ class Plan:
     def sgd_momentum(self) -> float:
         """Momentum of the sites' SGD; 0 under other optimizers."""
         return self.train.momentum if self.train.optimizer == "sgd" else 0.0
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What of the settings can be had and is seldom meant, a line each."""
+        optimizer = self.train.optimizer
+        if self.strategy.name != "fednova" or optimizer == "sgd":
+            return ()
+        why = f"strategy=fednova counts steps of SGD; those of {optimizer} are of another length."
+        return (f"{why} Set train.optimizer=sgd, or train.local_steps for the same at all sites.",)
 
     @property
     def fingerprint(self) -> str:

@@ -118,14 +118,14 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
 
 
 def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:
-    """Return what the numbers of training patients by site and the strategies suggest."""
-    strategies = study.config.strategies or (study.plan.strategy,)
-    told = [strategy.caution(study.plan.train.optimizer) for strategy in strategies]
+    """Return what the settings and the numbers of training patients by site suggest."""
+    plans = [plan for _, plan in by_strategy(study.plan, study.config)]
+    told = [text for plan in plans for text in plan.advice]
     tiny = sorted(site for site, n in n_train.items() if 0 < n <= TINY)
-    if tiny and all(strategy.name != "cyclic" for strategy in strategies):
+    if tiny and all(plan.strategy.name != "cyclic" for plan in plans):
         few = f"Sites with {TINY} training patients or fewer: {', '.join(tiny)}."
         told.append(f"{few} Look at strategy=cyclic too.")
-    return tuple(text for text in told if text)
+    return tuple(told)
 
 
 def refuse_failed(failed: Mapping[str, str], folder: Path) -> None:

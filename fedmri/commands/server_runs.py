@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,6 +75,8 @@ def run(
     submitted = new_run(home.runs, signed, name, members or sorted(signed.sites))
     print(f"Run {submitted.name} is submitted; its plan is {signed.sha256[:12]}.")
     print("Sites that have not approved it do so by: fedmri client approve " + signed.sha256[:12])
+    for text in signed.plan.advice:
+        print(text)
 
 
 @server_app.command()
@@ -117,8 +118,6 @@ def _signed(home: ServerHome, plan: Path, overrides: list[str], members: list[st
 
     loaded = load(overrides, plan).plan
     initial_model(loaded)  # a network that cannot do the task is refused before anybody waits
-    if caution := loaded.strategy.caution(loaded.train.optimizer):
-        print(f"Caution: {caution}", file=sys.stderr)
     return sign_for(home, loaded, members)
 
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import torch
-
 from fedmri.round import ServerState, Update, Weights
-from fedmri.strategies.fedavg import FedAvg
+from fedmri.strategies.fedavg import FedAvg, step_to
 from fedmri.strategies.mean import in_site_order
 
 
@@ -38,10 +36,7 @@ class Cyclic(FedAvg):
         for update in in_site_order(updates):
             if update.n_examples > 0:
                 for name, value in update.weights.items():
-                    start = state.model[name]
-                    if value.is_floating_point() and self.server_lr != 1:
-                        torch.lerp(start, value, self.server_lr, out=out[name])
-                    else:
-                        out[name].copy_(value)
+                    out[name].copy_(value)
             del update
+        step_to(out, state, self.server_lr)
         return replace(state, model=out)

@@ -29,7 +29,7 @@ from fedmri.strategies.mean import WEIGHTINGS, weighted_mean
 class FedAvg:
     """Mean of the sites' models, weighted by ``weighting``.
 
-    With ``server_lr`` below 1 the server goes only that share of the way to the mean. The other
+    With ``server_lr`` below 1 the parameters go only that share of the way to the mean. The other
     strategies are written as what they change of this one.
     """
 
@@ -71,8 +71,15 @@ class FedAvg:
     def aggregate(self, state: ServerState, updates: Iterable[Update], out: Weights) -> ServerState:
         """Return the state with the next model in ``out``; see ``Strategy.aggregate``."""
         mean = weighted_mean(state.model, updates, WEIGHTINGS[self.weighting], out)
-        if self.server_lr != 1:
-            for name, value in mean.items():
-                if value.is_floating_point():
-                    torch.lerp(state.model[name], value, self.server_lr, out=value)
+        step_to(mean, state, self.server_lr)
         return replace(state, model=mean)
+
+
+def step_to(mean: Weights, state: ServerState, server_lr: float) -> None:
+    """Take in place the share of the way to the mean; statistics of batch norm stay the mean.
+
+    A step beyond the mean could make a running variance negative.
+    """
+    if server_lr != 1:
+        for name in sorted(state.layout.parameters & mean.keys()):
+            torch.lerp(state.model[name], mean[name], server_lr, out=mean[name])

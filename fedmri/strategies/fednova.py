@@ -22,27 +22,32 @@ from fedmri.round import (
     Update,
     Weights,
 )
-from fedmri.strategies.fedavg import FedAvg
+from fedmri.strategies.fedprox import FedProx
 from fedmri.strategies.mean import WEIGHTINGS, weighted_mean
 
 STEPS, LENGTH = "steps", "length"
 
 
 @dataclass(frozen=True)
-class FedNova(FedAvg):
+class FedNova(FedProx):
     """Mean of the sites' changes by step, times the mean number of steps.
 
     Args:
-        momentum: Momentum of the sites' SGD, whose steps grow with it; 0 counts steps as they are.
+        mu: Pull of sites towards the received model as in FedProx, which shortens their way.
+        momentum: Momentum of the sites' SGD, which lengthens it.
 
-    It removes the pull of sites with more steps, not the drift within a round.
+    It removes the pull of sites with more steps, not the drift within a round. Ways are those of
+    SGD: under other optimizers steps are counted as if they were its.
     """
 
+    mu: float = 0.0
     momentum: float = 0.0
 
     def remember(self, before: SiteRound, trained: Mapping[str, Trained]) -> SiteMemory:
         """Send how long the site's way was, in steps of plain SGD."""
-        length = effective_steps(trained["train"].n_steps, self.momentum)
+        result = trained["train"]
+        pull = self.mu * result.rate_sum / max(1, result.n_steps)
+        length = effective_steps(result.n_steps, self.momentum, pull)
         return SiteMemory(extra={STEPS: {LENGTH: torch.tensor(length, dtype=torch.float64)}})
 
     def extra_forms(self, shared: Mapping[str, torch.Tensor], layout: Layout) -> ExtraForms:
@@ -77,9 +82,16 @@ class FedNova(FedAvg):
         return replace(state, model=mean)
 
 
-def effective_steps(n_steps: int, momentum: float) -> float:
-    """Return the sum of the weights that gradients have in the way of momentum SGD."""
-    if momentum == 0:
-        return float(n_steps)
-    geometric = momentum * (1 - momentum**n_steps) / (1 - momentum)
-    return (n_steps - geometric) / (1 - momentum)
+def effective_steps(n_steps: int, momentum: float, pull: float = 0.0) -> float:
+    """Return the way of SGD under a gradient of 1, in learning rates: the paper's ``|a|_1``.
+
+    Args:
+        n_steps: Steps taken.
+        momentum: Of SGD; alone it makes of ``n`` steps ``(n - m (1 - m^n) / (1 - m)) / (1 - m)``.
+        pull: Learning rate times ``mu``; alone it makes of them ``(1 - (1 - pull)^n) / pull``.
+    """
+    way = speed = 0.0
+    for _ in range(n_steps):
+        speed = momentum * speed + 1.0 - pull * way
+        way += speed
+    return way

@@ -33,7 +33,7 @@ STRATEGIES: dict[str, _Make] = {
     "fedadagrad": lambda c, _: FedAdagrad(c.weighting, c.server_lr, tau=c.tau),
     "scaffold": lambda c, _: Scaffold(c.weighting, c.server_lr),
     "feddyn": lambda c, _: FedDyn(c.weighting, c.server_lr, c.mu),
-    "fednova": lambda c, momentum: FedNova(c.weighting, c.server_lr, momentum),
+    "fednova": lambda c, momentum: FedNova(c.weighting, c.server_lr, c.mu, momentum),
     "moon": lambda c, _: Moon(c.weighting, c.server_lr, c.mu, c.temperature),
     "ditto": lambda c, _: Ditto(c.weighting, c.server_lr, c.mu),
     "fedper": lambda c, _: FedPer(c.weighting, c.server_lr),

@@ -19,7 +19,7 @@ import torch
 
 from fedmri.errors import RoundError
 from fedmri.round import ServerState, Update, Weights
-from fedmri.strategies.fedavg import FedAvg
+from fedmri.strategies.fedavg import FedAvg, step_to
 from fedmri.strategies.mean import WEIGHTINGS, in_site_order, nobody_trained
 from fedmri.strategies.spool import Spool
 
@@ -28,6 +28,16 @@ MAX_ITERATIONS, TOLERANCE = 1000, 1e-10
 
 class _OfAll(FedAvg):
     """What rules share that see all updates of a round at once."""
+
+    @property
+    def n_least(self) -> int:
+        """Sites that the rule says anything of."""
+        return 1
+
+    def turns(self, sites: tuple[str, ...], round_index: int) -> tuple[tuple[str, ...], ...]:
+        """Return one turn; raise RoundError R09 before too few sites train for nothing."""
+        self._require(len(sites))
+        return super().turns(sites, round_index)
 
     def combine(self, spool: Spool, out: Weights) -> None:
         """Write the combined floating entries to ``out``."""
@@ -43,11 +53,16 @@ class _OfAll(FedAvg):
                 del update
             if not spool.weights:
                 raise nobody_trained(sites)
+            self._require(len(spool.weights))
             self.combine(spool, out)
-        if self.server_lr != 1:
-            for name in spool.names:
-                torch.lerp(state.model[name], out[name], self.server_lr, out=out[name])
+        step_to(out, state, self.server_lr)
         return replace(state, model=out)
+
+    def _require(self, n_sites: int) -> None:
+        if n_sites < self.n_least:
+            fix = "set strategy=fedavg; fewer strategy.n_outliers need fewer sites, krum always 5"
+            what, want = f"sites for {type(self).__name__}", f"{self.n_least} or more"
+            raise RoundError("R09", what, found=f"{n_sites}", want=want, fix=fix)
 
 
 @dataclass(frozen=True)
@@ -69,9 +84,13 @@ class TrimmedMean(_OfAll):
 
     n_outliers: int = 1
 
+    @property
+    def n_least(self) -> int:
+        """Sites of which one is left."""
+        return 2 * self.n_outliers + 1
+
     def combine(self, spool: Spool, out: Weights) -> None:
         """Write the trimmed means."""
-        _require_sites("trimmed_mean", len(spool.weights), 2 * self.n_outliers + 1)
         spool.by_coordinate(lambda values: _middle(values, self.n_outliers), out)
 
 
@@ -90,15 +109,20 @@ class Krum(_OfAll):
     """The one model that is nearest to its ``n - n_outliers - 2`` nearest others.
 
     Args:
-        n_outliers: Bad sites that are put up with; it needs ``2 * n_outliers + 3`` sites.
+        n_outliers: Bad sites that are put up with; it needs ``2 * n_outliers + 3`` sites, and five
+            at least: of fewer, one hospital's model would be everybody's.
     """
 
     n_outliers: int = 1
 
+    @property
+    def n_least(self) -> int:
+        """Sites that it needs."""
+        return max(5, 2 * self.n_outliers + 3)
+
     def combine(self, spool: Spool, out: Weights) -> None:
         """Write the chosen site's model."""
         n_sites = len(spool.weights)
-        _require_sites("krum", n_sites, 2 * self.n_outliers + 3)
         gram = spool.gram()
         squares = gram.diagonal()[:, None] + gram.diagonal()[None] - 2 * gram
         nearest = squares.sort(dim=1).values[:, 1 : n_sites - self.n_outliers - 1]
@@ -165,10 +189,3 @@ def _middle(values: torch.Tensor, n_cut: int) -> torch.Tensor:
     """Return the mean over the first axis without the extremes."""
     ordered = values.sort(dim=0).values
     return ordered[n_cut : len(ordered) - n_cut].mean(dim=0)
-
-
-def _require_sites(name: str, n_sites: int, n_least: int) -> None:
-    if n_sites < n_least:
-        fix = "lower strategy.n_outliers, or set strategy=fedavg"
-        what, found = f"sites for {name}", f"{n_sites}"
-        raise RoundError("R09", what, found=found, want=f"{n_least} or more", fix=fix)

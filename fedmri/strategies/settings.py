@@ -16,10 +16,11 @@ class StrategyConfig:
         name: Entry of the registry, such as ``fedavg`` or ``scaffold``.
         weighting: Weight of a site: its training examples, their square root, its patients, or
             the same for all.
-        server_lr: Step of the server along the sites' mean change; 1 takes the mean. FedAdam,
-            FedYogi and FedAdagrad need a far smaller one: each parameter moves by about as much.
-        mu: Pull of a site towards the received model (FedProx, FedDyn), or of a site's own model
-            towards it (Ditto); factor of the contrast of embeddings (MOON).
+        server_lr: Step of the server along the mean change of the sites' parameters; 1 takes the
+            mean, as FedDyn must. FedAdam, FedYogi and FedAdagrad need a far smaller one: each
+            parameter moves by about as much.
+        mu: Pull of a site towards the received model (FedProx, FedDyn, FedNova), or of a site's own
+            model towards it (Ditto); factor of the contrast of embeddings (MOON).
         temperature: Of that contrast: a small one counts small differences much.
         beta: Momentum of the server (FedAvgM, FedAdam, FedYogi).
         beta2: Decay of the squares of changes (FedAdam, FedYogi).
@@ -41,15 +42,6 @@ class StrategyConfig:
     n_outliers: int = 1
     max_change: float = 1.0
 
-    def caution(self, optimizer: str) -> str:
-        """Return what is to be told of the strategy under an optimizer; empty for nothing."""
-        if self.name != "fednova" or optimizer == "sgd":
-            return ""
-        return (
-            f"FedNova counts a site's change by steps of SGD; those of {optimizer} have another "
-            "length. Compare it with fedavg, or set train.optimizer=sgd."
-        )
-
     def __post_init__(self) -> None:
         for name in ("server_lr", "temperature", "tau", "max_change"):
             value = getattr(self, name)
@@ -64,5 +56,7 @@ class StrategyConfig:
         require(n_outliers >= 0, "strategy.n_outliers", n_outliers, "0 or more")
         if self.name == "feddyn":
             require(self.mu > 0, "strategy.mu", self.mu, "above 0 for feddyn")
+            is_whole = self.server_lr == 1
+            require(is_whole, "strategy.server_lr", self.server_lr, "1 for feddyn")
             is_uniform = self.weighting == "uniform"
             require(is_uniform, "strategy.weighting", self.weighting, "uniform for feddyn")

@@ -165,6 +165,15 @@ def test_steps_with_momentum_are_counted_as_they_act() -> None:
     assert abs(effective_steps(7, 0.9) - moved) < 1e-12
 
 
+def test_fednova_counts_the_steps_of_sites_that_are_pulled_back() -> None:
+    """``|a| = (1 - (1 - lr mu)^tau) / (lr mu)``; the limit is the optimum of ``Q_k / |a_k|``."""
+    found = Federation(FedNova(mu=2.0)).limit(900, n_steps=UNEQUAL.__getitem__, lr=0.05)
+    there = [torch.linalg.solve(s.a + 2 * EYE, s.a) for s in sites()]
+    ways = [(1 - 0.9**n) / 0.1 for n in UNEQUAL]
+    q = [contracted(n, 0.05, 2.0)[k] @ there[k] / ways[k] for k, n in enumerate(UNEQUAL)]
+    assert close(found, weighted(q, N_EXAMPLES))
+
+
 @pytest.mark.parametrize("mu", [0.0, 1.5])
 def test_dittos_own_models_stand_between_local_and_global(mu: float) -> None:
     """``v_k = (A_k + mu)^-1 (A_k b_k + mu w)``; ``mu`` 0 is the site's own optimum."""

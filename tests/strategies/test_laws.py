@@ -11,6 +11,7 @@ import torch
 
 from fedmri.errors import ConfigError, RoundError
 from fedmri.round import ExtraForms, Layout, SiteRound, Strategy, Update, Weights
+from fedmri.strategies.fedopt import FedAdam
 from fedmri.strategies.mean import WEIGHTINGS
 from fedmri.strategies.registry import STRATEGIES, make_strategy
 from fedmri.strategies.settings import StrategyConfig
@@ -174,6 +175,29 @@ def test_the_server_goes_its_share_of_the_way() -> None:
     """From 4 towards a mean of 8 with rate 0.25 is 5."""
     strategy = make_strategy(StrategyConfig("fedavg", server_lr=0.25))
     assert aggregate(strategy, 4, [update("a", 8, 1)])["w"][0].item() == 5.0
+
+
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in ("krum", "feddyn")])
+def test_no_server_steps_beyond_a_running_variance(name: str) -> None:
+    """From 4 to sites' 1 with twice the step is -2 for a weight; a variance is 1, not negative."""
+    config = StrategyConfig(name, server_lr=2.0, n_outliers=0, max_change=1e6)
+    strategy, entries = make_strategy(config), Layout(frozenset({"w"}), frozenset(), frozenset())
+    old, new = ({"w": torch.tensor([v]), "var": torch.tensor([v])} for v in (4.0, 1.0))
+    extra = zeros(strategy.extra_forms(old, entries))
+    sent = [Update(site, new, 2, 1, extra=extra) for site in "ab"]
+    out = {name: torch.full_like(value, 77) for name, value in old.items()}
+    state = strategy.start(old, entries)
+    turn = sent[:1] if name == "cyclic" else sent
+    state = strategy.aggregate(state, turn, out)
+    assert state.model["var"].item() == 1.0
+    if not isinstance(strategy, FedAdam):
+        assert state.model["w"].item() == -2.0
+
+
+def test_a_step_that_feddyn_does_not_have_is_refused() -> None:
+    """Its server goes to the corrected mean, however small a step is asked for."""
+    with pytest.raises(ConfigError, match=r"strategy.server_lr.*1 for feddyn.*\[C01\]"):
+        StrategyConfig("feddyn", "uniform", server_lr=0.5)
 
 
 def before(received: Weights, memory: Mapping[str, Weights] | None = None) -> SiteRound:

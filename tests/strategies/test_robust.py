@@ -100,7 +100,18 @@ def test_krum_chooses_one_sites_model() -> None:
     assert any(torch.allclose(found, one, atol=1e-5) for one in honest)
 
 
-@pytest.mark.parametrize("strategy", [Krum(), TrimmedMean(n_outliers=2)], ids=repr)
+FOUR = [Krum(), Krum(n_outliers=0), TrimmedMean(n_outliers=2)]
+
+
+@pytest.mark.parametrize("strategy", FOUR, ids=repr)
+def test_too_few_sites_are_refused_before_they_train(strategy: Strategy) -> None:
+    """A round begins with the question who trains."""
+    with pytest.raises(RoundError, match=r"found 4, want 5 or more.*\[R09\]"):
+        strategy.turns(("a", "b", "c", "d"), 1)
+    assert strategy.turns(("a", "b", "c", "d", "e"), 1) == (("a", "b", "c", "d", "e"),)
+
+
+@pytest.mark.parametrize("strategy", FOUR, ids=repr)
 def test_too_few_sites_are_refused(strategy: Strategy) -> None:
     """Krum of four sites and a trimmed mean of nothing say how many they need."""
     with pytest.raises(RoundError, match=r"found 4, want 5 or more.*\[R09\]"):
