@@ -42,8 +42,8 @@ class SiteStates:
 
     Args:
         folder: Where they are written.
-        n_kept: Rounds that the server may fall back by, or score the model of, and so states that
-            are kept.
+        n_kept: Rounds that the server may fall back by, or score the model of. Their states are
+            kept, and of those before them the newest: the site may have missed rounds.
     """
 
     def __init__(self, folder: Path, n_kept: int) -> None:
@@ -59,7 +59,7 @@ class SiteStates:
         return None
 
     def save(self, round_index: int, state: SiteState) -> None:
-        """Write the state after a round; forget all but the last few."""
+        """Write the state after a round; forget what no round may start from any more."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"round-{round_index:06d}.pt"
         part = path.with_suffix(f".{os.getpid()}.part")
@@ -68,9 +68,11 @@ class SiteStates:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        for old in sorted(self._folder.glob("round-*.pt")):
-            if abs(_round_of(old) - round_index) >= self._n_kept:
-                old.unlink()
+        by_round = {_round_of(path): path for path in self._folder.glob("round-*.pt")}
+        older = sorted(r for r in by_round if r <= round_index - self._n_kept + 1)
+        far_later = [r for r in by_round if r >= round_index + self._n_kept]
+        for forgotten in older[:-1] + far_later:
+            by_round[forgotten].unlink()
 
 
 def _round_of(path: Path) -> int:

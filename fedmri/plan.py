@@ -76,8 +76,11 @@ class RoundsConfig:
 
     @property
     def n_states(self) -> int:
-        """States of a site that may still be asked for, one a round, counted from the newest."""
-        return self.n_rounds + 1 if self.select == "best" else self.checkpoint_every + 2
+        """States of a site that may still be asked for, one a round, counted from the newest.
+
+        The server goes on from its last checkpoint, or from the one before where that is damaged.
+        """
+        return self.n_rounds + 1 if self.select == "best" else 2 * self.checkpoint_every + 1
 
     def n_needed(self, n_members: int) -> int:
         """Return how many of the sites must give a usable answer: the quorum, and one at least."""
