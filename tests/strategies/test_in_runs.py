@@ -67,3 +67,12 @@ def test_a_site_that_has_nobody_to_train_on_has_no_model_of_its_own(run_tiny: Ru
     same = {site for site, loss in found["ditto"].items() if loss == found["fedavg"][site]}
     assert same
     assert {found["fedper"][site] for site in same} == {"R10"}
+
+
+def test_a_strategy_that_the_network_is_not_for_is_refused_before_the_others_train(
+    run_tiny: RunTiny, tmp_path: Path
+) -> None:
+    """FedBN of a network with group norm, named last: nothing has been prepared."""
+    with pytest.raises(ConfigError, match=r"strategy fedbn.*model.norm=batch.*\[C03\]"):
+        run_tiny("a", "simulation.strategies=[{name: fedavg},{name: fedbn}]")
+    assert not (tmp_path / "a" / "used.json").exists()
