@@ -227,15 +227,18 @@ def _failure(record: Mapping[str, Any], site: str) -> tuple[str, int, int, str]:
     )
 
 
-def _costs(results: Results) -> list[tuple[str, str, int, float, float, float]]:
-    """Return arm, site, rounds, seconds, bytes down and up, all seeds together."""
+def _costs(results: Results) -> list[tuple[str, str, int, int, float, float, float]]:
+    """Return arm, site, rounds, steps, seconds, bytes down and up, all seeds together.
+
+    A secure sum hides steps: they are 0 then.
+    """
     costs: dict[tuple[str, str], list[float]] = {}
     for record in results.of_kind("round"):
-        entry = costs.setdefault((str(record.get("arm")), str(record.get("site"))), [0.0] * 4)
+        entry = costs.setdefault((str(record.get("arm")), str(record.get("site"))), [0.0] * 5)
         entry[0] += 1
-        for place, name in enumerate(("seconds", "bytes_down", "bytes_up"), start=1):
+        for place, name in enumerate(("n_steps", "seconds", "bytes_down", "bytes_up"), start=1):
             entry[place] += float(record.get(name) or 0)
     return [
-        (arm, site, int(entry[0]), entry[1], entry[2], entry[3])
+        (arm, site, int(entry[0]), int(entry[1]), entry[2], entry[3], entry[4])
         for (arm, site), entry in costs.items()
     ]

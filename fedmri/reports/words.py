@@ -135,7 +135,7 @@ def _range_of(summary: Summary, rows: Sequence[Row]) -> str:
         ranked.reverse()
     low, high = (row.overall[summary.metric] for row in (ranked[0], ranked[-1]))
     return (
-        f"{len(rows)} strategies under one budget reached {metric_name(summary.metric)} from "
+        f"{len(rows)} strategies over the same rounds reached {metric_name(summary.metric)} from "
         f"{number(low.value)} ({strategy_name(ranked[0].label)}) to "
         f"{number(high.value)} ({strategy_name(ranked[-1].label)}, {span(high)}) "
         f"{_tested_on(summary, ranked[-1], high)}. None was chosen beforehand: the best of "

@@ -100,6 +100,7 @@ def test_every_section_is_there_with_its_content(page: Path) -> None:
         "metrics.jsonl is torn",
         "lr: 0.001",
         "349.2",  # MB of 45 rounds of 7.76 MB
+        "5085",  # steps of 45 rounds of 113: what a comparison is fair by
     ):
         assert wanted in outline.text, wanted
     assert (

@@ -93,7 +93,7 @@ def several(write_run: WriteRun, segmentation: LocalTask) -> Summary:
 def test_the_headline_of_several_strategies_praises_none(several: Summary) -> None:
     """It gives the range, and says that the best by the same patients is flattered."""
     text = headline(several)
-    assert text.startswith("3 strategies under one budget reached Dice from 0.400 (fedprox) to")
+    assert text.startswith("3 strategies over the same rounds reached Dice from 0.400 (fedprox) to")
     assert "to 0.600 (ditto, 0.600 to 0.600) on 12 test patients of 1 site, one seed" in text
     assert "None was chosen beforehand" in text
     assert comparisons(several) == [
