@@ -173,6 +173,8 @@ def geometric_median(gram: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         weight: Weight of each point's distance, shape ``(K,)``.
     """
     at = weight / weight.sum()
+    from_mean = torch.eye(len(at), dtype=gram.dtype) - at  # what all points share is no distance
+    gram = from_mean @ gram @ from_mean.T
     tiny = 1e-12 * max(float(gram.diagonal().abs().max()), 1e-300)
     for _ in range(MAX_ITERATIONS):
         squares = gram.diagonal() - 2 * gram @ at + at @ gram @ at

@@ -93,6 +93,16 @@ def test_the_geometric_median_of_a_triangle_is_its_centre() -> None:
     assert (away / away.norm(dim=1, keepdim=True)).sum(0).norm() < 1e-6
 
 
+def test_the_geometric_median_does_not_depend_on_what_all_sites_share() -> None:
+    """Two of four sites agree and outweigh the rest: the median is theirs, far from 0 or near."""
+    values = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values[3] = values[0]
+    weight = torch.tensor([9.0, 3.0, 4.0, 9.0], dtype=torch.float64)
+    for far in (0.0, 1e3):
+        share = geometric_median((values + far) @ (values + far).T, weight)
+        assert (share @ values - values[0]).norm() < 1e-5
+
+
 def test_krum_chooses_one_sites_model() -> None:
     """The result is an honest site's model as it was sent."""
     values, honest = attacked()
