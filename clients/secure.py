@@ -62,8 +62,16 @@ class Membership:
 
 @dataclass(frozen=True)
 class Values:
-    """What a site adds to a sum, and what it tells in clear beside it."""
+    """What a site adds to a sum, and what it tells in clear beside it.
 
+    Attributes:
+        of: What they are values of: a round, or a step of the harmonization. By the order that they
+            were computed for; what the server says later of the sum is not asked.
+        arrays: What is added.
+        metrics: What is told.
+    """
+
+    of: str
     arrays: Mapping[str, NDArray[np.generic]]
     metrics: Mapping[str, float] = field(default_factory=dict)
 
@@ -77,6 +85,7 @@ class _Kept:
         state: Its state in that sum.
         order: Digest of the order that was answered last; the answer lies beside it.
         metrics: What was told in clear beside that.
+        summed: What was masked last.
         revealed: Survivors of each sum that was revealed, by what was summed.
     """
 
@@ -84,6 +93,7 @@ class _Kept:
     state: bytes = b""
     order: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    summed: str = ""
     revealed: Mapping[str, list[str]] = field(default_factory=dict)
 
 
@@ -142,6 +152,7 @@ class SecureSite:
         state, message = half.mask(state, inbox, values.arrays)
         said, metrics = dict(message.to_arrays()), dict(values.metrics)
         kept = replace(kept, state=state.to_bytes(), order=digest, metrics=metrics)
+        kept = replace(kept, summed=values.of)
         self._keep(kept, said)
         return as_tensors(said), metrics
 
@@ -156,7 +167,10 @@ class SecureSite:
         parts = (_digest(name, order.round_index, values) for name, values in what.items())
         digest = f"sums {order.step} {' '.join(parts)}"
         slots = wide_slots(shapes)
-        return self.mask(order.masking, digest, slots, lambda: Values(to_limbs(own())))[0]
+        of = f"harmonization step {order.step}"
+        if order.weights:  # without a model, values are the same in whatever round they are asked
+            of += f" after round {order.round_index}"
+        return self.mask(order.masking, digest, slots, lambda: Values(of, to_limbs(own())))[0]
 
     def forms(self, order: SecureStep) -> dict[str, Form]:
         """Return the form of the answer to a step besides the values."""
@@ -182,11 +196,11 @@ class SecureSite:
             state, sealed = half.share(state, Roster.from_arrays(arrays, sites))
             return replace(kept, state=state.to_bytes()), dict(sealed.to_arrays(sites))
         survivors = Survivors.from_arrays(arrays, sites)
-        summed, names = _what(order), sorted(survivors.sites)
-        if kept.revealed.get(summed, names) != names:
-            raise _again(summed)
+        names = sorted(survivors.sites)
+        if kept.revealed.get(kept.summed, names) != names:
+            raise _again(kept.summed)
         state, reveal = half.reveal(state, survivors)
-        kept = replace(kept, revealed={**kept.revealed, summed: names}, state=state.to_bytes())
+        kept = replace(kept, revealed={**kept.revealed, kept.summed: names}, state=state.to_bytes())
         return kept, dict(reveal.to_arrays(sites))
 
     def _half(self, number: int, slots: Mapping[str, Slot]) -> SiteHalf:
@@ -238,12 +252,6 @@ def _digest(stage: str, number: int, arrays: Weights) -> str:
         total.update(f" {name} {tuple(arrays[name].shape)} ".encode())
         total.update(arrays[name].contiguous().numpy().tobytes())
     return total.hexdigest()
-
-
-def _what(order: SecureStep) -> str:
-    if order.sums is None:
-        return f"round {order.round_index}"
-    return f"harmonization step {order.sums.step} after round {order.round_index}"
 
 
 def _in_clear() -> PrivacyError:

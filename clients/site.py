@@ -202,7 +202,7 @@ class Site:
             weight = WEIGHTINGS[self.plan.strategy.weighting](update)
             own = {name: value.numpy() for name, value in update.weights.items()}
             told = {name: v for name, v in update.metrics.items() if name not in COUNTING}
-            return Values(weighted_update(own, weight), told)
+            return Values(f"round {order.round_index}", weighted_update(own, weight), told)
 
         masked, metrics = self._secure.mask(order.masking, digest, slots, values)
         counts = len(self._data.examples("train")), self._n_subjects

@@ -150,15 +150,15 @@ ROLL = Roll("test", {site: ssh_text(simulated_key(site).public_key()) for site i
 class Sum:
     """A sum of three sites, each with its own folder, as far as a test wants it."""
 
-    def __init__(self, folder: Path, number: int = 1) -> None:
-        self.number = number
+    def __init__(self, folder: Path, number: int = 1, claimed_round: int = 4) -> None:
+        self.number, self.claimed_round = number, claimed_round
         part = Membership(ROLL.to_json())
         self.sites = {site: SecureSite(site, folder / site, part) for site in SITES}
         self.n_computed = 0
 
     def step(self, site: str, stage: str, **arrays: torch.Tensor) -> dict[str, np.ndarray]:
         """Return a site's answer to a step."""
-        order = SecureStep(4, self.number, stage, arrays)
+        order = SecureStep(self.claimed_round, self.number, stage, arrays)
         return {n: v.numpy() for n, v in self.sites[site].answer(order, SLOTS).items()}
 
     def boxes(self) -> Masking:
@@ -173,7 +173,7 @@ class Sum:
 
         def compute() -> Values:
             self.n_computed += 1
-            return Values({"x": np.array([1.0, 2.0])}, {"loss": 0.5})
+            return Values("round 4", {"x": np.array([1.0, 2.0])}, {"loss": 0.5})
 
         weights, metrics = self.sites[site].mask(masking, "round 4", SLOTS, compute)
         assert metrics == {"loss": 0.5}
@@ -212,18 +212,22 @@ def test_masks_are_not_used_twice(tmp_path: Path) -> None:
     one = Sum(tmp_path)
     masking = one.boxes()
     one.mask("site01", masking)
+    others = Values("round 5", {"x": np.zeros(2)})
     with pytest.raises(PrivacyError, match=r"\[P54\]"):
-        one.sites["site01"].mask(masking, "round 5", SLOTS, lambda: Values({"x": np.zeros(2)}))
+        one.sites["site01"].mask(masking, "round 5", SLOTS, lambda: others)
 
 
-def test_a_sum_of_the_same_values_over_other_sites_is_not_revealed(tmp_path: Path) -> None:
-    """Two sums of a round, one without site03, would give away site03."""
+@pytest.mark.parametrize("claimed_round", [4, 5])
+def test_a_sum_of_the_same_values_over_other_sites_is_not_revealed(
+    tmp_path: Path, claimed_round: int
+) -> None:
+    """Two sums of a round would give away site03, also where the server calls one another's."""
     one = Sum(tmp_path, 1)
     masking = one.boxes()
     for site in SITES:
         one.mask(site, masking)
     one.reveal("site01", *SITES)
-    two = Sum(tmp_path, 2)
+    two = Sum(tmp_path, 2, claimed_round)
     masking = two.boxes()
     for site in SITES:
         two.mask(site, masking)
