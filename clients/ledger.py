@@ -112,12 +112,7 @@ class Ledger:
             finally:
                 os.close(number)
         except OSError as error:
-            found = f"{type(error).__name__}: {error}"
-            fix = "make room on its disk, and let the client's user write there"
-            what = f"ledger {self.path}"
-            raise PrivacyError(
-                "P07", what, found=found, want="a file to add to", fix=fix
-            ) from error
+            raise unwritable(self.path, error) from error
 
     def _append(self, number: int, entry: Entry) -> None:
         chain = _quick_end(number, _head(self.path)) or verify(self.path)
@@ -135,6 +130,13 @@ class Ledger:
 def head_file(path: Path) -> Path:
     """Return where the head of a ledger is kept."""
     return path.with_suffix(".head.json")
+
+
+def unwritable(path: Path, error: OSError) -> PrivacyError:
+    """Return the error of a ledger that cannot be added to (P07)."""
+    found = f"{type(error).__name__}: {error}"
+    fix = "make room on its disk, and let the client's user write there"
+    return PrivacyError("P07", f"ledger {path}", found=found, want="a file to add to", fix=fix)
 
 
 def entries(path: Path) -> Iterator[dict[str, Any]]:

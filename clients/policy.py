@@ -24,7 +24,8 @@ class SitePolicy:
         tasks: Kinds of task that may be trained; empty allows all.
         models: Networks that may be trained, by name; empty allows all.
         max_rounds: Most rounds of one plan.
-        max_epsilon: Most privacy loss of a patient over all plans together. A plan without
+        max_epsilon: Most privacy loss of a patient over all plans together, at the plan's delta or
+            one tenth over the site's training patients, whichever is less. A plan without
             differential privacy has no finite loss, so any limit refuses it.
         max_clip_grad_norm: A plan must clip the gradient of each step, at this L2 norm or below.
         is_secagg_required: Whether a plan must hide this site's updates from the server.

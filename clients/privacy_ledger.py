@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fedmri.clients.ledger import Ledger, entries, verify
+from fedmri.clients.ledger import Ledger, entries, unwritable, verify
 from fedmri.errors import PrivacyError
 from fedmri.files import PRIVATE_FILE, make_private_folder
 from fedmri.privacy.accounting import Spent, Steps, spent
@@ -149,9 +149,12 @@ class PrivacyLedger:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Let no other process write between the look at what was spent and the line."""
-        make_private_folder(self.path.parent)
         lock = self.path.with_suffix(".lock")
-        number = os.open(lock, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+        try:
+            make_private_folder(self.path.parent)
+            number = os.open(lock, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
         try:
             fcntl.flock(number, fcntl.LOCK_EX)
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -102,9 +102,19 @@ class Guard:
         spend = Spend(fingerprint, self.run, round_index, update, *numbers, "dp-site")
         return PrivacyLedger(self.ledger).reserve(spend, _site_cap(config))
 
+    def delta_of(self, config: PrivacyConfig, n_subjects: int) -> float:
+        """Return the delta of a plan's guarantee here.
+
+        Under the site's own cap a plan cannot choose a larger one than the usual: next to a delta
+        of one half, any epsilon is small.
+        """
+        usual = replace(config, delta=0).delta_of(n_subjects)
+        most = usual if self.max_epsilon else 1.0
+        return min(config.delta_of(n_subjects), most)
+
     def _cap(self, config: PrivacyConfig, n_subjects: int) -> Cap:
         caps = [cap for cap in (config.max_epsilon, self.max_epsilon) if cap]
-        return Cap(min(caps, default=float("inf")), config.delta_of(n_subjects))
+        return Cap(min(caps, default=float("inf")), self.delta_of(config, n_subjects))
 
 
 def _site_cap(config: SiteNoiseConfig) -> Cap:

@@ -361,7 +361,8 @@ class Site:
             steps.n_steps,
         )
         spent = self._guard.reserve(spend, privacy, self._n_subjects)
-        return {**found, "epsilon": spent.epsilon, "delta": privacy.delta_of(self._n_subjects)}
+        delta = self._guard.delta_of(privacy, self._n_subjects)
+        return {**found, "epsilon": spent.epsilon, "delta": delta}
 
     def _config_of(self, phase: Phase) -> TrainConfig:
         """Return the settings of a phase: the plan's, for its share of the round's steps."""
@@ -410,7 +411,7 @@ class Site:
 
     def _audit(self, network: Network, data: SiteData) -> dict[str, float]:
         """Return what the losses of the model that was tested prove of its privacy."""
-        delta = self.plan.privacy.delta_of(self._n_subjects)
+        delta = self._guard.delta_of(self.plan.privacy, self._n_subjects)
         seed = derive_seed(self.plan.seed, self.name, "audit")
         with reproducible(self.plan.train.n_threads):
             return audit(network.module, data, self._task, delta, seed)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fedmri.clients.private import Guard
 from fedmri.clients.privacy_ledger import Cap, PrivacyLedger, Spend
 from fedmri.errors import PrivacyError
 from fedmri.privacy.accounting import Steps, spent
+from fedmri.privacy.settings import PrivacyConfig
 
 DELTA = 1e-5
 FREE = Cap(math.inf, DELTA)
@@ -150,3 +152,22 @@ def test_a_site_and_its_patients_have_accounts_of_their_own(path: Path) -> None:
     loud = replace(release, round=2, update="first/2", noise_multiplier=1.0)
     with pytest.raises(PrivacyError, match=r"privacy of this site as a whole.*\[P31\]"):
         ledger.reserve(loud, whole)
+
+
+def test_a_plan_does_not_get_around_the_sites_cap_by_a_large_delta(tmp_path: Path) -> None:
+    """At a delta of 0.9 a hundred patients would lose next to nothing, whatever is trained."""
+    guard = Guard(b"secret", tmp_path / "privacy.jsonl", max_epsilon=1.0)
+    usual, lax = (PrivacyConfig(noise_multiplier=1.2, delta=delta) for delta in (0.0, 0.9))
+    steps = Steps(1.2, 0.05, 200)
+    for config in (usual, lax):
+        with pytest.raises(PrivacyError, match=r"delta 0\.001.*\[P31\]"):
+            guard.refuse_beyond(steps, config, 100)
+    assert guard.delta_of(PrivacyConfig(delta=1e-5), 100) == 1e-5
+
+
+def test_a_disk_that_is_full_lets_nothing_leave(path: Path) -> None:
+    """The lock cannot be made either, and says so like the line itself."""
+    path.parent.mkdir()
+    path.with_suffix(".lock").mkdir()  # whoever runs this may be allowed to write anywhere
+    with pytest.raises(PrivacyError, match=r"privacy\.lock.*\[P07\]"):
+        PrivacyLedger(path).reserve(entry(1), FREE)
