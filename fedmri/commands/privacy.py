@@ -70,6 +70,7 @@ def plan(
     """
     from fedmri.privacy.accounting import curve, noise_for
 
+    require(0 < epsilon < math.inf, "--epsilon", epsilon, "a positive number")
     if unit is Unit.SITE:
         print_site(SiteBudget(epsilon, delta or 1e-3, rounds, sites, dimensions), as_json=as_json)
         return

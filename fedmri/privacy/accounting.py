@@ -19,6 +19,8 @@ from fedmri.errors import PrivacyError, require
 
 PRV_SLACK = 0.02
 """What PRV's own numerical error may put it above RDP's bound by."""
+LEAST_DELTA = 1e-10
+"""Delta below which PRV is not asked: the rounding of its sums weighs as much."""
 HOPELESS = 60.0
 """Epsilon of RDP beyond which PRV's grid is not built: it would be huge, and say nothing useful."""
 LARGEST = 1e4
@@ -75,8 +77,10 @@ def spent(history: Sequence[Steps], delta: float) -> Spent:
     merged = merge(history)
     if not merged:
         return Spent(0.0, 0.0, "prv")
-    rdp = _quietly(lambda: _rdp(merged, delta))
-    prv = _quietly(lambda: _prv(merged, delta)) if rdp < HOPELESS else math.nan
+    # next to a large delta the bound of RDP is negative, which guarantees no more than 0 does
+    rdp = max(0.0, _quietly(lambda: _rdp(merged, delta)))
+    is_computable = rdp < HOPELESS and delta >= LEAST_DELTA
+    prv = _quietly(lambda: _prv(merged, delta)) if is_computable else math.nan
     if not math.isfinite(prv) or prv < 0 or prv > rdp + PRV_SLACK:
         return Spent(rdp, rdp, "rdp")
     return Spent(prv, rdp, "prv")
@@ -103,13 +107,13 @@ def noise_for(epsilon: float, delta: float, sample_rate: float, n_steps: int) ->
     def cost(noise: float) -> float:
         return spent([Steps(noise, sample_rate, n_steps)], delta).epsilon
 
+    if cost(LARGEST) > epsilon:  # first: with many steps each look on the way takes long
+        fix = "take fewer steps or rounds, a smaller batch, or a larger epsilon"
+        what, found = f"noise for epsilon {epsilon:g}", f"none up to {LARGEST:g}"
+        raise PrivacyError("P30", what, found=found, want="a noise multiplier", fix=fix)
     low, high = 0.0, 1.0
     while cost(high) > epsilon:
-        low, high = high, 2 * high
-        if high > LARGEST:
-            fix = "take fewer steps or rounds, a smaller batch, or a larger epsilon"
-            what, found = f"noise for epsilon {epsilon:g}", f"none up to {LARGEST:g}"
-            raise PrivacyError("P30", what, found=found, want="a noise multiplier", fix=fix)
+        low, high = high, min(2 * high, LARGEST)
     while high - low > 1e-3 * high:
         middle = (low + high) / 2
         low, high = (low, middle) if cost(middle) <= epsilon else (middle, high)

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
+from scipy.optimize import brentq
+from scipy.stats import norm
 
 from fedmri.errors import ConfigError, PrivacyError
 from fedmri.privacy.accounting import Steps, curve, merge, noise_for, spent
@@ -109,6 +111,34 @@ def test_an_epsilon_that_no_noise_gives_is_refused() -> None:
     """The search has an end."""
     with pytest.raises(PrivacyError, match=r"\[P30\]"):
         noise_for(1e-9, 1e-5, 1.0, 1)
+
+
+def test_a_search_without_an_end_is_told_at_once() -> None:
+    """A million rounds: what the largest noise costs is looked at before all others."""
+    with pytest.raises(PrivacyError, match=r"\[P30\]"):
+        noise_for(1e-4, 2.5e-3, 0.4, 3_000_000)
+
+
+@pytest.mark.parametrize(
+    ("noise", "n_steps", "delta"), [(100.0, 1, 0.05), (2.0, 1, 0.5), (1000.0, 5000, 1e-13)]
+)
+def test_epsilon_is_an_upper_bound_at_the_ends_of_delta(
+    noise: float, n_steps: int, delta: float
+) -> None:
+    """Of few patients, where RDP alone is negative; and far below any number of them."""
+    found = spent([Steps(noise, 1.0, n_steps)], delta)
+    assert found.epsilon >= exact_gaussian(n_steps**0.5 / noise, delta)
+    assert found.rdp >= 0
+
+
+def exact_gaussian(mu: float, delta: float) -> float:
+    """Return epsilon of the Gaussian mechanism (Balle and Wang 2018, arXiv:1805.06530)."""
+
+    def excess(epsilon: float) -> float:
+        low = float(norm.logcdf(-mu / 2 - epsilon / mu))
+        return float(norm.cdf(mu / 2 - epsilon / mu)) - math.exp(epsilon + low) - delta
+
+    return 0.0 if excess(0) <= 0 else float(brentq(excess, 0, 100))
 
 
 def test_numbers_out_of_range_are_refused() -> None:
