@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from fedmri.errors import PrivacyError
 
@@ -64,22 +65,25 @@ def is_vmap_right(
         return False  # an operation without a batching rule, or a branch that looks at values
     else:
         slow = by_loop(network, loss, image, target)
-        scale = max(float(each.norm()) for each in slow.values())
-        gap = max(float((fast[name] - slow[name]).norm()) for name in slow)
-        return gap <= CLOSE * scale
+        scale = torch.stack([each.norm() for each in slow.values()]).max()
+        gap = torch.stack([(fast[name] - slow[name]).norm() for name in slow]).max()
+        return bool(gap <= CLOSE * scale)  # false where one is NaN
     finally:
         network.train(was_training)
 
 
 def refuse_batch_norm(network: nn.Module) -> None:
-    """Refuse a network in which one patient's output depends on the others of the batch.
+    """Refuse a network in which one patient's output depends on others, or that keeps statistics.
 
     Raises:
-        PrivacyError: A layer is a batch norm (P33, with its name).
+        PrivacyError: A layer is a batch norm, or an instance norm with running statistics, which
+            would leave without noise (P33, with its name).
     """
     for name, module in network.named_modules():
-        if isinstance(module, _BatchNorm):
+        is_batch = isinstance(module, _BatchNorm)
+        if is_batch or (isinstance(module, _InstanceNorm) and module.track_running_stats):
             fix = "set model.norm=group, before any weights are loaded"
-            found = f"{type(module).__name__}, which mixes the patients of a batch"
+            why = "mixes the patients of a batch" if is_batch else "keeps statistics of patients"
+            found = f"{type(module).__name__}, which {why}"
             want = "a layer that sees one patient at a time"
             raise PrivacyError("P33", f"layer {name}", found=found, want=want, fix=fix)

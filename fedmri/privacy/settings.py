@@ -76,10 +76,10 @@ class PrivacyConfig:
     def __post_init__(self) -> None:
         for name in ("noise_multiplier", "max_epsilon"):
             value = getattr(self, name)
-            require(value >= 0, f"privacy.{name}", value, "0 or more")
-        require(self.clip_norm > 0, "privacy.clip_norm", self.clip_norm, "a positive number")
-        batch = self.batch_subjects
-        require(batch > 0, "privacy.batch_subjects", batch, "a positive number")
+            require(0 <= value < math.inf, f"privacy.{name}", value, "0 or more")
+        for name in ("clip_norm", "batch_subjects"):
+            value = getattr(self, name)
+            require(0 < value < math.inf, f"privacy.{name}", value, "a positive number")
         is_audited = self.is_audited
         want = "false where privacy.noise_multiplier is 0"
         require(not is_audited or self.is_on, "privacy.is_audited", is_audited, want)

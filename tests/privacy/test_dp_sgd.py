@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +16,16 @@ from fedmri.errors import PrivacyError
 from fedmri.models.build import build_network
 from fedmri.models.registry import model_names
 from fedmri.models.settings import ModelConfig
+from fedmri.privacy import per_sample
 from fedmri.privacy.conflicts import refuse_conflicts
 from fedmri.privacy.dp_sgd import PrivateSteps, round_steps
-from fedmri.privacy.per_sample import by_loop, by_vmap, is_vmap_right, refuse_batch_norm
+from fedmri.privacy.per_sample import (
+    Gradients,
+    by_loop,
+    by_vmap,
+    is_vmap_right,
+    refuse_batch_norm,
+)
 from fedmri.privacy.settings import PrivacyConfig
 from fedmri.privacy.stream import Stream, key_for
 from fedmri.round import Batch, Target
@@ -266,6 +274,24 @@ def test_batch_norm_is_refused_with_its_place() -> None:
         PrivacyError, match=r"layer 1: found BatchNorm2d.*model.norm=group.*\[P33\]"
     ):
         refuse_batch_norm(network)
+
+
+def test_statistics_of_patients_are_refused_with_their_place() -> None:
+    """They are buffers: they would leave beside the parameters, and no noise is on them."""
+    network = nn.Sequential(nn.InstanceNorm2d(2), nn.InstanceNorm2d(2, track_running_stats=True))
+    with pytest.raises(PrivacyError, match=r"layer 1: found InstanceNorm2d.*\[P33\]"):
+        refuse_batch_norm(network)
+
+
+def test_gradients_that_are_none_are_no_agreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NaN of vmap in any parameter but the first sends all examples through the loop."""
+
+    def broken(*given: Any) -> Gradients:  # as by_vmap
+        found = by_loop(*given)
+        return {**found, "bias": found["bias"] * float("nan")}
+
+    monkeypatch.setattr(per_sample, "by_vmap", broken)
+    assert not is_vmap_right(nn.Linear(4, 1).double(), total, ROWS, torch.zeros(3))
 
 
 @pytest.mark.parametrize(
