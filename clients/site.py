@@ -285,8 +285,9 @@ class Site:
         round_index, privacy = order.round_index, self.plan.privacy
         digest = ""
         if privacy.is_on:
-            # other patients, other noise: the same on both would show their difference
-            digest = order_digest(self.name, self._plan_json, order) + self._data.fingerprint
+            # other patients or another state, other noise: equal noise would show the difference
+            digest = order_digest(self.name, self._plan_json, order)
+            digest += self._data.fingerprint + state.digest
         for phase in self._strategy.phases(before):
             if phase.start is not None:
                 # what was trained so far lies in the one network that there is

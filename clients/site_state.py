@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,13 @@ class SiteState:
     residual: Weights = field(default_factory=dict)
     memory: Mapping[str, Weights] = field(default_factory=dict)
     domain: Weights = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it: what is trained from another state has another."""
+        total = hashlib.sha256()
+        _add(total, vars(self))
+        return total.hexdigest()
 
 
 class SiteStates:
@@ -73,6 +81,23 @@ class SiteStates:
         far_later = [r for r in by_round if r >= round_index + self._n_kept]
         for forgotten in older[:-1] + far_later:
             by_round[forgotten].unlink()
+
+
+def _add(total: hashlib._Hash, value: object) -> None:
+    if isinstance(value, torch.Tensor):
+        total.update(repr((str(value.dtype), tuple(value.shape))).encode())
+        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        _add(total, len(value))
+        for name in sorted(value, key=str):
+            _add(total, name)
+            _add(total, value[name])
+    elif isinstance(value, list | tuple):
+        _add(total, len(value))
+        for each in value:
+            _add(total, each)
+    else:
+        total.update(f"{value!r} ".encode())
 
 
 def _round_of(path: Path) -> int:
