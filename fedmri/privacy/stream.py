@@ -28,20 +28,34 @@ def key_for(secret: bytes, *labels: str | int) -> bytes:
     return hmac.digest(secret, repr(labels).encode(), hashlib.sha256)
 
 
+MOST_BYTES = 2**38
+"""Of one nonce: ChaCha20 counts 2^32 blocks of 64 bytes, a few hundred steps of a huge network."""
+
+
 class Stream:
-    """Numbers of one key, one after another.
+    """Numbers of one key, one after another, as many as are wanted.
 
     Args:
         key: 32 bytes, for one round of one site and nothing else.
     """
 
     def __init__(self, key: bytes) -> None:
-        self._cipher = Cipher(algorithms.ChaCha20(key, bytes(16)), None).encryptor()
+        self._key = key
+        self._n_begun = 0
+        self._begin()
 
     def uniform(self, n: int) -> Floats:
         """Return ``n`` numbers above 0 and below 1, on a grid of ``2**-53``."""
+        if 8 * n > self._n_left:
+            self._begin()
+        self._n_left -= 8 * n
         words = np.frombuffer(self._cipher.update(bytes(8 * n)), dtype="<u8")
         return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+
+    def _begin(self) -> None:
+        nonce = bytes(4) + self._n_begun.to_bytes(12)  # the first four bytes are the counter
+        self._cipher = Cipher(algorithms.ChaCha20(self._key, nonce), None).encryptor()
+        self._n_begun, self._n_left = self._n_begun + 1, MOST_BYTES
 
     def normal(self, n: int) -> Floats:
         """Return ``n`` standard normal numbers (Box and Muller 1958, 10.1214/aoms/1177706645)."""

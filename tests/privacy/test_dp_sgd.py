@@ -16,7 +16,7 @@ from fedmri.errors import PrivacyError
 from fedmri.models.build import build_network
 from fedmri.models.registry import model_names
 from fedmri.models.settings import ModelConfig
-from fedmri.privacy import per_sample
+from fedmri.privacy import per_sample, stream
 from fedmri.privacy.conflicts import refuse_conflicts
 from fedmri.privacy.dp_sgd import PrivateSteps, round_steps
 from fedmri.privacy.per_sample import (
@@ -217,6 +217,19 @@ def test_the_stream_is_uniform_and_normal() -> None:
     assert abs(float(z.mean())) < 5 / 20_000**0.5
     assert abs(float(z.var()) - 1) < 5 * (2 / 20_000) ** 0.5
     assert abs(float((z**4).mean()) - 3) < 5 * (96 / 20_000) ** 0.5
+
+
+def test_a_stream_goes_on_where_one_count_of_the_cipher_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a long round of a huge network: new numbers, and again the same of the same key."""
+    whole = Stream(KEY).uniform(8)
+    monkeypatch.setattr(stream, "MOST_BYTES", 64)
+    parts, again = Stream(KEY), Stream(KEY)
+    found = [parts.uniform(8) for _ in range(3)]
+    assert (found[0] == whole).all()
+    assert len({value for part in found for value in part}) == 24
+    assert all((again.uniform(8) == part).all() for part in found)
 
 
 def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
