@@ -256,10 +256,12 @@ def _patient_privacy(plan: Plan) -> str:
         else ""
     )
     bound = f"epsilon {privacy.max_epsilon:g}" if privacy.max_epsilon else "no bound but your own"
+    delta = f"delta {privacy.delta:g}" if privacy.delta else "delta one tenth over your patients"
     return (
         f"patient-level differential privacy: noise {privacy.noise_multiplier:g} times clip norm "
         f"{privacy.clip_norm:g}, {privacy.batch_subjects:g} patients a step; "
-        f"the plan sets {bound}; not covered: counts, scores{_sums_beside(plan, 'patient')}{audit}"
+        f"the plan sets {bound} at {delta}; not covered: counts, scores"
+        f"{_sums_beside(plan, 'patient')}{audit}"
     )
 
 

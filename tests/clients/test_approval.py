@@ -161,6 +161,16 @@ def test_a_description_says_whose_privacy_it_is(sign: Sign, plan: Plan) -> None:
     assert "patient-level differential privacy: noise 1 times" in text
 
 
+@pytest.mark.parametrize(("delta", "said"), [(0.0, "one tenth over your patients"), (0.5, "0.5")])
+def test_the_delta_of_a_plan_is_shown_beside_its_epsilon(
+    sign: Sign, plan: Plan, delta: float, said: str
+) -> None:
+    """Without it an epsilon says nothing."""
+    privacy = PrivacyConfig(noise_multiplier=1.0, max_epsilon=8, delta=delta)
+    text = " ".join(describe(sign(replace(plan, privacy=privacy)), SitePolicy()).split())
+    assert f"epsilon 8 at delta {said}" in text
+
+
 def test_the_bytes_that_leave_are_counted_as_they_travel(sign: Sign, plan: Plan) -> None:
     """Half the bytes in half the precision, but for what is not rounded."""
     sizes = []
