@@ -43,7 +43,8 @@ ARROWS = {
     "codec": WORDS | {"plan"},
     "child": set(),
     "files": WORDS,
-    "settings_file": WORDS,
+    "setting_keys": WORDS,
+    "settings_file": WORDS | {"setting_keys"},
     "consortium": WORDS,
     "signed_plan": WORDS | {"plan", "consortium", "secagg.secure_sum"},
     # the processes
@@ -72,7 +73,7 @@ ARROWS = {
     # the way in
     "config": WORDS
     | SETTINGS
-    | {"plan", "server.settings", "clients.settings"}
+    | {"plan", "setting_keys", "server.settings", "clients.settings"}
     | {"simulation.settings", "simulation.partition"},
     "cli": WORDS
     | {"config", "data", "reports", "server", "clients", "simulation", "commands"}
