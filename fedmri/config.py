@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf lets it through
 
-from fedmri.errors import ConfigError
+from fedmri.errors import ConfigError, told
 from fedmri.harmonize.settings import refuse_same_place
 from fedmri.plan import Plan
 from fedmri.round import Target
@@ -144,7 +144,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        found = f"{type(error).__name__}: {error}".replace("\n", " ")
+        found = told(error)
         what = f"configuration {path}"
         raise ConfigError("C04", what, found=found, want=want, fix=fix) from error
     if not isinstance(values, dict) or not values:

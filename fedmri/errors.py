@@ -15,6 +15,7 @@ subjects and stays at the site; ``public`` carries the code alone and may travel
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 CODES: dict[str, str] = {
@@ -245,3 +246,28 @@ def require(is_met: bool, key: str, value: object, want: str) -> None:  # noqa: 
     if not is_met:
         fix = f"set {key} to {want}"
         raise ConfigError("C01", f"setting {key}", found=repr(value), want=want, fix=fix)
+
+
+LONGEST = 300
+"""Characters of a library's message that are shown; some go on for pages."""
+
+
+def told(error: Exception) -> str:
+    """Return what an exception of a library says, in one line and without names of its code."""
+    if isinstance(error, UnicodeError):
+        return "bytes that are not text in UTF-8"
+    if isinstance(error, OSError) and error.strerror:
+        file = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror[0].lower()}{error.strerror[1:]}{file}"
+    if isinstance(error, KeyError):
+        return f"no {error} in it"
+    text = " ".join(str(error).split())
+    return text[:LONGEST] or type(error).__name__
+
+
+def explained(codes: Mapping[str, str]) -> str:
+    """Return sites with the codes that keep them out, for a reader without the list of codes."""
+    return ", ".join(
+        f"{site} ({code}: {CODES[code]})" if code in CODES else f"{site} ({code})"
+        for site, code in sorted(codes.items())
+    )

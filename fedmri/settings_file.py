@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml  # type: ignore[import-untyped]  # it ships no types
 from pydantic import TypeAdapter, ValidationError
 
-from fedmri.errors import ConfigError
+from fedmri.errors import ConfigError, told
 from fedmri.setting_keys import refused_value, unknown_setting
 
 Settings = TypeVar("Settings")
@@ -40,7 +40,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        found = f"{type(error).__name__}: {error}".replace("\n", " ")
+        found = told(error)
         raise ConfigError("C04", f"settings {path}", found=found, want=want, fix=fix) from error
     if values is None:  # a file of comments alone
         return {}

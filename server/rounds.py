@@ -16,7 +16,7 @@ from flwr.app import MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedmri.codec import decode
-from fedmri.errors import FedmriError, RoundError
+from fedmri.errors import FedmriError, RoundError, explained
 from fedmri.harmonize.domain_head import site_numbers
 from fedmri.harmonize.embedding_choice import embedding_stage
 from fedmri.harmonize.embedding_stage import MomentsBySite
@@ -325,9 +325,8 @@ class Rounds:
         n_needed = self.run.plan.rounds.n_needed(n_members)
         n_good = n_members - len(rejected)
         if n_good < n_needed:
-            named = ", ".join(f"{site} ({code})" for site, code in sorted(rejected.items()))
-            found = f"{n_good} of {n_members} usable updates; left out: {named}"
-            fix = "see the codes in docs/errors.md and the log; then resume, or lower rounds.quorum"
+            found = f"{n_good} of {n_members} usable updates; left out: {explained(rejected)}"
+            fix = "put right what keeps them out, then resume; or lower rounds.quorum"
             raise RoundError("R01", "quorum", found=found, want=f"{n_needed} or more", fix=fix)
 
     def _score(self, round_index: int, state: ServerState, notes: dict[str, Any]) -> dict[str, Any]:

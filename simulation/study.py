@@ -17,7 +17,9 @@ from typing import Any
 
 from fedmri.clients.results import write_cases
 from fedmri.data.examples import open_site
+from fedmri.data.folders import existing_folder
 from fedmri.data.site_data import SiteData
+from fedmri.data.synthetic import refuse_foreign
 from fedmri.errors import DataError, RoundError, UsageError
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
@@ -85,15 +87,13 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
         What went wrong, by label of the arms that failed; the others are complete and collected.
 
     Raises:
-        ConfigError: The plan contradicts itself, as a network that cannot do the task.
+        ConfigError: The plan cannot be carried out; see ``refuse_impossible``.
         PrivacyError: Noise for a whole hospital would drown what is shared (P66, P67).
         DataError: The data cannot be trained on.
     """
     started = time.time()
     folder = study.folder
-    study.plan.harmonize.table.refuse_simulation()
-    for _, plan in by_strategy(study.plan, study.config):
-        initial_model(plan)  # refuse before hours of data
+    refuse_impossible(study.plan, study.config)
     sites = _sites_of(study)
     _write_json(folder / "used.json", sites.used)
     every = arm_runs(study.plan, study.config, sites.sites, sites.external)
@@ -117,6 +117,26 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
     return failed
 
 
+def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
+    """Refuse what could only fail after hours of data: nothing is read, trained or written.
+
+    Raises:
+        ConfigError: A network, loss or strategy does not fit the task or the images, or no data
+            set is named and the embedded one lacks what the plan wants (C03).
+        PrivacyError: Noise for a whole hospital would drown what is shared (P66, P67).
+        DataError: A data set is not there (D04).
+    """
+    plan.harmonize.table.refuse_simulation()
+    if not plan.data.source.path:
+        refuse_foreign(plan.target, plan.data.source.modalities)
+    make_task(plan.target, plan.task)
+    for _, one in by_strategy(plan, config):
+        initial_model(one)
+    for path in (plan.data.source.path, config.external):
+        if path:
+            existing_folder(path)
+
+
 def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:
     """Return what the settings and the numbers of training patients by site suggest."""
     plans = [plan for _, plan in by_strategy(study.plan, study.config)]
@@ -131,9 +151,12 @@ def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:
 def refuse_failed(failed: Mapping[str, str], folder: Path) -> None:
     """Raise RoundError R08 where an arm of a study failed."""
     if failed:
-        found = "; ".join(f"{label}: {error}" for label, error in failed.items())
+        found = f"{len(failed)} that failed: {', '.join(failed)}"
         fix = f"see {folder / 'log.txt'}, then `fedmri simulate --resume {folder}`"
-        raise RoundError("R08", "arms of the study", found=found, want="all complete", fix=fix)
+        error = RoundError("R08", "arms of the study", found=found, want="all complete", fix=fix)
+        for label, text in failed.items():
+            error.add_note(f"{label}: {text}")
+        raise error
 
 
 def make_engine(study: Study) -> Engine | None:

@@ -22,7 +22,7 @@ from fedmri.data.site_data import Split
 from fedmri.data.slices import slice_indices, slice_stride
 from fedmri.data.transforms import Opened, prepare_arrays
 from fedmri.data.volume import load_image, load_label
-from fedmri.errors import ConfigError, DataError
+from fedmri.errors import ConfigError, DataError, told
 from fedmri.round import Target
 
 
@@ -61,7 +61,7 @@ def prepare_scans(
             findings.append(_left_out(scan, error.code, notes))
         except (OSError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
             # SimpleITK and TorchIO say with these what they cannot do with a geometry.
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = told(error)
             findings.append(_left_out(scan, "D45", reason))
     of_site = site_settings(target, config.prepare, config.source.modalities)
     return Prepared(tuple(prepared), tuple(findings), of_site, cache)
@@ -166,7 +166,7 @@ def _slices(
 ) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
     is_picture, is_3d = len(entry.shape) == 3, config.dimension == "3d"
     if is_picture and is_3d:
-        fix = "set prepare.dimension to 2d"
+        fix = "set data.prepare.dimension to 2d"
         found = "pictures, and prepare.dimension 3d"
         raise ConfigError("C03", "data set", found=found, want="volumes", fix=fix)
     if is_picture or is_3d:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from fedmri.data.cache import digest, write_whole
 from fedmri.data.scans import Finding
 from fedmri.data.site_data import Example, Split
-from fedmri.errors import DataError
+from fedmri.errors import DataError, told
 
 FORMAT = 1
 
@@ -156,7 +156,7 @@ def read_site(path: Path) -> Prepared:
         if prepared.fingerprint != site["fingerprint"]:
             raise ValueError("a table that does not match its fingerprint")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise unusable_site(path, f"{type(error).__name__}: {error}") from error
+        raise unusable_site(path, told(error)) from error
     return prepared
 
 
