@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
-from fedmri.data.head import array, head_mask
+from fedmri.data.head import array, find_head, head_mask
 from fedmri.errors import DataError
 
 itk: Any = SimpleITK  # none of its functions has types
@@ -24,25 +24,27 @@ def refuse_unusable(values: np.ndarray) -> None:
 
 
 def scale(values: np.ndarray, scaling: str) -> np.ndarray:
-    """Return intensities scaled by what lies inside the head.
+    """Return intensities scaled by what lies inside the head; nothing but air is set to a constant.
 
     Args:
         values: Image, shape ``(D, H, W)``, not constant.
-        scaling: ``zscore`` (mean 0, deviation 1 inside, and air at 0: three deviations below the
-            head, where z-scores put it, it slows training down), ``percentile`` (1st to 0, 99th
-            to 1, clipped) or ``none``.
+        scaling: ``zscore`` (mean 0, deviation 1 inside the head; air beyond doubt is 0, since three
+            deviations below the head, where z-scores put it, it slows training down, and nothing
+            else is 0), ``percentile`` (1st to 0, 99th to 1, clipped) or ``none``.
 
     Raises:
         DataError: The head has one value everywhere (D10).
     """
     if scaling == "none":
         return values
-    head = head_mask(values)
-    inside = values[head].astype(np.float64)
+    head = find_head(values)
+    inside = values[head.mask].astype(np.float64)
     refuse_unusable(inside)
     if scaling == "zscore":
-        scores = np.where(head, (values - inside.mean()) / inside.std(), 0)
-        return scores.astype(np.float32)
+        scores = ((values - inside.mean()) / inside.std()).astype(np.float32)
+        scores[scores == 0] = np.finfo(np.float32).tiny  # 0 says air, and this is not
+        scores[head.air] = 0
+        return scores
     low, high = np.percentile(inside, (1, 99))
     if low == high:
         low, high = inside.min(), inside.max()
