@@ -6,23 +6,19 @@ grid, N4, skull strip, voxel size, scaling inside the head, crop or pad about th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-import SimpleITK
 import torch
 import torchio as tio
 
+from fedmri.data.head import brain_mask, head_mask
+from fedmri.data.intensity import refuse_unusable, remove_bias_field, scale
 from fedmri.data.settings import PrepareConfig
-from fedmri.errors import DataError
 
 LABEL = "label"
-
-itk: Any = SimpleITK  # none of its functions has types
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ def prepare_arrays(
     subject = _to_grid(_subject(images, label), is_flat=is_flat)
     scalars = subject.get_images_dict(intensity_only=True)
     for image in scalars.values():
-        _refuse_unusable(image.numpy())
+        refuse_unusable(image.numpy())
         if config.is_n4:
             _replace(image, remove_bias_field(image.numpy()[0]))
     if config.is_skull_stripped:
@@ -119,13 +115,6 @@ def _replace(image: tio.Image, values: np.ndarray, affine: np.ndarray | None = N
     image.set_data(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None])
     if affine is not None:
         image.affine = affine
-
-
-def _refuse_unusable(values: np.ndarray) -> None:
-    if not (np.isfinite(values).all() and values.min() < values.max()):
-        fix = "export the image again, or list the subject in data.check.exclude"
-        found = "one value everywhere, or values that are not finite"
-        raise DataError("D10", "an image", found=found, want="finite values that differ", fix=fix)
 
 
 def _resample(subject: tio.Subject, config: PrepareConfig) -> None:
@@ -203,97 +192,6 @@ def cut(values: np.ndarray, windows: Sequence[tuple[int, int, int]], *, fill: fl
     return out
 
 
-def head_mask(values: np.ndarray) -> np.ndarray:
-    """Return where the head is: the largest bright part, with its holes filled.
-
-    Brighter than Otsu's threshold, taken below the 99.5th percentile so that a few bright voxels
-    do not move it. Air that was set to zero, as after skull stripping, is outside as well.
-
-    Args:
-        values: Image, shape ``(D, H, W)``; an axis of length 1 makes it a 2D image. Not constant.
-
-    Returns:
-        Mask of the same shape; at least one voxel is inside.
-
-    Source:
-        Otsu 1979, doi:10.1109/TSMC.1979.4310076.
-    """
-    low, high = float(values.min()), float(np.percentile(values, 99.5))
-    if high <= low:
-        return np.asarray(values > low)
-    image = itk.GetImageFromArray(np.squeeze(values.clip(low, high)).astype(np.float32))
-    bright = itk.OtsuThreshold(image, 0, 1)
-    return _array(itk.BinaryFillhole(_largest(bright))).reshape(values.shape).astype(bool)
-
-
-def _largest(mask: Any) -> Any:
-    parts = itk.RelabelComponent(itk.ConnectedComponent(mask), sortByObjectSize=True)
-    return itk.Equal(parts, 1)
-
-
-def _array(image: Any) -> np.ndarray:
-    return np.asarray(itk.GetArrayFromImage(image))
-
-
-def scale(values: np.ndarray, scaling: str) -> np.ndarray:
-    """Return intensities scaled by what lies inside the head.
-
-    Args:
-        values: Image, shape ``(D, H, W)``, not constant.
-        scaling: ``zscore`` (mean 0, deviation 1 inside, and air at 0: three deviations below the
-            head, where z-scores put it, it slows training down), ``percentile`` (1st to 0, 99th
-            to 1, clipped) or ``none``.
-
-    Raises:
-        DataError: The head has one value everywhere (D10).
-    """
-    if scaling == "none":
-        return values
-    head = head_mask(values)
-    inside = values[head].astype(np.float64)
-    _refuse_unusable(inside)
-    if scaling == "zscore":
-        scores = np.where(head, (values - inside.mean()) / inside.std(), 0)
-        return scores.astype(np.float32)
-    low, high = np.percentile(inside, (1, 99))
-    if low == high:
-        low, high = inside.min(), inside.max()
-    return np.asarray(((values - low) / (high - low)).clip(0, 1), dtype=np.float32)
-
-
-def remove_bias_field(values: np.ndarray) -> np.ndarray:
-    """Return the image without its slow intensity drift (N4, fitted on a coarser copy).
-
-    Args:
-        values: Image, shape ``(D, H, W)``; an axis of length 1 makes it a 2D image.
-
-    Source:
-        Tustison et al. 2010, doi:10.1109/TMI.2010.2046908.
-    """
-    flat = np.squeeze(values)
-    image = itk.GetImageFromArray((flat - flat.min() + 1).astype(np.float32))
-    mask = itk.GetImageFromArray(np.squeeze(head_mask(values)).astype(np.uint8))
-    factors = [max(1, min(4, size // 16)) for size in image.GetSize()]
-    n4 = itk.N4BiasFieldCorrectionImageFilter()
-    n4.SetMaximumNumberOfIterations([30, 30, 30])
-    with _one_thread():
-        n4.Execute(itk.Shrink(image, factors), itk.Shrink(mask, factors))
-        field = np.exp(_array(n4.GetLogBiasFieldAsImage(image)))
-    corrected = _array(image) / field - 1 + flat.min()
-    return np.asarray(corrected.reshape(values.shape), dtype=np.float32)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep N4 from adding up in an order that the number of cores decides."""
-    n_threads = itk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    itk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        itk.ProcessObject.SetGlobalDefaultNumberOfThreads(n_threads)
-
-
 def _strip_skull(scalars: Mapping[str, tio.Image]) -> None:
     """Set everything outside the first image's brain to each image's lowest value; in place."""
     first = next(iter(scalars.values()))
@@ -301,29 +199,3 @@ def _strip_skull(scalars: Mapping[str, tio.Image]) -> None:
     for image in scalars.values():
         values = image.numpy()[0]
         _replace(image, np.where(brain, values - values.min(), 0))
-
-
-def brain_mask(values: np.ndarray, spacing_mm: Sequence[float], gap_mm: float = 4.0) -> np.ndarray:
-    """Return a crude mask of the brain: bright, and the largest part once thin bridges are cut.
-
-    For T1w and FLAIR heads of adults, whose skull is a dark gap between scalp and brain. It keeps
-    some eye and dura and may lose thin gyri: strip with a trained tool (HD-BET, SynthStrip) before
-    fedmri where the skull matters, and leave this off.
-
-    Args:
-        values: Image, shape ``(D, H, W)``; an axis of length 1 makes it a 2D image.
-        spacing_mm: Voxel size along the three axes.
-        gap_mm: Bridges thinner than twice this are cut.
-
-    Returns:
-        Mask of the same shape; the whole head where nothing survives the cutting.
-    """
-    clipped = values.clip(None, float(np.percentile(values, 99.5))).astype(np.float32)
-    bright = itk.OtsuThreshold(itk.GetImageFromArray(np.squeeze(clipped)), 0, 1)
-    sizes = [mm for mm, n in zip(spacing_mm, values.shape, strict=True) if n > 1]
-    radius = [max(1, round(gap_mm / mm)) for mm in reversed(sizes)]  # SimpleITK's axes run x first
-    core = itk.BinaryErode(bright, radius, itk.sitkBall)
-    if not _array(core).any():
-        return head_mask(values)
-    grown = itk.BinaryDilate(_largest(core), radius, itk.sitkBall)
-    return _array(itk.BinaryFillhole(grown)).reshape(values.shape).astype(bool)
