@@ -25,7 +25,7 @@ from fedmri.data.transforms import Arrays
 from fedmri.errors import DataError
 from fedmri.round import Target
 
-FORMAT = 3
+FORMAT = 4
 """Raise it when preparation gives other bits under the same settings."""
 
 LIBRARIES = ("nibabel", "numpy", "pillow", "pydicom", "simpleitk", "torchio")
@@ -62,6 +62,7 @@ def settings_fingerprint(target: Target, config: PrepareConfig, modalities: Sequ
         "prepare": {name: v for name, v in asdict(config).items() if name not in SLICING},
         "modalities": list(modalities),
         "n_labels": len(target.classes) if is_map else 0,
+        "labels": target.label_values if is_map else {},
         "libraries": {name: version(name) for name in LIBRARIES},
     }
     return digest(json.dumps(settings, sort_keys=True))[:24]

@@ -11,8 +11,8 @@ from dataclasses import replace
 from fedmri.data.scans import Finding, ScanTable
 
 UNKNOWN = frozenset(
-    "n/a|nan|none|null|unknown|unk|missing|undefined|not available|not known|not applicable"
-    "|#n/a|#na|<na>|?|.|-|--".split("|")
+    {"n/a", "nan", "none", "null", "unknown", "unk", "missing", "undefined", "not available"}
+    | {"not known", "not applicable", "#n/a", "#na", "<na>", "?", ".", "-", "--"}
 )
 """Words in place of a site; not ``NA``, which may be one."""
 
@@ -21,7 +21,7 @@ RESERVED = re.compile(r"(external:|pooled$)", re.IGNORECASE)
 
 
 def is_unknown(name: str) -> bool:
-    """Tell whether a cell says that the site is not known: empty, ``unknown``, ``-999`` …"""
+    """Tell whether a cell says that the site is not known: empty, ``unknown`` or ``-999``."""
     plain = tidied(name).casefold()
     return not plain or plain in UNKNOWN or bool(re.fullmatch(r"-9+(\.0*)?", plain))
 
@@ -37,7 +37,8 @@ def one_name_each(names: Iterable[str]) -> dict[str, str]:
     """Return the name of the site that each spelling stands for.
 
     Spellings are the same where they differ in the form of Unicode, in spaces at the ends or
-    doubled, or as ``1`` and ``1.0`` where both are there. A name that fedmri uses itself is changed.
+    doubled, or as ``1`` and ``1.0`` where both are there. A name that fedmri uses itself is
+    changed.
 
     Args:
         names: All spellings of a data set.
