@@ -14,6 +14,7 @@ from flwr.app import Context, RecordDict
 from fedmri.clients.app import app as client_app
 from fedmri.clients.secure import simulated_key
 from fedmri.errors import FedmriError
+from fedmri.file_names import file_name
 from fedmri.plan import FilterConfig, Plan, TransportConfig, to_json
 from fedmri.secagg.masks import ssh_text
 from fedmri.secagg.secure_sum import Roll
@@ -24,7 +25,6 @@ from fedmri.simulation.flower import RUN_ID, SERVER_NODE, Node, SimulatedGrid
 from fedmri.simulation.in_process import InProcessGrid
 from fedmri.simulation.pool import Engine, PooledGrid
 from fedmri.simulation.settings import SimulationConfig
-from fedmri.simulation.sites import file_name
 from fedmri.strategies.settings import StrategyConfig
 
 log = logging.getLogger("fedmri.simulation")

@@ -18,16 +18,12 @@ from fedmri.data.settings import SourceConfig
 from fedmri.data.site_data import Split
 from fedmri.data.split import refuse_leaks, split_subjects
 from fedmri.data.synthetic import SyntheticConfig, ensure
+from fedmri.file_names import file_name
 from fedmri.plan import Plan
 from fedmri.simulation.partition import Partition, PartitionConfig, partition
 
 EXTERNAL = "external:"
 N_EXAMPLE_SITES = 5
-
-
-def file_name(label: str) -> str:
-    """Return the label of a site or an arm as the name of its files and folders."""
-    return label.replace(":", "-")
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,19 +22,21 @@ from fedmri.data.folders import existing_folder
 from fedmri.data.site_data import SiteData
 from fedmri.data.synthetic import refuse_foreign
 from fedmri.errors import DataError, RoundError, UsageError
+from fedmri.file_names import file_name, write_names
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
 from fedmri.server.rounds import initial_model
-from fedmri.simulation.arms import ArmRun, arm_runs, by_strategy, can_train, run_arms
+from fedmri.simulation.arms import POOL, ArmRun, arm_runs, by_strategy, can_train, run_arms
 from fedmri.simulation.baseline import baseline_cases
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.pool import Engine, ProcessEngine
 from fedmri.simulation.settings import SimulationConfig
-from fedmri.simulation.sites import SiteSource, StudySites, file_name, prepare_sites
+from fedmri.simulation.sites import SiteSource, StudySites, prepare_sites
 from fedmri.training.tasks import make_task
 
 log = logging.getLogger("fedmri.simulation")
 
+BASELINE = "baseline"
 CLIENT = "fedmri.clients.app:app"
 PACKAGES = ("fedmri", "torch", "flwr", "monai", "torchio", "numpy", "scikit-learn", "nibabel")
 
@@ -61,10 +64,11 @@ class Study:
 
 
 def new_folder(runs: Path, name: str) -> Path:
-    """Make and return a run folder ``DATE-NAME`` that is not there yet."""
-    date = f"{dt.datetime.now():%Y-%m-%d}"
+    """Make and return a run folder ``DATE-NAME`` that is not there yet; the name is made safe."""
+    is_safe = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}", name)
+    date, safe = f"{dt.datetime.now():%Y-%m-%d}", name if is_safe else file_name(name)
     for number in range(1, 10_000):
-        folder = runs / (f"{date}-{name}" if number == 1 else f"{date}-{name}-{number}")
+        folder = runs / (f"{date}-{safe}" if number == 1 else f"{date}-{safe}-{number}")
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
@@ -97,6 +101,7 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
     sites = _sites_of(study)
     _write_json(folder / "used.json", sites.used)
     every = arm_runs(study.plan, study.config, sites.sites, sites.external)
+    write_names(folder, _labels(sites, every))
     n_train = {site: counts["train"] for site, counts in sites.used.items()}
     runs = tuple(run for run in every if can_train(run, n_train))
     for run in (run for run in every if run not in runs):
@@ -195,6 +200,11 @@ def _sites_of(study: Study) -> StudySites:
     return sites
 
 
+def _labels(sites: StudySites, runs: Sequence[ArmRun]) -> set[str]:
+    """Return every name that a file or folder of the run stands for."""
+    return {BASELINE, POOL, *sites.sites, *sites.external, *(run.label for run in runs)}
+
+
 def _collect(study: Study, sites: StudySites, runs: tuple[ArmRun, ...]) -> None:
     """Bring the arms' records, cases and pictures to where the report looks for them."""
     folder = study.folder
@@ -218,7 +228,7 @@ def _collect_baseline(study: Study, sites: StudySites) -> None:
     cases = baseline_cases(data, tuple(sites.external), task)
     for seed in range(study.plan.seed, study.plan.seed + study.config.n_seeds):
         for site, of_site in cases.items():
-            path = study.folder / "cases" / "baseline" / f"seed-{seed}"
+            path = study.folder / "cases" / BASELINE / f"seed-{seed}"
             path.mkdir(parents=True, exist_ok=True)
             write_cases(path / f"{file_name(site)}.jsonl", of_site)
 

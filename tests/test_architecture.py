@@ -37,11 +37,12 @@ ARROWS = {
     "leakage": WORDS | {"data.site_data"},
     "harmonize": WORDS,
     "privacy": WORDS | {"data.site_data", "data.settings", "training.settings"},
-    "reports": WORDS | {"training.task"},
+    "reports": WORDS | {"file_names", "training.task"},
     "wire": WORDS,
     "plan": WORDS | SETTINGS,
     "codec": WORDS | {"plan"},
     "child": set(),
+    "file_names": WORDS,
     "files": WORDS,
     "setting_keys": WORDS,
     "settings_file": WORDS | {"setting_keys"},
@@ -59,6 +60,7 @@ ARROWS = {
     "simulation": WORDS
     | TRUST
     | {
+        "file_names",
         "plan",
         "secagg",
         "wire",

@@ -62,6 +62,7 @@ def settings_fingerprint(target: Target, config: PrepareConfig, modalities: Sequ
         "prepare": {name: v for name, v in asdict(config).items() if name not in SLICING},
         "modalities": list(modalities),
         "n_labels": len(target.classes) if is_map else 0,
+        "labels": target.label_values if is_map else {},
         "libraries": {name: version(name) for name in LIBRARIES},
     }
     return digest(json.dumps(settings, sort_keys=True))[:24]

@@ -59,6 +59,8 @@ def examine(
     Returns:
         Scans that may be used, and all findings.
     """
+    if target and target.kind == "segmentation":
+        table = replace(table, scans=tuple(s.with_images_of(target.name) for s in table.scans))
     by_hand = [about(s, "D31", "listed in data.check.exclude") for s in table.scans]
     findings = [f for f in by_hand if f.subject in config.exclude]
     scans = [scan for scan in table.scans if scan.subject not in config.exclude]
@@ -112,9 +114,14 @@ def _enforce_share(table: ScanTable, max_excluded: float) -> None:
         if finding.is_excluded and finding.code not in CHOSEN:
             lost[finding.site][finding.subject, finding.session] = finding.code
     said = []
-    for site, (_, n_found) in used_by_site(table).items():
+    counts = used_by_site(table)
+    n_all = sum(n_found for _, n_found in counts.values())
+    for site, (_, n_found) in counts.items():
         codes = lost[site].values()
-        if len(codes) > max_excluded * n_found:
+        # a scan of no known site is no other site's loss, until most scans are so
+        is_without = not site and len(counts) > 1
+        n_allowed = max(max_excluded, 0.5) * n_all if is_without else max_excluded * n_found
+        if len(codes) > n_allowed:
             said.append(f"{site or 'no site'} lost {len(codes)} of {n_found} ({_counted(codes)})")
     if said:
         want = f"at most {max_excluded:.0%} lost at a site"
@@ -143,6 +150,8 @@ def _target_findings(scan: Scan, target: Target | None) -> list[Finding]:
     if target.kind == "segmentation":
         if target.name in scan.labels:
             return []
+        if target.name in scan.unpaired:
+            return [about(scan, "D55", scan.unpaired[target.name])]
         there = ", ".join(scan.labels) or "none"
         return [about(scan, "D16", f"no label {target.name!r} among {there}")]
     value = scan.columns.get(target.name)

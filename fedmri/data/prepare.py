@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fedmri.data.cache import (
@@ -15,13 +15,15 @@ from fedmri.data.cache import (
     site_settings,
     store_entry,
 )
+from fedmri.data.nifti import Volume
+from fedmri.data.placing import LABEL, placed_together
 from fedmri.data.prepared import Prepared, PreparedScan
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import DataConfig, PrepareConfig
 from fedmri.data.site_data import Split
 from fedmri.data.slices import slice_indices, slice_stride
 from fedmri.data.transforms import Opened, prepare_arrays
-from fedmri.data.volume import load_image, load_label
+from fedmri.data.volume import read_image, read_label
 from fedmri.errors import ConfigError, DataError, told
 from fedmri.round import Target
 
@@ -148,14 +150,17 @@ def _build(
     config: PrepareConfig,
     place: tuple[Path, str],
 ) -> Entry:
-    opened = [_open(path) if path else None for path in images]
-    opened_label = Opened(*load_label(label, len(target.classes))) if label else None
-    return store_entry(*place, prepare_arrays(opened, opened_label, config))
+    read = {str(number): _open(path, read_image) for number, path in enumerate(images) if path}
+    if label:
+        read[LABEL] = _open(label, lambda path: read_label(path, target))
+    placed = {name: Opened(v.voxels, v.affine) for name, v in placed_together(read).items()}
+    opened = [placed.get(str(number)) for number in range(len(images))]
+    return store_entry(*place, prepare_arrays(opened, placed.get(LABEL), config))
 
 
-def _open(path: Path) -> Opened:
+def _open(path: Path, read: Callable[[Path], Volume]) -> Volume:
     try:
-        return Opened(*load_image(path))
+        return read(path)
     except DataError as error:
         error.add_note(f"in {path}")
         raise

@@ -14,6 +14,7 @@ from fedmri.data.images import SUFFIXES, read_images
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.series import is_dicom
 from fedmri.data.settings import SourceConfig
+from fedmri.data.site_names import one_name_each, with_one_name_each
 from fedmri.errors import DataError
 
 READERS = {"bids": read_bids, "images": read_images, "dicom": read_dicom}
@@ -35,7 +36,7 @@ def read(config: SourceConfig) -> ScanTable:
             (D05), a site that is asked for and not there (D06), or no scan at all (D01).
     """
     layout = config.layout if config.layout != "auto" else _layout(existing_folder(config.path))
-    table = _only_sites(READERS[layout](config), config)
+    table = _only_sites(with_one_name_each(READERS[layout](config)), config)
     if not table.scans:
         said = sorted({f"{f.reason} [{f.code}]" for f in table.findings})[:3]
         found = "; ".join(["no scan", *said])
@@ -64,15 +65,16 @@ def count_by_site(scans: Iterable[Scan], findings: Iterable[Finding]) -> dict[st
 def _only_sites(table: ScanTable, config: SourceConfig) -> ScanTable:
     if not config.sites:
         return table
+    wanted = set(one_name_each(config.sites).values())
     there = {scan.site for scan in table.scans} | {finding.site for finding in table.findings}
-    lacking = sorted(set(config.sites) - there)
+    lacking = sorted(wanted - there)
     if lacking:
         found = f"sites {', '.join(sorted(there - {''}))[:300]}"
         fix = "correct data.source.sites"
         want = f"also {', '.join(lacking)}"
         raise DataError("D06", "sites asked for", found=found, want=want, fix=fix)
-    scans = tuple(scan for scan in table.scans if scan.site in config.sites)
-    findings = tuple(f for f in table.findings if f.site in ("", *config.sites))
+    scans = tuple(scan for scan in table.scans if scan.site in wanted)
+    findings = tuple(f for f in table.findings if f.site in {"", *wanted})
     return replace(table, scans=scans, findings=findings)
 
 

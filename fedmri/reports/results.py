@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedmri.errors import UsageError
+from fedmri.file_names import label_of, read_names
 from fedmri.training.task import Case
 
 EXTERNAL = "external:"
@@ -85,7 +85,7 @@ def load_results(run: Path) -> Results:
             cases of two models contradict each other (U13).
     """
     records, warnings = _records(run / "metrics.jsonl")
-    cases = _all_cases(run / "cases")
+    cases = _all_cases(run / "cases", read_names(run))
     _check_cases(cases, run)
     return Results(
         run=run,
@@ -173,14 +173,14 @@ def _lines(path: Path, *, needed: str) -> tuple[list[dict[str, Any]], bool]:
     return objects, False
 
 
-def arm_of(folder: str) -> str:
-    """Return the arm that a folder name stands for: ``local-DU`` is ``local:DU``."""
-    return re.sub(r"^(federated|local|loso-pooled|loso)-", r"\1:", folder)
+def label_in(names: Mapping[str, str], name: str) -> str:
+    """Return the arm or site that a folder or file stands for.
 
-
-def site_of(stem: str) -> str:
-    """Return the site that a file name stands for: ``external-EZ`` is ``external:EZ``."""
-    return re.sub(r"^external-", EXTERNAL, stem)
+    Args:
+        names: The run's index, of ``read_names``; runs of before have none.
+        name: Name of the folder, or of the file without its ending.
+    """
+    return names[name] if name in names else label_of(name)
 
 
 def site_name(site: str) -> str:
@@ -188,15 +188,15 @@ def site_name(site: str) -> str:
     return f"{site.removeprefix(EXTERNAL)} (external)" if site.startswith(EXTERNAL) else site
 
 
-def _all_cases(folder: Path) -> dict[tuple[str, int], SiteCases]:
+def _all_cases(folder: Path, names: Mapping[str, str]) -> dict[tuple[str, int], SiteCases]:
     cases: dict[tuple[str, int], dict[str, tuple[Case, ...]]] = {}
     for path in sorted(folder.glob("*/seed-*/*.jsonl")):
         seed = path.parent.name.removeprefix("seed-")
         if not seed.isdecimal():
             raise _broken(path, f"folder {path.parent.name}", "seed- and a number")
-        site = site_of(path.stem)
+        arm, site = (label_in(names, name) for name in (path.parents[1].name, path.stem))
         if tested := _cases(path, site):
-            cases.setdefault((arm_of(path.parents[1].name), int(seed)), {})[site] = tested
+            cases.setdefault((arm, int(seed)), {})[site] = tested
     if not cases:
         what = f"test results under {folder}"
         fix = "let the run finish, or resume it"
