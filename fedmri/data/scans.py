@@ -19,6 +19,8 @@ class Scan:
         images: File (or DICOM series folder) by modality, such as ``{"FLAIR": Path(…)}``.
         labels: Mask or label map by derivative name, such as ``{"mask": Path(…)}``.
         columns: Row of the subject table, as text; missing values are ``""``.
+        scope: Where the subject's name counts: at a site that numbers its own patients, the name of
+            the site; ``""`` where the name is one patient's wherever it appears.
     """
 
     site: str
@@ -27,6 +29,12 @@ class Scan:
     images: Mapping[str, Path]
     labels: Mapping[str, Path] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
+    scope: str = ""
+
+    @property
+    def patient(self) -> tuple[str, str]:
+        """Who it is: equal names of two scopes are two patients."""
+        return self.scope, self.subject
 
     @property
     def key(self) -> str:
