@@ -88,6 +88,7 @@ def checked_own(config: SiteConfig, plan: Plan, site: str, manifest: Path) -> Sc
         config.data,
         modalities=wanted.modalities,
         missing=wanted.missing,
+        key_column=config.data.key_column or wanted.key_column,
         site=config.data.site or site,
     )
     table = _renamed(read(source), site)

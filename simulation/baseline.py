@@ -40,7 +40,7 @@ def baseline_cases(
 
 
 def _truths(examples: Sequence[Example]) -> dict[str, list[float]]:
-    """Return the truth of each scan, by subject."""
+    """Return the truth of each scan of a site, by subject."""
     of_scan = {(example.subject, example.scan): example.target for example in examples}
     truths: dict[str, list[float]] = {}
     for (subject, _), target in of_scan.items():

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from fedmri.data.scans import Scan
-from fedmri.data.split import sites_of, unit_hash
+from fedmri.data.split import refuse_shared_patients, sites_of, unit_hash
 from fedmri.errors import ConfigError, require
 from fedmri.round import Target
 
@@ -84,10 +84,16 @@ def partition(
     Source:
         ``dirichlet``: Hsu et al. 2019, arXiv:1909.06335 (a share of each class for each site).
     """
+    refuse_shared_patients(scans)
+    if config.kind == "natural":
+        return _largest([replace(scan, site=scan.site or UNKNOWN) for scan in scans], config)
+    scans = named_apart(scans)
+    if config.kind == "by":
+        values = _values(scans, config.by)
+        named = {subject: value or UNKNOWN for subject, value in values.items()}
+        moved = [scan for group in _renamed(scans, named).values() for scan in group]
+        return _largest(moved, config)
     natural = sites_of(scans)
-    if config.kind in ("natural", "by"):
-        found = natural if config.kind == "natural" else _values(scans, config.by)
-        return _largest(scans, found, config)
     subjects = sorted(natural, key=lambda subject: unit_hash(seed, "partition", subject))
     if len(subjects) < config.n_sites:
         raise _too_few(f"{len(subjects)} patients", config)
@@ -107,6 +113,25 @@ def partition(
 
 def _derived(seed: int, label: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{label}".encode()).digest()[:8])
+
+
+def named_apart(scans: Sequence[Scan]) -> list[Scan]:
+    """Return scans whose subjects' names are unique: patients of two sites may come to one.
+
+    Names that only one patient has stay. Of the others, the site becomes a part.
+    """
+    scopes: dict[str, set[str]] = defaultdict(set)
+    for scan in scans:
+        scopes[scan.subject].add(scan.scope)
+    taken = set(scopes)
+    new: dict[tuple[str, str], str] = {}
+    for scope, subject in sorted({s.patient for s in scans if len(scopes[s.subject]) > 1}):
+        name = f"{scope}-{subject}"
+        while name in taken:  # a site a-b with a subject c, and a site a with a subject b-c
+            name += "-"
+        taken.add(name)
+        new[scope, subject] = name
+    return [replace(s, subject=new.get(s.patient, s.subject), scope="") for s in scans]
 
 
 def _renamed(scans: Sequence[Scan], site_of: Mapping[str, str]) -> dict[str, tuple[Scan, ...]]:
@@ -133,18 +158,18 @@ def _values(scans: Sequence[Scan], column: str) -> dict[str, str]:
     return {s: min(count, key=lambda value: (-count[value], value)) for s, count in counts.items()}
 
 
-def _largest(
-    scans: Sequence[Scan], site_of: Mapping[str, str], config: PartitionConfig
-) -> Partition:
-    named = {subject: site or UNKNOWN for subject, site in site_of.items()}
-    sizes = Counter(named.values())
+def _largest(scans: Sequence[Scan], config: PartitionConfig) -> Partition:
+    """Keep the sites of most patients; each scan already has the name of its site."""
+    groups: dict[str, list[Scan]] = {site: [] for site in sorted({s.site for s in scans})}
+    for scan in sorted(scans, key=lambda scan: (scan.subject, scan.session)):
+        groups[scan.site].append(scan)
+    sizes = {site: len({scan.subject for scan in group}) for site, group in groups.items()}
     if len(sizes) < config.n_sites:
         raise _too_few(f"{len(sizes)} ({', '.join(sorted(sizes))})", config)
     order = sorted(sizes, key=lambda site: (-sizes[site], site))
     chosen = set(order[: config.n_sites or None])
-    groups = _renamed(scans, named)
-    taking_part = {site: group for site, group in groups.items() if site in chosen}
-    rest = {site: group for site, group in groups.items() if site not in chosen}
+    taking_part = {site: tuple(group) for site, group in groups.items() if site in chosen}
+    rest = {site: tuple(group) for site, group in groups.items() if site not in chosen}
     return Partition(taking_part, rest)
 
 

@@ -13,10 +13,10 @@ from fedmri.data.manifest import used_by_site, write_manifest
 from fedmri.data.prepare import prepare_scans
 from fedmri.data.prepared import Prepared, union, write_site
 from fedmri.data.read import read
-from fedmri.data.scans import Scan, ScanTable
+from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
 from fedmri.data.site_data import Split
-from fedmri.data.split import refuse_leaks, split_subjects
+from fedmri.data.split import refuse_leaking_patients, refuse_leaks, split_subjects
 from fedmri.data.synthetic import SyntheticConfig, ensure
 from fedmri.file_names import file_name
 from fedmri.plan import Plan
@@ -99,7 +99,8 @@ def checked(source: SiteSource, manifest: Path) -> ScanTable:
     plan = source.plan
     table = read(with_path(plan.data.source, source.partition.n_sites, source.cache, plan.seed))
     if source.external:
-        table = _joined(table, read(replace(plan.data.source, path=source.external, sites=())))
+        other = read(replace(plan.data.source, path=source.external, sites=()))
+        table = _joined(table, other, is_keyed=bool(plan.data.source.key_column))
     table = examine(table, plan.target, plan.data.check, plan.data.source.modalities)
     write_manifest(manifest, table)
     enforce(table, plan.data.check)
@@ -114,12 +115,24 @@ def with_path(source: SourceConfig, n_sites: int, cache: Path, seed: int) -> Sou
     return replace(source, path=str(ensure(cache, config, seed)))
 
 
-def _joined(table: ScanTable, other: ScanTable) -> ScanTable:
+def _joined(table: ScanTable, other: ScanTable, *, is_keyed: bool) -> ScanTable:
+    """Put two data sets together; that both begin with a subject 01 does not mean one person."""
+
     def renamed(site: str) -> str:
         return f"{EXTERNAL}{site}"
 
-    scans = [replace(scan, site=renamed(scan.site)) for scan in other.scans]
+    scans = [
+        replace(scan, site=renamed(scan.site), scope="" if is_keyed else renamed(scan.scope))
+        for scan in other.scans
+    ]
     findings = [replace(finding, site=renamed(finding.site)) for finding in other.findings]
+    known = {scan.subject for scan in table.scans}
+    if same := sorted({scan.subject for scan in scans if scan.scope} & known):
+        reason = (
+            f"{len(same)} names of the external data set are also in the other, such as {same[0]}: "
+            "they count as different patients, unless data.source.key_column says otherwise"
+        )
+        findings.append(Finding("D62", reason, is_excluded=False))
     counts = {renamed(site): n for site, n in other.n_found.items()}
     return ScanTable(
         (*table.scans, *scans), (*table.findings, *findings), {**table.n_found, **counts}
@@ -136,9 +149,10 @@ def _groups(
 ) -> dict[str, tuple[list[Scan], dict[str, Split]]]:
     """Return scans and split by site; whoever takes no part is all test."""
     plan = source.plan
-    own = [scan for scans in divided.sites.values() for scan in scans]
-    splits = split_subjects(own, plan.target, plan.data.split, plan.seed)
-    groups = {site: (list(scans), splits) for site, scans in divided.sites.items()}
+    groups = {  # each site alone, as in a deployment
+        site: (list(scans), split_subjects(scans, plan.target, plan.data.split, plan.seed))
+        for site, scans in divided.sites.items()
+    }
     rest = list(foreign)
     if source.is_rest_external:
         rest += [
@@ -150,6 +164,9 @@ def _groups(
         scans = [scan for scan in rest if scan.site == site]
         only_test: dict[str, Split] = {scan.subject: "test" for scan in scans}
         groups[site] = (scans, only_test)
+    refuse_leaking_patients(
+        (scan, splits[scan.subject]) for scans, splits in groups.values() for scan in scans
+    )
     return groups
 
 

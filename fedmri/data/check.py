@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,8 @@ from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import CheckConfig
 from fedmri.errors import CODES, DataError
 from fedmri.round import Target
+
+log = logging.getLogger("fedmri.data")
 
 CHOSEN = frozenset({*COPY_CODES, "D22", "D31"})  # left out by a setting, not for a fault
 MIN_SITE = 3  # scans of a site before a median says anything
@@ -37,8 +40,8 @@ def check(
         Scans that may be used, and all findings.
 
     Raises:
-        DataError: No scan is left (D01), a site lost too many (D02), or there are copies and
-            ``duplicates`` is ``refuse`` (D03).
+        DataError: No scan is left (D01), a site lost too many (D02) or all (D64), there are
+            copies and ``duplicates`` is ``refuse`` (D03), or a name to exclude is not clear (D65).
     """
     examined = examine(table, target, config, modalities)
     enforce(examined, config)
@@ -61,9 +64,7 @@ def examine(
     """
     if target and target.kind == "segmentation":
         table = replace(table, scans=tuple(s.with_images_of(target.name) for s in table.scans))
-    by_hand = [about(s, "D31", "listed in data.check.exclude") for s in table.scans]
-    findings = [f for f in by_hand if f.subject in config.exclude]
-    scans = [scan for scan in table.scans if scan.subject not in config.exclude]
+    scans, findings = _without_listed(table.scans, config.exclude)
     findings += [f for scan in scans for f in _target_findings(scan, target)]
     probes = probe_all(scans, target, modalities)
     findings += [finding for probe in probes for finding in probe.findings]
@@ -75,8 +76,10 @@ def examine(
     findings += find_copies(probes, target, config.near_distance, is_excluded=is_excluded)
     probes = _left(probes, findings)
     findings += _absent_classes(probes, target)
-    ordered = sorted([*table.findings, *findings], key=finding_order)
-    return replace(table, scans=tuple(probe.scan for probe in probes), findings=tuple(ordered))
+    ordered = tuple(sorted([*table.findings, *findings], key=finding_order))
+    examined = replace(table, scans=tuple(probe.scan for probe in probes), findings=ordered)
+    said = _lost_by_choice(examined, config.max_excluded)
+    return replace(examined, findings=tuple(sorted([*ordered, *said], key=finding_order)))
 
 
 def enforce(table: ScanTable, config: CheckConfig) -> None:
@@ -89,6 +92,9 @@ def enforce(table: ScanTable, config: CheckConfig) -> None:
     Raises:
         DataError: As ``check`` says.
     """
+    for finding in table.findings:
+        if finding.code == "D67":
+            log.warning("%s [D67]", finding.reason)
     causes = _counted(f.code for f in table.findings if f.is_excluded)
     if not table.scans:
         first = next((f.reason for f in table.findings if f.is_excluded), "no scan")
@@ -96,6 +102,7 @@ def enforce(table: ScanTable, config: CheckConfig) -> None:
         found = f"none ({causes}; such as: {first})"
         raise DataError("D01", "usable scans", found=found, want="1 or more", fix=fix)
     _enforce_share(table, config.max_excluded)
+    _enforce_sites(table)
     copies = [f for f in table.findings if f.code in COPY_CODES]
     if config.duplicates == "refuse" and copies:
         raise DataError(
@@ -104,15 +111,13 @@ def enforce(table: ScanTable, config: CheckConfig) -> None:
             found=_counted(f.code for f in copies)
             + f", at {_counted(f.site or 'no site' for f in copies)}",
             want="each patient and each image once",
-            fix="read the manifest, then set data.check.duplicates=exclude, or clean the data",
+            fix="read the manifest and clean the data, or keep one copy of each by "
+            "data.check.duplicates=exclude",
         )
 
 
 def _enforce_share(table: ScanTable, max_excluded: float) -> None:
-    lost: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
-    for finding in table.findings:
-        if finding.is_excluded and finding.code not in CHOSEN:
-            lost[finding.site][finding.subject, finding.session] = finding.code
+    lost = _lost(table, {*CODES} - CHOSEN)
     said = []
     counts = used_by_site(table)
     n_all = sum(n_found for _, n_found in counts.values())
@@ -129,6 +134,49 @@ def _enforce_share(table: ScanTable, max_excluded: float) -> None:
         raise DataError("D02", "scans", found="; ".join(said), want=want, fix=fix)
 
 
+def _enforce_sites(table: ScanTable) -> None:
+    """Refuse to go on without a whole site: nobody would miss it in a table of the others."""
+    lost = _lost(table, {*CODES})
+    said = [
+        f"{site or 'no site'} lost all of its {n_found} ({_counted(lost[site].values())})"
+        for site, (n_used, n_found) in used_by_site(table).items()
+        if n_found and not n_used and {*lost[site].values()} != {"D31"}
+    ]
+    if said:
+        raise DataError(
+            "D64",
+            "sites",
+            found="; ".join(said),
+            want="scans of each site",
+            fix="read the manifest and put it right, or name the sites to use in data.source.sites",
+        )
+
+
+def _lost_by_choice(table: ScanTable, max_excluded: float) -> list[Finding]:
+    """Say which sites lose more by a setting than they may lose by faults."""
+    lost = _lost(table, CHOSEN - {"D31"})  # who lists subjects knows that they are gone
+    return [
+        Finding(
+            "D67",
+            f"{site or 'no site'} goes on with {n_used} of {n_found} scans: "
+            f"{_counted(lost[site].values())} are left out by settings",
+            site,
+            is_excluded=False,
+        )
+        for site, (n_used, n_found) in used_by_site(table).items()
+        if len(lost[site]) > max_excluded * n_found
+    ]
+
+
+def _lost(table: ScanTable, codes: Set[str]) -> dict[str, dict[tuple[str, str], str]]:
+    """Return by site the scans that were left out for certain reasons, and the reason."""
+    lost: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+    for finding in table.findings:
+        if finding.is_excluded and finding.code in codes:
+            lost[finding.site][finding.subject, finding.session] = finding.code
+    return lost
+
+
 def _counted(names: Iterable[str], n_most: int = 4) -> str:
     most = Counter(names).most_common(n_most)
     titles = [f"{CODES[name]} [{name}]" if name in CODES else name for name, _ in most]
@@ -142,6 +190,35 @@ def _left(probes: Iterable[Probe], findings: Iterable[Finding]) -> tuple[Probe, 
         for probe in probes
         if (probe.scan.site, probe.scan.subject, probe.scan.session) not in gone
     )
+
+
+def _without_listed(
+    scans: Sequence[Scan], listed: Sequence[str]
+) -> tuple[list[Scan], list[Finding]]:
+    """Leave out who is listed, as ``subject`` or, where sites share names, ``site/subject``.
+
+    Raises:
+        DataError: A name without a site fits patients of several sites (D65).
+    """
+    sites: dict[str, set[str]] = defaultdict(set)
+    for scan in scans:
+        if scan.subject in listed:
+            sites[scan.subject].add(scan.scope)
+    shared = sorted(name for name, found in sites.items() if len(found) > 1)
+    if shared:
+        name, at = shared[0], sorted(sites[shared[0]])
+        found = f"{name}, a name at {', '.join(at)}"
+        raise DataError(
+            "D65",
+            "data.check.exclude",
+            found=found,
+            want="names that fit one patient each",
+            fix=f"write {' or '.join(f'{site}/{name}' for site in at[:3])}",
+        )
+    is_gone = [bool({s.subject, f"{s.site}/{s.subject}"} & {*listed}) for s in scans]
+    kept = [scan for scan, gone in zip(scans, is_gone, strict=True) if not gone]
+    gone_ones = [scan for scan, gone in zip(scans, is_gone, strict=True) if gone]
+    return kept, [about(s, "D31", "listed in data.check.exclude") for s in gone_ones]
 
 
 def _target_findings(scan: Scan, target: Target | None) -> list[Finding]:

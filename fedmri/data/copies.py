@@ -23,7 +23,7 @@ def find_copies(
     """Find subjects in two sites, and images that two subjects share.
 
     Two scans are copies when they share a file, or an image of one modality whose fingerprints
-    are near; scans of one subject never count. Copies of copies are copies. Of a group, the scans
+    are near; scans of one patient never count. Copies of copies are copies. Of a group, the scans
     of the subject that comes first by site, subject and session stay, unless the group has two
     different targets (classes or values): then none stays. Label maps are not compared.
 
@@ -48,12 +48,13 @@ def find_copies(
 
 
 def _in_two_sites(probes: Sequence[Probe], *, is_excluded: bool) -> list[Finding]:
-    sites: dict[str, set[str]] = defaultdict(set)
+    """Find patients at two sites: only names that count at both can tell."""
+    sites: dict[tuple[str, str], set[str]] = defaultdict(set)
     for probe in probes:
-        sites[probe.scan.subject].add(probe.scan.site)
+        sites[probe.scan.patient].add(probe.scan.site)
     findings = []
     for scan in (probe.scan for probe in probes):
-        first = min(sites[scan.subject])
+        first = min(sites[scan.patient])
         if scan.site != first:
             reason = f"subject {scan.subject} is also in {first}"
             findings.append(about(scan, "D17", reason, is_excluded=is_excluded))
@@ -70,7 +71,7 @@ def _exact_pairs(probes: Sequence[Probe]) -> set[tuple[int, int]]:
         (indices[0], other)
         for indices in places.values()
         for other in indices[1:]
-        if probes[indices[0]].scan.subject != probes[other].scan.subject
+        if probes[indices[0]].scan.patient != probes[other].scan.patient
     }
 
 
@@ -83,7 +84,7 @@ def _near_pairs(probes: Sequence[Probe], distance: int) -> set[tuple[int, int]]:
     for (modality, _), indices in groups.items():
         bits = np.stack([probes[index].views[modality].bits for index in indices])
         found = ((indices[i], indices[j]) for i, j in near_pairs(bits, distance))
-        pairs |= {(i, j) for i, j in found if probes[i].scan.subject != probes[j].scan.subject}
+        pairs |= {(i, j) for i, j in found if probes[i].scan.patient != probes[j].scan.patient}
     return pairs
 
 
@@ -112,7 +113,7 @@ def _in_group(
     seen = {view.digest for view in members[0].views.values()}
     for member in members[1:]:
         digests = {view.digest for view in member.views.values()}
-        if member.scan.subject != first.subject:
+        if member.scan.patient != first.patient:
             code = "D19" if digests & seen else "D20"
             how = "the same bytes as" if code == "D19" else "nearly the same image as"
             reason = f"{how} one of a group whose first is {first.key} of {first.site or 'no site'}"

@@ -142,7 +142,7 @@ class PreparedSite:
         whole = map_array(scan.image, scan.shape, "<f4")
         image = _voxels(whole, index, self.n_neighbours)
         if self.change is not None:
-            image = torch.from_numpy(self.change(scan.scan, whole, image.numpy()))
+            image = torch.from_numpy(self.change(f"{scan.site}/{scan.scan}", whole, image.numpy()))
         label = None
         if scan.label is not None:
             label = _voxels(map_array(scan.label, (1, *scan.shape[1:]), "|u1"), index, 0)
@@ -163,9 +163,13 @@ class PreparedSite:
             image=image,
             target=self._targets(group, samples),
             present=present.repeat_interleave(n_each, dim=1),
-            subjects=tuple(scan.subject for scan, _ in group),
+            subjects=tuple(self._name(scan) for scan, _ in group),
             scans=tuple(scan.scan for scan, _ in group),
         )
+
+    def _name(self, scan: PreparedScan) -> str:
+        """Return who a patient is among all whom the examples are of: two sites may have a 1."""
+        return f"{scan.site}/{scan.subject}" if self.prepared.is_pooled else scan.subject
 
     def _targets(self, group: Sequence[Item], samples: Sequence[Sample]) -> torch.Tensor:
         if self.target.kind == "segmentation":

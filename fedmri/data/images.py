@@ -166,14 +166,19 @@ def _join(
             findings.append(_left_out("D28", image, reason))
         else:
             columns = {**row, "class": image.label}
-            scans.append(Scan(image.site, patient, image.path.stem, {"": image.path}, {}, columns))
+            scans.append(_scan(image, patient, columns))
     return scans, findings
 
 
 def _alone(image: ImageFile) -> Scan:
     subject = f"{image.site}-{image.label}-{image.path.stem}"
-    columns = {"file": image.path.name, "class": image.label}
-    return Scan(image.site, subject, image.path.stem, {"": image.path}, {}, columns)
+    return _scan(image, subject, {"file": image.path.name, "class": image.label})
+
+
+def _scan(image: ImageFile, subject: str, columns: Row) -> Scan:
+    """Return the scan of an image; its subject's name counts at its site alone."""
+    files = {"": image.path}
+    return Scan(image.site, subject, image.path.stem, files, {}, columns, scope=image.site)
 
 
 def _left_out(code: str, image: ImageFile, reason: str) -> Finding:

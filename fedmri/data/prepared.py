@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -102,9 +103,14 @@ class Prepared:
         return tuple(example for scan in self.scans for example in scan.examples())
 
     @property
-    def contents(self) -> dict[str, tuple[str, ...]]:
-        """SHA-256 of each scan's image files, by key of the scan: for ``refuse_leaks``."""
-        return {scan.scan: scan.contents for scan in self.scans}
+    def contents(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """SHA-256 of each scan's image files, by site and key: for ``refuse_leaks``."""
+        return {(scan.site, scan.scan): scan.contents for scan in self.scans}
+
+    @cached_property
+    def is_pooled(self) -> bool:
+        """Whether there are scans of several sites."""
+        return len({scan.site for scan in self.scans}) > 1
 
     @property
     def fingerprint(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -42,9 +43,45 @@ def read(config: SourceConfig) -> ScanTable:
         found = "; ".join(["no scan", *said])
         fix = "look at data.source: path, layout, modalities and sites"
         raise DataError("D01", f"data set {config.path}", found=found, want="scans", fix=fix)
-    scans = sorted(table.scans, key=lambda scan: (scan.site, scan.subject, scan.session))
-    findings = sorted(table.findings, key=finding_order)
+    keyed, said = _keyed(table.scans, config.key_column)
+    scans = sorted(keyed, key=lambda scan: (scan.site, scan.subject, scan.session))
+    more = [*said, *shared_names(scans)]
+    findings = sorted([*table.findings, *more], key=finding_order)
     return ScanTable(tuple(scans), tuple(findings), count_by_site(scans, findings))
+
+
+def shared_names(scans: Iterable[Scan]) -> list[Finding]:
+    """Say which names several sites give to patients of their own."""
+    sites: dict[str, set[str]] = defaultdict(set)
+    for scan in scans:
+        if scan.scope:
+            sites[scan.subject].add(scan.scope)
+    shared = {name: found for name, found in sites.items() if len(found) > 1}
+    if not shared:
+        return []
+    name, *others = sorted(shared)
+    reason = (
+        f"{name} at {', '.join(sorted(shared[name]))}, and {len(others)} more names that several "
+        "sites have: they count as different patients. If some are the same patient, give both "
+        "the same value in a column of the subject tables and name it in data.source.key_column"
+    )
+    return [Finding("D62", reason, is_excluded=False)]
+
+
+def _keyed(scans: Sequence[Scan], column: str) -> tuple[list[Scan], list[Finding]]:
+    """Name subjects by a column that means one patient wherever it appears."""
+    if not column:
+        return list(scans), []
+    kept: list[Scan] = []
+    findings: list[Finding] = []
+    for scan in scans:
+        if key := scan.columns.get(column, ""):
+            session = "-".join(part for part in (scan.subject, scan.session) if part)
+            kept.append(replace(scan, subject=key, session=session, scope=""))
+        else:
+            reason = f"{scan.key} has no {column}: nobody can tell whether it is at other sites"
+            findings.append(Finding("D26", reason, scan.site, scan.subject, scan.session))
+    return kept, findings
 
 
 def finding_order(finding: Finding) -> tuple[str, str, str, str, str]:

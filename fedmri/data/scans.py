@@ -22,6 +22,8 @@ class Scan:
         images_of: Images by modality that a label belongs to, by its name, where these are not
             ``images``: another run, say.
         unpaired: Why a label that is there is given to no image, by its name.
+        scope: Where the subject's name counts: at a site that numbers its own patients, the name of
+            the site; ``""`` where the name is one patient's wherever it appears.
     """
 
     site: str
@@ -32,10 +34,16 @@ class Scan:
     columns: Mapping[str, str] = field(default_factory=dict)
     images_of: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
     unpaired: Mapping[str, str] = field(default_factory=dict)
+    scope: str = ""
 
     def with_images_of(self, label: str) -> Scan:
         """Return the scan with the images that a label was drawn on."""
         return replace(self, images=self.images_of.get(label, self.images))
+
+    @property
+    def patient(self) -> tuple[str, str]:
+        """Who it is: equal names of two scopes are two patients."""
+        return self.scope, self.subject
 
     @property
     def key(self) -> str:

@@ -23,6 +23,9 @@ class SourceConfig:
             flag down, or leave the subject out.
         sites: Sites to read; empty reads all.
         site: Site of all scans, where the source does not say (a hospital's own folder).
+        key_column: Column of the subject tables that names a patient the same way at all sites,
+            such as a keyed hash. Without it, image folders and DICOM trees number their patients
+            by site: equal names at two sites are two patients.
         patient_key: Secret of the hash that stands for the patient number of a DICOM header, where
             no folder names the subject.
     """
@@ -34,6 +37,7 @@ class SourceConfig:
     missing: Literal["zero", "skip"] = "zero"
     sites: tuple[str, ...] = ()
     site: str = ""
+    key_column: str = ""
     patient_key: str = "fedmri"
 
     def __post_init__(self) -> None:

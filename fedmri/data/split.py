@@ -45,7 +45,8 @@ def split_subjects(
         Side by patient, in ascending order of patient.
 
     Raises:
-        DataError: A patient appears at two sites (D17).
+        DataError: A name appears at two sites (D17). Where names count by site, split each alone:
+            no site has a say in another's split.
     """
     sites = sites_of(scans)
     labels = dict.fromkeys(sites, "")
@@ -62,6 +63,14 @@ def split_subjects(
     return splits
 
 
+def refuse_shared_patients(scans: Iterable[Scan]) -> None:
+    """Raise DataError D17 where a patient appears at two sites, by names that count at both."""
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for scan in scans:
+        found[scan.patient].add(scan.site)
+    _refuse_two_sites({name: sites for (_, name), sites in found.items() if len(sites) > 1})
+
+
 def sites_of(scans: Iterable[Scan]) -> dict[str, str]:
     """Return the site of each patient.
 
@@ -71,17 +80,22 @@ def sites_of(scans: Iterable[Scan]) -> dict[str, str]:
     found: dict[str, set[str]] = defaultdict(set)
     for scan in scans:
         found[scan.subject].add(scan.site)
-    doubles = sorted(subject for subject, sites in found.items() if len(sites) > 1)
-    if doubles:
-        where = "; ".join(f"{s} at {', '.join(sorted(found[s]))}" for s in doubles[:5])
-        raise DataError(
-            "D17",
-            "patients at two sites",
-            found=f"{len(doubles)} ({where})",
-            want="each patient at one site",
-            fix="list them in check.exclude, or give different patients different names",
-        )
+    _refuse_two_sites({name: sites for name, sites in found.items() if len(sites) > 1})
     return {subject: min(sites) for subject, sites in found.items()}
+
+
+def _refuse_two_sites(doubles: Mapping[str, Iterable[str]]) -> None:
+    if not doubles:
+        return
+    where = "; ".join(f"{s} at {', '.join(sorted(doubles[s]))}" for s in sorted(doubles)[:5])
+    raise DataError(
+        "D17",
+        "patients at two sites",
+        found=f"{len(doubles)} ({where})",
+        want="each patient at one site",
+        fix="give two patients two names; a patient of two sites stays at the first by "
+        "data.check.duplicates=exclude",
+    )
 
 
 def _bounds(config: SplitConfig) -> Bounds:
@@ -118,31 +132,41 @@ def _fill_empty_sides(
 
 
 def refuse_leaks(
-    examples: Iterable[Example], contents: Mapping[str, Sequence[str]] | None = None
+    examples: Iterable[Example],
+    contents: Mapping[tuple[str, str], Sequence[str]] | None = None,
 ) -> None:
     """Raise unless every patient and every image is on one side of the split.
 
     Args:
         examples: Examples of all sites together.
-        contents: SHA-256 of each scan's image files by key of the scan, as ``Prepared.contents``
-            has them. Without them cache entries are compared, which finds only scans whose files
-            are all the same.
+        contents: SHA-256 of each scan's image files by site and key of the scan, as
+            ``Prepared.contents`` has them. Without them cache entries are compared, which finds
+            only scans whose files are all the same.
 
     Raises:
         DataError: A patient is on two sides (D40), or a copy of an image is (D41).
     """
-    by_subject: dict[str, dict[str, str]] = defaultdict(dict)
+    by_subject: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     by_content: dict[str, dict[str, str]] = defaultdict(dict)
     for example in examples:
-        by_subject[example.subject].setdefault(example.split, example.scan)
-        for content in (contents or {}).get(example.scan, (str(example.image),)):
+        by_subject[example.site, example.subject].setdefault(example.split, example.scan)
+        key = (example.site, example.scan)
+        for content in (contents or {}).get(key, (str(example.image),)):
             by_content[content].setdefault(example.split, example.scan)
-    _refuse("D40", "patients on two sides of the split", by_subject)
-    _refuse("D41", "images on two sides of the split", by_content)
+    _refuse("D40", "patients on two sides of the split", by_subject.values())
+    _refuse("D41", "images on two sides of the split", by_content.values())
 
 
-def _refuse(code: str, what: str, sides: Mapping[str, Mapping[str, str]]) -> None:
-    leaks = [scans for scans in sides.values() if len(scans) > 1]
+def refuse_leaking_patients(sides: Iterable[tuple[Scan, Split]]) -> None:
+    """Raise DataError D40 where a patient is on two sides, at one site or at two."""
+    found: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for scan, split in sides:
+        found[scan.patient].setdefault(split, f"{scan.key} of {scan.site or 'no site'}")
+    _refuse("D40", "patients on two sides of the split", found.values())
+
+
+def _refuse(code: str, what: str, sides: Iterable[Mapping[str, str]]) -> None:
+    leaks = [scans for scans in sides if len(scans) > 1]
     if not leaks:
         return
     order = get_args(Split)

@@ -39,11 +39,12 @@ def chosen_batches(
 
 def chosen(examples: Sequence[Example], seed: int, n_patients: int) -> frozenset[int]:
     """Return the places of some patients' examples."""
-    places: dict[str, list[int]] = {}
+    places: dict[tuple[str, str], list[int]] = {}
     for place, example in enumerate(examples):
-        places.setdefault(example.subject, []).append(place)
-    subjects = np.random.default_rng(seed).permutation(sorted(places))[:n_patients]
-    return frozenset(place for subject in subjects for place in _spaced(places[str(subject)]))
+        places.setdefault((example.site, example.subject), []).append(place)
+    patients = sorted(places)
+    drawn = np.random.default_rng(seed).permutation(len(patients))[:n_patients]
+    return frozenset(place for row in drawn for place in _spaced(places[patients[row]]))
 
 
 def _spaced(places: list[int]) -> list[int]:

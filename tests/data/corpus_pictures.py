@@ -132,10 +132,11 @@ PICTURES = [
     Case("picture copied across sites", "images", copied("A/one/g0.png"), "D19"),
     Case("copy with another class", "images", other_class, "D21", n_good=3),
     Case(
-        "patient in two sites",
+        "number of a patient at two sites",
         "images",
         image_table(lambda listed: listed[-1].update(patient="p-g0")),
-        "D17",
+        "D62",
+        "warned",
     ),
     Case("file above the folder", "images", names_file("../../x.png"), "D27"),
     Case("file above the folder, in Windows", "images", names_file("..\\..\\x.png"), "D27"),

@@ -99,7 +99,10 @@ def test_of_copies_the_first_site_keeps_its_own(tmp_path: Path) -> None:
     image_world(tmp_path)
     shutil.copy(tmp_path / "B/one/g2.png", tmp_path / "A/one/g0.png")
     table = images(tmp_path)
-    assert [(f.code, f.site, f.subject) for f in table.findings] == [("D19", "B", "p-g2")]
+    assert [(f.code, f.site, f.subject) for f in table.findings] == [
+        ("D67", "B", ""),  # a third of the site is more than may be lost without a word
+        ("D19", "B", "p-g2"),
+    ]
     assert used_by_site(table) == {"A": (2, 2), "B": (2, 3)}
 
 
@@ -305,3 +308,71 @@ def test_a_class_folder_of_noise_has_no_near_copies(tmp_path: Path) -> None:
     for seed in range(50):
         save_picture(tmp_path / "A" / ("one", "two")[seed % 2] / f"{seed}.png", picture(seed))
     assert len(images(tmp_path).scans) == 50
+
+
+def three_hospitals(root: Path, n_patients: int = 4) -> None:
+    """Write three hospitals that each number their patients from 1."""
+    seed = 0
+    for site in "ABC":
+        names = [f"{'one' if i % 2 else 'two'}/img{i}.png" for i in range(1, n_patients + 1)]
+        for name in names:
+            save_picture(root / site / name, picture(seed))
+            seed += 1
+        rows = [{"file": name, "patient": str(i + 1)} for i, name in enumerate(names)]
+        write_table(root / site, rows)
+
+
+def test_equal_numbers_at_three_hospitals_are_different_patients(tmp_path: Path) -> None:
+    """All twelve are used under the strictest setting, and the shared names are said."""
+    three_hospitals(tmp_path)
+    table = read(SourceConfig(path=str(tmp_path)))
+    checked = check(table, CLASSES, CheckConfig(duplicates="refuse"), ("T1w",))
+    assert used_by_site(checked) == {"A": (4, 4), "B": (4, 4), "C": (4, 4)}
+    assert [(f.code, f.is_excluded) for f in checked.findings] == [("D62", False)]
+
+
+def test_a_copy_under_the_same_number_at_another_hospital_is_found(tmp_path: Path) -> None:
+    """Equal names of two hospitals hide no equal image."""
+    three_hospitals(tmp_path)
+    shutil.copy(tmp_path / "A/one/img1.png", tmp_path / "B/one/img1.png")
+    found = [(f.code, f.site, f.subject) for f in images(tmp_path).findings if f.is_excluded]
+    assert found == [("D19", "B", "1")]
+
+
+def test_a_key_that_all_hospitals_share_names_one_patient(tmp_path: Path) -> None:
+    """The declared column joins them, and whoever is at two hospitals stays at the first."""
+    three_hospitals(tmp_path)
+    for site in "ABC":
+        path = tmp_path / site / "participants.tsv"
+        head, *lines = path.read_text().splitlines()
+        keyed = [
+            f"{line}\tkey-{site if line.endswith('2') else 'both'}-{i}"
+            for i, line in enumerate(lines)
+        ]
+        path.write_text("\n".join([f"{head}\tkey", *keyed]) + "\n")
+    table = read(SourceConfig(path=str(tmp_path), key_column="key"))
+    with pytest.raises(DataError, match=r"6 x .*\[D17\].*D03"):
+        check(table, CLASSES, CheckConfig(), ("T1w",))
+    kept = examine(table, CLASSES, EXCLUDE, ("T1w",))
+    assert used_by_site(kept) == {"A": (4, 4), "B": (1, 4), "C": (1, 4)}
+
+
+def test_a_hospital_that_a_setting_drops_whole_stops_the_run(tmp_path: Path) -> None:
+    """Site B is a mirror of A: to keep one copy of each would leave B out without a word."""
+    image_world(tmp_path)
+    shutil.rmtree(tmp_path / "B")
+    shutil.copytree(tmp_path / "A", tmp_path / "B")
+    table = images(tmp_path)
+    with pytest.raises(DataError, match=r"B lost all of its 2 \(2 x .*\[D19\]\).*\[D64\]"):
+        enforce(table, EXCLUDE)
+    only_a = read(SourceConfig(path=str(tmp_path), sites=("A",)))
+    assert len(check(only_a, CLASSES, EXCLUDE, ("T1w",)).scans) == 2
+
+
+def test_a_name_to_leave_out_that_fits_three_patients_is_refused(tmp_path: Path) -> None:
+    """Only the site says which of the patients with number 1 is meant."""
+    three_hospitals(tmp_path)
+    with pytest.raises(DataError, match=r"1, a name at A, B, C.*write A/1 or B/1.*\[D65\]"):
+        images(tmp_path, replace(EXCLUDE, exclude=("1",)))
+    table = images(tmp_path, replace(EXCLUDE, exclude=("B/1",)))
+    assert used_by_site(table) == {"A": (4, 4), "B": (3, 4), "C": (4, 4)}

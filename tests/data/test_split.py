@@ -142,6 +142,10 @@ def test_an_image_on_two_sides_is_refused() -> None:
 
 def test_one_shared_modality_is_a_leak() -> None:
     """Two scans of which only the T1w is the same still share an image."""
-    contents = {"p_i": ("t1", "flair"), "p_j": ("x",), "q_k": ("t1", "other flair")}
+    contents = {
+        ("x", "p_i"): ("t1", "flair"),
+        ("x", "p_j"): ("x",),
+        ("x", "q_k"): ("t1", "other flair"),
+    }
     with pytest.raises(DataError, match="D41"):
         refuse_leaks(CLEAN, contents)
