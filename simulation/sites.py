@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from fedmri.data.check import enforce, examine
 from fedmri.data.manifest import used_by_site, write_manifest
+from fedmri.data.patients import crossing
 from fedmri.data.prepare import prepare_scans
 from fedmri.data.prepared import Prepared, union, write_site
 from fedmri.data.read import read
@@ -20,6 +22,8 @@ from fedmri.data.split import refuse_leaks, split_subjects
 from fedmri.data.synthetic import SyntheticConfig, ensure
 from fedmri.plan import Plan
 from fedmri.simulation.partition import Partition, PartitionConfig, partition
+
+log = logging.getLogger("fedmri.simulation")
 
 EXTERNAL = "external:"
 N_EXAMPLE_SITES = 5
@@ -92,6 +96,8 @@ def prepare_sites(source: SiteSource, folder: Path) -> StudySites:
     own, foreign = _apart(table.scans)
     divided = partition(own, plan.target, source.partition, plan.seed)
     groups = _groups(source, divided, foreign)
+    table = _with_crossing(table, groups)
+    write_manifest(folder / "manifest.tsv", table)
     return _write_all(source, folder, table, groups, set(divided.sites))
 
 
@@ -133,6 +139,26 @@ def _joined(table: ScanTable, other: ScanTable) -> ScanTable:
 def _apart(scans: Sequence[Scan]) -> tuple[list[Scan], list[Scan]]:
     own = [scan for scan in scans if not scan.site.startswith(EXTERNAL)]
     return own, [scan for scan in scans if scan.site.startswith(EXTERNAL)]
+
+
+def _with_crossing(
+    table: ScanTable, groups: Mapping[str, tuple[Sequence[Scan], Mapping[str, Split]]]
+) -> ScanTable:
+    """Return the table with a finding for what may be one patient and was taken apart."""
+    places = {
+        scan.subject: (site, splits[scan.subject])
+        for site, (scans, splits) in groups.items()
+        for scan in scans
+    }
+    found = crossing(table.scans, places)
+    if found:
+        log.warning(
+            "%d groups of names that look like visits of one patient lie on both sides of the "
+            "split, such as %s [C14]",
+            len(found),
+            found[0].reason,
+        )
+    return replace(table, findings=(*table.findings, *found))
 
 
 def _groups(

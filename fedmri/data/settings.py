@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from fedmri.errors import require
 
 
+def _n_groups(pattern: str) -> int:
+    try:
+        return re.compile(pattern).groups
+    except (re.error, RecursionError, OverflowError):
+        return 0
+
+
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where the scans are and what their tables call things.
+    r"""Where the scans are and what their tables call things.
 
     Attributes:
         path: Folder of the data set; ``""`` is the embedded default, generated on first use.
@@ -23,6 +31,9 @@ class SourceConfig:
             flag down, or leave the subject out.
         sites: Sites to read; empty reads all.
         site: Site of all scans, where the source does not say (a hospital's own folder).
+        patient_pattern: Regular expression that fits a whole name of a subject, with the patient as
+            its group 1: ``(MR\d+)[A-Z]?`` makes ``MR024780B`` and ``MR024780D`` one patient. Names
+            that it does not fit stay; ``""`` groups nothing.
         patient_key: Secret of the hash that stands for the patient number of a DICOM header, where
             no folder names the subject.
     """
@@ -34,9 +45,13 @@ class SourceConfig:
     missing: Literal["zero", "skip"] = "zero"
     sites: tuple[str, ...] = ()
     site: str = ""
+    patient_pattern: str = ""
     patient_key: str = "fedmri"
 
     def __post_init__(self) -> None:
+        pattern = self.patient_pattern
+        want = "a regular expression with a group 1, or empty"
+        require(not pattern or _n_groups(pattern) > 0, "source.patient_pattern", pattern, want)
         require(bool(self.modalities), "source.modalities", self.modalities, "one or more")
         is_unique = len(set(self.modalities)) == len(self.modalities)
         require(is_unique, "source.modalities", self.modalities, "each modality once")

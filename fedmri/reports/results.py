@@ -87,15 +87,16 @@ def load_results(run: Path) -> Results:
     records, warnings = _records(run / "metrics.jsonl")
     cases = _all_cases(run / "cases")
     _check_cases(cases, run)
+    findings = _findings(run / "manifest.tsv")
     return Results(
         run=run,
         config=_text(run / "config.yaml"),
         environment=_object(run / "environment.json"),
-        findings=_findings(run / "manifest.tsv"),
+        findings=findings,
         usage=_usage(run / "used.json"),
         records=records,
         cases=cases,
-        warnings=(*warnings, *_untested(records, cases)),
+        warnings=(*warnings, *_taken_apart(findings), *_untested(records, cases)),
     )
 
 
@@ -258,6 +259,15 @@ def _contradiction(run: Path, found: str) -> UsageError:
     fix = "run the experiment again: its models were not tested on the same patients"
     what = f"test results of {run}"
     return UsageError("U13", what, found=found, want="each patient once, one truth", fix=fix)
+
+
+def _taken_apart(findings: Iterable[Finding]) -> Iterator[str]:
+    """Yield one warning where names that look like one patient lie on both sides of the split."""
+    if n_groups := sum(finding.code == "C14" for finding in findings):
+        yield (
+            f"{n_groups} groups of names that look like visits of one patient lie on both sides of "
+            "the split (C14). If they are one patient, all scores are too good."
+        )
 
 
 def _untested(
