@@ -92,6 +92,7 @@ CODES: dict[str, str] = {
     "C12": "names of subjects were grouped by a pattern",
     "C13": "names of subjects look like visits of one patient",
     "C14": "what may be one patient lies on both sides of a split",
+    "C15": "an arm would be tested on patients that it knows",
     "C20": "a model cannot do the task",
     "C21": "images do not fit the model",
     "C22": "a loss does not fit the task",

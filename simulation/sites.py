@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fedmri.data.check import enforce, examine
+from fedmri.data.examples import open_site
 from fedmri.data.manifest import used_by_site, write_manifest
 from fedmri.data.patients import crossing
 from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import Prepared, union, write_site
+from fedmri.data.prepared import Prepared, read_site, union, write_site
 from fedmri.data.read import read
 from fedmri.data.scans import Scan, ScanTable
 from fedmri.data.settings import SourceConfig
@@ -21,7 +22,9 @@ from fedmri.data.site_data import Split
 from fedmri.data.split import refuse_leaks, split_subjects
 from fedmri.data.synthetic import SyntheticConfig, ensure
 from fedmri.plan import Plan
+from fedmri.privacy.dp_sgd import round_steps
 from fedmri.simulation.partition import Partition, PartitionConfig, partition
+from fedmri.training.budget import Budget, round_budget
 
 log = logging.getLogger("fedmri.simulation")
 
@@ -219,3 +222,34 @@ def _counts(prepared: Prepared, n_checked: int, table: ScanTable, site: str) -> 
         subjects[scan.split].add(scan.subject)
     counts = {side: len(names) for side, names in subjects.items()}
     return {"used": len(prepared.scans), "found": n_checked + n_lost, **counts}
+
+
+def write_whole_site(path: Path, whole: Path) -> Path:
+    """Write a prepared site again with all its patients on the side of tests; return the file.
+
+    For the arms that are trained without the site: none of its patients is known to them.
+
+    Raises:
+        DataError: The prepared site is damaged (D43).
+    """
+    if not whole.exists():
+        prepared = read_site(path)
+        scans = tuple(replace(scan, split="test") for scan in prepared.scans)
+        write_site(whole, replace(prepared, scans=scans))
+    return whole
+
+
+def site_budget(plan: Plan, path: Path) -> Budget:
+    """Return what a site takes in a round, from its prepared scans.
+
+    Raises:
+        DataError: The prepared site is damaged (D43).
+    """
+    train, data = plan.train, open_site([path], plan.target, plan.data)
+    n_subjects = len({example.subject for example in data.examples("train")})
+    if not plan.privacy.is_on or not n_subjects:
+        return round_budget(train, data.batch_sizes(train.batch_size))
+    steps = round_steps(
+        plan.privacy, n_subjects, local_epochs=train.local_epochs, local_steps=train.local_steps
+    )
+    return Budget(steps.n_steps, steps.n_steps * steps.sample_rate * n_subjects)

@@ -65,6 +65,7 @@ ARROWS = {
         "models",
         "training",
         "strategies",
+        "privacy",
         "reports",
         "server",
         "clients",

@@ -86,14 +86,16 @@ def load_results(run: Path) -> Results:
     """
     records, warnings = _records(run / "metrics.jsonl")
     cases = _all_cases(run / "cases")
+    usage = _usage(run / "used.json")
     _check_cases(cases, run)
+    _refuse_known(cases, usage, run)
     findings = _findings(run / "manifest.tsv")
     return Results(
         run=run,
         config=_text(run / "config.yaml"),
         environment=_object(run / "environment.json"),
         findings=findings,
-        usage=_usage(run / "used.json"),
+        usage=usage,
         records=records,
         cases=cases,
         warnings=(*warnings, *_taken_apart(findings), *_untested(records, cases)),
@@ -176,7 +178,7 @@ def _lines(path: Path, *, needed: str) -> tuple[list[dict[str, Any]], bool]:
 
 def arm_of(folder: str) -> str:
     """Return the arm that a folder name stands for: ``local-DU`` is ``local:DU``."""
-    return re.sub(r"^(federated|local|loso-pooled|loso)-", r"\1:", folder)
+    return re.sub(r"^(federated|local|loso-pooled|loso-linear|loso-baseline|loso)-", r"\1:", folder)
 
 
 def site_of(stem: str) -> str:
@@ -244,6 +246,26 @@ def _check_cases(cases: Mapping[tuple[str, int], SiteCases], run: Path) -> None:
                 truth = truths.setdefault((site, case.subject), case.truth)
                 if truth != case.truth and truth == truth:  # NaN, for segmentation, differs
                     raise _contradiction(run, f"two truths of {case.subject} of {site}")
+
+
+def left_out_of(arm: str) -> str:
+    """Return the site that an arm was trained without, or ``""``."""
+    kind, _, site = arm.partition(":")
+    return site if kind.split("-")[0] == "loso" else ""
+
+
+def _refuse_known(
+    cases: Mapping[tuple[str, int], SiteCases], usage: Mapping[str, Usage], run: Path
+) -> None:
+    """Refuse an arm that was tested on more patients of a site than it does not know."""
+    for (arm, _), sites in cases.items():
+        for site, tested in sites.items():
+            n_test = usage[site].test if site in usage else None
+            if site == left_out_of(arm) or site.startswith(EXTERNAL) or n_test is None:
+                continue
+            if len(tested) > n_test:
+                found = f"{len(tested)} patients of {site} under {arm}, which has {n_test} to test"
+                raise _contradiction(run, found)
 
 
 def _first_doubled(names: Iterable[str]) -> str | None:
