@@ -18,7 +18,7 @@ from fedmri.errors import UsageError
 INDEX = "names.json"
 """File of a run folder that says which name each file or folder of it stands for."""
 
-PREFIX = re.compile(r"^(federated|local|loso-pooled|loso|external)-")
+PREFIX = re.compile(r"^(federated|local|loso-pooled|loso-linear|loso-baseline|loso|external)-")
 """How a name begins whose colon was written as a hyphen: ``local-a`` is ``local:a``."""
 
 PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")

@@ -27,7 +27,10 @@ SECURE, MASKED = "secure", "masked"
 HARMONIZE = "harmonize"
 """Record beside a model that holds what images are harmonized by."""
 TRAIN_METRICS = frozenset(
-    {"loss", "n_steps", "n_skipped", "train_seconds", "epsilon", "delta", "site_epsilon"}
+    {
+        *("loss", "n_steps", "n_seen", "n_skipped", "train_seconds"),
+        *("epsilon", "delta", "site_epsilon"),
+    }
 )
 EMBEDDING = "embedding"
 """Record beside a model that holds what its embeddings are harmonized by."""

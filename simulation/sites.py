@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fedmri.data.check import enforce, examine
+from fedmri.data.examples import open_site
 from fedmri.data.manifest import used_by_site, write_manifest
+from fedmri.data.patients import crossing
 from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import Prepared, union, write_site
+from fedmri.data.prepared import Prepared, read_site, union, write_site
 from fedmri.data.read import read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
@@ -20,7 +23,11 @@ from fedmri.data.split import refuse_leaking_patients, refuse_leaks, split_subje
 from fedmri.data.synthetic import SyntheticConfig, ensure
 from fedmri.file_names import file_name
 from fedmri.plan import Plan
+from fedmri.privacy.dp_sgd import round_steps
 from fedmri.simulation.partition import Partition, PartitionConfig, partition
+from fedmri.training.budget import Budget, round_budget
+
+log = logging.getLogger("fedmri.simulation")
 
 EXTERNAL = "external:"
 N_EXAMPLE_SITES = 5
@@ -88,6 +95,8 @@ def prepare_sites(source: SiteSource, folder: Path) -> StudySites:
     own, foreign = _apart(table.scans)
     divided = partition(own, plan.target, source.partition, plan.seed)
     groups = _groups(source, divided, foreign)
+    table = _with_crossing(table, groups)
+    write_manifest(folder / "manifest.tsv", table)
     return _write_all(source, folder, table, groups, set(divided.sites))
 
 
@@ -142,6 +151,26 @@ def _joined(table: ScanTable, other: ScanTable, *, is_keyed: bool) -> ScanTable:
 def _apart(scans: Sequence[Scan]) -> tuple[list[Scan], list[Scan]]:
     own = [scan for scan in scans if not scan.site.startswith(EXTERNAL)]
     return own, [scan for scan in scans if scan.site.startswith(EXTERNAL)]
+
+
+def _with_crossing(
+    table: ScanTable, groups: Mapping[str, tuple[Sequence[Scan], Mapping[str, Split]]]
+) -> ScanTable:
+    """Return the table with a finding for what may be one patient and was taken apart."""
+    places = {
+        scan.subject: (site, splits[scan.subject])
+        for site, (scans, splits) in groups.items()
+        for scan in scans
+    }
+    found = crossing(table.scans, places)
+    if found:
+        log.warning(
+            "%d groups of names that look like visits of one patient lie on both sides of the "
+            "split, such as %s [C14]",
+            len(found),
+            found[0].reason,
+        )
+    return replace(table, findings=(*table.findings, *found))
 
 
 def _groups(
@@ -206,3 +235,34 @@ def _counts(prepared: Prepared, n_checked: int, table: ScanTable, site: str) -> 
         subjects[scan.split].add(scan.subject)
     counts = {side: len(names) for side, names in subjects.items()}
     return {"used": len(prepared.scans), "found": n_checked + n_lost, **counts}
+
+
+def write_whole_site(path: Path, whole: Path) -> Path:
+    """Write a prepared site again with all its patients on the side of tests; return the file.
+
+    For the arms that are trained without the site: none of its patients is known to them.
+
+    Raises:
+        DataError: The prepared site is damaged (D43).
+    """
+    if not whole.exists():
+        prepared = read_site(path)
+        scans = tuple(replace(scan, split="test") for scan in prepared.scans)
+        write_site(whole, replace(prepared, scans=scans))
+    return whole
+
+
+def site_budget(plan: Plan, path: Path) -> Budget:
+    """Return what a site takes in a round, from its prepared scans.
+
+    Raises:
+        DataError: The prepared site is damaged (D43).
+    """
+    train, data = plan.train, open_site([path], plan.target, plan.data)
+    n_subjects = len({example.subject for example in data.examples("train")})
+    if not plan.privacy.is_on or not n_subjects:
+        return round_budget(train, data.batch_sizes(train.batch_size))
+    steps = round_steps(
+        plan.privacy, n_subjects, local_epochs=train.local_epochs, local_steps=train.local_steps
+    )
+    return Budget(steps.n_steps, steps.n_steps * steps.sample_rate * n_subjects)

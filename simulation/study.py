@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,28 @@ from fedmri.file_names import file_name, write_names
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
 from fedmri.server.rounds import initial_model
-from fedmri.simulation.arms import POOL, ArmRun, arm_runs, by_strategy, can_train, run_arms
+from fedmri.simulation.arms import (
+    POOL,
+    ArmRun,
+    ArmSites,
+    arm_runs,
+    by_strategy,
+    can_train,
+    refuse_known,
+    run_arms,
+)
 from fedmri.simulation.baseline import baseline_cases
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.pool import Engine, ProcessEngine
 from fedmri.simulation.settings import SimulationConfig
-from fedmri.simulation.sites import SiteSource, StudySites, prepare_sites
+from fedmri.simulation.sites import (
+    SiteSource,
+    StudySites,
+    prepare_sites,
+    site_budget,
+    write_whole_site,
+)
+from fedmri.training.budget import Budget
 from fedmri.training.tasks import make_task
 
 log = logging.getLogger("fedmri.simulation")
@@ -100,12 +116,13 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
     refuse_impossible(study.plan, study.config)
     sites = _sites_of(study)
     _write_json(folder / "used.json", sites.used)
-    every = arm_runs(study.plan, study.config, sites.sites, sites.external)
+    every = arm_runs(study.plan, study.config, _arm_sites(study, sites))
     write_names(folder, _labels(sites, every))
     n_train = {site: counts["train"] for site, counts in sites.used.items()}
     runs = tuple(run for run in every if can_train(run, n_train))
     for run in (run for run in every if run not in runs):
         log.warning("no arm %s: it has no patient to train on", run.label)
+    refuse_known(runs)
     labels = [(run.label, run.plan.seed) for run in runs]
     told = advice(study, n_train)
     for text in told:
@@ -203,6 +220,25 @@ def _sites_of(study: Study) -> StudySites:
 def _labels(sites: StudySites, runs: Sequence[ArmRun]) -> set[str]:
     """Return every name that a file or folder of the run stands for."""
     return {BASELINE, POOL, *sites.sites, *sites.external, *(run.label for run in runs)}
+
+
+def _arm_sites(study: Study, sites: StudySites) -> ArmSites:
+    """Return the sites as arms need them; what a first call counted is what later ones go by."""
+    whole = {}
+    if study.config.protocol == "loso":
+        folder = study.folder / "prepared" / "whole"
+        whole = {
+            name: write_whole_site(path, folder / path.name) for name, path in sites.sites.items()
+        }
+    path = study.folder / "prepared" / "budgets.json"
+    if not path.exists():
+        budgets = {
+            name: asdict(site_budget(study.plan, file)) for name, file in sites.sites.items()
+        }
+        _write_json(path, budgets)
+    counted = json.loads(path.read_text(encoding="utf-8"))
+    budgets = {name: Budget(**one) for name, one in counted.items()}
+    return ArmSites(sites.sites, sites.external, whole, budgets)
 
 
 def _collect(study: Study, sites: StudySites, runs: tuple[ArmRun, ...]) -> None:

@@ -68,6 +68,7 @@ ARROWS = {
         "models",
         "training",
         "strategies",
+        "privacy",
         "reports",
         "server",
         "clients",

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedmri.data.copies import COPY_CODES, find_copies
 from fedmri.data.manifest import used_by_site
+from fedmri.data.patients import suspected
 from fedmri.data.probe import Probe, about, probe_all
 from fedmri.data.read import finding_order
 from fedmri.data.scans import Finding, Scan, ScanTable
@@ -76,6 +77,7 @@ def examine(
     findings += find_copies(probes, target, config.near_distance, is_excluded=is_excluded)
     probes = _left(probes, findings)
     findings += _absent_classes(probes, target)
+    findings += suspected([probe.scan for probe in probes])
     ordered = tuple(sorted([*table.findings, *findings], key=finding_order))
     examined = replace(table, scans=tuple(probe.scan for probe in probes), findings=ordered)
     said = _lost_by_choice(examined, config.max_excluded)

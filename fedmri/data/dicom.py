@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedmri.data.folders import Walk, existing_folder
+from fedmri.data.patients import patient_of
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.series import Slice, image_header, is_dicom
 from fedmri.data.settings import SourceConfig
@@ -83,7 +84,8 @@ def _scan(root: Path, group: Sequence[Slice], config: SourceConfig, *, is_alone:
     folder = group[0].path.parent
     site, subject = _place(root, folder, config.site)
     if not subject:
-        digest = hmac.new(config.patient_key.encode(), group[0].patient.encode(), hashlib.sha256)
+        patient = patient_of(group[0].patient, config.patient_pattern)  # a hash shows no visit
+        digest = hmac.new(config.patient_key.encode(), patient.encode(), hashlib.sha256)
         subject = digest.hexdigest()[:16]
     depth = len(folder.relative_to(root).parts) - (0 if config.site else 1)
     session = folder.name if depth > 1 else ""

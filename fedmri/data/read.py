@@ -12,6 +12,7 @@ from fedmri.data.bids import read_bids
 from fedmri.data.dicom import read_dicom
 from fedmri.data.folders import Walk, existing_folder
 from fedmri.data.images import SUFFIXES, read_images
+from fedmri.data.patients import grouped
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.series import is_dicom
 from fedmri.data.settings import SourceConfig
@@ -37,7 +38,8 @@ def read(config: SourceConfig) -> ScanTable:
             (D05), a site that is asked for and not there (D06), or no scan at all (D01).
     """
     layout = config.layout if config.layout != "auto" else _layout(existing_folder(config.path))
-    table = _only_sites(with_one_name_each(READERS[layout](config)), config)
+    named = _only_sites(with_one_name_each(READERS[layout](config)), config)
+    table = grouped(named, config.patient_pattern)
     if not table.scans:
         said = sorted({f"{f.reason} [{f.code}]" for f in table.findings})[:3]
         found = "; ".join(["no scan", *said])

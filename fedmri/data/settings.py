@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from fedmri.errors import require
 
 
+def _n_groups(pattern: str) -> int:
+    try:
+        return re.compile(pattern).groups
+    except (re.error, RecursionError, OverflowError):
+        return 0
+
+
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where the scans are and what their tables call things.
+    r"""Where the scans are and what their tables call things.
 
     Attributes:
         path: Folder of the data set; ``""`` is the embedded default, generated on first use.
@@ -26,6 +34,9 @@ class SourceConfig:
         key_column: Column of the subject tables that names a patient the same way at all sites,
             such as a keyed hash. Without it, image folders and DICOM trees number their patients
             by site: equal names at two sites are two patients.
+        patient_pattern: Regular expression that fits a whole name of a subject, with the patient as
+            its group 1: ``(MR\d+)[A-Z]?`` makes ``MR024780B`` and ``MR024780D`` one patient. Names
+            that it does not fit stay; ``""`` groups nothing.
         patient_key: Secret of the hash that stands for the patient number of a DICOM header, where
             no folder names the subject.
     """
@@ -38,9 +49,13 @@ class SourceConfig:
     sites: tuple[str, ...] = ()
     site: str = ""
     key_column: str = ""
+    patient_pattern: str = ""
     patient_key: str = "fedmri"
 
     def __post_init__(self) -> None:
+        pattern = self.patient_pattern
+        want = "a regular expression with a group 1, or empty"
+        require(not pattern or _n_groups(pattern) > 0, "source.patient_pattern", pattern, want)
         require(bool(self.modalities), "source.modalities", self.modalities, "one or more")
         is_unique = len(set(self.modalities)) == len(self.modalities)
         require(is_unique, "source.modalities", self.modalities, "each modality once")

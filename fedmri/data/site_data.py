@@ -86,6 +86,15 @@ class SiteData(Protocol):
         """Yield one epoch of shuffled, augmented training batches; the seed decides all of it."""
         ...
 
+    def train_sized(self, sizes: Sequence[int], *, seeds: Iterator[int]) -> Iterator[Batch]:
+        """Yield a training batch of each size, from one pass after another.
+
+        Args:
+            sizes: Examples of each batch.
+            seeds: Of the passes, without an end; each decides the order and augmentation of one.
+        """
+        ...
+
     def train_picks(self, picks: Sequence[int], *, seed: int) -> Iterator[Batch]:
         """Yield some training examples, augmented and not mixed, a batch for each shape.
 

@@ -86,16 +86,19 @@ def load_results(run: Path) -> Results:
     """
     records, warnings = _records(run / "metrics.jsonl")
     cases = _all_cases(run / "cases", read_names(run))
+    usage = _usage(run / "used.json")
     _check_cases(cases, run)
+    _refuse_known(cases, usage, run)
+    findings = _findings(run / "manifest.tsv")
     return Results(
         run=run,
         config=_text(run / "config.yaml"),
         environment=_object(run / "environment.json"),
-        findings=_findings(run / "manifest.tsv"),
-        usage=_usage(run / "used.json"),
+        findings=findings,
+        usage=usage,
         records=records,
         cases=cases,
-        warnings=(*warnings, *_untested(records, cases)),
+        warnings=(*warnings, *_taken_apart(findings), *_untested(records, cases)),
     )
 
 
@@ -245,6 +248,26 @@ def _check_cases(cases: Mapping[tuple[str, int], SiteCases], run: Path) -> None:
                     raise _contradiction(run, f"two truths of {case.subject} of {site}")
 
 
+def left_out_of(arm: str) -> str:
+    """Return the site that an arm was trained without, or ``""``."""
+    kind, _, site = arm.partition(":")
+    return site if kind.split("-")[0] == "loso" else ""
+
+
+def _refuse_known(
+    cases: Mapping[tuple[str, int], SiteCases], usage: Mapping[str, Usage], run: Path
+) -> None:
+    """Refuse an arm that was tested on more patients of a site than it does not know."""
+    for (arm, _), sites in cases.items():
+        for site, tested in sites.items():
+            n_test = usage[site].test if site in usage else None
+            if site == left_out_of(arm) or site.startswith(EXTERNAL) or n_test is None:
+                continue
+            if len(tested) > n_test:
+                found = f"{len(tested)} patients of {site} under {arm}, which has {n_test} to test"
+                raise _contradiction(run, found)
+
+
 def _first_doubled(names: Iterable[str]) -> str | None:
     seen: set[str] = set()
     for name in names:
@@ -258,6 +281,15 @@ def _contradiction(run: Path, found: str) -> UsageError:
     fix = "run the experiment again: its models were not tested on the same patients"
     what = f"test results of {run}"
     return UsageError("U13", what, found=found, want="each patient once, one truth", fix=fix)
+
+
+def _taken_apart(findings: Iterable[Finding]) -> Iterator[str]:
+    """Yield one warning where names that look like one patient lie on both sides of the split."""
+    if n_groups := sum(finding.code == "C14" for finding in findings):
+        yield (
+            f"{n_groups} groups of names that look like visits of one patient lie on both sides of "
+            "the split (C14). If they are one patient, all scores are too good."
+        )
 
 
 def _untested(
