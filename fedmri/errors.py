@@ -81,6 +81,7 @@ CODES: dict[str, str] = {
     "D43": "a prepared site cannot be used",
     "D44": "a cached array cannot be used",
     "D45": "a scan cannot be prepared",
+    "D50": "preparation loses part of a label",
     "D70": "the folder for the embedded data set is not empty",
     "C01": "a setting has a value that it cannot take",
     "C02": "a setting is not known",
