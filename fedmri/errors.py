@@ -82,6 +82,7 @@ CODES: dict[str, str] = {
     "D43": "a prepared site cannot be used",
     "D44": "a cached array cannot be used",
     "D45": "a scan cannot be prepared",
+    "D50": "preparation loses part of a label",
     "D55": "a label fits no image, or several",
     "D56": "two modalities are one image",
     "D57": "a header does not say for sure where voxels are",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,10 +12,15 @@ from fedmri.data.cache import (
     content_hash,
     digest,
     load_entry,
+    open_array,
     settings_fingerprint,
     site_settings,
+    slicing_fingerprint,
     store_entry,
+    write_whole,
 )
+from fedmri.data.label_loss import LabelLoss, label_loss
+from fedmri.data.native import Native
 from fedmri.data.nifti import Volume
 from fedmri.data.placing import LABEL, placed_together
 from fedmri.data.prepared import Prepared, PreparedScan
@@ -45,9 +51,10 @@ def prepare_scans(
         cache: Root of the cache, shared by all sites and experiments.
 
     Returns:
-        Prepared scans, and a finding for each scan that cannot be: without target or label map
-        (D16) or modality (D24), with a file that cannot be read (the codes of ``load_image``),
-        with too few slices (D42), or for a reason that a library gives (D45).
+        Prepared scans, and findings. A scan that loses more than 1 % of its label map or a whole
+        lesion has a warning (D50). A scan is left out without target or label map (D16) or
+        modality (D24), with a file that cannot be read (the codes of ``load_image``), with too few
+        slices (D42), or for a reason that a library gives (D45).
 
     Raises:
         ConfigError: Pictures are to be volumes (C03).
@@ -57,20 +64,23 @@ def prepare_scans(
     findings: list[Finding] = []
     for scan in sorted(scans, key=lambda scan: (scan.site, scan.subject, scan.key)):
         try:
-            prepared.append(_prepare(scan, target, config, splits[scan.subject], cache / settings))
+            one = _prepare(scan, target, config, splits[scan.subject], cache / settings)
+            prepared.append(one)
+            if one.loss is not None and one.loss.is_worth_a_warning:
+                findings.append(_found(scan, "D50", one.loss.sentence, is_excluded=False))
         except DataError as error:
             notes = "; ".join([str(error), *getattr(error, "__notes__", ())])
-            findings.append(_left_out(scan, error.code, notes))
+            findings.append(_found(scan, error.code, notes))
         except (OSError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
             # SimpleITK and TorchIO say with these what they cannot do with a geometry.
-            reason = told(error)
-            findings.append(_left_out(scan, "D45", reason))
+            findings.append(_found(scan, "D45", told(error)))
     of_site = site_settings(target, config.prepare, config.source.modalities)
     return Prepared(tuple(prepared), tuple(findings), of_site, cache)
 
 
-def _left_out(scan: Scan, code: str, reason: str) -> Finding:
-    return Finding(code, f"{scan.key}: {reason}", scan.site, scan.subject, scan.session)
+def _found(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> Finding:
+    said = f"{scan.key}: {reason}"
+    return Finding(code, said, scan.site, scan.subject, scan.session, is_excluded)
 
 
 def _prepare(
@@ -84,6 +94,7 @@ def _prepare(
     if entry is None:
         entry = _build(images, label, target, config.prepare, (folder, key))
     slices, spacing_mm = _slices(entry, config.prepare)
+    place = (folder, f"{key}.loss-{slicing_fingerprint(config.prepare)}")
     return PreparedScan(
         site=scan.site,
         subject=scan.subject,
@@ -98,7 +109,27 @@ def _prepare(
         spacing_mm=spacing_mm,
         contents=tuple(content for content in contents if content),
         mirror_axis=_mirror_axis(entry, config.prepare),
+        geometry=entry.geometry,
+        truth=entry.truth,
+        loss=_loss(entry, slices, len(target.classes), place),
     )
+
+
+def _loss(
+    entry: Entry, slices: tuple[int, ...] | None, n_classes: int, place: tuple[Path, str]
+) -> LabelLoss | None:
+    """Return what is lost of the label map, as the cache knows it or measured."""
+    if entry.label is None or entry.truth is None:
+        return None
+    file = place[0] / f"{place[1]}.json"
+    try:
+        return LabelLoss.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        native = Native(entry.geometry, slices, entry.truth)
+        loss = label_loss(open_array(entry.label), native, n_classes)
+        text = json.dumps(vars(loss)).encode()
+        write_whole(file, lambda stream: stream.write(text))
+        return loss
 
 
 def target_value(scan: Scan, target: Target) -> float:
