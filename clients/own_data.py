@@ -50,7 +50,9 @@ def prepare_own(config: SiteConfig, plan: Plan, site: str, cache: Path, folder: 
     splits = split_subjects(table.scans, plan.target, plan.data.split, plan.seed)
     prepared = prepare_scans(table.scans, plan.target, plan.data, splits, cache)
     if prepared.findings:
-        table = replace(table, findings=(*table.findings, *prepared.findings))
+        left_out = prepared.left_out(table.scans)
+        used = tuple(scan for scan in table.scans if scan.key not in left_out)
+        table = replace(table, scans=used, findings=(*table.findings, *prepared.findings))
         write_manifest(folder / MANIFEST, table)
     if not prepared.scans:
         found = f"none; {prepared.findings[0].reason}"

@@ -25,10 +25,10 @@ from fedmri.data.transforms import Arrays
 from fedmri.errors import DataError
 from fedmri.round import Target
 
-FORMAT = 4
+FORMAT = 5
 """Raise it when preparation gives other bits under the same settings."""
 
-LIBRARIES = ("nibabel", "numpy", "pillow", "pydicom", "simpleitk", "torchio")
+LIBRARIES = ("nibabel", "numpy", "pillow", "pydicom", "scipy", "simpleitk", "torchio")
 
 LENGTH_END = 10
 """Bytes of a ``.npy`` file up to where its header begins; the last two are the header's length."""

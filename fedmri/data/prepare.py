@@ -15,6 +15,7 @@ from fedmri.data.cache import (
     site_settings,
     store_entry,
 )
+from fedmri.data.erased import erased_labels
 from fedmri.data.prepared import Prepared, PreparedScan
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import DataConfig, PrepareConfig
@@ -43,9 +44,10 @@ def prepare_scans(
         cache: Root of the cache, shared by all sites and experiments.
 
     Returns:
-        Prepared scans, and a finding for each scan that cannot be: without target or label map
-        (D16) or modality (D24), with a file that cannot be read (the codes of ``load_image``),
-        with too few slices (D42), or for a reason that a library gives (D45).
+        Prepared scans, and findings. A scan whose label is clipped (D48) or became air (D49) has a
+        warning. A scan is left out without target or label map (D16) or modality (D24), with a file
+        that cannot be read (the codes of ``load_image``), with too few slices (D42), or for a
+        reason that a library gives (D45).
 
     Raises:
         ConfigError: Pictures are to be volumes (C03).
@@ -55,20 +57,24 @@ def prepare_scans(
     findings: list[Finding] = []
     for scan in sorted(scans, key=lambda scan: (scan.site, scan.subject, scan.key)):
         try:
-            prepared.append(_prepare(scan, target, config, splits[scan.subject], cache / settings))
+            one = _prepare(scan, target, config, splits[scan.subject], cache / settings)
+            warnings = erased_labels(one, config.prepare)
+            prepared.append(one)
+            findings += [_found(scan, *warning, is_excluded=False) for warning in warnings]
         except DataError as error:
             notes = "; ".join([str(error), *getattr(error, "__notes__", ())])
-            findings.append(_left_out(scan, error.code, notes))
+            findings.append(_found(scan, error.code, notes))
         except (OSError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
             # SimpleITK and TorchIO say with these what they cannot do with a geometry.
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            findings.append(_left_out(scan, "D45", reason))
+            findings.append(_found(scan, "D45", reason))
     of_site = site_settings(target, config.prepare, config.source.modalities)
     return Prepared(tuple(prepared), tuple(findings), of_site, cache)
 
 
-def _left_out(scan: Scan, code: str, reason: str) -> Finding:
-    return Finding(code, f"{scan.key}: {reason}", scan.site, scan.subject, scan.session)
+def _found(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> Finding:
+    said = f"{scan.key}: {reason}"
+    return Finding(code, said, scan.site, scan.subject, scan.session, is_excluded)
 
 
 def _prepare(

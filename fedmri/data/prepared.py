@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from fedmri.data.cache import digest, write_whole
-from fedmri.data.scans import Finding
+from fedmri.data.scans import Finding, Scan
 from fedmri.data.site_data import Example, Split
 from fedmri.errors import DataError
 
@@ -86,7 +86,7 @@ class Prepared:
 
     Attributes:
         scans: Prepared scans, sorted by site, subject and key.
-        findings: One for each scan that could not be prepared.
+        findings: One for each scan that could not be prepared, and warnings about others.
         settings: Fingerprint of target, preparation and library versions.
         cache: Root of the cache.
     """
@@ -100,6 +100,10 @@ class Prepared:
     def examples(self) -> tuple[Example, ...]:
         """All examples of all splits, in the order of the scans."""
         return tuple(example for scan in self.scans for example in scan.examples())
+
+    def left_out(self, scans: Iterable[Scan]) -> set[str]:
+        """Return the keys of those of the scans that could not be prepared."""
+        return {scan.key for scan in scans} - {scan.scan for scan in self.scans}
 
     @property
     def contents(self) -> dict[str, tuple[str, ...]]:

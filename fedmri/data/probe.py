@@ -14,6 +14,7 @@ import numpy as np
 
 from fedmri.data.ct import is_hounsfield, looks_like_ct
 from fedmri.data.fingerprint import Bits, fingerprint, planes
+from fedmri.data.head_check import HeadLook, look_at_head
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.volume import Affine, Voxels, load_image, load_label
 from fedmri.errors import DataError
@@ -91,6 +92,7 @@ def probe_all(
 def _probe(scan: Scan, target: Target | None, modalities: Sequence[str]) -> Probe:
     findings: list[Finding] = []
     views: dict[str, View] = {}
+    heads: dict[str, HeadLook] = {}
     for modality, path in scan.images.items():
         if modality not in modalities:
             continue
@@ -100,11 +102,14 @@ def _probe(scan: Scan, target: Target | None, modalities: Sequence[str]) -> Prob
             findings.append(about(scan, error.code, f"{path.name}: {error}"))
         else:
             views[modality] = _view(path, voxels, affine, scan.columns.get("Modality", ""))
+            heads[modality] = look_at_head(voxels)
+            if reason := heads[modality].share_finding(modality):
+                findings.append(about(scan, "D47", reason, is_excluded=False))
     if not scan.images.keys() & set(modalities):
         findings.append(about(scan, "D24", f"has none of {', '.join(modalities)}"))
     classes: frozenset[int] = frozenset()
     if target and target.kind == "segmentation" and target.name in scan.labels:
-        classes, said = _look_at_label(scan, target, views)
+        classes, said = _look_at_label(scan, target, views, heads)
         findings += said
     return Probe(scan, tuple(findings), views, classes)
 
@@ -128,7 +133,7 @@ def _digest(path: Path, voxels: Voxels) -> bytes:
 
 
 def _look_at_label(
-    scan: Scan, target: Target, views: Mapping[str, View]
+    scan: Scan, target: Target, views: Mapping[str, View], heads: Mapping[str, HeadLook]
 ) -> tuple[frozenset[int], list[Finding]]:
     path = scan.labels[target.name]
     try:
@@ -143,6 +148,8 @@ def _look_at_label(
         elif (shift_mm := _shift_mm(affine, view)) > min(view.spacing_mm) / 2:
             reason = f"{path.name} lies up to {shift_mm:.1f} mm away from {modality}"
             findings.append(about(scan, "D14", reason))
+        elif said := heads[modality].label_finding(modality, path.name, labels):
+            findings.append(about(scan, "D46", said, is_excluded=False))
     return frozenset(int(value) for value in np.unique(labels)), findings
 
 
