@@ -55,7 +55,10 @@ def prepare_own(config: SiteConfig, plan: Plan, site: str, cache: Path, folder: 
         log.warning("%s [C14]", taken_apart[0].reason)
     prepared = prepare_scans(table.scans, plan.target, plan.data, splits, cache)
     if prepared.findings or taken_apart:
-        table = replace(table, findings=(*table.findings, *taken_apart, *prepared.findings))
+        left_out = prepared.left_out(table.scans)
+        used = tuple(scan for scan in table.scans if scan.key not in left_out)
+        told = (*table.findings, *taken_apart, *prepared.findings)
+        table = replace(table, scans=used, findings=told)
         write_manifest(folder / MANIFEST, table)
     if not prepared.scans:
         found = f"none; {prepared.findings[0].reason}"

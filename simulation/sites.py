@@ -207,6 +207,7 @@ def _write_all(
     members: set[str],
 ) -> StudySites:
     plan, findings = source.plan, list(table.findings)
+    left_out: set[str] = set()
     files: dict[str, Path] = {}
     used: dict[str, dict[str, int]] = {}
     fingerprints: dict[str, str] = {}
@@ -215,6 +216,7 @@ def _write_all(
         prepared = prepare_scans(scans, plan.target, plan.data, splits, source.cache)
         parts.append(prepared)
         findings += prepared.findings
+        left_out |= prepared.left_out(scans)
         files[site] = folder / "prepared" / f"{file_name(site)}.json"
         write_site(files[site], prepared)
         used[site] = _counts(prepared, len(scans), table, site)
@@ -222,7 +224,9 @@ def _write_all(
     everyone = union(parts)
     refuse_leaks(everyone.examples, everyone.contents)
     if len(findings) > len(table.findings):
-        write_manifest(folder / "manifest.tsv", replace(table, findings=tuple(findings)))
+        used_scans = tuple(scan for scan in table.scans if scan.key not in left_out)
+        full = replace(table, scans=used_scans, findings=tuple(findings))
+        write_manifest(folder / "manifest.tsv", full)
     external = {site: path for site, path in files.items() if site not in members}
     return StudySites({site: files[site] for site in sorted(members)}, external, used, fingerprints)
 

@@ -29,7 +29,7 @@ from fedmri.data.transforms import Arrays
 from fedmri.errors import DataError
 from fedmri.round import Target
 
-FORMAT = 4
+FORMAT = 5
 """Raise it when preparation gives other bits under the same settings."""
 
 LIBRARIES = ("nibabel", "numpy", "pillow", "pydicom", "scipy", "simpleitk", "torchio")

@@ -35,6 +35,8 @@ FRAME_TOLERANCE = 0.03
 """Range of a white frame's values, as a share of the image's."""
 LOW = 0.15
 """Air lies below this share of tissue, above the dark value that surrounds an image."""
+BRAIN = (0.15, 0.9)
+"""Share of the head that a brain can be."""
 CLOSING = 0.025
 """Radius that gaps of the outline are closed with, as a share of the smaller side of a plane."""
 
@@ -114,7 +116,7 @@ def find_head(values: np.ndarray) -> Head:
     """
     values = values.astype(np.float32)
     ground, value = _surround(values)
-    few = _few(values)
+    few = thinning(values, SAMPLE)
     seen = _Seen(values[few], ground[few])
     is_dark = value is not None and value <= np.median(seen.rest)
     is_lowest = value is None or np.mean(seen.rest < value) < LEAST_SHARE
@@ -164,16 +166,6 @@ def _best_level(seen: _Seen, value: float | None) -> _Level | None:
     levels = [_level(seen, unit**power, high - low) for power in POWERS]
     there = [level for level in levels if level is not None and level.is_air(value)]
     return max(there, key=lambda level: level.gap, default=None)
-
-
-def _few(values: np.ndarray) -> tuple[slice, ...]:
-    """Return what thins an image out; short axes, as of a stack of slices, are left alone."""
-    step = max(1, round((values.size / SAMPLE) ** (1 / max(1, sum(_is_long(values))))))
-    return tuple(slice(None, None, step if is_long else 1) for is_long in _is_long(values))
-
-
-def _is_long(values: np.ndarray) -> list[bool]:
-    return [3 * size > max(values.shape) for size in values.shape]
 
 
 def _level(seen: _Seen, unit: np.ndarray, width: float) -> _Level | None:
@@ -279,6 +271,13 @@ def _joined(mask: Mask) -> Mask:
     return joined
 
 
+def thinning(values: np.ndarray, n_voxels: int) -> tuple[slice, ...]:
+    """Return what thins an image out to about so many voxels; short axes are left alone."""
+    is_long = [3 * size > max(values.shape) for size in values.shape]
+    step = max(1, round((values.size / n_voxels) ** (1 / sum(is_long))))
+    return tuple(slice(None, None, step if each else 1) for each in is_long)
+
+
 def _border(shape: tuple[int, ...]) -> Mask:
     """Return the outermost voxels; the ends of a stack of slices are none of them."""
     border = np.zeros(shape, bool)
@@ -318,20 +317,33 @@ def brain_mask(values: np.ndarray, spacing_mm: Sequence[float], gap_mm: float = 
     some eye and dura and may lose thin gyri: strip with a trained tool (HD-BET, SynthStrip) before
     fedmri where the skull matters, and leave this off.
 
+    Bright is what exceeds Otsu's threshold, of the intensities or, where bright fat makes that
+    implausible, of their roots.
+
     Args:
         values: Image, shape ``(D, H, W)``; an axis of length 1 makes it a 2D image.
         spacing_mm: Voxel size along the three axes.
         gap_mm: Bridges thinner than twice this are cut.
 
     Returns:
-        Mask of the same shape; the whole head where nothing survives the cutting.
+        Mask of the same shape; the whole head where no threshold leaves a plausible share of it.
     """
-    clipped = values.clip(None, float(np.percentile(values, 99.5))).astype(np.float32)
-    bright = itk.OtsuThreshold(itk.GetImageFromArray(np.squeeze(clipped)), 0, 1)
+    head = head_mask(values)
+    low, high = float(values.min()), float(np.percentile(values, 99.5))
+    unit = ((values - low) / max(high - low, np.finfo(np.float32).tiny)).clip(0, 1)
     sizes = [mm for mm, n in zip(spacing_mm, values.shape, strict=True) if n > 1]
     radius = [max(1, round(gap_mm / mm)) for mm in reversed(sizes)]  # SimpleITK's axes run x first
-    core = itk.BinaryErode(bright, radius, itk.sitkBall)
-    if not array(core).any():
-        return head_mask(values)
-    grown = itk.BinaryDilate(_largest(core), radius, itk.sitkBall)
-    return array(itk.BinaryFillhole(grown)).reshape(values.shape).astype(bool)
+    for power in POWERS:
+        brain = _core(unit > _otsu(unit**power) ** (1 / power), radius)
+        if BRAIN[0] * head.sum() <= (brain & head).sum() <= BRAIN[1] * head.sum():
+            return brain
+    return head
+
+
+def _core(bright: Mask, radius: Sequence[int]) -> Mask:
+    """Return the largest part once bridges are cut, grown back, with its holes filled."""
+    image = itk.GetImageFromArray(np.squeeze(bright).astype(np.uint8))
+    parts = itk.ConnectedComponent(itk.BinaryErode(image, radius, itk.sitkBall))
+    largest = itk.Equal(itk.RelabelComponent(parts, sortByObjectSize=True), 1)
+    grown = itk.BinaryFillhole(itk.BinaryDilate(largest, radius, itk.sitkBall))
+    return np.asarray(itk.GetArrayFromImage(grown)).reshape(bright.shape).astype(bool)

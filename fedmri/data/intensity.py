@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
-from fedmri.data.head import array, find_head, head_mask
+from fedmri.data.head import find_head, head_mask
 from fedmri.errors import DataError
 
 itk: Any = SimpleITK  # none of its functions has types
@@ -68,8 +68,8 @@ def remove_bias_field(values: np.ndarray) -> np.ndarray:
     n4.SetMaximumNumberOfIterations([30, 30, 30])
     with _one_thread():
         n4.Execute(itk.Shrink(image, factors), itk.Shrink(mask, factors))
-        field = np.exp(array(n4.GetLogBiasFieldAsImage(image)))
-    corrected = array(image) / field - 1 + flat.min()
+        field = np.exp(itk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(image)))
+    corrected = itk.GetArrayFromImage(image) / field - 1 + flat.min()
     return np.asarray(corrected.reshape(values.shape), dtype=np.float32)
 
 

@@ -19,6 +19,7 @@ from fedmri.data.cache import (
     store_entry,
     write_whole,
 )
+from fedmri.data.erased import erased_labels
 from fedmri.data.label_loss import LabelLoss, label_loss
 from fedmri.data.native import Native
 from fedmri.data.nifti import Volume
@@ -51,10 +52,11 @@ def prepare_scans(
         cache: Root of the cache, shared by all sites and experiments.
 
     Returns:
-        Prepared scans, and findings. A scan that loses more than 1 % of its label map or a whole
-        lesion has a warning (D50). A scan is left out without target or label map (D16) or
-        modality (D24), with a file that cannot be read (the codes of ``load_image``), with too few
-        slices (D42), or for a reason that a library gives (D45).
+        Prepared scans, and findings. A scan has a warning whose label is clipped (D48) or became
+        air (D49), or loses more than 1 % of its voxels or a whole lesion (D50). A scan is left out
+        without target or label map (D16) or modality (D24), with a file that cannot be read (the
+        codes of ``load_image``), with too few slices (D42), or for a reason that a library gives
+        (D45).
 
     Raises:
         ConfigError: Pictures are to be volumes (C03).
@@ -66,8 +68,10 @@ def prepare_scans(
         try:
             one = _prepare(scan, target, config, splits[scan.subject], cache / settings)
             prepared.append(one)
+            warnings = erased_labels(one, config.prepare)
             if one.loss is not None and one.loss.is_worth_a_warning:
-                findings.append(_found(scan, "D50", one.loss.sentence, is_excluded=False))
+                warnings.append(("D50", one.loss.sentence))
+            findings += [_found(scan, *warning, is_excluded=False) for warning in warnings]
         except DataError as error:
             notes = "; ".join([str(error), *getattr(error, "__notes__", ())])
             findings.append(_found(scan, error.code, notes))

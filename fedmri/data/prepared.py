@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from fedmri.data.cache import digest, write_whole
 from fedmri.data.geometry import Geometry
 from fedmri.data.label_loss import LabelLoss
 from fedmri.data.native import Native
-from fedmri.data.scans import Finding
+from fedmri.data.scans import Finding, Scan
 from fedmri.data.site_data import Example, Split
 from fedmri.errors import DataError, told
 
@@ -98,7 +98,7 @@ class Prepared:
 
     Attributes:
         scans: Prepared scans, sorted by site, subject and key.
-        findings: One for each scan that could not be prepared.
+        findings: One for each scan that could not be prepared, and warnings about others.
         settings: Fingerprint of target, preparation and library versions.
         cache: Root of the cache.
     """
@@ -112,6 +112,10 @@ class Prepared:
     def examples(self) -> tuple[Example, ...]:
         """All examples of all splits, in the order of the scans."""
         return tuple(example for scan in self.scans for example in scan.examples())
+
+    def left_out(self, scans: Iterable[Scan]) -> set[str]:
+        """Return the keys of those of the scans that could not be prepared."""
+        return {scan.key for scan in scans} - {scan.scan for scan in self.scans}
 
     @property
     def contents(self) -> dict[tuple[str, str], tuple[str, ...]]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from fedmri.data.ct import is_hounsfield, looks_like_ct
 from fedmri.data.fingerprint import Bits, fingerprint, planes
+from fedmri.data.head_check import HeadLook, look_at_head
 from fedmri.data.nifti import Affine, Volume, Voxels
 from fedmri.data.placing import LABEL, apart, misfits, oddity, placed_together
 from fedmri.data.scans import Finding, Scan
@@ -133,16 +134,19 @@ def _seen(
     views = {name: _view(scan.images[name], volume, kind) for name, volume in images.items()}
     told = [about(scan, "D57", text, is_excluded=False) for text in apart(images)]
     told += _same_images(scan, views)
+    heads = {name: look_at_head(volume.voxels) for name, volume in images.items()}
+    told += _shares(scan, heads)
     classes: frozenset[int] = frozenset()
     if label is not None:
         classes = frozenset(int(value) for value in np.unique(label.voxels))
-        told += _fit(scan, scan.labels[label_name].name, label, images)
+        file = scan.labels[label_name].name
+        told += _fit(scan, file, label, images)
+        told += _outside(scan, file, label, images, heads)
     return Probe(scan, (*findings, *told), views, classes)
 
 
 def _fit(scan: Scan, file: str, label: Volume, images: Mapping[str, Volume]) -> list[Finding]:
     """Return why a label does not fit its images, or that it has to be sampled anew."""
-    file = next(path.name for path in scan.labels.values())
     if not images:
         return []
     if reasons := misfits(label, images):
@@ -161,6 +165,29 @@ def _same_images(scan: Scan, views: Mapping[str, View]) -> list[Finding]:
         for same in names.values()
         if len(same) > 1
     ]
+
+
+def _shares(scan: Scan, heads: Mapping[str, HeadLook]) -> list[Finding]:
+    """Return which heads take an implausible share of their image."""
+    said = [head.share_finding(modality) for modality, head in heads.items()]
+    return [about(scan, "D47", reason, is_excluded=False) for reason in said if reason]
+
+
+def _outside(
+    scan: Scan,
+    file: str,
+    label: Volume,
+    images: Mapping[str, Volume],
+    heads: Mapping[str, HeadLook],
+) -> list[Finding]:
+    """Return from which heads a label sticks out, of the images on whose grid it lies."""
+    said = [
+        heads[modality].label_finding(modality, file, label.voxels)
+        for modality, image in images.items()
+        if image.voxels.shape == label.voxels.shape
+        and np.allclose(image.affine, label.affine, atol=1e-3)
+    ]
+    return [about(scan, "D46", reason, is_excluded=False) for reason in said if reason]
 
 
 def about(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> Finding:
