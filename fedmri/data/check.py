@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
@@ -17,6 +16,7 @@ from fedmri.data.probe import Probe, about, probe_all
 from fedmri.data.read import finding_order
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import CheckConfig
+from fedmri.data.target_values import target_findings
 from fedmri.errors import CODES, DataError
 from fedmri.round import Target
 
@@ -66,7 +66,7 @@ def examine(
     if target and target.kind == "segmentation":
         table = replace(table, scans=tuple(s.with_images_of(target.name) for s in table.scans))
     scans, findings = _without_listed(table.scans, config.exclude)
-    findings += [f for scan in scans for f in _target_findings(scan, target)]
+    findings += target_findings(scans, target)
     probes = probe_all(scans, target, modalities)
     findings += [finding for probe in probes for finding in probe.findings]
     probes = _left(probes, findings)
@@ -221,35 +221,6 @@ def _without_listed(
     kept = [scan for scan, gone in zip(scans, is_gone, strict=True) if not gone]
     gone_ones = [scan for scan, gone in zip(scans, is_gone, strict=True) if gone]
     return kept, [about(s, "D31", "listed in data.check.exclude") for s in gone_ones]
-
-
-def _target_findings(scan: Scan, target: Target | None) -> list[Finding]:
-    if target is None:
-        return []
-    if target.kind == "segmentation":
-        if target.name in scan.labels:
-            return []
-        if target.name in scan.unpaired:
-            return [about(scan, "D55", scan.unpaired[target.name])]
-        there = ", ".join(scan.labels) or "none"
-        return [about(scan, "D16", f"no label {target.name!r} among {there}")]
-    value = scan.columns.get(target.name)
-    if value is None:
-        there = ", ".join(scan.columns) or "none"
-        return [about(scan, "D16", f"no column {target.name!r} among {there}")]
-    if target.kind == "regression" and not _is_number(value):
-        return [about(scan, "D16", f"{target.name} is {value!r}, not a number")]
-    if target.kind == "classification" and value not in target.classes:
-        reason = f"{target.name} is {value!r}, not one of {', '.join(target.classes)}"
-        return [about(scan, "D16", reason)]
-    return []
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 def _ct_findings(probes: Iterable[Probe], *, is_excluded: bool) -> list[Finding]:

@@ -20,7 +20,8 @@ from fedmri.data.patients import patient_of
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.series import Slice, image_header, is_dicom
 from fedmri.data.settings import SourceConfig
-from fedmri.data.tables import Row, read_table, rows_by
+from fedmri.data.subject_rows import subject_rows
+from fedmri.data.tables import Row, read_table
 from fedmri.data.volume import READ_ERRORS
 from fedmri.errors import DataError
 
@@ -105,10 +106,8 @@ def _subject_rows(root: Path) -> tuple[dict[str, Row], list[Finding]]:
     path = root / "participants.tsv"
     if not path.exists():
         return {}, []
-    table = read_table(path, "participant_id")
-    rows, findings = rows_by(table, "participant_id")
-    named = [replace(f, subject=f.subject.removeprefix("sub-")) for f in findings]
-    return {k.removeprefix("sub-"): v for k, v in rows.items()}, [*table.findings, *named]
+    rows = subject_rows(read_table(path, "participant_id"))
+    return dict(rows.whole), list(rows.findings)
 
 
 def _numbered(scans: Sequence[Scan]) -> list[Scan]:
