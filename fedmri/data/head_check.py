@@ -11,7 +11,7 @@ from fedmri.data.head import Mask, find_head, thinning
 N_VOXELS = 1_000_000
 """Voxels on which a head is looked at, about; preparation takes all."""
 PLAUSIBLE = (0.05, 0.95)
-"""Share of an image that a head takes: less is a part of it, more leaves no air."""
+"""Share of an image that a head takes: less is a part of it, more leaves hardly any air."""
 OUTSIDE = 0.01
 """Share of a label that may lie outside the head without a word."""
 
@@ -31,7 +31,7 @@ class HeadLook:
     def share_finding(self, modality: str) -> str | None:
         """Return what is to be said of the head's share of the image, if anything."""
         share = float(self.mask.mean())
-        if PLAUSIBLE[0] <= share <= PLAUSIBLE[1]:
+        if PLAUSIBLE[0] <= share <= PLAUSIBLE[1] or self.mask.all():  # a crop may hold no air
             return None
         least, most = PLAUSIBLE
         return (
