@@ -8,8 +8,8 @@ import numpy as np
 
 from fedmri.data.head import Mask, find_head, thinning
 
-N_VOXELS = 1_000_000
-"""Voxels on which a head is looked at, about; preparation takes all."""
+N_VOXELS, N_PIXELS = 60_000, 10_000
+"""Of a volume and of a picture, on which a head is looked at; preparation takes all."""
 PLAUSIBLE = (0.05, 0.95)
 """Share of an image that a head takes: less is a part of it, more leaves hardly any air."""
 OUTSIDE = 0.01
@@ -56,6 +56,6 @@ class HeadLook:
 def look_at_head(values: np.ndarray) -> HeadLook:
     """Return the head of an image, shape ``(D, H, W)`` or ``(H, W)``, not constant."""
     volume = values if values.ndim == 3 else values[..., None]
-    few = thinning(volume, N_VOXELS)
+    few = thinning(volume, N_VOXELS if values.ndim == 3 else N_PIXELS)
     mask = find_head(volume[few]).mask.reshape(values[few[: values.ndim]].shape)
     return HeadLook(mask, tuple(each.step for each in few[: values.ndim]))
