@@ -18,6 +18,8 @@ from fedmri.data.geometry import Grid
 
 TOLERANCE = 0.1
 """Voxels that two grids may lie apart and still be copied: headers round."""
+STRETCH = 1e-3
+"""Growth of voxels that is rounding."""
 ALL_NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
 
 itk: Any = SimpleITK  # none of its functions has types
@@ -57,8 +59,9 @@ def regrid(
 def regrid_labels(labels: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     """Return a label map on another grid; no lesion vanishes because voxels grow.
 
-    Each class is resampled as a share of voxels, and the largest share wins. A connected part of a
-    class that would then be gone keeps the one voxel that it fills most.
+    Where no voxel grows, each takes the class of the nearest one, so that the way back is exact.
+    Else each class is resampled as a share of voxels, and the largest share wins. A connected part
+    of a class that would then be gone keeps the one voxel that it fills most.
 
     Args:
         labels: Non-negative integers, shape of the source grid.
@@ -72,6 +75,9 @@ def regrid_labels(labels: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     whole = _whole(step, target)
     if whole is not None:
         return _copied(labels.astype(np.uint8), whole, target.shape, 0)
+    if np.linalg.norm(step[:3, :3], axis=1).max() <= 1 + STRETCH:
+        nearest = itk.sitkNearestNeighbor
+        return _sampled(labels.astype(np.uint8), step, target.shape, 0, nearest)
     classes = [int(value) for value in np.unique(labels) if value > 0]
     shares = (regrid(labels == value, source, target, fill=value == 0) for value in (0, *classes))
     best = next(shares)
@@ -102,7 +108,8 @@ def _rescue(found: np.ndarray, mask: np.ndarray, value: int, step: np.ndarray) -
 def restore(shares: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     """Return the label map that probabilities give on another, usually finer, grid.
 
-    Probabilities are interpolated, and the most probable class wins. That wears off small parts: a
+    Where no voxel of the target is smaller, each takes the class of the nearest one. Else
+    probabilities are interpolated, and the most probable class wins. That wears off small parts: a
     connected part that would lose a quarter of its volume or more keeps its voxels as blocks.
 
     Args:
@@ -118,6 +125,8 @@ def restore(shares: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     whole = _whole(step, target)
     if whole is not None:
         return _copied(labels, whole, target.shape, 0)
+    if np.linalg.norm(step[:3, :3], axis=1).min() >= 1 - STRETCH:
+        return _sampled(labels, step, target.shape, 0, itk.sitkNearestNeighbor)
     best = _sampled(shares[0], step, target.shape, 1.0, itk.sitkLinear)
     found = np.zeros(target.shape, dtype=np.uint8)
     classes = [int(value) for value in np.unique(labels) if value > 0]
