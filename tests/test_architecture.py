@@ -45,6 +45,7 @@ ARROWS = {
     "file_names": WORDS,
     "files": WORDS,
     "settings_file": WORDS,
+    "system_errors": WORDS,
     "consortium": WORDS,
     "signed_plan": WORDS | {"plan", "consortium", "secagg.secure_sum"},
     # the processes
@@ -78,6 +79,7 @@ ARROWS = {
     | {"simulation.settings", "simulation.partition"},
     "cli": WORDS
     | {"config", "data", "reports", "server", "clients", "simulation", "commands"}
+    | {"system_errors"}
     | {"models.registry", "training.tasks"},
     "commands": WORDS
     | TRUST

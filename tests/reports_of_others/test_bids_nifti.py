@@ -122,7 +122,7 @@ def test_a_mask_in_another_order_of_axes_lies_where_it_lies(axes: str, root: Pat
     Source: dorianps/LESYMAP#29 and #39 (masks refused for their directions),
     gjheij/linescanning#5 (PSR beside RAS).
     """
-    mask = nib.load(mask_path(root, "a"))
+    mask = nib.Nifti1Image.from_filename(mask_path(root, "a"))
     order = nib.orientations.axcodes2ornt(axes)
     turn = nib.orientations.ornt_transform(nib.io_orientation(mask.affine), order)
     nib.save(mask.as_reoriented(turn), mask_path(root, "a"))
