@@ -43,5 +43,5 @@ def as_usage_error(error: OSError) -> UsageError | None:
     shown = place.encode(errors="backslashreplace").decode()
     if len(shown) > N_SHOWN:
         shown = f"{shown[:N_SHOWN]}..."
-    what = f"file or folder {shown}" if shown else "a file"
+    what = f"file or folder {shown}" if shown else "writing a file"
     return UsageError("U01", what, found=found, want="one that can be used", fix=fix)
