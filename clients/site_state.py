@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,8 +72,10 @@ class SiteStates:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"round-{round_index:06d}.pt"
         part = path.with_suffix(f".{os.getpid()}.part")
+        whole = io.BytesIO()  # of a full disk, torch would say something else
+        torch.save({**vars(state), "losses": list(state.losses)}, whole)
         with part.open("wb") as file:
-            torch.save({**vars(state), "losses": list(state.losses)}, file)
+            file.write(whole.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

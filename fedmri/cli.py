@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -26,6 +27,7 @@ from fedmri.commands.demo import demo
 from fedmri.commands.harmonize import harmonize
 from fedmri.commands.privacy import privacy_app
 from fedmri.errors import FedmriError, UsageError
+from fedmri.system_errors import as_usage_error
 
 if TYPE_CHECKING:
     from fedmri.config import Experiment
@@ -334,10 +336,27 @@ def main() -> None:
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     _keep_loopback_direct()
+    _print_whatever_it_is_called()
     try:
         app()
     except FedmriError as error:
-        print(f"fedmri: {error}", file=sys.stderr)
-        for note in getattr(error, "__notes__", []):
-            print(f"  {note}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end_with(error)
+    except OSError as error:
+        told = as_usage_error(error)
+        if told is None:
+            raise
+        _end_with(told)
+
+
+def _end_with(error: FedmriError) -> NoReturn:
+    print(f"fedmri: {error}", file=sys.stderr)
+    for note in getattr(error, "__notes__", []):
+        print(f"  {note}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _print_whatever_it_is_called() -> None:
+    """Let a terminal without UTF-8 show names as it can, rather than end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

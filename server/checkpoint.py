@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,10 +48,22 @@ def digest(weights: Weights) -> str:
 
 
 def save_weights(path: Path, weights: Weights, notes: dict[str, Any]) -> None:
-    """Write a safetensors file so that it is there whole or not at all."""
+    """Write a safetensors file so that it is there whole or not at all.
+
+    Raises:
+        OSError: The system refuses it, such as a full disk.
+    """
     part = path.with_name(f".{path.name}.part")
     metadata = {"notes": json.dumps(notes)}
-    save_file({name: value.contiguous() for name, value in weights.items()}, part, metadata)
+    whole = {name: value.contiguous() for name, value in weights.items()}
+    try:
+        save_file(whole, part, metadata)
+    except SafetensorError as error:
+        refused = re.search(r"os error (\d+)", str(error))
+        if refused is None:
+            raise
+        number = int(refused[1])
+        raise OSError(number, os.strerror(number), str(part)) from error
     replace_durably(part, path)
 
 

@@ -46,6 +46,7 @@ ARROWS = {
     "files": WORDS,
     "setting_keys": WORDS,
     "settings_file": WORDS | {"setting_keys"},
+    "system_errors": WORDS,
     "consortium": WORDS,
     "signed_plan": WORDS | {"plan", "consortium", "secagg.secure_sum"},
     # the processes
@@ -80,6 +81,7 @@ ARROWS = {
     | {"simulation.settings", "simulation.partition"},
     "cli": WORDS
     | {"config", "data", "reports", "server", "clients", "simulation", "commands"}
+    | {"system_errors"}
     | {"models.registry", "training.tasks"},
     "commands": WORDS
     | TRUST

@@ -86,7 +86,8 @@ def _placed(
     told = list(findings)
     kept: list[Scan] = []
     sites: dict[str, str] = {}
-    for session in sorted({each.session for each in (*scans, *findings)}):
+    sessions = {scan.session for scan in scans} | {finding.session for finding in findings}
+    for session in sorted(sessions):
         sites[session], columns, said = tables.look(subject, session, config)
         told += said
         if not any(finding.is_excluded for finding in said):

@@ -91,7 +91,8 @@ def _opened(path: Path) -> nib.Nifti1Image:
     if len(content) < n_claimed:
         raise unreadable(f"{len(content)} of {n_claimed} bytes")
     kind = nib.Nifti1Image if _header_size(start, path) == 348 else nib.Nifti2Image
-    return kind.from_stream(io.BytesIO(content))
+    with nib.imageglobals.LoggingOutputSuppressor():  # what is odd becomes a finding
+        return kind.from_stream(io.BytesIO(content))
 
 
 def _header_size(start: bytes, path: Path) -> int:
@@ -128,6 +129,8 @@ def _claimed_bytes(start: bytes, path: Path) -> int:
         raise too_large(f"{math.prod(shape)} voxels")
     if math.prod(shape[3:]) > 1:
         raise misshapen(f"shape {shape}")
+    if not header["sform_code"] and not np.all(header["pixdim"][1:4]):
+        raise bad_affine("voxels of 0 mm", f"{SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm")
     offset = float(header["vox_offset"])
     if not size <= offset < size + MAX_PADDING_BYTES:
         raise too_large(f"voxels at byte {offset:g}")
