@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from fedmri.harmonize.cautions import Caution
+from fedmri.harmonize.column_parts import left
 from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_table import Harmonized
 from fedmri.harmonize.decodability import Decodability
 from fedmri.harmonize.held_out import Errors
 from fedmri.harmonize.table import Cohort
+from fedmri.harmonize.table_source import Source
 from fedmri.reports.before_after import BeforeAfter, Feature, Table, task_rows, write_page
 
 N_DRAWN = 4
@@ -37,7 +38,7 @@ class Judged:
 class Work:
     """One call of the command: the table as text and as numbers, and what was asked."""
 
-    frame: pd.DataFrame
+    source: Source
     cohort: Cohort
     stage: ComBat
     subjects: NDArray[np.str_]
@@ -97,7 +98,8 @@ def show(path: Path, work: Work, result: Harmonized, judged: Judged, version: st
     facts = (
         ("Method", f"ComBat, {stage.mode}; only sums over sites leave a site"),
         ("Sites", ", ".join(f"{n} ({(cohort.sites == n).sum()})" for n in cohort.names)),
-        ("Features", str(len(cohort.features))),
+        ("Features", ", ".join(cohort.features)),
+        *((f"Left as they were: {what}", ", ".join(names)) for what, names in left(cohort.parts)),
         ("Kept covariates", ", ".join(cohort.columns) or "none"),
         ("Reference site", stage.reference or "none: the mean over all rows"),
         ("Version of the parameters", version),
