@@ -184,6 +184,7 @@ CODES: dict[str, str] = {
     "H33": "it is unclear how numbers are written",
     "H34": "features were left as they were at a site",
     "H35": "values that ComBat does not fit",
+    "H36": "the target is confounded with the site",
     "H37": "two sites' names look alike",
 }
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fedmri.harmonize.combat import Mode
     from fedmri.harmonize.combat_table import Harmonized
     from fedmri.harmonize.decodability import Probe
-    from fedmri.harmonize.held_out import Errors
     from fedmri.harmonize.table import Cohort
 
 SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "sub_id", "sub")
@@ -87,6 +86,9 @@ def harmonize(
         Path | None,
         typer.Option(help="Where to write; parameters (.npz) and page (.html) go beside it."),
     ] = None,
+    calibrate: Annotated[
+        str, typer.Option(help="With --target: numbers of labelled patients of the new site.")
+    ] = "3,5,10",
     permutations: Annotated[int, typer.Option(min=19, help="For the p value of the probe.")] = 200,
     seed: Annotated[int, typer.Option(help="Of folds, permutations and resampling.")] = 0,
     as_json: AsJson = False,
@@ -135,7 +137,7 @@ def harmonize(
         len(found.features), found.columns, _mode(mode), reference=reference or None, n_min=n_min
     )
     subjects = _subjects(source.frame, found, subject_column)
-    work = Work(source, found, stage, subjects, target or None, seed)
+    work = Work(source, found, stage, subjects, target or None, seed, _counts(calibrate))
     is_train = _training_rows(work, train_column, _names(train_sites))
     result = _harmonized(work, is_train, may_exclude=exclude_incomplete)
     judged = _judged(work, result, Probe(permutations, seed))
@@ -190,6 +192,14 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names if name.strip())
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    from fedmri.errors import require
+
+    is_fine = all(name.isdecimal() and int(name) > 0 for name in _names(text))
+    require(is_fine, "--calibrate", text, "whole numbers such as 3,5,10")
+    return tuple(sorted(map(int, _names(text))))
+
+
 def _mode(text: str) -> Mode:
     from fedmri.errors import require
     from fedmri.harmonize.combat import MODES
@@ -236,6 +246,7 @@ def _judged(work: Work, result: Harmonized, probe: Probe) -> Judged:
     import numpy as np
 
     from fedmri.commands.harmonize_page import Judged
+    from fedmri.commands.harmonize_target import predicted
     from fedmri.errors import HarmonizeError
     from fedmri.harmonize.cautions import Caution
     from fedmri.harmonize.combat_table import harmonize as run
@@ -264,26 +275,9 @@ def _judged(work: Work, result: Harmonized, probe: Probe) -> Judged:
             measured[name] = (*sides, decodability(before, probe, refit))
         except HarmonizeError as error:  # the table is harmonized all the same
             told.append(Caution(error.code, f"{name}: not measured. {error}"))
-    return Judged(measured, _errors(work), (*result.cautions, *told))
-
-
-def _errors(work: Work) -> Errors | None:
-    """Return the errors at left-out sites; a target of text is taken as classes."""
-    import numpy as np
-
-    from fedmri.harmonize.held_out import leave_sites_out
-    from fedmri.harmonize.numerals import is_missing
-    from fedmri.harmonize.table import numbers
-
-    if work.target is None:
-        return None
-    column = work.source.frame[work.target]
-    values, is_text = numbers(column)
-    if not is_text.any():
-        return leave_sites_out(work.cohort, work.stage, values, np.isfinite(values))
-    text = column.str.strip()
-    is_known = ~is_missing(text).to_numpy(dtype=bool)
-    return leave_sites_out(work.cohort, work.stage, text.to_numpy(dtype=str), is_known)
+    found = predicted(work, work.target) if work.target else None
+    cautions = (*result.cautions, *told, *(found.cautions if found else ()))
+    return Judged(measured, found, cautions)
 
 
 def _report(out: Path, judged: Judged, cohort: Cohort, version: str, *, is_json: bool) -> None:
@@ -296,11 +290,17 @@ def _report(out: Path, judged: Judged, cohort: Cohort, version: str, *, is_json:
         name: [dataclasses.asdict(side) for side in sides]
         for name, sides in judged.decodability.items()
     }
-    errors = judged.errors
+    errors = judged.predicted.errors if judged.predicted else None
     sizes = {} if errors is None or not len(errors.rows) else errors.sizes()
     task = [float(values.mean()) for values in sizes.values()]
+    calibrations = judged.predicted.calibrations if judged.predicted else {}
+    labelled = {
+        k: [float(v.mean()) for v in (of.plain, of.before, of.after)]
+        for k, of in calibrations.items()
+    }
     if is_json:
         found = {"version": version, "cautions": told, "decodability": shares, "task": task}
+        found |= {"calibrated": labelled}
         parts = {name: of.part for name, of in cohort.parts.items()}
         found |= {"features": list(cohort.features), "columns": parts}
         print(json.dumps(found | {"table": str(out)}))
@@ -315,6 +315,11 @@ def _report(out: Path, judged: Judged, cohort: Cohort, version: str, *, is_json:
         print(f"{name}: {', '.join(shown)} (largest site {sides[0].largest_share:.3f})")
     if task:
         print("Error at left-out sites: {:.3f} before, {:.3f} after ({:.3f})".format(*task))
+    if judged.predicted:
+        print(f"Confounding: {judged.predicted.between}")
+    for k, means in labelled.items():
+        said = "With {} labelled patients there: {:.3f} before ({:.3f} without), {:.3f} after"
+        print(said.format(k, means[1], means[0], means[2]))
     _say_files(out, version)
 
 
