@@ -19,6 +19,7 @@ from fedmri.clients.policy import SitePolicy, violations
 from fedmri.codec import declared
 from fedmri.errors import NetworkError, PrivacyError, UsageError
 from fedmri.files import PRIVATE_FILE, write_whole
+from fedmri.harmonize.column_names import hint
 from fedmri.harmonize.embedding_choice import embedding_stage
 from fedmri.harmonize.image_stage import image_stage
 from fedmri.models.build import build_network
@@ -275,9 +276,12 @@ def _sums(plan: Plan) -> str:
     if plan.harmonize.table.features:
         of = plan.harmonize.table
         kept = ", ".join(of.covariates) or "nothing"
+        odd = [name for name in of.features if hint(name) in ("identifier", "date")]
+        warned = f"; NAMED LIKE IDENTIFIERS OR DATES: {', '.join(odd)}" if odd else ""
         return (
-            f"3 times, sums over rows of the table of features (ComBat): {len(of.features)} "
-            f"columns, such as {of.features[0]}; kept: {kept}; the harmonized table stays here"
+            f"3 times, sums over rows of the table of features (ComBat), {len(of.features)} "
+            f"columns: {', '.join(of.features)}{warned}; kept: {kept}; the harmonized table stays "
+            "here, and other columns neither leave nor change"
         )
     stage = image_stage(plan.harmonize, len(plan.data.source.modalities))
     if stage is None:

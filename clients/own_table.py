@@ -61,7 +61,7 @@ class TableSite:
         else:
             own = self._own_sums(order.step, shared)
             weights = {name: torch.from_numpy(values) for name, values in own.items()}
-        return Sums(self.name, weights, self._own.n_subjects, len(self._own.frame))
+        return Sums(self.name, weights, self._own.n_subjects, len(self._own.source.frame))
 
     def sum_forms(self, order: SumsOrder) -> dict[str, Form]:
         """Return the arrays that an answer to an order for sums has."""
@@ -73,7 +73,7 @@ class TableSite:
         """Return this site's answer to a step of a secure sum besides the values."""
         slots = wide_slots(self._shapes(order.sums or SumsOrder(0, {})))
         arrays = self._secure.answer(order, slots)
-        return Sums(self.name, arrays, self._own.n_subjects, len(self._own.frame))
+        return Sums(self.name, arrays, self._own.n_subjects, len(self._own.source.frame))
 
     def secure_forms(self, order: SecureStep) -> dict[str, Form]:
         """Return the arrays that an answer to a step of a secure sum has."""

@@ -206,6 +206,16 @@ CODES: dict[str, str] = {
     "H25": "a plan for tables trains nothing",
     "H26": "the site names no table of features",
     "H27": "no parameters of a fitted ComBat",
+    "H28": "the file is no table of text",
+    "H29": "a table was read with a doubt",
+    "H30": "it is unclear what a column is",
+    "H31": "an identifier or a date among the features",
+    "H32": "numbers were taken as missing values",
+    "H33": "it is unclear how numbers are written",
+    "H34": "features were left as they were at a site",
+    "H35": "values that ComBat does not fit",
+    "H36": "the target is confounded with the site",
+    "H37": "two sites' names look alike",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -13,8 +14,6 @@ from fedmri.commands.apps import AsJson
 from fedmri.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from fedmri.harmonize.combat import Mode
     from fedmri.harmonize.combat_table import Harmonized
     from fedmri.harmonize.decodability import Probe
-    from fedmri.harmonize.held_out import Errors
     from fedmri.harmonize.table import Cohort
 
 SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "sub_id", "sub")
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".dat")
 TRUE = frozenset({"1", "1.0", "true", "yes", "train", "training"})
 
 
@@ -41,7 +40,20 @@ def harmonize(
         str, typer.Option(help="Those of them whose numbers are names of categories.")
     ] = "",
     features: Annotated[
-        str, typer.Option(help="Columns to harmonize; all other columns of numbers without it.")
+        str,
+        typer.Option(help="Columns to harmonize, or patterns (lh_*); measures by rule without it."),
+    ] = "",
+    also: Annotated[
+        str, typer.Option(help="Columns to harmonize besides what the rule finds.")
+    ] = "",
+    keep: Annotated[
+        str, typer.Option(help="Columns to leave as they are, whatever the rule says.")
+    ] = "",
+    decimal: Annotated[
+        str, typer.Option(help="Decimal mark, . or , where the table leaves it open.")
+    ] = "",
+    missing: Annotated[
+        str, typer.Option(help="Texts that stand for missing values, besides NA and such: -4,x.")
     ] = "",
     mode: Annotated[str, typer.Option(help="eb, no_eb, mean_only or nonparametric.")] = "eb",
     reference: Annotated[
@@ -74,6 +86,9 @@ def harmonize(
         Path | None,
         typer.Option(help="Where to write; parameters (.npz) and page (.html) go beside it."),
     ] = None,
+    calibrate: Annotated[
+        str, typer.Option(help="With --target: numbers of labelled patients of the new site.")
+    ] = "3,5,10",
     permutations: Annotated[int, typer.Option(min=19, help="For the p value of the probe.")] = 200,
     seed: Annotated[int, typer.Option(help="Of folds, permutations and resampling.")] = 0,
     as_json: AsJson = False,
@@ -81,64 +96,89 @@ def harmonize(
     """Take the scanner out of a table of features by ComBat, and show what that changed.
 
     Each site is simulated as if it were alone with its rows; only sums over sites are shared. The
-    rest of the table stays as it is. The page shows features by site, how well the site can be
+    rest of the table stays as it is, byte for byte. What each column was taken for is printed;
+    unclear ones are asked for. The page shows features by site, how well the site can be
     told, and with --target a model's errors at left-out sites, each before and after.
     """
     from fedmri.commands.harmonize_later import Later
     from fedmri.commands.harmonize_page import Work
     from fedmri.harmonize.combat import ComBat, refuse_target
-    from fedmri.harmonize.combat_table import harmonize as run
     from fedmri.harmonize.decodability import Probe
     from fedmri.harmonize.sums import version
-    from fedmri.harmonize.table import Columns, cohort, nearly_numbers, read
+    from fedmri.harmonize.table import Columns, cohort
+    from fedmri.harmonize.table_source import read
 
-    out = _outputs(table, out)
+    out, kept = _outputs(table, out), _names(covariates)
+    refuse_target(kept, target or None)
+    source = read(table, decimal, _names(missing))
     if parameters is not None:
         later = Later(parameters, Columns(site_column, site_pattern), n_min, exclude_incomplete)
         settled = {"--covariates": covariates, "--categorical": categorical, "--features": features}
+        settled |= {"--also": also, "--keep": keep}
         settled |= {"--reference": reference, "--mode": mode.removeprefix("eb"), "--target": target}
         later.refuse_beside(
             settled | {"--train-column": train_column, "--train-sites": train_sites}
         )
-        later.harmonize(table, out, is_json=as_json)
+        later.harmonize(source, out, is_json=as_json)
         return
-    kept = _names(covariates)
-    refuse_target(kept, target or None)
-    frame = read(table)
-    others = tuple(name for name in (target, train_column, subject_column) if name)
     columns = Columns(
-        site_column, site_pattern, kept, _names(categorical), _names(features), others
+        site_column,
+        site_pattern,
+        kept,
+        _names(categorical),
+        _names(features),
+        tuple(name for name in (target, train_column, subject_column) if name),
+        _names(also),
+        _names(keep),
+        source.unclear,
     )
-    found = cohort(frame, columns)
+    found = cohort(source.frame, columns)
     stage = ComBat(
         len(found.features), found.columns, _mode(mode), reference=reference or None, n_min=n_min
     )
-    subjects = _subjects(frame, found, subject_column)
-    work = Work(frame, found, stage, subjects, target or None, seed)
+    subjects = _subjects(source.frame, found, subject_column)
+    work = Work(source, found, stage, subjects, target or None, seed, _counts(calibrate))
     is_train = _training_rows(work, train_column, _names(train_sites))
-    result = run(found, stage, is_train, may_exclude=exclude_incomplete)
-    told = (*nearly_numbers(frame, columns), *result.cautions)
-    judged = _judged(work, dataclasses.replace(result, cautions=told), Probe(permutations, seed))
+    result = _harmonized(work, is_train, may_exclude=exclude_incomplete)
+    judged = _judged(work, result, Probe(permutations, seed))
     _write(out, work, result, judged)
-    _report(out, judged, found.features, version(result.parameters), is_json=as_json)
+    _report(out, judged, found, version(result.parameters), is_json=as_json)
+
+
+def _harmonized(work: Work, is_train: NDArray[np.bool_] | None, *, may_exclude: bool) -> Harmonized:
+    """Harmonize, and add what is to be told of the table itself."""
+    from fedmri.harmonize.combat_table import harmonize as run
+    from fedmri.harmonize.table import named_identifiers, nearly_numbers
+    from fedmri.harmonize.unfit_values import unfit_values
+
+    result = run(work.cohort, work.stage, is_train, may_exclude=may_exclude)
+    frame, parts = work.source.frame, work.cohort.parts
+    told = (
+        *work.source.cautions,
+        *nearly_numbers(frame, parts),
+        *named_identifiers(frame, parts),
+        *unfit_values(work.cohort),
+        *result.cautions,
+    )
+    return dataclasses.replace(result, cautions=told)
 
 
 def _write(out: Path, work: Work, result: Harmonized, judged: Judged) -> None:
     """Write the table, and beside it what was fitted and the page."""
     from fedmri.commands.harmonize_page import show
     from fedmri.harmonize.combat_table import saved_of
-    from fedmri.harmonize.table import with_features, write
 
-    write(out, with_features(work.frame, work.cohort, result.values))
+    work.source.write(out, work.cohort, result.values)
     saved = saved_of(result, work.cohort, work.stage)
     saved.write(out.with_suffix(".npz"))
     show(out.with_suffix(".html"), work, result, judged, saved.version)
 
 
 def _outputs(table: Path, out: Path | None) -> Path:
-    out = out or table.with_name(f"{table.stem}.harmonized{table.suffix}")
-    if out.resolve() == table.resolve() or out.suffix.lower() not in {".csv", ".tsv"}:
-        fix = "name another file that ends in .csv or .tsv"
+    suffix = table.suffix if table.suffix.lower() in TEXT_SUFFIXES else ".csv"
+    out = out or table.with_name(f"{table.stem}.harmonized{suffix}")
+    if out.resolve() == table.resolve() or out.suffix.lower() not in TEXT_SUFFIXES:
+        fix = f"name another file that ends in {' or '.join(TEXT_SUFFIXES[:2])}"
         raise UsageError("U01", f"--out {out}", found="that", want="a new table", fix=fix)
     if not out.parent.is_dir():
         fix = "make the folder first"
@@ -147,7 +187,17 @@ def _outputs(table: Path, out: Path | None) -> Path:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """Return the names of a list; one with a comma stands in quotes."""
+    names = next(csv.reader([text], skipinitialspace=True), [])
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    from fedmri.errors import require
+
+    is_fine = all(name.isdecimal() and int(name) > 0 for name in _names(text))
+    require(is_fine, "--calibrate", text, "whole numbers such as 3,5,10")
+    return tuple(sorted(map(int, _names(text))))
 
 
 def _mode(text: str) -> Mode:
@@ -183,9 +233,9 @@ def _training_rows(work: Work, column: str, sites: tuple[str, ...]) -> NDArray[n
         fix = f"name sites of the table: {', '.join(work.cohort.names)}"
         found = f"no site {', '.join(unknown)}"
         raise HarmonizeError("H12", "--train-sites", found=found, want="sites", fix=fix)
-    rows = np.ones(len(work.frame), dtype=np.bool_)
+    rows = np.ones(len(work.source.frame), dtype=np.bool_)
     if column:
-        rows &= work.frame[column].str.strip().str.lower().isin(TRUE).to_numpy(dtype=bool)
+        rows &= work.source.frame[column].str.strip().str.lower().isin(TRUE).to_numpy(dtype=bool)
     if sites:
         rows &= np.isin(work.cohort.sites, list(sites))
     return rows if column or sites else None
@@ -196,6 +246,7 @@ def _judged(work: Work, result: Harmonized, probe: Probe) -> Judged:
     import numpy as np
 
     from fedmri.commands.harmonize_page import Judged
+    from fedmri.commands.harmonize_target import predicted
     from fedmri.errors import HarmonizeError
     from fedmri.harmonize.cautions import Caution
     from fedmri.harmonize.combat_table import harmonize as run
@@ -224,53 +275,51 @@ def _judged(work: Work, result: Harmonized, probe: Probe) -> Judged:
             measured[name] = (*sides, decodability(before, probe, refit))
         except HarmonizeError as error:  # the table is harmonized all the same
             told.append(Caution(error.code, f"{name}: not measured. {error}"))
-    return Judged(measured, _errors(work), (*result.cautions, *told))
+    found = predicted(work, work.target) if work.target else None
+    cautions = (*result.cautions, *told, *(found.cautions if found else ()))
+    return Judged(measured, found, cautions)
 
 
-def _errors(work: Work) -> Errors | None:
-    """Return the errors at left-out sites; a target of text is taken as classes."""
-    import numpy as np
-
-    from fedmri.harmonize.held_out import leave_sites_out
-    from fedmri.harmonize.table import MISSING, numbers
-
-    if work.target is None:
-        return None
-    column = work.frame[work.target]
-    values, is_text = numbers(column)
-    if not is_text.any():
-        return leave_sites_out(work.cohort, work.stage, values, np.isfinite(values))
-    text = column.str.strip()
-    is_known = ~text.str.lower().isin(MISSING).to_numpy(dtype=bool)
-    return leave_sites_out(work.cohort, work.stage, text.to_numpy(dtype=str), is_known)
-
-
-def _report(
-    out: Path, judged: Judged, features: Sequence[str], version: str, *, is_json: bool
-) -> None:
+def _report(out: Path, judged: Judged, cohort: Cohort, version: str, *, is_json: bool) -> None:
     from fedmri.commands.harmonize_page import WHEN
     from fedmri.harmonize.cautions import named
+    from fedmri.harmonize.column_parts import left
 
     told = [dataclasses.asdict(caution) for caution in judged.cautions]
     shares = {
         name: [dataclasses.asdict(side) for side in sides]
         for name, sides in judged.decodability.items()
     }
-    errors = judged.errors
+    errors = judged.predicted.errors if judged.predicted else None
     sizes = {} if errors is None or not len(errors.rows) else errors.sizes()
     task = [float(values.mean()) for values in sizes.values()]
+    calibrations = judged.predicted.calibrations if judged.predicted else {}
+    labelled = {
+        k: [float(v.mean()) for v in (of.plain, of.before, of.after)]
+        for k, of in calibrations.items()
+    }
     if is_json:
         found = {"version": version, "cautions": told, "decodability": shares, "task": task}
-        print(json.dumps(found | {"features": list(features), "table": str(out)}))
+        found |= {"calibrated": labelled}
+        parts = {name: of.part for name, of in cohort.parts.items()}
+        found |= {"features": list(cohort.features), "columns": parts}
+        print(json.dumps(found | {"table": str(out)}))
         return
     for caution in judged.cautions:
         print(f"Caution: {caution.text} [{caution.code}]")
-    print(f"Columns harmonized: {named(features, len(features))}")
+    print(f"Columns harmonized: {named(cohort.features, len(cohort.features))}")
+    for what, names in left(cohort.parts):
+        print(f"Left as they were, {what}: {named(names, len(names))}")
     for name, sides in judged.decodability.items():
-        parts = (f"{s.accuracy:.3f} {when}" for when, s in zip(WHEN, sides, strict=True))
-        print(f"{name}: {', '.join(parts)} (largest site {sides[0].largest_share:.3f})")
+        shown = (f"{s.accuracy:.3f} {when}" for when, s in zip(WHEN, sides, strict=True))
+        print(f"{name}: {', '.join(shown)} (largest site {sides[0].largest_share:.3f})")
     if task:
         print("Error at left-out sites: {:.3f} before, {:.3f} after ({:.3f})".format(*task))
+    if judged.predicted:
+        print(f"Confounding: {judged.predicted.between}")
+    for k, means in labelled.items():
+        said = "With {} labelled patients there: {:.3f} before ({:.3f} without), {:.3f} after"
+        print(said.format(k, means[1], means[0], means[2]))
     _say_files(out, version)
 
 

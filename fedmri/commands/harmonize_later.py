@@ -12,7 +12,8 @@ from fedmri.errors import UsageError
 from fedmri.harmonize.cautions import named
 from fedmri.harmonize.combat_table import harmonize_later
 from fedmri.harmonize.saved_combat import read_combat
-from fedmri.harmonize.table import Columns, cohort_like, read, with_features, write
+from fedmri.harmonize.table import Columns, cohort_like
+from fedmri.harmonize.table_source import Source
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,21 @@ class Later:
             what = f"--parameters {self.parameters}"
             raise UsageError("U01", what, found=given, want=want, fix=fix)
 
-    def harmonize(self, table: Path, out: Path, *, is_json: bool) -> None:
+    def harmonize(self, source: Source, out: Path, *, is_json: bool) -> None:
         """Write the harmonized table and the parameters with the effects of its sites; say so."""
-        saved, frame = read_combat(self.parameters), read(table)
-        columns = dataclasses.replace(self.site, features=saved.features)
-        found = cohort_like(frame, columns, saved.kept)
+        saved = read_combat(self.parameters)
+        columns = dataclasses.replace(self.site, features=saved.features, unclear=source.unclear)
+        found = cohort_like(source.frame, columns, saved.kept)
         result = harmonize_later(found, saved, self.n_min, may_exclude=self.may_exclude)
-        write(out, with_features(frame, found, result.values))
+        source.write(out, found, result.values)
+        cautions = (*source.cautions, *result.cautions)
         dataclasses.replace(saved, effects=result.effects).write(out.with_suffix(".npz"))
         if is_json:
-            told = [dataclasses.asdict(caution) for caution in result.cautions]
+            told = [dataclasses.asdict(caution) for caution in cautions]
             said = {"version": saved.version, "cautions": told, "features": saved.features}
             print(json.dumps(said | {"table": str(out)}))
             return
-        for caution in result.cautions:
+        for caution in cautions:
             print(f"Caution: {caution.text} [{caution.code}]")
         print(f"Columns harmonized: {named(saved.features, len(saved.features))}")
         print(f"Table: {out}")

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from fedmri.commands.harmonize_target import Predicted
+from fedmri.harmonize.calibration import N_DRAWS
 from fedmri.harmonize.cautions import Caution
+from fedmri.harmonize.column_parts import left
 from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_table import Harmonized
 from fedmri.harmonize.decodability import Decodability
-from fedmri.harmonize.held_out import Errors
 from fedmri.harmonize.table import Cohort
+from fedmri.harmonize.table_source import Source
 from fedmri.reports.before_after import BeforeAfter, Feature, Table, task_rows, write_page
 
 N_DRAWN = 4
@@ -23,13 +25,13 @@ WHEN = ("before", "after", "after, new subjects")
 
 @dataclass(frozen=True)
 class Judged:
-    """How well the site can be told, errors at left-out sites if a target was named, cautions.
+    """How well the site can be told, a model at left-out sites if a target was named, cautions.
 
     The first is measured before, after, and after for subjects whom the harmonization did not know.
     """
 
     decodability: dict[str, tuple[Decodability, Decodability, Decodability]]
-    errors: Errors | None
+    predicted: Predicted | None
     cautions: tuple[Caution, ...]
 
 
@@ -37,12 +39,13 @@ class Judged:
 class Work:
     """One call of the command: the table as text and as numbers, and what was asked."""
 
-    frame: pd.DataFrame
+    source: Source
     cohort: Cohort
     stage: ComBat
     subjects: NDArray[np.str_]
     target: str | None
     seed: int
+    calibrate: tuple[int, ...] = ()
 
 
 def _decodability_table(judged: Judged) -> Table:
@@ -65,7 +68,8 @@ def _decodability_table(judged: Judged) -> Table:
     return Table("Can the site be told?", caption, head, tuple(rows))
 
 
-def _task_table(work: Work, errors: Errors) -> Table:
+def _task_table(work: Work, found: Predicted) -> Table:
+    errors = found.errors
     sites, subjects = errors.sites.tolist(), work.subjects[errors.rows].tolist()
     parts = {"": errors.sizes()}
     if errors.is_number:
@@ -80,7 +84,8 @@ def _task_table(work: Work, errors: Errors) -> Table:
         f"A linear model of {work.target}, trained on all sites but one and tested there, each "
         "site in turn. The left-out site's own shift and spread come from its own rows without "
         "their targets (transductive). Kept covariates: "
-        f"{', '.join(work.cohort.columns) or 'none'}; the target is never one."
+        f"{', '.join(work.cohort.columns) or 'none'}; the target is never one. "
+        f"{found.between}."
     )
     for site, reason in errors.failed:
         caption += f" {site} could not be left out: {reason}"
@@ -88,16 +93,43 @@ def _task_table(work: Work, errors: Errors) -> Table:
     return Table(f"{work.target} at left-out sites", caption, head, tuple(rows))
 
 
+def _calibration_tables(work: Work, found: Predicted) -> list[Table]:
+    """Return what labelled patients of the left-out site bring, if any number was asked for."""
+    rows: list[tuple[str, ...]] = []
+    for k, of in found.calibrations.items():
+        errors = found.errors
+        sites = errors.sites[of.rows].tolist()
+        subjects = work.subjects[errors.rows][of.rows].tolist()
+        sizes = {
+            f"before, sites with {k + 2} or more": of.plain,
+            f"before, {k} labelled": of.before,
+            f"after, {k} labelled": of.after,
+        }
+        rows += task_rows(sites, subjects, sizes, work.seed)
+    if not rows:
+        return []
+    caption = (
+        f"The same models, whose mean error on k labelled patients of the left-out site is taken "
+        f"out (the sum of their errors over k + 1). The others are tested, mean of {N_DRAWS} draws."
+    )
+    head = ("", "Mean absolute error (95 % interval)", "Difference to before")
+    return [
+        Table(f"{work.target} with labelled patients of the new site", caption, head, tuple(rows))
+    ]
+
+
 def show(path: Path, work: Work, result: Harmonized, judged: Judged, version: str) -> None:
     """Write the page that shows what a harmonization did."""
     tables = [_decodability_table(judged)] if judged.decodability else []
-    if judged.errors is not None:
-        tables.append(_task_table(work, judged.errors))
+    if judged.predicted is not None:
+        tables.append(_task_table(work, judged.predicted))
+        tables += _calibration_tables(work, judged.predicted)
     cohort, stage = work.cohort, work.stage
     facts = (
         ("Method", f"ComBat, {stage.mode}; only sums over sites leave a site"),
         ("Sites", ", ".join(f"{n} ({(cohort.sites == n).sum()})" for n in cohort.names)),
-        ("Features", str(len(cohort.features))),
+        ("Features", ", ".join(cohort.features)),
+        *((f"Left as they were: {what}", ", ".join(names)) for what, names in left(cohort.parts)),
         ("Kept covariates", ", ".join(cohort.columns) or "none"),
         ("Reference site", stage.reference or "none: the mean over all rows"),
         ("Version of the parameters", version),

@@ -59,11 +59,25 @@ def _of_fit(
         yield Caution("H04", text)
 
 
-def of_site(effect: SiteEffect, mode: str) -> list[Caution]:
-    """Return what is to be told of a site's own effect, given the mode that was asked for."""
+def of_site(effect: SiteEffect, mode: str, features: Sequence[str] = ()) -> list[Caution]:
+    """Return what is to be told of a site's own effect.
+
+    Args:
+        effect: Of the site.
+        mode: The mode that was asked for.
+        features: Names of the features, to name those that were left.
+    """
     if effect.is_reference:
         return []
     found = []
+    flat = np.flatnonzero(effect.is_flat)
+    if flat.size:
+        names = [features[k] if features else f"feature {k}" for k in flat[: MAX_NAMED + 1]]
+        text = (
+            f"{effect.site}: left as they were, for one value makes up nearly all rows here: "
+            f"{named(names, flat.size)}. The other sites were brought in line without it."
+        )
+        found.append(Caution("H34", text))
     if effect.used_mode != mode:
         text = f"{effect.site}: no empirical Bayes, for fewer than two features can be compared."
         found.append(Caution("H10", text))

@@ -36,7 +36,7 @@ Mode = Literal["eb", "no_eb", "mean_only", "nonparametric"]
 MODES: tuple[Mode, ...] = ("eb", "no_eb", "mean_only", "nonparametric")
 
 _EXPONENTS = ("feature_exponent", "covariate_exponent")
-_COUNTS = ("n_sites", "n", "n_excluded", "n_observed", "n_spread")
+_COUNTS = ("n_sites", "n", "n_excluded", "n_observed", "n_spread", "n_places")
 FLAT = 1e-12
 """A residual below this share of a feature's size is rounding: there is nothing to harmonize."""
 
@@ -53,6 +53,7 @@ class ComBat:
         reference: Site to whose scale all others are brought, itself left as it is.
         n_min: A site with fewer rows does not take part: its sums would show single patients.
         tolerance: Empirical Bayes stops where no value moves by a larger share.
+        leaves_flat: A feature that hardly varies at a site takes no part there and stays as it is.
         stored: Parameters of an earlier version to whose sums those of new sites are added.
     """
 
@@ -62,6 +63,7 @@ class ComBat:
     reference: str | None = None
     n_min: int = 10
     tolerance: float = 1e-4
+    leaves_flat: bool = True
     stored: Arrays | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -136,6 +138,10 @@ class ComBat:
             found, want = f"shapes {shapes}", f"{wanted}"
             raise HarmonizeError("H11", f"site {data.site}", found=found, want=want, fix=fix)
 
+    def fitted_block(self, data: SiteTable, block: slice) -> Array:
+        """Return the values of a block that take part in the fit; NaN where one does not."""
+        return data.varying(block) if self.leaves_flat else data.block(block)
+
     def _counts(self, data: SiteTable) -> Arrays:
         covariates = data.complete_covariates
         n = len(covariates)
@@ -144,9 +150,11 @@ class ComBat:
             values = data.block(block)
             if np.isinf(values).any():
                 refuse_infinite(data.site)
+            values = self.fitted_block(data, block)
             n_observed = np.isfinite(values).sum(axis=0)
             size = spread(values)
             sums["n_observed"][block] = n_observed
+            sums["n_places"][block] = n_observed > 0
             sums["n_spread"][block] = n_observed * (size > 0)
             sums["feature_exponent"][block] = n_observed * _log2(size)
         size = spread(covariates)
@@ -168,7 +176,7 @@ class ComBat:
             raise HarmonizeError("H06", what, found=found, want="one", fix=fix)
         counts = {name: np.rint(total[name]) for name in _COUNTS}
         if self.stored is not None:
-            counts = {name: values + self.stored[name] for name, values in counts.items()}
+            counts = {n: values + self.stored.get(n, 0.0) for n, values in counts.items()}
             return {**counts, **{name: self.stored[name] for name in _EXPONENTS}}
         # Powers of two change no digit of what travels, and fit it into a fixed-point sum.
         of_features = total["feature_exponent"] / np.maximum(1, counts["n_spread"])
@@ -179,13 +187,14 @@ class ComBat:
     def _cross_products(self, data: SiteTable, shared: Arrays) -> Arrays:
         covariates = _middled(data) / np.exp2(shared["covariate_exponent"])
         scale, q = np.exp2(shared["feature_exponent"]), len(self.columns)
-        is_whole = bool((shared["n_observed"] == shared["n"]).all())
+        n_observed = shared["n_observed"]
+        is_whole = bool(((n_observed == shared["n"]) | (n_observed == 0)).all())
         scatter = np.zeros((1 if is_whole else self.n_features, q, q))
         if is_whole:
             scatter[0] = covariates.T @ covariates
         cross = np.zeros((self.n_features, q))
         for block in data.blocks():
-            part = centred(data.block(block), covariates)
+            part = centred(self.fitted_block(data, block), covariates)
             cross[block] = part.deviation.T @ covariates / scale[block, None]
             if not is_whole:
                 scatter[block] = part.scatter(covariates)
@@ -213,7 +222,7 @@ class ComBat:
         covariates, middle = _middled(data), data.complete_covariates.mean(axis=0)
         for block in data.blocks():
             scale, beta = np.exp2(shared["feature_exponent"][block]), shared["beta"][:, block]
-            part = centred(data.block(block), covariates)
+            part = centred(self.fitted_block(data, block), covariates)
             explained = covariates @ beta - part.offset(beta)
             residual = np.where(part.is_observed, part.deviation - explained, 0) / scale
             intercept = (part.mean - middle @ beta - part.offset(beta)) / scale
@@ -224,7 +233,7 @@ class ComBat:
         return sums
 
 
-_OF_FEATURES = ("n_observed", "n_spread", "feature_exponent")
+_OF_FEATURES = ("n_observed", "n_places", "n_spread", "feature_exponent")
 _OF_RESIDUALS = ("n_located", "intercepts", "squares", "whole_squares")
 
 
@@ -259,6 +268,7 @@ def _scales(total: Arrays, shared: Arrays) -> Arrays:
     is_fitted = (
         np.isfinite(shared["condition"])
         & (shared["n_spread"] > 0)
+        & ((shared["n_places"] > 1) | (shared["n_sites"] < 2))
         & (n > 0)
         & (variance > FLAT**2 * size)
     )

@@ -38,6 +38,7 @@ class SiteEffect:
         prior: What the features have in common; None where empirical Bayes was not used.
         is_reference: The site is left as it is.
         used_mode: The mode in the end: a single feature has no other features to learn from.
+        is_flat: Features that hardly vary here and stay as they are, ``(p,)``.
     """
 
     site: str
@@ -49,6 +50,7 @@ class SiteEffect:
     prior: bayes.Prior | None
     is_reference: bool
     used_mode: str
+    is_flat: NDArray[np.bool_]
 
 
 def fit_site(stage: ComBat, parameters: Arrays, table: SiteTable) -> SiteEffect:
@@ -64,7 +66,7 @@ def fit_site(stage: ComBat, parameters: Arrays, table: SiteTable) -> SiteEffect:
         HarmonizeError: The site has too few rows (H02); its table does not fit (H11).
     """
     stage.check(table)
-    moments = _moments(parameters, table)
+    moments, is_flat = _moments(stage, parameters, table)
     effect = SiteEffect(
         table.site,
         n=moments.n,
@@ -75,6 +77,7 @@ def fit_site(stage: ComBat, parameters: Arrays, table: SiteTable) -> SiteEffect:
         prior=None,
         is_reference=stage.reference == table.site,
         used_mode=stage.mode,
+        is_flat=is_flat,
     )
     return effect if effect.is_reference else _estimated(effect, moments, stage)
 
@@ -84,8 +87,8 @@ def apply(
 ) -> NDArray[Any]:
     """Return the features as if measured by the scanner that all sites have on average.
 
-    Features that could not be fitted and a reference site come back as they were; what is missing
-    stays missing.
+    Features that could not be fitted, those that hardly vary at this site, and a reference site
+    come back as they were; what is missing stays missing.
 
     Args:
         parameters: What the last ``combine`` returned.
@@ -119,7 +122,8 @@ def _without(parameters: Arrays, effect: SiteEffect, table: SiteTable, block: sl
     standard, expected, sigma = _standardized(parameters, values, table.covariates, block)
     deviation = np.sqrt(effect.delta_star[block])
     clean = (standard - effect.gamma_star[block]) / deviation * sigma + expected
-    return np.where(parameters["is_fitted"][block] > 0, clean, values)
+    is_changed = (effect.gamma_star[block] != 0) | (effect.delta_star[block] != 1)
+    return np.where((parameters["is_fitted"][block] > 0) & is_changed, clean, values)
 
 
 def _standardized(
@@ -131,21 +135,27 @@ def _standardized(
     return (values - expected) / sigma, expected, sigma
 
 
-def _moments(parameters: Arrays, table: SiteTable) -> bayes.Moments:
+def _moments(
+    stage: ComBat, parameters: Arrays, table: SiteTable
+) -> tuple[bayes.Moments, NDArray[np.bool_]]:
+    """Return the moments of standardized features, and which of them hardly vary here."""
     n_features = table.features.shape[1]
     found = bayes.Moments(*(np.zeros(n_features) for _ in range(3)))
+    is_flat = np.zeros(n_features, dtype=np.bool_)
     covariates = table.complete_covariates
     for block in table.blocks():
-        values = table.block(block)
-        if np.isinf(values).any():
+        whole = table.block(block)
+        if np.isinf(whole).any():
             refuse_infinite(table.site)
+        values = stage.fitted_block(table, block)
         standard, _, _ = _standardized(parameters, values, covariates, block)
         part = centred(standard, np.zeros((len(standard), 0)))
         is_fitted = parameters["is_fitted"][block] > 0
+        is_flat[block] = is_fitted & np.isfinite(whole).any(axis=0) & (part.n == 0)
         found.n[block] = part.n * is_fitted
         found.mean[block] = part.mean * is_fitted
         found.squares[block] = (part.deviation**2).sum(axis=0) * is_fitted
-    return found
+    return found, is_flat
 
 
 def _estimated(effect: SiteEffect, moments: bayes.Moments, stage: ComBat) -> SiteEffect:

@@ -104,7 +104,11 @@ def harmonize_later(
         effects[site] = known or fit_site(stage, saved.parameters, table)
         values[(cohort.sites == site) & is_usable] = apply(saved.parameters, effects[site], table)
     new = {site: effect for site, effect in effects.items() if site not in saved.effects}
-    told = [caution for effect in new.values() for caution in cautions.of_site(effect, saved.mode)]
+    told = [
+        caution
+        for effect in new.values()
+        for caution in cautions.of_site(effect, saved.mode, cohort.features)
+    ]
     told += [_not_in_the_fit(site) for site in new]
     if not is_usable.all():
         told.append(_left_empty(int((~is_usable).sum())))
@@ -128,7 +132,7 @@ def _cautions(
 ) -> list[Caution]:
     told = cautions.of_fit(parameters, cohort.columns, cohort.features)
     for site, effect in effects.items():
-        told += cautions.of_site(effect, stage.mode)
+        told += cautions.of_site(effect, stage.mode, cohort.features)
         if site not in trained:
             told.append(_not_in_the_fit(site))
     return told

@@ -44,7 +44,7 @@ class EmbeddingComBat:
     @property
     def combat(self) -> ComBat:
         """The method, with its settings."""
-        return ComBat(self.n_features, n_min=self.n_min)
+        return ComBat(self.n_features, n_min=self.n_min, leaves_flat=False)
 
     @property
     def n_steps(self) -> int:

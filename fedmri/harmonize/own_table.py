@@ -11,17 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from fedmri.errors import HarmonizeError
 from fedmri.harmonize import table
+from fedmri.harmonize.column_parts import refuse_identifiers
 from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_site import SiteEffect, apply, fit_site
 from fedmri.harmonize.saved_combat import SavedComBat
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.site_table import SiteTable
 from fedmri.harmonize.sums import Arrays
+from fedmri.harmonize.table_source import Source, read
 
 SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "sub_id", "sub")
 
@@ -31,14 +32,12 @@ class OwnTable:
     """A site's table as it is written, and as numbers.
 
     Attributes:
-        path: Its file.
-        frame: Every cell a text.
+        source: Its file.
         found: Features and covariates in the plan's order.
         subjects: Subject of each row, ``(n,)``.
     """
 
-    path: Path
-    frame: pd.DataFrame
+    source: Source
     found: table.Cohort
     subjects: NDArray[np.str_]
 
@@ -65,11 +64,14 @@ def read_own(path: Path, site: str, config: HarmonizeConfig) -> OwnTable:
 
     Raises:
         HarmonizeError: It is no such table, lacks a column of the plan, or holds text where numbers
-            are wanted (H11); a level is none of the plan's (H05); a covariate is missing (H04).
+            are wanted (H11); a level is none of the plan's (H05); a covariate is missing (H04); a
+            feature is an identifier or a date here (H31).
     """
-    frame, of = table.read(path), config.table
-    kept = _kept(config)
+    source, of = read(path), config.table
+    frame, kept = source.frame, _kept(config)
     table.refuse_missing_columns(frame, (*of.features, *kept))
+    refuse_identifiers(frame, of.features)
+    table.refuse_unclear_marks(source.unclear, (*of.features, *kept))
     covariates = table.coded(frame, kept)
     n_missing = int((~np.isfinite(covariates).all(axis=1)).sum())
     if n_missing:
@@ -81,7 +83,7 @@ def read_own(path: Path, site: str, config: HarmonizeConfig) -> OwnTable:
     cohort = table.Cohort(sites, of.features, values, columns, covariates, kept)
     column = next((name for name in SUBJECT_COLUMNS if name in frame.columns), "")
     subjects = frame[column].tolist() if column else [str(row) for row in range(len(frame))]
-    return OwnTable(path, frame, cohort, np.array(subjects, dtype=np.str_))
+    return OwnTable(source, cohort, np.array(subjects, dtype=np.str_))
 
 
 def write_harmonized(own: OwnTable, config: HarmonizeConfig, fitted: Arrays, folder: Path) -> Path:
@@ -107,8 +109,8 @@ def write_harmonized(own: OwnTable, config: HarmonizeConfig, fitted: Arrays, fol
     effect = fit_site(replace(stage, n_min=1), fitted, own.rows)
     clean = apply(fitted, effect, own.rows)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{own.path.stem}.harmonized{own.path.suffix}"
-    table.write(path, table.with_features(own.frame, own.found, clean))
+    path = folder / f"{own.source.path.stem}.harmonized{own.source.path.suffix}"
+    own.source.write(path, own.found, clean)
     saved_as(config, fitted, {effect.site: effect}).write(path.with_suffix(".npz"))
     return path
 

@@ -105,10 +105,10 @@ def _effects(own: Mapping[str, np.ndarray], mode: str, reference: str) -> dict[s
     effects = {}
     for site in names:
         shift, spread = (own[f"{_OF_SITE}{site}/{of}"] for of in ("gamma_star", "delta_star"))
-        unknown = np.full(len(shift), np.nan)
+        unknown, is_flat = np.full(len(shift), np.nan), np.zeros(len(shift), dtype=np.bool_)
         is_reference = site == reference
         effects[site] = SiteEffect(
-            site, unknown, unknown, unknown, shift, spread, None, is_reference, mode
+            site, unknown, unknown, unknown, shift, spread, None, is_reference, mode, is_flat
         )
     return effects
 

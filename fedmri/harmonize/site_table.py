@@ -19,6 +19,9 @@ N_CELLS = 2**20
 CONSTANT = 1e-12
 """A spread below this share of the values is rounding."""
 
+FLAT_SHARE = 0.8
+"""A feature of which one value makes up this share of a site's rows hardly varies there."""
+
 
 @dataclass(frozen=True)
 class SiteTable:
@@ -69,6 +72,11 @@ class SiteTable:
         """Return a block of features of the rows that have all covariates, float64."""
         values = np.asarray(self.features[:, features], dtype=np.float64)
         return values if self.is_complete.all() else values[self.is_complete]
+
+    def varying(self, features: slice) -> Array:
+        """Return a block as ``block`` does, NaN where a feature hardly varies at this site."""
+        values = self.block(features)
+        return np.where(hardly_varies(values), np.nan, values)
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,26 @@ def spread(values: Array) -> Array:
     deviation = np.sqrt((block.deviation**2).sum(axis=0) / np.maximum(1, block.n))
     largest = np.abs(np.where(block.is_observed, values, 0)).max(axis=0, initial=0)
     return np.where(deviation > CONSTANT * largest, deviation, 0.0)
+
+
+def hardly_varies(values: Array) -> NDArray[np.bool_]:
+    """Tell of which columns one value makes up nearly all, shape ``(b,)``; of one row, none.
+
+    A scanner's shift and stretch cannot be told from such rows: all zeros would be moved to the
+    mean of the other sites, as if somebody had measured it.
+
+    Args:
+        values: Shape ``(n, b)``; NaN where missing.
+    """
+    observed = np.isfinite(values)
+    n = observed.sum(axis=0)
+    # a value that most rows have stands twice in a row somewhere, unless gaps part it
+    is_suspect = (values[1:] == values[:-1]).any(axis=0) | (n < len(values))
+    found = spread(values) == 0
+    for k in np.flatnonzero(is_suspect & ~found):
+        counts = np.unique(values[observed[:, k], k], return_counts=True)[1]
+        found[k] = counts.max(initial=0) >= FLAT_SHARE * n[k]
+    return np.asarray(found & (n > 1), dtype=np.bool_)
 
 
 def refuse_infinite(site: str) -> None:

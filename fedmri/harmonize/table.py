@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -14,14 +13,19 @@ from numpy.typing import NDArray
 
 from fedmri.errors import HarmonizeError
 from fedmri.harmonize.cautions import Caution
+from fedmri.harmonize.column_parts import (
+    Judgement,
+    judge,
+    matched,
+    refuse_identifiers,
+    refuse_unclear,
+    sure_part,
+)
+from fedmri.harmonize.numerals import MISSING, is_missing
 from fedmri.harmonize.site_table import Array, SiteTable
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", ".", "-", "?"})
-"""How people write that they do not know, in small letters."""
-
-_WRITTEN_NUMBER = re.compile(r"[+-]?\d{1,3}([ ,.']\d{3})*([.,]\d+)?")
+_WRITTEN_NUMBER = re.compile(r"[+-]?\d{1,3}([ ,.']\d{3})*([.,]\d+)?%?")
 """A number as people write it: with a decimal comma, or marks between thousands."""
-_IDENTIFIER = re.compile(r"(.*[_ ])?(id|index|subject|session|ses|run)|unnamed.*", re.IGNORECASE)
 
 
 Kept = Mapping[str, tuple[str, ...]]
@@ -37,8 +41,11 @@ class Columns:
         pattern: Regular expression whose first group is the site in that column; whole if empty.
         covariates: To be kept; text is taken as categories.
         categorical: Those of them whose numbers are names of categories.
-        features: To be harmonized; without any, all columns of numbers with no other part.
+        features: To be harmonized, names or patterns; without any, by rule (``column_parts``).
         others: Columns that are no features: target, training flag, subject.
+        also: To be harmonized besides what the rule says.
+        keep: To be left as they are, whatever the rule says.
+        unclear: Columns whose numbers can be read in two ways, with the first such value.
     """
 
     site: str
@@ -47,6 +54,9 @@ class Columns:
     categorical: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    unclear: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class Cohort:
         columns: Names of the covariate columns, q of them: ``age``, ``sex=M``.
         covariates: Shape ``(n, q)``; NaN where missing.
         kept: What the covariates are made of.
+        parts: What each column of the table is, if it was asked for.
     """
 
     sites: NDArray[np.str_]
@@ -68,6 +79,7 @@ class Cohort:
     columns: tuple[str, ...]
     covariates: Array
     kept: Kept = field(default_factory=dict)
+    parts: Mapping[str, Judgement] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,58 +97,74 @@ class Cohort:
         return SiteTable(site, self.values[chosen], self.covariates[chosen])
 
 
-def read(path: Path) -> pd.DataFrame:
-    """Read a table as it is written, every cell a text; tabs in ``.tsv``, else commas.
-
-    Raises:
-        HarmonizeError: The file is no such table, is empty, or two columns have one name (H11).
-    """
-    separator = separator_of(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file, delimiter=separator), [])
-        frame = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except (OSError, ValueError) as error:
-        fix = "give a table with a header, values between commas (tabs in .tsv), in UTF-8"
-        found = str(error).splitlines()[0]
-        what = f"table {path}"
-        raise HarmonizeError("H11", what, found=found, want="a table", fix=fix) from error
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        fix = "rename one of them"
-        found = f"two columns {twice[0]!r}"
-        raise HarmonizeError("H11", f"table {path}", found=found, want="one name each", fix=fix)
-    if frame.empty or not isinstance(frame.index, pd.RangeIndex):
-        found = "no rows" if frame.empty else "rows longer than the header"
-        fix = "give each row as many values as the header has"
-        raise HarmonizeError("H11", f"table {path}", found=found, want="rows", fix=fix)
-    return frame.fillna("")
-
-
-def separator_of(path: Path) -> str:
-    """Return what stands between the values of a table, by its file's name."""
-    return "\t" if path.suffix.lower() == ".tsv" else ","
-
-
 def cohort(frame: pd.DataFrame, columns: Columns) -> Cohort:
     """Return the numbers of a table.
 
     Raises:
         HarmonizeError: A column is missing or holds text where numbers are wanted (H11); a row has
-            no site (H13).
+            no site (H13), or two sites' names look alike (H37); it is unclear what a column is
+            (H30), or how its numbers are written (H33).
     """
-    named = (columns.site, *columns.covariates, *columns.categorical, *columns.features)
-    refuse_missing_columns(frame, (*named, *columns.others))
+    refuse_missing_columns(
+        frame, (columns.site, *columns.covariates, *columns.categorical, *columns.others)
+    )
     sites = _sites(frame[columns.site], columns.pattern)
-    features = columns.features or _numeric_columns(frame, columns, sites)
+    parts = parts_of(frame, columns, sites)
+    refuse_unclear(parts)
+    features = [name for name, of in parts.items() if of.part == "feature"]
     if not features:
         fix = "name them with --features"
         what = "features of the table"
         raise HarmonizeError("H11", what, found="none", want="columns of numbers", fix=fix)
+    refuse_unclear_marks(columns.unclear, (*features, *columns.covariates, *columns.others))
     kept = {n: _levels(frame[n], is_category=n in columns.categorical) for n in columns.covariates}
-    return _cohort(frame, sites, tuple(features), kept)
+    found = _cohort(frame, sites, tuple(features), kept)
+    return replace(found, parts=parts)
+
+
+def parts_of(
+    frame: pd.DataFrame, columns: Columns, sites: NDArray[np.str_]
+) -> dict[str, Judgement]:
+    """Return what each column is: as it was named, else by rule.
+
+    Raises:
+        HarmonizeError: A name or pattern chooses no column (H11).
+    """
+    named = {n: Judgement("named") for n in columns.others}
+    named |= {n: Judgement("covariate") for n in columns.covariates}
+    named[columns.site] = Judgement("site")
+    keep = matched(frame.columns, columns.keep)
+    wanted = matched(frame.columns, (*columns.features, *columns.also))
+    found = {}
+    for name in map(str, frame.columns):
+        by_rule = _by_rule(frame[name], columns, sites)
+        if name in named:
+            found[name] = named[name]
+        elif name in keep:
+            found[name] = Judgement("kept")
+        elif name in wanted and (wanted[name] or by_rule.part in ("feature", "unclear")):
+            found[name] = Judgement("feature")
+        elif columns.features:
+            found[name] = Judgement("not named") if name not in wanted else by_rule
+        else:
+            found[name] = by_rule
+    return found
+
+
+def _by_rule(column: pd.Series, columns: Columns, sites: NDArray[np.str_]) -> Judgement:
+    text = columns.unclear.get(str(column.name))
+    if text is not None:
+        return Judgement("unclear", f"{text!r}: say --decimal . or --decimal ,")
+    return judge(str(column.name), column, sites)
+
+
+def refuse_unclear_marks(unclear: Mapping[str, str], used: Iterable[str]) -> None:
+    """Refuse columns in use whose numbers can be read in two ways (H33)."""
+    for name in used:
+        if name in unclear:
+            fix = "say --decimal . or --decimal , (in a plan for tables: write a decimal point)"
+            what, found = f"numbers of column {name!r}", f"{unclear[name]!r}, a thousand or one?"
+            raise HarmonizeError("H33", what, found=found, want="one way to read it", fix=fix)
 
 
 def cohort_like(frame: pd.DataFrame, columns: Columns, kept: Kept) -> Cohort:
@@ -149,9 +177,12 @@ def cohort_like(frame: pd.DataFrame, columns: Columns, kept: Kept) -> Cohort:
 
     Raises:
         HarmonizeError: A column is missing or holds text where numbers are wanted (H11), a row has
-            no site (H13), or a level is none of the earlier ones (H05).
+            no site (H13), a level is none of the earlier ones (H05), or a feature is an identifier
+            or a date here (H31).
     """
     refuse_missing_columns(frame, (columns.site, *columns.features, *kept))
+    refuse_identifiers(frame, columns.features)
+    refuse_unclear_marks(columns.unclear, (*columns.features, *kept))
     return _cohort(frame, _sites(frame[columns.site], columns.pattern), columns.features, kept)
 
 
@@ -194,22 +225,9 @@ def refuse_missing_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
 def numbers(column: pd.Series) -> tuple[Array, NDArray[np.bool_]]:
     """Return a column as numbers, NaN where missing, and where it holds other text."""
     text = column.str.strip()
-    is_missing = text.str.lower().isin(MISSING).to_numpy(dtype=bool)
-    values = pd.to_numeric(text.where(~is_missing, "nan"), errors="coerce").to_numpy(dtype=float)
-    return values, np.isnan(values) & ~is_missing
-
-
-def with_features(frame: pd.DataFrame, found: Cohort, clean: Array) -> pd.DataFrame:
-    """Return the table with harmonized features; what did not change keeps its very text."""
-    new = {}
-    for k, name in enumerate(found.features):
-        before, after = found.values[:, k], clean[:, k]
-        is_same = (before == after) | (np.isnan(before) & np.isnan(after))
-        written = ["" if np.isnan(value) else repr(float(value)) for value in after]
-        new[name] = np.where(is_same, frame[name].to_numpy(dtype=object), written)
-    replaced = pd.DataFrame(new, index=frame.index, dtype=object)
-    others = frame.drop(columns=list(new))
-    return pd.concat([others, replaced], axis=1)[list(frame.columns)]
+    is_unknown = is_missing(text).to_numpy(dtype=bool)
+    values = pd.to_numeric(text.where(~is_unknown, "nan"), errors="coerce").to_numpy(dtype=float)
+    return values, np.isnan(values) & ~is_unknown
 
 
 def _sites(column: pd.Series, pattern: str) -> NDArray[np.str_]:
@@ -220,7 +238,8 @@ def _sites(column: pd.Series, pattern: str) -> NDArray[np.str_]:
         fix = "give a regular expression such as ^(.*)_sub"
         what = f"pattern {pattern!r}"
         raise HarmonizeError("H13", what, found=str(error), want="one", fix=fix) from error
-    sites = (text if not pattern else found.fillna("")).to_numpy(dtype=str)
+    written = (text if not pattern else found.fillna("")).map(_in_one_form)
+    sites = written.to_numpy(dtype=str)
     is_unknown = np.isin(np.char.lower(sites), list(MISSING))
     if is_unknown.any():
         first = int(np.flatnonzero(is_unknown)[0])
@@ -228,32 +247,43 @@ def _sites(column: pd.Series, pattern: str) -> NDArray[np.str_]:
         fix = "fill the column in, or correct the pattern: its first group is the site"
         what = f"site in column {column.name!r}"
         raise HarmonizeError("H13", what, found=found_text, want="one in each row", fix=fix)
+    _refuse_alike(sites)
     return sites
 
 
-def _numeric_columns(frame: pd.DataFrame, columns: Columns, sites: NDArray[np.str_]) -> list[str]:
-    """Return columns of numbers, without identifiers and without names of the site as a number."""
-    taken = {columns.site, *columns.covariates, *columns.others}
-    found = []
-    for name in frame.columns:
-        if name in taken or _IDENTIFIER.fullmatch(str(name)):
-            continue
-        values, is_text = numbers(frame[name])
-        if not is_text.any() and np.isfinite(values).any() and not _names_site(values, sites):
-            found.append(str(name))
-    return found
+def _in_one_form(site: str) -> str:
+    """Return a name without differences that nobody sees: Unicode forms and kinds of blanks."""
+    return " ".join(unicodedata.normalize("NFC", site).split())
 
 
-def nearly_numbers(frame: pd.DataFrame, columns: Columns) -> list[Caution]:
+def _refuse_alike(sites: NDArray[np.str_]) -> None:
+    """Refuse names that are likely one site's, written in two ways (H37)."""
+    seen: dict[str, str] = {}
+    for site in sorted(set(sites.tolist())):
+        key = re.sub(r"[\s_-]", "", site.casefold())
+        key = f"{float(key):g}" if re.fullmatch(r"\d+(\.0*)?", key) else key
+        if key in seen:
+            found = f"{seen[key]!r} and {site!r}"
+            fix = "write one site one way in the whole column; name two sites more differently"
+            raise HarmonizeError("H37", "sites", found=found, want="one name a site", fix=fix)
+        seen[key] = site
+
+
+def named_identifiers(frame: pd.DataFrame, parts: Mapping[str, Judgement]) -> list[Caution]:
+    """Return what is to be told of features that look like identifiers or dates."""
+    features = (name for name, of in parts.items() if of.part == "feature")
+    found = ((name, sure_part(name, frame[name])) for name in features)
+    said = "Column {!r} looks like {}s; it was harmonized because it was named."
+    return [Caution("H31", said.format(name, part)) for name, part in found if part]
+
+
+def nearly_numbers(frame: pd.DataFrame, parts: Mapping[str, Judgement]) -> list[Caution]:
     """Return what is to be told of columns that are no features because some values are text.
 
     Without this, one stray word would leave a measurement out and nobody would notice.
     """
-    if columns.features:
-        return []
-    taken = {columns.site, *columns.covariates, *columns.others}
-    free = (n for n in frame.columns if n not in taken and not _IDENTIFIER.fullmatch(str(n)))
-    return [caution for name in free for caution in _nearly_numbers(frame[name])]
+    texts = (name for name, of in parts.items() if of.part == "text")
+    return [caution for name in texts for caution in _nearly_numbers(frame[name])]
 
 
 def _nearly_numbers(column: pd.Series) -> list[Caution]:
@@ -272,14 +302,6 @@ def _nearly_numbers(column: pd.Series) -> list[Caution]:
     return [Caution("H11", said)]
 
 
-def _names_site(values: Array, sites: NDArray[np.str_]) -> bool:
-    """Tell whether a column has one value at each site, and not the same at all."""
-    rows = [(s, v) for s, v in zip(sites.tolist(), values.tolist(), strict=True) if v == v]
-    pairs = set(rows)
-    n_values, n_sites = (len(set(part)) for part in zip(*pairs, strict=True))
-    return 1 < n_sites == len(pairs) < len(rows) and n_values > 1
-
-
 def wanted_numbers(column: pd.Series, name: str) -> Array:
     """Return a column as numbers, NaN where missing; refuse other text (H11)."""
     values, is_text = numbers(column)
@@ -288,6 +310,11 @@ def wanted_numbers(column: pd.Series, name: str) -> Array:
         found = f"{column.iloc[first]!r} in row {first + 1}"
         fix = "correct it, leave it empty, or do not name this column"
         raise HarmonizeError("H11", f"column {name!r}", found=found, want="numbers", fix=fix)
+    if np.isinf(values).any():
+        first = int(np.flatnonzero(np.isinf(values))[0])
+        found = f"{column.iloc[first]!r} in row {first + 1}"
+        fix = "leave it empty, or mend the program that wrote it"
+        raise HarmonizeError("H11", f"column {name!r}", found=found, want="finite numbers", fix=fix)
     return values
 
 
@@ -297,25 +324,20 @@ def _levels(column: pd.Series, *, is_category: bool) -> tuple[str, ...]:
     if not is_category and not is_text.any():
         return ()
     text = column.str.strip()
-    return tuple(sorted(set(text[~text.str.lower().isin(MISSING)])))
+    return tuple(sorted(set(text[~is_missing(text)])))
 
 
 def _coded(column: pd.Series, name: str, levels: tuple[str, ...]) -> Array:
     if not levels:
         return wanted_numbers(column, name)[:, None]
     text = column.str.strip()
-    is_missing = text.str.lower().isin(MISSING).to_numpy(dtype=bool)
-    strange = sorted(set(text[~is_missing]) - set(levels))
+    is_unknown = is_missing(text).to_numpy(dtype=bool)
+    strange = sorted(set(text[~is_unknown]) - set(levels))
     if strange:
         fix = "correct the table, or fit again with that level"
         what, want = f"column {name!r}", " or ".join(levels)
         raise HarmonizeError("H05", what, found=repr(strange[0]), want=want, fix=fix)
     each = [(text == level).to_numpy(dtype=float) for level in levels[1:]]
     values: Array = np.column_stack([np.zeros((len(text), 0)), *each])
-    values[is_missing] = np.nan
+    values[is_unknown] = np.nan
     return values
-
-
-def write(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table as ``read`` reads it."""
-    frame.to_csv(path, sep=separator_of(path), index=False, lineterminator="\n")

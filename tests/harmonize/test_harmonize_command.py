@@ -114,8 +114,8 @@ def test_sites_too_small_to_be_probed_are_harmonized_all_the_same(table: Path) -
     ("values", "said"),
     [
         (["err", *["1.5"] * 59], "'v0' was left as it is: 1 of 60 values are no numbers"),
-        (["1,234.5"] * 60, "'v0' was left as it is: 60 of 60 values are no numbers"),
-        (["3,5"] * 60, "the first '3,5' in row 1"),
+        (["err", *["1,234.5"] * 59], "'v0' was left as it is: 60 of 60 values are no numbers"),
+        (["3,5%"] * 60, "the first '3,5%' in row 1"),
         (["2020-01-01", *["left"] * 59], ""),
     ],
 )
@@ -129,7 +129,8 @@ def test_a_column_that_a_stray_word_left_out_is_told(
     output = " ".join(call(table, "--features", "v1,v2").split())
     assert "left as it is" not in output
     output = " ".join(call(table).split())
-    assert "Columns harmonized: age, v1, v2, v3" in output
+    assert "Columns harmonized: v1, v2, v3" in output
+    assert "Left as they were, about the subject: age, sex" in output
     assert said in output
     assert ("left as it is" in output) is bool(said)
 

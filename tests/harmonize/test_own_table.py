@@ -16,7 +16,8 @@ from fedmri.errors import HarmonizeError, RoundError
 from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_table import harmonize, harmonize_later
 from fedmri.harmonize.saved_combat import read_combat
-from fedmri.harmonize.table import Columns, cohort, cohort_like, read
+from fedmri.harmonize.table import Columns, cohort, cohort_like
+from fedmri.harmonize.table_source import read
 from fedmri.plan import Plan, to_json
 from fedmri.server.records import Record
 from fedmri.server.rounds import Run
@@ -84,7 +85,7 @@ def test_each_site_ends_with_its_rows_of_the_pooled_harmonization(
     settings = SETTINGS if kept else [*SETTINGS, "harmonize.table.covariates=[]"]
     seen = federate(tmp_path, tables, load(settings).plan)
     assert [r["status"] for r in seen if r["kind"] == "table"] == ["ok"] * 3
-    whole = read(tmp_path / "all.csv")
+    whole = read(tmp_path / "all.csv").frame
     pooled = cohort(whole, Columns("site", covariates=kept, features=FEATURES))
     wanted = harmonize(pooled, ComBat(4, pooled.columns)).values
     for path in tables:
@@ -104,7 +105,7 @@ def test_a_hospital_joins_later_by_the_file_of_the_run(tmp_path: Path) -> None:
     federate(tmp_path, write_tables(tmp_path), load(SETTINGS).plan)
     saved = read_combat(tmp_path / "run" / "parameters.npz")
     assert not saved.effects
-    frame = read(tmp_path / "all.csv")
+    frame = read(tmp_path / "all.csv").frame
     late = cohort_like(frame, Columns("site", features=saved.features), saved.kept)
     found = harmonize_later(late, saved, n_min=10)
     for site in ("site0", "site1", "site2"):

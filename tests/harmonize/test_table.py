@@ -11,7 +11,8 @@ from fedmri.errors import HarmonizeError
 from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_table import harmonize, saved_of
 from fedmri.harmonize.sums import version
-from fedmri.harmonize.table import Cohort, Columns, cohort, read, with_features, write
+from fedmri.harmonize.table import Cohort, Columns, cohort
+from fedmri.harmonize.table_source import read
 
 DIRTY = """\
 participant_id,site,age,dx,scanner_number,vol a,vol b,note
@@ -39,7 +40,7 @@ def two_sites(n: int = 20, seed: int = 0) -> Cohort:
 
 def test_a_dirty_table_gives_what_a_reader_takes_from_it(tmp_path: Path) -> None:
     """Blanks around sites, many words for missing, categories, and numbers that are no features."""
-    found = cohort(read(made(DIRTY, tmp_path)), Columns("site", covariates=("age", "dx")))
+    found = cohort(read(made(DIRTY, tmp_path)).frame, Columns("site", covariates=("age", "dx")))
     assert found.sites.tolist() == ["A", "A", "B", "B"]
     assert found.features == ("vol a", "vol b")  # neither text nor a site's own number
     np.testing.assert_array_equal(found.values[:, 0], [1.5, np.nan, 2, 10])
@@ -52,13 +53,13 @@ def test_numbers_may_be_names_of_categories(tmp_path: Path) -> None:
     """A diagnosis written 1, 2, 3 has no order."""
     text = "s,dx,f\n" + "".join(f"{'ab'[k % 2]},{k % 3 + 1},{k}\n" for k in range(6))
     columns = Columns("s", covariates=("dx",), categorical=("dx",), features=("f",))
-    assert cohort(read(made(text, tmp_path)), columns).columns == ("dx=2", "dx=3")
+    assert cohort(read(made(text, tmp_path)).frame, columns).columns == ("dx=2", "dx=3")
 
 
 def test_a_site_is_taken_from_a_name_by_a_pattern(tmp_path: Path) -> None:
     """Where subjects are called Oulu_sub01, their site needs no column."""
     text = "sub_id,f\nAnn_a_sub01,1\nOulu_sub02,2\n"
-    frame = read(made(text, tmp_path))
+    frame = read(made(text, tmp_path)).frame
     assert cohort(frame, Columns("sub_id", "^(.*)_sub")).names == ("Ann_a", "Oulu")
     with pytest.raises(HarmonizeError, match=r"found 1 rows without one, the first row 2.*H13"):
         cohort(frame, Columns("sub_id", "^(Ann_.)_sub"))
@@ -69,11 +70,11 @@ def test_a_site_is_taken_from_a_name_by_a_pattern(tmp_path: Path) -> None:
 def test_the_rest_of_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
     """Every other cell keeps its very text, and so does a feature that did not change."""
     path = made(DIRTY, tmp_path)
-    frame = read(path)
-    found = cohort(frame, Columns("site", features=("vol a",)))
+    source = read(path)
+    found = cohort(source.frame, Columns("site", features=("vol a",)))
     clean = found.values.copy()
     clean[3] = 1 / 3
-    write(tmp_path / "out.csv", with_features(frame, found, clean))
+    source.write(tmp_path / "out.csv", found, clean)
     expected = DIRTY.replace("1e1,104", "0.3333333333333333,104")
     assert (tmp_path / "out.csv").read_text() == expected
 
@@ -92,7 +93,7 @@ def test_the_rest_of_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_what_is_no_such_table_is_refused(text: str, match: str, tmp_path: Path) -> None:
     """The message says where it is wrong."""
     with pytest.raises(HarmonizeError, match=match):
-        cohort(read(made(text, tmp_path)), Columns("s", features=("f",)))
+        cohort(read(made(text, tmp_path)).frame, Columns("s", features=("f",)))
 
 
 def test_a_site_without_training_rows_joins_later() -> None:

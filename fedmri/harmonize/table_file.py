@@ -1,0 +1,304 @@
+"""Tables of text as people write them: any encoding, any separator, and every other cell kept.
+
+The ``csv`` module and pandas forget quotes, blanks and line ends. A table that is harmonized must
+come back byte for byte but for its features, so cells are taken here with the text they had.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+
+from fedmri.errors import HarmonizeError
+from fedmri.harmonize.cautions import Caution
+
+SEPARATORS = "\t;,|"  # of two that fit alike the first: commas also stand in numbers
+N_SNIFFED = 200
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_FOREIGN = (
+    (b"PK\x03\x04", "an Excel workbook (.xlsx) or another archive"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls)"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"$FL2", "an SPSS file (.sav)"),
+    (b"PAR1", "a Parquet file"),
+    (b"RDX", "an R data file"),
+    (b"%PDF", "a PDF"),
+    (b"{\\rtf", "a text document (.rtf)"),
+    (b"version https://git-lfs", "a pointer of Git LFS instead of the file itself"),
+    (b"/annex/objects/", "a pointer of git-annex instead of the file itself"),
+    (b"<", "a web page (HTML or XML), as some programs save under .xls"),
+)
+_QUOTED = re.compile(r'[ ]*"([^"]*(?:""[^"]*)*)"[ ]*')
+_EXCEL_SEPARATOR = re.compile(r"sep=(.)[^\r\n]*(\r\n|\n|\r)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line: its cells as they are written, and what ended it."""
+
+    cells: tuple[str, ...]
+    end: str
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing stands in it."""
+        return not any(map(text_of, self.cells))
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table of text, and how it is written.
+
+    Attributes:
+        frame: Every cell a text without its quotes; a row each, columns by their names.
+        places: Cell of a record that holds a column, by name.
+        records: All lines, the header and empty ones among them.
+        header: Which of them is the header; rows are those after it that are not empty.
+        separator: Between cells.
+        encoding: Of the text.
+        lead: What comes before the first line: a mark of the encoding, Excel's ``sep=;``.
+        cautions: What the reader of the result must be told.
+    """
+
+    frame: pd.DataFrame
+    places: Mapping[str, int]
+    records: tuple[Record, ...]
+    header: int
+    separator: str
+    encoding: str
+    lead: bytes
+    cautions: tuple[Caution, ...] = ()
+
+    def write(self, path: Path, new: Mapping[str, Sequence[str | None]], suffix: str) -> None:
+        """Write the table with other texts in some columns, all else as it was.
+
+        Args:
+            path: Where to.
+            new: By column a text for each row, or None to keep the cell.
+            suffix: Of the file that was read: one of another kind gets that kind's separator.
+        """
+        is_alike = path.suffix.lower() == suffix.lower()
+        separator = self.separator if is_alike else _by_name(path)
+        lead = self.lead if is_alike or b"=" not in self.lead else b""
+        rows = iter(zip(*new.values(), strict=True)) if new else iter(())
+        places = [self.places[name] for name in new]
+        text = io.StringIO()
+        for number, record in enumerate(self.records):
+            cells = list(record.cells)
+            if number > self.header and not record.is_blank and new:
+                for place, written in zip(places, next(rows), strict=True):
+                    if written is not None:
+                        cells[place] = _replaced(cells[place], written, separator)
+            if separator != self.separator:
+                cells = [_quoted(text_of(cell), separator) for cell in cells]
+            text.write(separator.join(cells) + record.end)
+        path.write_bytes(lead + text.getvalue().encode(self.encoding))
+
+
+def read_table(path: Path) -> TableFile:
+    """Read a table of text, whatever its encoding and what stands between its values.
+
+    Raises:
+        HarmonizeError: The file cannot be read or is no table of text (H28), or what is in it is no
+            table with a header, one name a column and as many values in each row (H11).
+    """
+    raw = _bytes(path)
+    text, encoding, lead = _decoded(path, raw)
+    told = []
+    if encoding in ("cp1252", "latin-1"):
+        said = (
+            f"{path.name} is not UTF-8; it was read and written as {encoding} (Western European)."
+        )
+        told.append(Caution("H29", said))
+    directive = _EXCEL_SEPARATOR.match(text)
+    if directive:
+        lead += directive[0].encode(encoding)
+        text = text[directive.end() :]
+    separator = directive[1] if directive else _separator(text, path)
+    records = tuple(_records(text, separator))
+    return _table(path, records, separator, encoding, (lead, told))
+
+
+def text_of(cell: str) -> str:
+    """Return what a cell says, without quotes around it; blanks inside quotes stay."""
+    quoted = _QUOTED.fullmatch(cell) if '"' in cell else None
+    return quoted[1].replace('""', '"') if quoted else cell
+
+
+def _bytes(path: Path) -> bytes:
+    fix = "name a CSV or TSV file that can be read"
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        found = "a folder" if path.is_dir() else error.strerror or type(error).__name__
+        raise HarmonizeError(
+            "H28", f"table {path}", found=found.lower(), want="a file of text", fix=fix
+        ) from error
+    start = raw[:64].lstrip()
+    for sign, kind in _FOREIGN:
+        if start.startswith(sign):
+            fix = "open it in the program that wrote it and save it as CSV (UTF-8)"
+            raise HarmonizeError(
+                "H28", f"table {path}", found=kind, want="CSV or TSV text", fix=fix
+            )
+    return raw
+
+
+def _decoded(path: Path, raw: bytes) -> tuple[str, str, bytes]:
+    """Return the text, its encoding, and the mark before it."""
+    mark, encoding = next(
+        ((mark, name) for mark, name in _MARKS if raw.startswith(mark)), (b"", "")
+    )
+    body = raw[len(mark) :]
+    encoding = encoding or _unmarked(body)
+    for name in (
+        (encoding, "cp1252", "latin-1") if encoding == "utf-8" and not mark else (encoding,)
+    ):
+        try:
+            text = body.decode(name)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text, name, mark
+    fix = "save it as CSV in UTF-8; if it was cut off, write it again"
+    found = "bytes that are no text"
+    raise HarmonizeError("H28", f"table {path}", found=found, want="CSV or TSV text", fix=fix)
+
+
+def _unmarked(body: bytes) -> str:
+    """Return UTF-16 where every other byte is 0, else UTF-8."""
+    start = body[:4096]
+    for offset, name in ((1, "utf-16-le"), (0, "utf-16-be")):
+        some = start[offset::2]
+        if len(some) > 1 and some.count(0) > 0.6 * len(some):
+            return name
+    return "utf-8"
+
+
+def _records(text: str, separator: str) -> Iterator[Record]:
+    mark = re.escape(separator)
+    cell = re.compile(
+        rf'([ ]*"[^"]*(?:""[^"]*)*"[ ]*(?={mark}|[\r\n]|\Z)|[^{mark}\r\n]*)({mark}|\r\n|\n|\r|\Z)'
+    )
+    cells: list[str] = []
+    for found in cell.finditer(text):
+        cells.append(found[1])
+        if found[2] != separator:
+            yield Record(tuple(cells), found[2])
+            cells = []
+
+
+def _separator(text: str, path: Path) -> str:
+    """Return the separator that gives most rows as many values as the header, and most of them."""
+    best, chosen = (0.0, 1), _by_name(path)
+    for separator in SEPARATORS:
+        filled = (record for record in _records(text, separator) if not record.is_blank)
+        counts = [len(record.cells) for record in islice(filled, N_SNIFFED)]
+        if counts and counts[0] > 1:
+            share = sum(count == counts[0] for count in counts) / len(counts)
+            if (round(share, 1), counts[0]) > best:
+                best, chosen = (round(share, 1), counts[0]), separator
+    return chosen
+
+
+def _by_name(path: Path) -> str:
+    return "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+
+
+def _table(
+    path: Path,
+    records: tuple[Record, ...],
+    separator: str,
+    encoding: str,
+    rest: tuple[bytes, list[Caution]],
+) -> TableFile:
+    lead, told = rest
+    filled = [k for k, record in enumerate(records) if not record.is_blank]
+    if not filled:
+        raise _unfit(path, "nothing", "a table", "give a table with a header and rows")
+    header, *numbers = filled
+    rows = [records[k] for k in numbers]
+    places = _places(path, records[header], rows)
+    if len(places) == 1:
+        found = f"one column, {next(iter(places))[:60]!r}"
+        fix = "put commas, semicolons or tabs between values; blanks do not part them"
+        raise _unfit(path, found, "a site and features", fix)
+    told += _uneven(path, rows, places)
+    if not rows:
+        raise _unfit(path, "no rows", "rows", "give a row for each subject or scan")
+    columns = {
+        name: [text_of(row.cells[place]) if place < len(row.cells) else "" for row in rows]
+        for name, place in places.items()
+    }
+    frame = pd.DataFrame(columns, dtype=str)
+    return TableFile(frame, places, records, header, separator, encoding, lead, tuple(told))
+
+
+def _places(path: Path, header: Record, rows: Sequence[Record]) -> dict[str, int]:
+    """Return the columns: of those without a name, the ones that hold anything."""
+    names = [unicodedata.normalize("NFC", text_of(cell).strip()) for cell in header.cells]
+    if all(re.fullmatch(r"[+-]?[\d.,]+", name) for name in names):
+        found = f"a first row of numbers ({', '.join(names[:3])})"
+        fix = "write the columns' names in the first row"
+        raise _unfit(path, found, "a header", fix)
+    places: dict[str, int] = {}
+    for place, name in enumerate(names):
+        is_used = bool(name) or any(
+            text_of(row.cells[place]).strip() for row in rows if place < len(row.cells)
+        )
+        name = name or f"Unnamed: {place}"
+        if is_used and name in places:
+            raise _unfit(path, f"two columns {name!r}", "one name each", "rename one of them")
+        if is_used:
+            places[name] = place
+    return places
+
+
+def _uneven(path: Path, rows: Sequence[Record], places: Mapping[str, int]) -> list[Caution]:
+    """Refuse rows with more values than the header, or a last one cut off; tell of short ones."""
+    n_header = max(places.values()) + 1
+    long = [k for k, row in enumerate(rows) if any(map(str.strip, row.cells[n_header:]))]
+    if long:
+        found = f"rows longer than the header, the first row {long[0] + 1}"
+        fix = "give each row as many values as the header has"
+        if len(long) == len(rows) and {len(row.cells) for row in rows} == {n_header + 1}:
+            fix = "name the first column too (in R: row.names=FALSE or col.names=NA)"
+        raise _unfit(path, found, "rows", fix)
+    short = [k for k, row in enumerate(rows) if len(row.cells) < n_header]
+    if short and short[-1] == len(rows) - 1 and not rows[-1].end:
+        found = f"a last row of {len(rows[-1].cells)} values, cut off"
+        raise _unfit(path, found, f"{n_header}", "write the table again: its end is missing")
+    if not short:
+        return []
+    said = f"{len(short)} rows end early, the first row {short[0] + 1}; the rest of each is empty."
+    return [Caution("H29", said)]
+
+
+def _replaced(cell: str, written: str, separator: str) -> str:
+    return f'"{written}"' if _QUOTED.fullmatch(cell) else _quoted(written, separator)
+
+
+def _quoted(text: str, separator: str) -> str:
+    out = io.StringIO()
+    csv.writer(out, delimiter=separator, lineterminator="").writerow([text])
+    return "" if not text else out.getvalue()
+
+
+def _unfit(path: Path, found: str, want: str, fix: str) -> HarmonizeError:
+    return HarmonizeError("H11", f"table {path}", found=found, want=want, fix=fix)
