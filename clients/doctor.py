@@ -10,7 +10,8 @@ from pathlib import Path
 
 from fedmri.clients.home import ClientHome
 from fedmri.clients.keys import public_half
-from fedmri.clients.reach import Finding, examine_network
+from fedmri.clients.reach import Finding, Level, examine_network
+from fedmri.clients.standing import ask_standing, revoked
 from fedmri.consortium import installed_version
 from fedmri.data.bids import modalities_in
 from fedmri.data.read import read
@@ -73,8 +74,26 @@ def _enrolment(home: ClientHome) -> Iterator[Finding]:
 
 
 def _network(home: ClientHome) -> Iterator[Finding]:
-    if home.consortium_file.exists():  # without it, the enrolment has failed already
-        yield from examine_network(home.consortium)
+    if not home.consortium_file.exists():  # without it, the enrolment has failed already
+        return
+    found = list(examine_network(home.consortium))
+    yield from found
+    if all(finding.level != "fail" for finding in found):
+        yield _membership(home)
+
+
+def _membership(home: ClientHome) -> Finding:
+    """Ask the server how this site stands, which no certificate tells."""
+    standing = ask_standing(home)
+    if standing == "revoked":
+        text, _, fix = str(revoked(home)).partition(" To fix: ")
+        return Finding("membership", "fail", text, fix)
+    if standing == "enrolled":
+        return Finding("membership", "ok", "the server knows this site's key")
+    fix = "ask the coordinator whether this site is enrolled, and which version the server runs"
+    level: Level = "fail" if standing == "not known" else "warn"
+    said = "the server does not know this site's key" if level == "fail" else "no answer"
+    return Finding("membership", level, said, fix)
 
 
 def _version(home: ClientHome) -> Iterator[Finding]:

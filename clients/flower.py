@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 import sys
 import zipfile
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from flwr.app import Context, Message
-from flwr.common.constant import SubStatus
+from flwr.common.constant import TIMESTAMP_HEADER, SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.supercore.date import now
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import (
     pull_task_input,
@@ -106,6 +111,17 @@ class Tasks:
             push_task_output(client=client, context=context_now, sub_status=status, details="")
             heartbeat.stop()
             client.close()
+
+
+def signed_headers(key: EllipticCurvePrivateKey) -> dict[str, str]:
+    """Return the headers by which a call is known to be this site's, as its SuperNode signs."""
+    time = now().isoformat()
+    parts = {
+        FLEET_HTTP_PUBLIC_KEY_HEADER: public_key_to_bytes(key.public_key()),
+        FLEET_HTTP_SIGNATURE_HEADER: sign_message(key, time.encode("ascii")),
+    }
+    encoded = {name: b64encode(value).decode("ascii") for name, value in parts.items()}
+    return {**encoded, TIMESTAMP_HEADER: time}
 
 
 def foreign_files(bundle: bytes) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from fedmri.child import die_with_parent
 from fedmri.clients.flower import supernode_command
 from fedmri.clients.home import ClientHome
+from fedmri.clients.standing import STANDING, ask_standing, note, noted, revoked
 from fedmri.errors import NetworkError
 from fedmri.files import write_whole
 
@@ -45,7 +46,11 @@ class SiteNode:
         self._pair: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self, stop: threading.Event) -> None:
-        """Keep the pair running until told to stop."""
+        """Keep the pair running until told to stop.
+
+        Raises:
+            PrivacyError: The coordinator has revoked this site (P12).
+        """
         self._write_files()
         n_failed = 0
         try:
@@ -56,10 +61,22 @@ class SiteNode:
                 self._end()
                 if stop.is_set():
                     return
+                self._refuse_revoked()
                 n_failed = 0 if time.monotonic() - started > STEADY_S else n_failed + 1
                 stop.wait(PAUSES_S[min(n_failed, len(PAUSES_S) - 1)])
         finally:
             self._end()
+
+    def _refuse_revoked(self) -> None:
+        """Ask why the SuperNode ended: Flower tells a revoked site no more than a wrong clock."""
+        standing = ask_standing(self._home)
+        if noted(self._home, STANDING).get("standing") != standing:
+            note(self._home, STANDING, standing=standing)
+            log.info("how this site stands with the server: %s", standing)
+        if standing == "revoked":
+            error = revoked(self._home)
+            log.error("%s", error)
+            raise error
 
     def _write_files(self) -> None:
         for folder in (self._run, self._home.logs, self._home.ledger.parent, self._home.cache):
@@ -82,6 +99,7 @@ class SiteNode:
             "SuperNode": _spawn(supernode, home.logs / "supernode.log", environment),
             "worker": _spawn([*worker, str(secret)], home.logs / "worker.log", environment),
         }
+        note(home, STANDING, standing="started")
         log.info("SuperNode and worker started, for %s", home.consortium.address)
 
     def _watch(self, stop: threading.Event) -> None:
@@ -144,4 +162,6 @@ def lock(home: ClientHome) -> int:
         fix = "end the other one, or use another folder"
         want = "no other client in this folder"
         raise NetworkError("N21", str(home.folder), found="one", want=want, fix=fix) from error
+    os.truncate(number, 0)
+    os.write(number, f"{os.getpid()}\n".encode())
     return number

@@ -30,6 +30,9 @@ NO_ANSWER = f"no answer within {TIMEOUT_S:.0f} s"
 CLOCK_FIX = "switch on time synchronisation (NTP) on this machine"
 
 
+Level = Literal["ok", "warn", "fail"]
+
+
 @dataclass(frozen=True)
 class Finding:
     """One line of the doctor.
@@ -42,7 +45,7 @@ class Finding:
     """
 
     name: str
-    level: Literal["ok", "warn", "fail"]
+    level: Level
     found: str
     fix: str = ""
 
@@ -121,7 +124,7 @@ def _port(consortium: Consortium, proxy: SplitResult | None) -> Finding:
     fix += "the coordinator whether the server runs"
     if proxy is not None:
         try:
-            _connect(consortium, proxy, None).close()
+            connect(consortium, proxy, None).close()
         except (OSError, http.client.HTTPException) as error:
             return Finding("port", "fail", f"through the proxy: {_said(error)}", fix)
         return Finding("port", "ok", f"{consortium.address} answers through the proxy")
@@ -161,7 +164,7 @@ def _look(consortium: Consortium, proxy: SplitResult | None) -> Look:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is sent but a question for the time
-    connection = _connect(consortium, proxy, context)
+    connection = connect(consortium, proxy, context)
     try:
         peer = _wrapped(connection).getpeercert(binary_form=True) or b""
         before = time.time()
@@ -228,7 +231,7 @@ def _trust(consortium: Consortium, proxy: SplitResult | None) -> Finding:
     """Shake hands as the client will."""
     context = ssl.create_default_context(cadata=consortium.ca)
     try:
-        connection = _connect(consortium, proxy, context)
+        connection = connect(consortium, proxy, context)
     except (OSError, http.client.HTTPException) as error:
         said = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
         return Finding("TLS", "fail", said or _said(error), "see the failures above")
@@ -250,7 +253,7 @@ def _clock(look: Look) -> Finding:
     return Finding("clock", "ok", found)
 
 
-def _connect(
+def connect(
     consortium: Consortium, proxy: SplitResult | None, context: ssl.SSLContext | None
 ) -> http.client.HTTPConnection:
     """Return an open connection to the server; without a context it is TCP alone."""

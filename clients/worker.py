@@ -26,12 +26,14 @@ from fedmri.clients.flower import Task, Tasks, foreign_files
 from fedmri.clients.home import ClientHome
 from fedmri.clients.own_data import own_features, prepare_own
 from fedmri.clients.private import N_SECRET
+from fedmri.clients.standing import ORDER as ORDER_NOTE
+from fedmri.clients.standing import heed, note
 from fedmri.consortium import installed_version
 from fedmri.errors import PrivacyError
 from fedmri.files import make_private_folder, write_private
 from fedmri.plan import Plan, to_json
 from fedmri.signed_plan import SignedPlan
-from fedmri.wire import EXTRA, MODEL, ORDER, SUMS, bundle, unbundle
+from fedmri.wire import EXTRA, MODEL, ORDER, SUMS, bundle, told_of, unbundle
 
 log = logging.getLogger("fedmri.client")
 
@@ -54,6 +56,7 @@ def answer(folder: Path, task: Task) -> Message:
     try:
         refuse_code(task.bundle)
         refuse_undeclared(task.message)
+        heed(home, str(sent["run"]), told_of(task.message.content))
         task.message.content = unbundle(task.message.content)
         signed = SignedPlan.from_json(str(sent["signed-plan"]))
         context.node_config |= _own_settings(home, signed, str(sent["run"]))
@@ -172,6 +175,16 @@ def _no_order(found: str) -> PrivacyError:
     return PrivacyError("P21", "order of the server", found=found, want=want, fix=fix)
 
 
+def _noted_answer(home: ClientHome, task: Task) -> Message:
+    """Return the answer to an order; beginning and end are noted for this site's people."""
+    kind, run = task.message.metadata.message_type, str(task.context.run_config.get("run", ""))
+    note(home, ORDER_NOTE, kind=kind, run=run, code="")
+    reply = answer(home.folder, task)
+    code = str(reply.error.reason).split(" ")[-1] if reply.has_error() else "ok"
+    note(home, ORDER_NOTE, kind=kind, run=run, code=code)
+    return reply
+
+
 def work(home: ClientHome, port: int, secret: bytes) -> None:
     """Answer orders until the SuperNode is gone."""
     tasks = Tasks(port, secret)
@@ -180,7 +193,8 @@ def work(home: ClientHome, port: int, secret: bytes) -> None:
         try:
             with tasks.next() as task:
                 if task is not None:
-                    task.answer(answer(home.folder, task))
+                    reply = _noted_answer(home, task)
+                    task.answer(reply)
             last_seen = time.monotonic()
         except httpx.HTTPError as error:
             log.warning("SuperNode: %s", type(error).__name__)

@@ -17,7 +17,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fedmri.errors import RoundError, told
+from fedmri.errors import CODES, RoundError, told
 from fedmri.round import Update, Weights
 
 MODEL, EXTRA, ORDER, METRICS, SUMS = "model", "extra.", "order", "metrics", "sums"
@@ -34,6 +34,8 @@ TRAIN_METRICS = frozenset(
 )
 EMBEDDING = "embedding"
 """Record beside a model that holds what its embeddings are harmonized by."""
+TOLD = "told"
+"""Entry of an order: round and code of the site's last update, where it was left out."""
 N_MOST = 1 << 31
 """No count of examples or subjects is as large."""
 MOST_METRICS, LONGEST_NAME = 1000, 100
@@ -465,6 +467,25 @@ def _opened(key: str, record: ArrayRecord) -> ArrayRecord:
     for name, value in values.items():
         opened[name] = LazyArray(value)
     return opened
+
+
+def telling(content: RecordDict, told: tuple[int, str] | None) -> RecordDict:
+    """Return an order that also tells a site in which round its update was left out, and why."""
+    if told is not None:
+        fields = {**_config(content), TOLD: list(told)}
+        content[ORDER] = ConfigRecord({"json": json.dumps(fields)})
+    return content
+
+
+def told_of(content: RecordDict) -> tuple[int, str] | None:
+    """Return the round and the code of a site's last update that was left out, if one was."""
+    told = _config(content).get(TOLD)
+    if not isinstance(told, list) or len(told) != 2:
+        return None
+    round_index, code = told
+    is_round = type(round_index) is int and 0 <= round_index < N_MOST
+    is_plain = is_round and isinstance(code, str) and code in CODES
+    return (round_index, code) if is_plain else None
 
 
 def _content(

@@ -10,6 +10,9 @@ import torch
 from fedmri.errors import RoundError
 from fedmri.round import ExtraForms, Form, Update, Weights
 
+MOST_EXAMPLES = 1000
+"""Examples that one patient can stand for: the slices of several scans, and room to spare."""
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -19,6 +22,7 @@ class Bounds:
         parameters: Names of the trainable parameters; statistics of batch norm may grow freely.
         max_norm: Largest L2 norm of the parameters together.
         n_examples: Largest count of examples that the site may claim; 0 bounds nothing.
+        n_subjects: Largest count of patients that it may claim; 0 bounds nothing.
         extra: What must come beside the weights.
     """
 
@@ -26,6 +30,7 @@ class Bounds:
     max_norm: float = math.inf
     n_examples: int = 0
     extra: ExtraForms = field(default_factory=dict)
+    n_subjects: int = 0
 
 
 def _norm(value: torch.Tensor) -> float:
@@ -43,12 +48,9 @@ def check_update(update: Update, shared: Weights, bounds: Bounds) -> None:
     Raises:
         RoundError: Names, shapes or types differ (R03), a value is not finite (R04), the
             parameters are far larger than those that were sent (R41), or the site claims more
-            examples than it declared (R42).
+            patients or examples than it declared (R42).
     """
-    if bounds.n_examples and update.n_examples > bounds.n_examples:
-        fix = "ask the site what changed, then enroll it again with its new count"
-        found, most = f"{update.n_examples}", f"at most the {bounds.n_examples} that it declared"
-        raise RoundError("R42", f"examples of site {update.site}", found=found, want=most, fix=fix)
+    _check_counts(update, bounds)
     _check_extra(update, bounds.extra)
     if update.weights.keys() != shared.keys():
         odd = sorted(update.weights.keys() ^ shared.keys())
@@ -66,6 +68,30 @@ def check_update(update: Update, shared: Weights, bounds: Bounds) -> None:
             raise _not_finite(update.site, name)
         norms += [size] if name in bounds.parameters else []
     _check_norm(update.site, math.hypot(*norms), bounds.max_norm)
+
+
+def _check_counts(update: Update, bounds: Bounds) -> None:
+    """Hold a site to what it declared: its weight in the mean is bounded by that."""
+    declared = [
+        ("examples", "--max-examples", update.n_examples, bounds.n_examples),
+        ("patients", "--max-patients", update.n_subjects, bounds.n_subjects),
+    ]
+    for what, option, found, most in declared:
+        if most and found > most:
+            call = f"fedmri server limit {update.site} {option} {found}"
+            raise _too_many(update.site, what, (found, f"the {most} that it declared"), call)
+    derived = MOST_EXAMPLES * bounds.n_subjects
+    if derived and not bounds.n_examples and update.n_examples > derived:
+        call = f"fedmri server limit {update.site} --max-examples {update.n_examples}"
+        most_of = f"{derived}, {MOST_EXAMPLES} for each patient that it declared"
+        raise _too_many(update.site, "examples", (update.n_examples, most_of), call)
+
+
+def _too_many(site: str, what: str, numbers: tuple[int, str], call: str) -> RoundError:
+    found, most = numbers
+    fix = f"ask the site what changed; if the number is right, call `{call}`, and the run heeds it"
+    what = f"{what} of site {site}"
+    return RoundError("R42", what, found=str(found), want=f"at most {most}", fix=fix)
 
 
 def _check_extra(update: Update, forms: ExtraForms) -> None:

@@ -115,6 +115,12 @@ class Attendance:
             self._sites[site] = replace(self._sites[site], is_missed=False)
             self._write()
 
+    def tell(self, site: str, round_index: int, code: str) -> None:
+        """Note what became of a site's update: its next order says so where it was left out."""
+        self.told.pop(site, None)
+        if code != "ok":
+            self.told[site] = round_index, code
+
     def _write(self) -> None:
         if self.folder is not None:
             sites = {site: asdict(one) for site, one in sorted(self._sites.items())}

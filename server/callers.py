@@ -22,6 +22,9 @@ CALLS = (
 )
 OPEN = frozenset(FLEET + call for call in CALLS)
 """Paths of a node's calls. Not among them: how a node enters or leaves the registry."""
+STANDING = "/fedmri/standing"
+"""Path by which a site asks whether it is still enrolled: nobody else learns it."""
+MEMBER, REVOKED = 204, 410
 PUSH = FLEET + "push-messages"
 SIGNED = (
     FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode(),
@@ -41,6 +44,34 @@ class Caller:
 
     node_id: int
     mark: int
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks how it stands: the status that it is answered with, and the signature's mark."""
+
+    status: int
+    mark: int
+
+
+def asker_of(known: Mapping[bytes, bool], headers: Mapping[bytes, bytes]) -> Asker | None:
+    """Return what the holder of an enrolled key is told of itself, or None where nobody signed.
+
+    Args:
+        known: Whether each key of the registry was revoked.
+        headers: The call's, their names in lower case.
+    """
+    try:
+        key, signature = (b64decode(headers[name], validate=True) for name in SIGNED)
+        is_signed = key in known and verify_signature(
+            bytes_to_public_key(key), headers[SIGNED_TIME], signature
+        )
+        if not is_signed:
+            return None
+        status = REVOKED if known[key] else MEMBER
+        return Asker(status, decode_dss_signature(signature)[0])
+    except (KeyError, ValueError):
+        return None
 
 
 def caller_of(state: Any, headers: Mapping[bytes, bytes]) -> Caller | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from flwr.app import Context
@@ -52,9 +54,32 @@ def _run(grid: Grid, folder: RunFolder, home: ServerHome) -> Run:
     if not members:
         wait_for_sites(grid, (), plan.rounds.min_sites, plan.rounds.timeout_s)
         members = folder.change(members=tuple(present(grid))).members
-    declared = {name: site.max_examples for name, site in home.sites().items()}
-    roll = signed.roll(folder.name)
-    return Run(plan, "federated", members, members, folder.path, declared=declared, roll=roll)
+    return Run(
+        *(plan, "federated", members, members, folder.path),
+        declared=Declared(home, "max_examples"),
+        declared_subjects=Declared(home, "max_subjects"),
+        roll=signed.roll(folder.name),
+    )
+
+
+@dataclass(frozen=True)
+class Declared(Mapping[str, int]):
+    """What sites declared, as the registry has it now: it may change while a run goes on."""
+
+    home: ServerHome
+    field: str
+
+    def __getitem__(self, site: str) -> int:
+        """Return what a site declared."""
+        return int(getattr(self.home.sites()[site], self.field))
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the sites."""
+        return iter(self.home.sites())
+
+    def __len__(self) -> int:
+        """Return how many sites are enrolled."""
+        return len(self.home.sites())
 
 
 def _note(record: Record) -> None:

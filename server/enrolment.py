@@ -80,7 +80,9 @@ def make_home(folder: Path, names: Sequence[str], port: int) -> ServerHome:
     return home
 
 
-def enroll(home: ServerHome, name: str, key_text: str, max_examples: int = 0) -> Consortium:
+def enroll(
+    home: ServerHome, name: str, key_text: str, max_examples: int = 0, max_subjects: int = 0
+) -> Consortium:
     """Let a site in, and write the file that it joins with.
 
     Args:
@@ -88,14 +90,15 @@ def enroll(home: ServerHome, name: str, key_text: str, max_examples: int = 0) ->
         name: The site's name.
         key_text: What stands in the site's ``keys/site.pub``.
         max_examples: Examples of a round that the site declares; 0 for none declared.
+        max_subjects: Patients that it declares; 0 for none declared.
 
     Raises:
         UsageError: The key is no public EC P-384 key or was enrolled before (U22), or the name
             cannot be used or is taken (U23).
-        ConfigError: The number of examples is negative (C01).
+        ConfigError: A number is negative (C01).
     """
     refuse_site_name(name)
-    require(max_examples >= 0, "max-examples", max_examples, "0 or more")
+    _require_limits(max_examples, max_subjects)
     key = _public_key(key_text)
     with _registry_of(home) as sites:
         if name.lower() in {other.lower() for other in sites}:  # not all disks tell case apart
@@ -104,10 +107,39 @@ def enroll(home: ServerHome, name: str, key_text: str, max_examples: int = 0) ->
         if owner:
             raise _key_is_taken(owner)
         today = datetime.now(UTC).date().isoformat()
-        site = EnrolledSite(name, key, today, max_examples)
+        site = EnrolledSite(name, key, today, max_examples, max_subjects=max_subjects)
         consortium = _write_enrolment(home, site)
         home.write_sites([*sites.values(), site])
     return consortium
+
+
+def limit(
+    home: ServerHome, name: str, max_examples: int | None = None, max_subjects: int | None = None
+) -> EnrolledSite:
+    """Change what an enrolled site declared; a run that goes on heeds it at the next update.
+
+    Args:
+        home: The server's folder.
+        name: The site's name.
+        max_examples: Examples of a round; 0 for none declared, None leaves it as it is.
+        max_subjects: Patients; 0 for none declared, None leaves it as it is.
+
+    Raises:
+        UsageError: No such site, or it was revoked (U23).
+        ConfigError: A number is negative (C01).
+    """
+    _require_limits(max_examples or 0, max_subjects or 0)
+    with _registry_of(home) as sites:
+        site = _enrolled(sites, name)
+        if site.is_revoked:
+            fix = "see `fedmri server sites`"
+            want = "a site that takes part"
+            raise UsageError("U23", f"site {name}", found="revoked", want=want, fix=fix)
+        examples = site.max_examples if max_examples is None else max_examples
+        subjects = site.max_subjects if max_subjects is None else max_subjects
+        sites[name] = replace(site, max_examples=examples, max_subjects=subjects)
+        home.write_sites(sites.values())
+        return sites[name]
 
 
 def revoke(home: ServerHome, name: str) -> None:
@@ -117,13 +149,23 @@ def revoke(home: ServerHome, name: str) -> None:
         UsageError: No such site (U23).
     """
     with _registry_of(home) as sites:
-        if name not in sites:
-            fix = "look at `fedmri server sites`"
-            want = f"one of {', '.join(sites) or '(nobody is enrolled)'}"
-            raise UsageError("U23", f"site {name}", found="no such site", want=want, fix=fix)
+        _ = _enrolled(sites, name)
         sites[name] = replace(sites[name], is_revoked=True)
         (home.enrolments / f"{name}.json").unlink(missing_ok=True)
         home.write_sites(sites.values())
+
+
+def _require_limits(max_examples: int, max_subjects: int) -> None:
+    require(max_examples >= 0, "max-examples", max_examples, "0 or more")
+    require(max_subjects >= 0, "max-patients", max_subjects, "0 or more")
+
+
+def _enrolled(sites: dict[str, EnrolledSite], name: str) -> EnrolledSite:
+    if name not in sites:
+        fix = "look at `fedmri server sites`"
+        want = f"one of {', '.join(sites) or '(nobody is enrolled)'}"
+        raise UsageError("U23", f"site {name}", found="no such site", want=want, fix=fix)
+    return sites[name]
 
 
 def sign_for(home: ServerHome, plan: Plan, members: Sequence[str]) -> SignedPlan:
@@ -216,6 +258,8 @@ def _named(sites: dict[str, EnrolledSite], name: str) -> list[EnrolledSite]:
 def _name_is_taken(name: str, *, is_revoked: bool) -> UsageError:
     found = "that of a site that was revoked" if is_revoked else "that of an enrolled site"
     fix = "choose another name"
+    if not is_revoked:
+        fix += f"; to change what that site declared, call `fedmri server limit {name}`"
     return UsageError("U23", f"name {name}", found=found, want="a name of its own", fix=fix)
 
 

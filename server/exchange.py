@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from fedmri.errors import RoundError
 from fedmri.server.asking import UNREADABLE, Asking, Taken, Terms, code_of, present
 from fedmri.server.attendance import Attendance
-from fedmri.wire import bundle, unbundle
+from fedmri.wire import bundle, telling, unbundle
 
 log = logging.getLogger("fedmri.server")
 
@@ -90,8 +90,9 @@ class Exchanges:
         # what waits on the disk of SuperLink must outlive every wait of this exchange
         ttl = 3 * self.timeout_s
 
-        def make(_site: str, node_id: int) -> Message:
-            return Message(bundle(content), node_id, kind, ttl=ttl, group_id=kind)
+        def make(site: str, node_id: int) -> Message:
+            own = telling(bundle(content), self.attendance.told.get(site))
+            return Message(own, node_id, kind, ttl=ttl, group_id=kind)
 
         return make
 

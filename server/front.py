@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from fedmri.server.callers import OPEN, PUSH, Caller, is_answer_of
+from fedmri.server.callers import OPEN, PUSH, STANDING, Asker, Caller, is_answer_of
 
 log = logging.getLogger("fedmri.server")
 
@@ -36,13 +36,21 @@ class FleetOnly:
     Args:
         app: SuperLink.
         caller_of: Returns who signed a call by its headers, or None.
+        asker_of: The same of whoever asks how it stands; None answers nobody.
+        seen: Is handed the node of each call, when it begins and when it ends.
     """
 
     def __init__(
-        self, app: App, caller_of: Callable[[Mapping[bytes, bytes]], Caller | None]
+        self,
+        app: App,
+        caller_of: Callable[[Mapping[bytes, bytes]], Caller | None],
+        asker_of: Callable[[Mapping[bytes, bytes]], Asker | None] | None = None,
+        seen: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._app = app
         self._caller_of = caller_of
+        self._asker_of = asker_of
+        self._seen = seen
         self._taken: OrderedDict[int, float] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,6 +59,9 @@ class FleetOnly:
             return
         # the first of several headers of one name, as SuperLink reads them
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        if scope["path"] == STANDING and self._asker_of is not None:
+            await self._tell(scope, headers, send)
+            return
         status, caller = _refusal(scope, headers), None
         if status is None:
             caller = await asyncio.to_thread(self._caller_of, headers)
@@ -62,12 +73,26 @@ class FleetOnly:
         if status is None:
             # what a call says of the host is nobody's business: no path is ever made of it
             kept = [(name, value) for name, value in scope["headers"] if name != b"host"]
+            if caller:
+                self._seen(caller.node_id)
             await self._app({**scope, "headers": kept}, receive, send)
+            if caller:
+                self._seen(caller.node_id)
             return
         log.warning("refused %.*r from %s: %d", N_LOGGED, scope["path"], _address(scope), status)
         answer = [(b"content-type", b"text/plain"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": status, "headers": answer})
         await send({"type": "http.response.body", "body": b"refused\n"})
+
+    async def _tell(self, scope: Scope, headers: Mapping[bytes, bytes], send: Send) -> None:
+        """Answer how the site that signed a call stands."""
+        assert self._asker_of is not None
+        asker = await asyncio.to_thread(self._asker_of, headers)
+        is_post = scope["method"] == "POST"
+        status = asker.status if is_post and asker and self._is_new(asker.mark) else 401
+        start = {"type": "http.response.start", "status": status}
+        await send({**start, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": b""})
 
     def _is_new(self, mark: int) -> bool:
         now = time.monotonic()

@@ -52,8 +52,10 @@ class EnrolledSite:
         name: The site's name.
         public_key: EC P-384 key in OpenSSH form, without a comment.
         enrolled: Date, ISO 8601.
-        max_examples: Examples of a round that the site declared; 0 where it declared none.
+        max_examples: Examples of a round (slices in 2D, scans in 3D) that the site declared; 0
+            where it declared none.
         is_revoked: Whether the site was shut out. Its name and key are never given again.
+        max_subjects: Patients that the site declared; 0 where it declared none.
     """
 
     name: str
@@ -61,6 +63,7 @@ class EnrolledSite:
     enrolled: str
     max_examples: int = 0
     is_revoked: bool = False
+    max_subjects: int = 0
 
 
 @dataclass(frozen=True)

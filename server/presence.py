@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fedmri.errors import NetworkError
 from fedmri.server.home import ServerHome
 
 STALE_S = 30.0
 """A server process that wrote nothing for so long is not running: nobody knows who is online."""
+
+
+LOCK = "lock"
+
+
+def hold(home: ServerHome) -> int:
+    """Return the lock that says that a server runs in this folder; it ends with its process.
+
+    Raises:
+        NetworkError: Another server runs here (N21).
+    """
+    number = os.open(home.state / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(number)
+        fix, want = "end the other one, or use another folder", "no other server in this folder"
+        raise NetworkError("N21", str(home.folder), found="one", want=want, fix=fix) from error
+    return number
+
+
+def is_served(home: ServerHome) -> bool:
+    """Tell whether a server process lives in this folder, however long it has said nothing."""
+    try:
+        number = os.open(home.state / LOCK, os.O_RDONLY)
+    except OSError:
+        return True  # of a version without the lock: its last word counts
+    try:
+        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(number)
+    return False
 
 
 @dataclass(frozen=True)
@@ -48,7 +85,7 @@ def read_presence(home: ServerHome) -> Presence:
     """Return who was seen, as the server process last wrote it; nobody where it wrote nothing."""
     path = home.state / "sites-seen.json"
     try:
-        is_running = time.time() - path.stat().st_mtime <= STALE_S
+        is_running = time.time() - path.stat().st_mtime <= STALE_S and is_served(home)
         seen = json.loads(path.read_text(encoding="utf-8"))
         online = {str(site): bool(entry["online"]) for site, entry in seen.items()}
         times = {str(site): str(e["last_seen"]) for site, e in seen.items() if e.get("last_seen")}

@@ -26,7 +26,7 @@ from fedmri.models.build import build_network
 from fedmri.models.weights import layout, norm, weights
 from fedmri.plan import Plan
 from fedmri.privacy.site_level import refuse_large
-from fedmri.round import Layout, ServerState, Strategy, Update, Weights
+from fedmri.round import ExtraForms, Layout, ServerState, Strategy, Update, Weights
 from fedmri.secagg.messages import Masked
 from fedmri.secagg.ring import Slot
 from fedmri.secagg.secure_sum import Roll
@@ -84,6 +84,7 @@ class Run:
         folder: Where checkpoints, records and the model go.
         n_pictures: Example pictures that each site writes to its own disk at the end.
         declared: Training examples that a site has at most, as it said when it was enrolled.
+        declared_subjects: The same of patients.
         roll: Who takes part in secure sums, where the plan has them.
     """
 
@@ -95,6 +96,7 @@ class Run:
     n_pictures: int = 0
     declared: Mapping[str, int] = field(default_factory=dict)
     roll: Roll = field(default_factory=Roll)
+    declared_subjects: Mapping[str, int] = field(default_factory=dict)
 
 
 class Rounds:
@@ -278,8 +280,15 @@ class Rounds:
         if masked is None:
             log.warning("site %s left out of round %d: %s", answer.site, order.round_index, code)
             rejected[answer.site] = code
+        self.exchanges.attendance.tell(answer.site, order.round_index, code)
         self.records.add("round", round=order.round_index, site=answer.site, status=code, **fields)
         return masked
+
+    def _bounds(self, site: str, max_norm: float, extra: ExtraForms) -> Bounds:
+        n_examples, n_subjects = (
+            said.get(site, 0) for said in (self.run.declared, self.run.declared_subjects)
+        )
+        return Bounds(self.parameters, max_norm, n_examples, extra, n_subjects)
 
     def _max_norm(self, shared: Weights) -> float:
         return self.run.plan.rounds.max_norm_ratio * max(1.0, norm(shared, self.parameters))
@@ -304,8 +313,7 @@ class Rounds:
             if answer.content is not None:
                 try:
                     update = self._read(answer.site, answer.content, shared, fields)
-                    n_most = self.run.declared.get(answer.site, 0)
-                    check_update(update, shared, Bounds(self.parameters, max_norm, n_most, extra))
+                    check_update(update, shared, self._bounds(answer.site, max_norm, extra))
                 except RoundError as error:
                     log.warning("%s", error)
                     code = error.code
@@ -316,6 +324,7 @@ class Rounds:
             else:
                 log.warning("site %s left out of round %d: %s", answer.site, round_index, code)
                 rejected[answer.site] = code
+            self.exchanges.attendance.tell(answer.site, round_index, code)
             self.records.add("round", round=round_index, site=answer.site, status=code, **fields)
             del answer, update  # before the next is taken: one update is held at a time
 

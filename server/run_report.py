@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class RunResult:
         plan_sha256: What the sites approved.
         tests: The final model on each site's test patients.
         pooled: Every metric over the test patients of all sites, the primary one first.
+        refused: Code of each site that gave no scores of the final model.
     """
 
     status: RunStatus
@@ -45,6 +46,7 @@ class RunResult:
     plan_sha256: str
     tests: tuple[SiteScores, ...]
     pooled: tuple[Pooled, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_result(home: ServerHome, name: str) -> RunResult:
@@ -70,6 +72,11 @@ def read_result(home: ServerHome, name: str) -> RunResult:
         plan_sha256=hashlib.sha256(text.encode()).hexdigest(),
         tests=tests,
         pooled=tuple(pool(tests, name) for name in names),
+        refused={
+            str(record["site"]): str(record["status"])
+            for record in history.of_kind("test")
+            if record["status"] != "ok"
+        },
     )
 
 
@@ -103,7 +110,7 @@ def result_json(result: RunResult) -> dict[str, Any]:
 def result_headline(result: RunResult) -> str:
     """Return what the run showed in one sentence that claims no more than aggregates allow."""
     if not result.pooled or not result.pooled[0].sites:
-        return f"The final model was not tested: the run is {result.status.status}."
+        return _why_untested(result)
     first = result.pooled[0]
     has_interval = first.estimate.has_interval
     interval = f"95 % interval {span(first.estimate)}" if has_interval else "no interval"
@@ -111,6 +118,20 @@ def result_headline(result: RunResult) -> str:
     patients = f"{first.estimate.n_patients} test patients of {len(first.sites)} sites"
     caveat = "" if first.how != BY_SITE else "; not the metric of all patients taken together"
     return f"{opening} on {patients}: {first.how}{caveat}."
+
+
+def _why_untested(result: RunResult) -> str:
+    """Say why there is no score of the final model."""
+    if result.tests:
+        names = ", ".join(one.site for one in result.tests)
+        return (
+            f"The final model was tested at {names}, and no score left there: each site has too "
+            "few test patients to report on (policy.min_subjects_reported in its site.yaml)."
+        )
+    if result.refused:
+        said = ", ".join(f"{site} ({code})" for site, code in result.refused.items())
+        return f"The final model was not tested: no site answered the order to test it: {said}."
+    return f"The final model was not tested: the run is {result.status.status}."
 
 
 def render(result: RunResult, history: History) -> str:

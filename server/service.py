@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import os
@@ -18,13 +19,16 @@ import httpx
 from fedmri.server.flower import Control, Node, key_bytes
 from fedmri.server.home import ServerHome
 from fedmri.server.memory import return_large_blocks
-from fedmri.server.runs import OVER, RunFolder, all_runs, utc, write_json
+from fedmri.server.presence import hold
+from fedmri.server.runs import OVER, RunFolder, all_runs, write_json
 from fedmri.server.superlink import SuperLink
 
 log = logging.getLogger("fedmri.server")
 
 TICK_S = 0.5
 REGISTRY_S = 2.0
+SILENT_S = 45.0
+"""A node gives a sign of life every 30 s; after so long without one it is shown as offline."""
 END_S = 4.0
 """Time that a ServerApp has to end; with that of the listeners, less than the 10 s promised."""
 HOME = "FEDMRI_SERVER_DIR"
@@ -40,9 +44,11 @@ def serve(home: ServerHome, stop: threading.Event) -> None:
         stop: Set by whoever wants the end; it comes within seconds.
 
     Raises:
-        NetworkError: The port is taken (N20).
+        NetworkError: The port is taken (N20), or another server runs in this folder (N21).
     """
     return_large_blocks()
+    home.state.mkdir(parents=True, exist_ok=True)
+    _ = hold(home)  # before anything is written: a second server would spoil the first one's runs
     compact(home.database)
     for run in all_runs(home.runs):
         if run.note.status == "running":
@@ -65,6 +71,7 @@ class _Service:
     def __init__(self, home: ServerHome, link: SuperLink) -> None:
         self._home = home
         self._control: Control = link.control
+        self._contacts = link.contacts
         self._address = f"127.0.0.1:{link.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self._run: RunFolder | None = None
@@ -115,11 +122,14 @@ class _Service:
         write_json(self._home.state / SEEN, self._seen)
 
     def _note_seen(self, name: str, node: Node) -> None:
-        before = self._seen.get(name, {})
-        if bool(before.get("online")) != node.is_online:
-            log.info("site %s is %s", name, "online" if node.is_online else "offline")
-        last = utc() if node.is_online else before.get("last_seen")
-        self._seen[name] = {"online": node.is_online, "last_seen": last, "node": node.node_id}
+        before, contact = self._seen.get(name, {}), self._contacts.get(node.node_id)
+        # Flower takes a node that was killed for online a minute longer
+        is_silent = contact is not None and time.time() - contact > SILENT_S
+        is_online = node.is_online and not is_silent
+        if bool(before.get("online")) != is_online:
+            log.info("site %s is %s", name, "online" if is_online else "offline")
+        last = before.get("last_seen") if contact is None else _utc_of(contact)
+        self._seen[name] = {"online": is_online, "last_seen": last, "node": node.node_id}
 
     def _begin_next(self) -> None:
         waiting = [run for run in all_runs(self._home.runs) if run.note.status not in OVER]
@@ -201,6 +211,10 @@ class _Service:
             self._control.stop_run(number)
         except httpx.HTTPStatusError:  # it has ended, or a new database does not know it
             log.debug("run %d could not be stopped", number)
+
+
+def _utc_of(seconds: float) -> str:
+    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def compact(database: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from fedmri.errors import UsageError, told
+from fedmri.server.attendance import Standing, read_standings
 from fedmri.server.history import (
     History,
     PlanFacts,
@@ -25,6 +26,8 @@ from fedmri.server.presence import Member, Presence, members, read_presence
 
 ENDED = ("finished", "failed", "stopped")
 """States of a run that nothing but a person changes."""
+
+CUT = "the server does not run: the run goes on by itself when it is back"
 
 Stage = Literal["training", "validation", "test", "done"]
 
@@ -58,7 +61,10 @@ class SiteStatus:
             or lost.
         loss: Training loss of its last update that was used.
         metric: Its last primary metric on validation patients.
-        seconds: Time that the server waited for its last update.
+        seconds: Time from the order to its last update, as the server saw it.
+        train_seconds: Time that it trained for that, as the site measured it.
+        standing: Where it stands with the order that is out, if one is.
+        left_out_since: First of the rounds up to the last that it was left out of without a break.
     """
 
     site: str
@@ -71,8 +77,11 @@ class SiteStatus:
     loss: float | None
     metric: float | None
     seconds: float | None
+    train_seconds: float | None
     bytes_down: int
     bytes_up: int
+    standing: Standing | None = None
+    left_out_since: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,11 +90,14 @@ class RunStatus:
 
     Attributes:
         name: Folder under ``runs/``.
-        status: ``queued``, ``running``, ``finished``, ``failed``, ``stopped``, ``interrupted``.
+        status: ``queued``, ``running``, ``finished``, ``failed``, ``stopped``, ``interrupted``; a
+            run that goes on is ``interrupted`` as long as the server does not run.
         stage: What the server does or was doing.
         round_index: Last complete round; the one under way is the next while ``training``.
         metric: Name of the primary metric.
         sha256: Of the final weights, or nothing.
+        order: Kind of the order that is out, or nothing.
+        until: When its deadline is, UTC, or nothing.
     """
 
     name: str
@@ -103,6 +115,9 @@ class RunStatus:
     sha256: str
     sites: tuple[SiteStatus, ...]
     rounds: tuple[RoundStatus, ...]
+    is_server_running: bool = True
+    order: str = ""
+    until: str = ""
 
     @property
     def waiting_for(self) -> tuple[str, ...]:
@@ -159,13 +174,22 @@ def read_run(home: ServerHome, name: str) -> RunStatus:
         stage, at = _stage(history, facts, names)
         presence = read_presence(home)
         answers = _answers(history, stage, at)
-        sites = tuple(
+        order, standings = read_standings(folder)
+        plain = (
             _site(history, facts, site, answers.get(site, ""), presence) for site in sorted(names)
         )
+        sites = tuple(
+            replace(s, standing=standings.get(s.site), left_out_since=_since(rounds, s.site))
+            for s in plain
+        )
+        is_cut = state["status"] == "running" and not presence.is_server_running
         return RunStatus(
             name=name,
-            status=str(state["status"]),
-            message=str(state.get("message", "")),
+            status="interrupted" if is_cut else str(state["status"]),
+            message=CUT if is_cut else str(state.get("message", "")),
+            is_server_running=presence.is_server_running,
+            order=order.get("kind", ""),
+            until=order.get("until", ""),
             attempts=int(state.get("attempts", 0)),
             submitted=str(state.get("submitted", "")),
             stage=stage,
@@ -259,6 +283,16 @@ def _answers(history: History, stage: Stage, at: int) -> dict[str, str]:
     return {str(record["site"]): str(record["status"]) for record in records}
 
 
+def _since(rounds: Sequence[RoundStatus], site: str) -> int | None:
+    """Return the first round of those at the end that a site was left out of; None for none."""
+    first = None
+    for one in reversed(rounds):
+        if site not in one.rejected:
+            break
+        first = one.round_index
+    return first
+
+
 def _site(
     history: History, facts: PlanFacts, site: str, answer: str, presence: Presence
 ) -> SiteStatus:
@@ -279,6 +313,7 @@ def _site(
         loss=finite(last.get("loss")),
         metric=found[-1] if found else None,
         seconds=finite(last.get("seconds")),
+        train_seconds=finite(last.get("train_seconds")),
         bytes_down=sum(int(record.get("bytes_down", 0)) for record in rounds),
         bytes_up=sum(int(record.get("bytes_up", 0)) for record in rounds),
     )

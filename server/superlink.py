@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 import uvicorn
 
 from fedmri.errors import NetworkError
-from fedmri.server.callers import caller_of
+from fedmri.server.callers import Asker, asker_of, caller_of
 from fedmri.server.delivery import hold_back_parts, notice_lost_orders
-from fedmri.server.flower import Control, Secrets, superlink_app
+from fedmri.server.flower import Control, Secrets, key_bytes, superlink_app
 from fedmri.server.front import FleetOnly
 from fedmri.server.home import ServerHome
 
@@ -43,7 +44,7 @@ class SuperLink:
         config = home.config
         self._inner = _Listener(app, host="127.0.0.1", port=self.port)
         self._outer = _Listener(
-            FleetOnly(app, partial(caller_of, state)),
+            FleetOnly(app, partial(caller_of, state), partial(_asker_of, home), self._note),
             host=config.host,
             port=config.port,
             ssl_certfile=str(home.tls_cert),
@@ -52,6 +53,7 @@ class SuperLink:
             http="h11",  # the other parser takes headers without an end
             server_header=False,
         )
+        self.contacts: dict[int, float] = {}
         self._known = known
         self._address = f"{config.host}:{config.port}"
 
@@ -83,11 +85,19 @@ class SuperLink:
         for listener in (self._outer, self._inner):
             listener.wait()
 
+    def _note(self, node_id: int) -> None:
+        self.contacts[node_id] = time.time()
+
     def _start(self, listener: _Listener) -> None:
         if not listener.start():
             fix = "end the other program, or choose another port in server.yaml"
             found = "a port that is taken or not allowed"
             raise NetworkError("N20", self._address, found=found, want="a free port", fix=fix)
+
+
+def _asker_of(home: ServerHome, headers: Mapping[bytes, bytes]) -> Asker | None:
+    known = {key_bytes(site.public_key): site.is_revoked for site in home.sites().values()}
+    return asker_of(known, headers)
 
 
 class _Listener:

@@ -11,10 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fedmri.errors import CODES
 from fedmri.reports.page import duration
 from fedmri.reports.words import DASH, metric_name, number
 from fedmri.server.home import ServerHome
+from fedmri.server.notices import notices
 from fedmri.server.presence import Member
 from fedmri.server.printable import printable
 from fedmri.server.status import (
@@ -72,9 +72,7 @@ def run_view(run: RunStatus, now: str) -> Group:
                 f"{last.n_sites} sites, {_seconds(last.seconds)}."
             )
         )
-        parts += [
-            _text(f"  {_left_out(site, code)}", "red") for site, code in last.rejected.items()
-        ]
+    parts += [_text(f"  {text}", "yellow") for text in notices(run, now)]
     parts.append(_sites(run, now))
     return Group(*parts)
 
@@ -156,13 +154,14 @@ def _headline(run: RunStatus) -> Text:
 def _sites(run: RunStatus, now: str) -> Table:
     score = metric_name(run.metric)
     table = _table(
-        "site", "online", "last seen", "answer", "rounds", "left out", "loss", score, "s",
-        "MB down", "MB up",
+        "site", "online", "last seen", "answer", "rounds", "left out", "loss", score,
+        "trained", "waited", "MB down", "MB up",
     )  # fmt: skip
     for site in run.sites:
         left_out = ", ".join(f"{code} ({n})" for code, n in site.left_out.items())
         cells = [ago(site.last_seen, now), _answer(run, site), str(site.n_rounds), left_out or "0"]
-        cells += [_number(site.loss), _number(site.metric), _number(site.seconds)]
+        cells += [_number(site.loss), _number(site.metric)]
+        cells += [_seconds(site.train_seconds), _seconds(site.seconds)]
         cells += [_megabytes(site.bytes_down), _megabytes(site.bytes_up)]
         table.add_row(_text(site.site), _presence(site), *(_text(cell) for cell in cells))
     return table
@@ -179,10 +178,6 @@ def _presence(site: Member | SiteStatus) -> Text:
         return _text("revoked", "red")
     words = {True: ("online", "green"), False: ("offline", "red"), None: ("not known", "dim")}
     return _text(*words[site.is_online])
-
-
-def _left_out(site: str, code: str) -> str:
-    return f"{site} was left out: {CODES.get(code, 'not listed')} [{code}]"
 
 
 def _status(run: RunStatus) -> Text:

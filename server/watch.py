@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fedmri.errors import CODES, FedmriError, UsageError
 from fedmri.server.home import ServerHome
+from fedmri.server.notices import notices
 from fedmri.server.status import as_json, chosen_run, read_run, read_server
 
 View = dict[str, Any]
@@ -44,6 +45,7 @@ def page_view(home: ServerHome, name: str) -> View:
         "runs": [other.name for other in status.runs],
         "broken": list(status.broken.values()),
         "codes": {code: CODES[code] for code in sorted(codes) if code in CODES},
+        "notices": notices(run, status.time) if run else [],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,11 @@ from fedmri.errors import UsageError
 
 if TYPE_CHECKING:
     from fedmri.server.home import EnrolledSite, ServerHome
+    from fedmri.server.runs import RunFolder
     from fedmri.signed_plan import SignedPlan
+
+STOP_S, POLL_S = 30.0, 0.2
+"""Longest wait for the end of a run: its process has seconds to end."""
 
 Overrides = Annotated[
     list[str] | None,
@@ -67,7 +72,9 @@ def run(
     home = ServerHome(folder)
     _refuse_unclear(plan, resume)
     if plan is None:
-        run_named(home.runs, resume).queue_again()
+        found = run_named(home.runs, resume)
+        wait_stopped(home, found)
+        found.queue_again()
         print(f"Run {resume} goes on from its last checkpoint. See: fedmri server status {resume}")
         return
     members = _members(home.sites(), sites)
@@ -87,13 +94,30 @@ def stop(
     from fedmri.server.home import ServerHome
     from fedmri.server.runs import OVER, run_named
 
-    found = run_named(ServerHome(folder).runs, name)
+    home = ServerHome(folder)
+    found = run_named(home.runs, name)
     status = found.note.status
     if status in OVER:
         want, fix = "one that is not over", "see `fedmri server list`"
         raise UsageError("U53", f"run {name}", found=status, want=want, fix=fix)
     found.ask_to_stop()
-    print(f"Run {name} is being ended.")
+    wait_stopped(home, found)
+    is_over = found.note.status in OVER
+    print(f"Run {name} is stopped." if is_over else f"Run {name} is being ended.")
+    print(f"Go on with it: fedmri server run --resume {name}")
+
+
+def wait_stopped(home: ServerHome, run: RunFolder) -> None:
+    """Wait until a run that was asked to stop is over; without a server it is so at once."""
+    from fedmri.server.presence import read_presence
+    from fedmri.server.runs import OVER
+
+    deadline = time.monotonic() + STOP_S
+    while run.is_stop_asked and run.note.status not in OVER and time.monotonic() < deadline:
+        if not read_presence(home).is_server_running:
+            run.change(status="stopped", message="stopped by the coordinator")
+            return
+        time.sleep(POLL_S)
 
 
 def stop_event() -> threading.Event:

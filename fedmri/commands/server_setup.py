@@ -48,8 +48,15 @@ def enroll(
     max_examples: Annotated[
         int,
         typer.Option(
-            help="Most examples of a round that the site declares: its weight in the mean is "
-            "bounded by it. 0: not declared."
+            help="Most examples of a round that the site declares: slices in 2D, scans in 3D. "
+            "0: not declared."
+        ),
+    ] = 0,
+    max_patients: Annotated[
+        int,
+        typer.Option(
+            help="Patients that the site declares: its weight in the mean is bounded by them. "
+            "0: not declared."
         ),
     ] = 0,
 ) -> None:
@@ -59,11 +66,39 @@ def enroll(
     from fedmri.server.home import ServerHome
 
     home = ServerHome(folder)
-    consortium = enroll_site(home, name, _text_of(key), max_examples)
+    consortium = enroll_site(home, name, _text_of(key), max_examples, max_patients)
     print(f"Site {name} is enrolled with the key {key_fingerprint(consortium.public_key)}.")
     print(f"Send it {home.enrolments / name}.json; the file holds no secret.")
     print("Compare by telephone: the key above, and the consortium's fingerprint")
     print(f"  {consortium.fingerprint}")
+
+
+@server_app.command("limit")
+def limit(
+    name: Annotated[str, typer.Argument(help="Name of an enrolled site.")],
+    folder: ServerDir = HERE,
+    max_patients: Annotated[
+        int | None, typer.Option(help="Patients that the site declares now; 0: not declared.")
+    ] = None,
+    max_examples: Annotated[
+        int | None,
+        typer.Option(
+            help="Examples of a round that it declares now: slices in 2D, scans in 3D. "
+            "0: not declared."
+        ),
+    ] = None,
+) -> None:
+    """Change what an enrolled site declared; a run that goes on heeds it at the next update."""
+    from fedmri.server.enrolment import limit as limit_site
+    from fedmri.server.home import ServerHome
+
+    if max_patients is None and max_examples is None:
+        found, fix = "neither", f"fedmri server limit {name} --max-patients N"
+        want = "--max-patients or --max-examples"
+        raise UsageError("U01", "server limit", found=found, want=want, fix=fix)
+    site = limit_site(ServerHome(folder), name, max_examples, max_patients)
+    patients, examples = (n or "no limit" for n in (site.max_subjects, site.max_examples))
+    print(f"Site {name} now declares: patients {patients}, examples of a round {examples}.")
 
 
 @server_app.command("revoke")
@@ -95,12 +130,12 @@ def sites(folder: ServerDir = HERE, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps([asdict(site) for site in enrolled]))
         return
-    table = Table("site", "", "enrolled", "most examples")
+    table = Table("site", "", "enrolled", "patients", "most examples")
     table.add_column("key", overflow="fold")
     for site in enrolled:
-        most = str(site.max_examples or "not declared")
+        most = [str(n or "not declared") for n in (site.max_subjects, site.max_examples)]
         state = "revoked" if site.is_revoked else ""
-        table.add_row(site.name, state, site.enrolled, most, key_fingerprint(site.public_key))
+        table.add_row(site.name, state, site.enrolled, *most, key_fingerprint(site.public_key))
     Console().print(table)
 
 
