@@ -6,13 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fedmri.reports.intervals import LEVEL, Estimate
-
-RANGE = {"accuracy": 1.0, "dice": 1.0, "jaccard": 1.0, "brier": 2.0}
-"""Largest value of a patient's own score, for metrics that are means over patients from 0 on."""
-
-MEANS = (*RANGE, "mae", "hd95_mm")
-"""Metrics that are means over patients: their weighted mean over sites is exact."""
+from fedmri.reports.intervals import Estimate
+from fedmri.reports.metrics import metric_of
+from fedmri.reports.spread import LEVEL
 
 EXACT = "mean over patients"
 ROOT = "root of the mean square over patients"
@@ -55,13 +51,16 @@ def pool(scores: Sequence[SiteScores], metric: str) -> Pooled:
     n, sites = sum(count for _, count, _ in used), tuple(site for site, _, _ in used)
     if not used:
         return Pooled(metric, _alone(math.nan, 0), (), BY_SITE)
-    if metric.startswith("n_"):
+    known = metric_of(metric)
+    if known.is_count:
         return Pooled(metric, _alone(math.fsum(value for *_, value in used), n), sites, SUM)
-    if metric == "rmse":
+    if known.is_root:
         mean = math.fsum(count * value**2 for _, count, value in used) / n
         return Pooled(metric, _alone(math.sqrt(mean), n), sites, ROOT)
     mean = math.fsum(count * value for _, count, value in used) / n
-    return Pooled(metric, estimate(metric, mean, n), sites, EXACT if metric in MEANS else BY_SITE)
+    return Pooled(
+        metric, estimate(metric, mean, n), sites, EXACT if known.is_patient_mean else BY_SITE
+    )
 
 
 def estimate(metric: str, mean: float, n_patients: int) -> Estimate:
@@ -75,8 +74,8 @@ def estimate(metric: str, mean: float, n_patients: int) -> Estimate:
         Hoeffding 1963, doi:10.1080/01621459.1963.10500830, theorem 1 (inequality 2.1), both sides;
         it holds for patients of several sites with different expectations.
     """
-    top = RANGE.get(metric)
-    if top is None or n_patients < 1 or not 0 <= mean <= top:
+    top = metric_of(metric).high if metric_of(metric).is_patient_mean else math.inf
+    if math.isinf(top) or n_patients < 1 or not 0 <= mean <= top:
         return _alone(mean, n_patients)
     share, room = mean / top, math.log(2 / (1 - LEVEL)) / n_patients
     low, high = _end(share, 0.0, room), _end(share, 1.0, room)

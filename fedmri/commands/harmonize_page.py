@@ -77,7 +77,7 @@ def _task_table(work: Work, found: Predicted) -> Table:
     rows = [
         (f"{name}{suffix}", *cells)
         for suffix, sizes in parts.items()
-        for name, *cells in (task_rows(sites, subjects, sizes, work.seed) if sites else ())
+        for name, *cells in (task_rows(sites, subjects, sizes) if sites else ())
     ]
     measure = "Mean absolute error" if errors.is_number else "Share of wrong answers"
     caption = (

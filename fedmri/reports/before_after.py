@@ -15,11 +15,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fedmri.reports import figures
-from fedmri.reports.intervals import Estimate, draw, interval
+from fedmri.reports.bounds import Evidence
+from fedmri.reports.influence import mean_of
+from fedmri.reports.intervals import Estimate, estimate_of
+from fedmri.reports.metrics import METRICS
+from fedmri.reports.spread import Strata, pooled_strata, spread_of, t_bounds
 from fedmri.reports.words import number, span, with_interval
 
 Array = NDArray[np.float64]
-N_BOOTSTRAP = 2000
 N_BINS = 24
 BEFORE, AFTER = "#D55E00", "#0072B2"
 
@@ -78,25 +81,23 @@ def write_page(path: Path, shown: BeforeAfter) -> None:
 
 
 def task_rows(
-    sites: Sequence[str], subjects: Sequence[str], errors: Mapping[str, Array], seed: int
+    sites: Sequence[str], subjects: Sequence[str], errors: Mapping[str, Array]
 ) -> tuple[tuple[str, ...], ...]:
     """Return mean errors with 95 % intervals over subjects, and each one's gain over the first.
 
-    Subjects are resampled within their sites, the same for all columns: differences are paired. A
+    Subjects vary within their sites, and are the same for all columns: differences are paired. A
     subject with several rows counts by the mean of them.
 
     Args:
         sites: Site of each row.
         subjects: Subject of each row.
         errors: By name, shape ``(n,)`` each.
-        seed: Of the resampling.
     """
     keys = list(zip(sites, subjects, strict=True))
     order = sorted(set(keys))
     place = {key: k for k, key in enumerate(order)}
     index = np.array([place[key] for key in keys])
-    by_site = {s: tuple(subject for site, subject in order if site == s) for s, _ in order}
-    weights = draw(tuple(by_site.items()), N_BOOTSTRAP, seed)
+    strata = pooled_strata([site for site, _ in order])
     counts = np.bincount(index, minlength=len(order))
     means = {
         name: np.bincount(index, values, len(order)) / counts for name, values in errors.items()
@@ -105,8 +106,8 @@ def task_rows(
     return tuple(
         (
             name,
-            with_interval(_estimate(values, weights)),
-            "" if values is first else _signed(_estimate(values - first, weights)),
+            with_interval(_mean_error(values, strata)),
+            "" if values is first else _signed(_difference(values - first, strata)),
         )
         for name, values in means.items()
     )
@@ -145,8 +146,22 @@ def _edges(values: Array) -> Array:
     return np.linspace(low, high, N_BINS + 1)
 
 
-def _estimate(values: Array, weights: Array) -> Estimate:
-    return interval(float(values.mean()), weights @ values / len(values), len(values))
+def _mean_error(values: Array, strata: Strata) -> Estimate:
+    """Return a mean error with the interval of a mean absolute error."""
+    (part,), n = mean_of(values), len(values)
+    spread = spread_of(part.influence[None] / n, np.zeros(1), strata)
+    method = METRICS["mae"].method
+    if method is None:
+        return estimate_of(part.value, np.nan, np.nan, n)
+    bounds = method(Evidence((part,), (spread,), (1.0,), np.eye(1), n))
+    return estimate_of(part.value, bounds.low, bounds.high, n)
+
+
+def _difference(values: Array, strata: Strata) -> Estimate:
+    value, n = float(values.mean()), len(values)
+    spread = spread_of((values - value)[None] / n, np.zeros(1), strata)
+    low, high = t_bounds(value, spread)
+    return estimate_of(value, low, high, n)
 
 
 def _signed(estimate: Estimate) -> str:

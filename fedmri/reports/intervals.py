@@ -1,4 +1,4 @@
-"""How sure a number is: patients resampled within their sites, and what a new site may bring."""
+"""Numbers with intervals: of patients at these hospitals, and what a new hospital may bring."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from fedmri.reports.spread import LEVEL
 from fedmri.reports.weighted import Array
-
-LEVEL = 0.95
-"""Coverage that every interval aims at."""
 
 Patients = tuple[tuple[str, tuple[str, ...]], ...]
 """Sites in order, each with its subjects in order: what a score is over."""
@@ -34,6 +32,17 @@ class Estimate:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
 
+def estimate_of(value: float, low: float, high: float, n_patients: int) -> Estimate:
+    """Return a number with its interval; with none where the ends are one or leave it out.
+
+    An interval of no width says that nothing varies, which few patients cannot show.
+    """
+    if not (math.isfinite(low) and math.isfinite(high) and high - low > 1e-9 and n_patients > 1):
+        return Estimate(value, math.nan, math.nan, n_patients)
+    # Sums of the same numbers in another order differ in the last bits: that is no difference.
+    return Estimate(value, round(min(low, value), 12), round(max(high, value), 12), n_patients)
+
+
 def n_of(patients: Patients) -> int:
     """Return how many patients there are."""
     return sum(len(subjects) for _, subjects in patients)
@@ -42,9 +51,8 @@ def n_of(patients: Patients) -> int:
 def draw(patients: Patients, n_bootstrap: int, seed: int) -> Array:
     """Draw patients with replacement, each site's own number from its own patients.
 
-    A site's draws depend on its name, its number of patients and the seed alone: scores of two
-    models over the same patients are paired, and a site's own interval agrees with its part in the
-    interval over all.
+    A site's draws depend on its name, its number of patients and the seed alone, so that two models
+    over the same patients are paired.
 
     Returns:
         How often each patient was drawn, shape ``(n_bootstrap, n)``, sites side by side.
@@ -58,21 +66,6 @@ def draw(patients: Patients, n_bootstrap: int, seed: int) -> Array:
         stream = np.random.default_rng([seed, zlib.crc32(site.encode()), n])
         columns.append(stream.multinomial(n, np.full(n, 1 / n), size=n_bootstrap))
     return np.concatenate(columns, axis=1).astype(np.float64)
-
-
-def interval(value: float, replicates: Array, n_patients: int) -> Estimate:
-    """Return a value with the percentile interval of its bootstrap replicates.
-
-    There is no interval for one patient, and none where one resample in twenty leaves the metric
-    undefined: what remains would be a selection.
-    """
-    defined = replicates[np.isfinite(replicates)]
-    if n_patients < 2 or not math.isfinite(value) or len(defined) < LEVEL * len(replicates):
-        return Estimate(value, math.nan, math.nan, n_patients)
-    tail = (1 - LEVEL) / 2
-    # Sums of the same numbers in another order differ in the last bits: that is no difference.
-    low, high = np.round(np.quantile(defined, [tail, 1 - tail]), 12)
-    return Estimate(value, float(low), float(high), n_patients)
 
 
 @dataclass(frozen=True)

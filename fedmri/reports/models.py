@@ -24,12 +24,17 @@ class Model:
         label: Name in tables.
         runs: Test patients by site, one entry a seed (times arm, where arms are averaged); a
             score is the mean of the runs' scores over the same patients.
-        n_seeds: Seeds behind it.
+        seeds: Of each run: what a training that is one of several is told by.
     """
 
     label: str
     runs: tuple[SiteCases, ...]
-    n_seeds: int
+    seeds: tuple[int, ...]
+
+    @property
+    def n_seeds(self) -> int:
+        """Trainings behind it, each from a seed of its own."""
+        return len(set(self.seeds))
 
     def patients(self) -> Patients:
         """Return the patients that every run was tested on, in order."""
@@ -42,8 +47,8 @@ class Model:
 
 def of_arm(results: Results, arm: str) -> Model:
     """Return the model of one arm as it was trained."""
-    runs = [cases for (name, _), cases in results.cases.items() if name == arm]
-    return Model(arm, tuple(runs), len(runs))
+    runs = {seed: cases for (name, seed), cases in results.cases.items() if name == arm}
+    return Model(arm, tuple(runs.values()), tuple(runs))
 
 
 def arms(results: Results) -> tuple[str, ...]:
@@ -84,7 +89,7 @@ def _seeds(results: Results, names: Iterable[str]) -> list[int]:
 def _composite(results: Results, kind: str, label: str) -> list[Model]:
     """Return one model that answers at each site with the arm that bears the site's name."""
     names = of_kind(results, kind)
-    runs: list[SiteCases] = []
+    runs: dict[int, SiteCases] = {}
     for seed in _seeds(results, names):
         run: dict[str, tuple[Case, ...]] = {}
         for arm in names:
@@ -92,15 +97,16 @@ def _composite(results: Results, kind: str, label: str) -> list[Model]:
             if tested := results.cases.get((arm, seed), {}).get(site):
                 run[site] = tested
         if run:
-            runs.append(run)
-    return [Model(label, tuple(runs), len(runs))] if runs else []
+            runs[seed] = run
+    return [Model(label, tuple(runs.values()), tuple(runs))] if runs else []
 
 
 def _averaged(results: Results, label: str) -> list[Model]:
     """Return the mean over the local arms, each tested at every site."""
     names = of_kind(results, "local")
-    runs = [results.cases[key] for key in results.cases if key[0] in set(names)]
-    return [Model(label, tuple(runs), len(_seeds(results, names)))] if len(names) > 1 else []
+    runs = {key: cases for key, cases in results.cases.items() if key[0] in set(names)}
+    seeds = tuple(seed for _, seed in runs)
+    return [Model(label, tuple(runs.values()), seeds)] if len(names) > 1 else []
 
 
 def only(patients: Patients, sites: Iterable[str]) -> Patients:

@@ -1,62 +1,36 @@
-"""Scores of models over patients, with the replicates that intervals and differences come from."""
+"""Scores of models over patients, and what intervals and paired differences come from."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fedmri.reports.intervals import Estimate, Patients, draw, interval, n_of, shuffle
+from fedmri.reports.influence import Part
+from fedmri.reports.intervals import Patients, draw, shuffle
+from fedmri.reports.metrics import Metric, metric_of, parts_of, weighted_metric
 from fedmri.reports.models import Model, cases_of
-from fedmri.reports.weighted import Array, Panel, Weighted, panel, weighted_metric
+from fedmri.reports.scores import Parts, Score, Tested, score_of
+from fedmri.reports.weighted import Array, Panel, panel
 from fedmri.training.task import Case, Task
 
 
-@dataclass(frozen=True)
-class Score:
-    """A metric of one model over some patients.
-
-    Attributes:
-        value: As the task computes it, mean over the model's runs.
-        replicates: The same on each resample, shape ``(n_bootstrap,)``; NaN where undefined.
-        n_patients: How many patients there are.
-    """
-
-    value: float
-    replicates: Array
-    n_patients: int
-
-    @property
-    def estimate(self) -> Estimate:
-        """The value with its interval."""
-        return interval(self.value, self.replicates, self.n_patients)
-
-    def minus(self, other: Score) -> Score:
-        """Return the difference of two scores whose replicates are of the same draws."""
-        n_patients = min(self.n_patients, other.n_patients)
-        replicates = self.replicates - other.replicates
-        return Score(self.value - other.value, replicates, n_patients)
-
-
-def mean_score(scores: Sequence[Score]) -> Score:
-    """Return the unweighted mean of scores."""
-    replicates = np.mean([score.replicates for score in scores], axis=0)
-    n_patients = sum(score.n_patients for score in scores)
-    return Score(float(np.mean([score.value for score in scores])), replicates, n_patients)
-
-
 class Scorer:
-    """Scores models, each at most once, all on the same resamples of patients."""
+    """Scores models, each at most once over the same patients."""
 
     def __init__(self, task: Task, n_bootstrap: int, seed: int) -> None:
         self._task = task
         self._n_bootstrap = n_bootstrap
         self._seed = seed
         self._scores: dict[tuple[Any, ...], Mapping[str, Score]] = {}
-        self._draws: dict[tuple[Any, ...], Array] = {}
+
+    @property
+    def metric(self) -> str:
+        """Name of the primary metric."""
+        return self._task.primary
 
     def scores(self, model: Model, patients: Patients) -> Mapping[str, Score]:
         """Return every metric of a model over patients that all its runs were tested on."""
@@ -70,57 +44,64 @@ class Scorer:
         return self.scores(model, patients)[self._task.primary]
 
     def _score(self, model: Model, patients: Patients) -> Mapping[str, Score]:
-        weights = self._weights(patients)
-        runs = [self._score_run(cases_of(run, patients), weights) for run in model.runs]
-        names = [name for name in runs[0] if all(name in run for run in runs)]
-        n_patients = n_of(patients)
+        cases = [cases_of(run, patients) for run in model.runs]
+        values = [self._task.metrics(of_run) for of_run in cases]
+        keys = tuple((site, subject) for site, subjects in patients for subject in subjects)
+        tested = Tested(keys, tuple(panel(of_run) for of_run in cases), model.seeds)
+        names = [name for name in values[0] if all(name in run for run in values)]
         return {
-            name: Score(
-                float(np.mean([run[name][0] for run in runs])),
-                np.mean([run[name][1] for run in runs], axis=0),
-                n_patients,
-            )
+            name: self._one(metric_of(name), tested, cases, [run[name] for run in values])
             for name in names
         }
 
-    def _weights(self, patients: Patients) -> Array:
-        key = tuple((site, len(subjects)) for site, subjects in patients)
-        if key not in self._draws:
-            self._draws[key] = draw(patients, self._n_bootstrap, self._seed)
-        return self._draws[key]
+    def _one(
+        self,
+        metric: Metric,
+        tested: Tested,
+        cases: Sequence[Sequence[Case]],
+        values: Sequence[float],
+    ) -> Score:
+        runs = zip(cases, tested.panels, values, strict=True)
+        return score_of(metric, tested, values, [self._parts(metric, *run) for run in runs])
 
-    def _score_run(self, cases: Sequence[Case], weights: Array) -> dict[str, tuple[float, Array]]:
-        values = self._task.metrics(cases)
-        return {
-            name: (value, self._replicates(name, value, cases, weights))
-            for name, value in values.items()
-        }
+    def _parts(self, metric: Metric, cases: Sequence[Case], patients: Panel, value: float) -> Parts:
+        """Return what each patient moves a metric by; empty where that cannot be known.
 
-    def _replicates(self, name: str, value: float, cases: Sequence[Case], weights: Array) -> Array:
-        """Return the metric on every resample.
-
-        The quick form is taken only where it gives the task's own number on the patients as they
-        are. Else the primary metric is left to the task, resample by resample, and others go
-        without an interval.
+        The formula is taken only where it gives the task's own number. Else the primary metric is
+        computed by the task, resample by resample, and others go without an interval.
         """
-        undefined = np.full(len(weights), np.nan)
-        if not math.isfinite(value):
-            return undefined
-        patients = panel(cases)
-        if (metric := _quick(name, value, patients)) is not None:
-            return metric(patients, weights)
-        return self._slow_replicates(cases, weights) if name == self._task.primary else undefined
+        if metric.is_count or not math.isfinite(value):
+            return ()
+        parts = parts_of(metric, patients)
+        if parts is not None:
+            known = [part.value for part in parts if math.isfinite(part.value)]
+            if known and (len(known) < len(parts) or _is_same(float(np.mean(known)), value)):
+                return parts
+        is_primary = metric.name == self._task.primary
+        return (self._resampled(cases, value),) if is_primary else ()
 
-    def _slow_replicates(self, cases: Sequence[Case], weights: Array) -> Array:
-        drawn = (np.repeat(np.arange(len(cases)), row.astype(int)).tolist() for row in weights)
-        metric = self._task.primary
-        return np.array([self._task.metrics([cases[i] for i in rows])[metric] for rows in drawn])
+    def _resampled(self, cases: Sequence[Case], value: float) -> Part:
+        """Return the influence of patients on the task's own number, from resamples.
+
+        Source:
+            Efron 2014, doi:10.1080/01621459.2013.823775 (covariance of counts and values).
+        """
+        sites = itertools.groupby(cases, key=lambda case: case.site)
+        patients = tuple((site, tuple(case.subject for case in own)) for site, own in sites)
+        counts = draw(patients, self._n_bootstrap, self._seed)
+        rows = (np.repeat(np.arange(len(cases)), row.astype(int)).tolist() for row in counts)
+        name = self._task.primary
+        found = np.array([self._task.metrics([cases[i] for i in drawn])[name] for drawn in rows])
+        if not np.isfinite(found).all():
+            return Part(math.nan, np.zeros(len(cases)), (float(len(cases)),))
+        moved = (counts - 1).T @ (found - found.mean()) / len(found)
+        return Part(value, moved * len(cases), (float(len(cases)),))
 
     def worst_by_chance(self, model: Model, patients: Patients) -> Array | None:
         """Return the worst site's score when patients are dealt to sites at random.
 
         Returns:
-            Shape ``(n_bootstrap,)``; None where the quick form of the metric is not the task's.
+            Shape ``(n_bootstrap,)``; None where the weighted form of the metric is not the task's.
         """
         name = self._task.primary
         sizes = [len(subjects) for _, subjects in patients]
@@ -129,8 +110,9 @@ class Scorer:
         for run in model.runs:
             cases = cases_of(run, patients)
             arrays = panel(cases)
-            metric = _quick(name, self._task.metrics(cases)[name], arrays)
-            if metric is None:
+            metric = weighted_metric(metric_of(name), arrays)
+            plain = metric(arrays, np.ones((1, len(cases))))[0] if metric else math.nan
+            if metric is None or not _is_same(float(plain), self._task.metrics(cases)[name]):
                 return None
             of_sites = [metric(arrays, (dealt == site).astype(float)) for site in range(len(sizes))]
             by_run.append(np.stack(of_sites))
@@ -139,10 +121,5 @@ class Scorer:
         return worst
 
 
-def _quick(name: str, value: float, patients: Panel) -> Weighted | None:
-    """Return the metric under weights if, unweighted, it gives the task's own value."""
-    metric = weighted_metric(name, patients)
-    if metric is None:
-        return None
-    plain = float(metric(patients, np.ones((1, len(patients.truth))))[0])
-    return metric if math.isclose(plain, value, rel_tol=1e-6, abs_tol=1e-9) else None
+def _is_same(first: float, second: float) -> bool:
+    return math.isclose(first, second, rel_tol=1e-6, abs_tol=1e-9)

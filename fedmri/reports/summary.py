@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fedmri.errors import UsageError, require
 from fedmri.reports import models
-from fedmri.reports.intervals import Estimate, NewSite, Patients, n_of, new_site_interval
+from fedmri.reports.contrast import Contrast, mean_of
+from fedmri.reports.hospitals import difference_over_hospitals, over_hospitals
+from fedmri.reports.intervals import (
+    Estimate,
+    NewSite,
+    Patients,
+    estimate_of,
+    n_of,
+    new_site_interval,
+)
+from fedmri.reports.metrics import metric_of
 from fedmri.reports.models import Model
-from fedmri.reports.results import Results, site_name
-from fedmri.reports.scoring import Score, Scorer, mean_score
+from fedmri.reports.notes import notes_of
+from fedmri.reports.results import Results
+from fedmri.reports.scores import Score
+from fedmri.reports.scoring import Scorer
+from fedmri.reports.spread import holm
+from fedmri.reports.verdicts import Verdict, gap_verdict, judge
 from fedmri.training.task import Task
-
-Verdict = Literal["better", "worse", "no difference shown", "cannot be said"]
-
-UNIT_METRICS = frozenset({"dice", "jaccard", "accuracy", "balanced_accuracy", "macro_f1", "auc"})
-"""Metrics between 0 and 1: combined over sites as logits, and judged in percentage points."""
-FEW = 10
-"""Below this many patients a bootstrap interval is too narrow to be taken at its word."""
-LEAST_PAIRS = 6
-"""With fewer pairs no sign test reaches 5 % (2 / 2**5 is 6 %), whatever an interval says."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Row:
         by_site: By site (external ones too), then by metric.
         within_sites: Primary metric per site, averaged by patients: free of what a metric over
             all patients gains from differences between sites. None where there is no such value.
+        hospitals: Mean of the hospitals' own primary metric, with an interval for another set of
+            hospitals. None below three hospitals.
     """
 
     label: str
@@ -45,16 +51,32 @@ class Row:
     overall: Mapping[str, Estimate]
     by_site: Mapping[str, Mapping[str, Estimate]]
     within_sites: Estimate | None
+    hospitals: Estimate | None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Primary metric of ``label`` minus that of ``reference``, over the same patients."""
+    """Primary metric of ``label`` minus that of ``reference``, over the same patients.
+
+    Attributes:
+        label: First model.
+        reference: Second model.
+        estimate: The difference; its interval is not adjusted for other comparisons.
+        p_value: Two-sided, of no difference; NaN where it cannot be said.
+        p_adjusted: Adjusted for all comparisons of the table: what the verdict rests on.
+        verdict: What is shown.
+        n_trainings: Trainings behind it, of the model that has fewer.
+        hospitals: Mean difference over hospitals, with an interval for another set of them.
+    """
 
     label: str
     reference: str
     estimate: Estimate
+    p_value: float
+    p_adjusted: float
     verdict: Verdict
+    n_trainings: int
+    hospitals: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -139,16 +161,17 @@ class Summary:
 def summarise(results: Results, task: Task, *, n_bootstrap: int = 2000, seed: int = 0) -> Summary:
     """Score every arm of a run on every patient that it was tested on.
 
-    Patients are the unit of every interval. They are resampled with replacement within their site;
-    the runs of several seeds are scored on the same resample and averaged first. Differences
-    compare the same patients on the same resamples. Means over patients weigh each patient alike,
-    so a large site weighs more than a small one; the means of the matrix weigh each cell alike.
+    Patients are independent within their site and the sites are fixed: an interval is for the mean
+    over the patients of these sites. Trainings are crossed with patients. Differences compare the
+    same patients and, where seeds are the same, the same trainings. Means over patients weigh each
+    patient alike, so a large site weighs more than a small one; the means of the matrix weigh each
+    cell alike, and those over hospitals each hospital.
 
     Args:
         results: What the run left behind.
         task: Its task, whose metrics are used as they are.
-        n_bootstrap: Resamples.
-        seed: Of the resampling.
+        n_bootstrap: Random deals of patients to sites; and resamples, for a metric of the task's own.
+        seed: Of both.
 
     Raises:
         ConfigError: Fewer than 100 resamples (C01).
@@ -163,6 +186,7 @@ def summarise(results: Results, task: Task, *, n_bootstrap: int = 2000, seed: in
     inside = tuple(site for site in sites if not models.is_external(site))
     outside = tuple(site for site in sites if models.is_external(site))
     first = rows[0]
+    differences = _differences(rows, scorer, task)
     return Summary(
         metric=task.primary,
         is_higher_better=task.is_higher_better,
@@ -170,14 +194,14 @@ def summarise(results: Results, task: Task, *, n_bootstrap: int = 2000, seed: in
         external_sites=outside,
         n_patients=max(n_of(models.only(model.patients(), inside)) for model in rows),
         rows=tuple(_row(model, scorer, task.primary) for model in rows),
-        differences=tuple(_differences(rows, scorer, task)),
+        differences=differences,
         matrix=_matrix(results, scorer, (*inside, *outside)),
         fairness=_fairness(first, scorer, task),
         generalisation=_generalisation(first, scorer, task),
         new_site=_new_site(rows, scorer, task),
         n_bootstrap=n_bootstrap,
         seed=seed,
-        notes=(*results.warnings, *_notes(rows, inside)),
+        notes=(*results.warnings, *notes_of(rows, inside, len(differences))),
     )
 
 
@@ -205,6 +229,7 @@ def _row(model: Model, scorer: Scorer, primary: str) -> Row:
         overall={name: score.estimate for name, score in overall.items()},
         by_site=by_site,
         within_sites=_within_sites(model, scorer, inside, primary) if inside else None,
+        hospitals=over_hospitals(list(_by_site(model, scorer).values())),
     )
 
 
@@ -215,24 +240,56 @@ def _within_sites(
     scores = [score for score in scores if math.isfinite(score.value)]
     if not scores:
         return None
-    shares = np.array([score.n_patients for score in scores], dtype=float)
-    shares /= shares.sum()
-    value = float(shares @ [score.value for score in scores])
-    replicates = shares @ np.stack([score.replicates for score in scores])
-    return Score(value, replicates, sum(score.n_patients for score in scores)).estimate
+    weights = [float(score.n_patients) for score in scores]
+    return _estimate(mean_of([score.contrast for score in scores], weights), primary)
 
 
-def _differences(rows: Iterable[Model], scorer: Scorer, task: Task) -> Iterator[Difference]:
-    rows = tuple(rows)
-    for row in rows:
-        if models.is_federated(row.label):
-            for reference in _references(rows):
-                patients = models.common(_inside(row), _inside(reference))
-                if patients and reference is not row:
-                    pair = scorer.primary(row, patients), scorer.primary(reference, patients)
-                    estimate = pair[0].minus(pair[1]).estimate
-                    verdict = judge(estimate, is_higher_better=task.is_higher_better)
-                    yield Difference(row.label, reference.label, estimate, verdict)
+def _estimate(contrast: Contrast, metric: str | None = None) -> Estimate:
+    """Return a sum with its interval, kept inside the range of a metric if it is a mean of one."""
+    low, high = contrast.bounds
+    if metric is not None:
+        low, high = max(low, metric_of(metric).low), min(high, metric_of(metric).high)
+    return estimate_of(contrast.value, low, high, len(contrast.keys))
+
+
+def _differences(rows: Sequence[Model], scorer: Scorer, task: Task) -> tuple[Difference, ...]:
+    found = [
+        _difference(row, reference, patients, scorer)
+        for row in rows
+        if models.is_federated(row.label)
+        for reference in _references(tuple(rows))
+        if reference is not row
+        if (patients := models.common(_inside(row), _inside(reference)))
+    ]
+    adjusted = holm([difference.p_value for difference in found])
+    return tuple(
+        _judged(difference, p, is_higher_better=task.is_higher_better)
+        for difference, p in zip(found, adjusted, strict=True)
+    )
+
+
+def _difference(row: Model, reference: Model, patients: Patients, scorer: Scorer) -> Difference:
+    first, second = scorer.primary(row, patients), scorer.primary(reference, patients)
+    contrast = first.minus(second)
+    pairs = [[scorer.primary(m, (entry,)) for entry in patients] for m in (row, reference)]
+    return Difference(
+        label=row.label,
+        reference=reference.label,
+        estimate=_estimate(contrast),
+        p_value=contrast.p_value,
+        p_adjusted=math.nan,
+        verdict="cannot be said",
+        n_trainings=min(row.n_seeds, reference.n_seeds),
+        hospitals=difference_over_hospitals(*pairs),
+    )
+
+
+def _judged(difference: Difference, p_adjusted: float, *, is_higher_better: bool) -> Difference:
+    estimate = difference.estimate
+    verdict = judge(
+        estimate.value, p_adjusted, estimate.n_patients, is_higher_better=is_higher_better
+    )
+    return replace(difference, p_adjusted=p_adjusted, verdict=verdict)
 
 
 def _references(rows: tuple[Model, ...]) -> list[Model]:
@@ -241,18 +298,6 @@ def _references(rows: tuple[Model, ...]) -> list[Model]:
     others.sort(key=lambda row: row.label != models.OWN)  # the question asked first
     strategies = [row for row in rows if models.is_one_of_several(row.label)]
     return [*others, *(strategies[:1] if len(strategies) > 1 else [])]
-
-
-def judge(difference: Estimate, *, is_higher_better: bool) -> Verdict:
-    """Return what a difference shows: its interval must leave out zero to show anything."""
-    if not difference.has_interval or difference.n_patients < LEAST_PAIRS:
-        return "cannot be said"
-    low, high = difference.low, difference.high
-    if not is_higher_better:
-        low, high = -high, -low
-    if low > 0:
-        return "better"
-    return "worse" if high < 0 else "no difference shown"
 
 
 def _matrix(results: Results, scorer: Scorer, columns: tuple[str, ...]) -> Matrix:
@@ -267,27 +312,28 @@ def _matrix(results: Results, scorer: Scorer, columns: tuple[str, ...]) -> Matri
     }
     diagonal = _cells(scores, [(f"local:{site}", site) for site in own])
     inside = [site for site in columns if not models.is_external(site)]
+    primary = scorer.metric
     off = _cells(scores, [(f"local:{i}", j) for i in own for j in inside if i != j])
     return Matrix(
         rows=tuple(row.label for row in rows),
         columns=columns,
         cells=tuple(
-            tuple(_estimate(scores.get((row.label, site))) for site in columns) for row in rows
+            tuple(_cell(scores.get((row.label, site))) for site in columns) for row in rows
         ),
-        diagonal=_estimate(diagonal),
-        off_diagonal=_estimate(off),
-        gap=_estimate(diagonal.minus(off) if diagonal and off else None),
+        diagonal=_estimate(diagonal, primary) if diagonal else None,
+        off_diagonal=_estimate(off, primary) if off else None,
+        gap=_estimate(diagonal.minus(off)) if diagonal and off else None,
     )
 
 
 def _cells(
     scores: Mapping[tuple[str, str], Score], keys: Iterable[tuple[str, str]]
-) -> Score | None:
-    found = [scores[key] for key in keys if key in scores]
-    return mean_score(found) if found else None
+) -> Contrast | None:
+    found = [scores[key].contrast for key in keys if key in scores]
+    return mean_of(found) if found else None
 
 
-def _estimate(score: Score | None) -> Estimate | None:
+def _cell(score: Score | None) -> Estimate | None:
     return score.estimate if score else None
 
 
@@ -321,27 +367,15 @@ def _generalisation(model: Model, scorer: Scorer, task: Task) -> Generalisation 
     if not inside or not outside:
         return None
     within, beyond = scorer.primary(model, inside), scorer.primary(model, outside)
-    lost = within.minus(beyond) if task.is_higher_better else beyond.minus(within)
+    gain = 1 if task.is_higher_better else -1
+    lost = _estimate(within.contrast.minus(beyond.contrast).times(gain))
     return Generalisation(
         label=model.label,
         inside=within.estimate,
         outside=beyond.estimate,
-        gap=lost.estimate,
-        verdict=_gap_verdict(lost.estimate, beyond.n_patients, task.primary),
+        gap=lost,
+        verdict=gap_verdict(lost, beyond.n_patients, within.metric),
     )
-
-
-def _gap_verdict(lost: Estimate, n_outside: int, metric: str) -> str:
-    """Return whether ten percentage points are lost at sites that did not take part."""
-    if metric not in UNIT_METRICS:
-        return "no limit is set for this metric"
-    if not lost.has_interval or n_outside < FEW:
-        return f"inconclusive: fewer than {FEW} patients or no interval"
-    if lost.high < 0.10:
-        return "pass: less than 10 percentage points are lost"
-    if lost.low > 0.10:
-        return "fail: more than 10 percentage points are lost"
-    return "inconclusive: the interval of the loss holds 10 percentage points"
 
 
 def _new_site(rows: Iterable[Model], scorer: Scorer, task: Task) -> NewSite | None:
@@ -350,40 +384,10 @@ def _new_site(rows: Iterable[Model], scorer: Scorer, task: Task) -> NewSite | No
     if model is None:
         return None
     scores = list(_by_site(model, scorer).values())
-    errors = [float(score.replicates.std(ddof=1)) for score in scores]
-    is_proportion = task.primary in UNIT_METRICS
+    errors = [_standard_error(score.contrast) for score in scores]
+    is_proportion = metric_of(task.primary).is_unit
     return new_site_interval([s.value for s in scores], errors, is_proportion=is_proportion)
 
 
-def _tested_on_fewer(rows: Sequence[Model], inside: tuple[str, ...]) -> Iterator[str]:
-    counts = {row.label: n_of(models.only(row.patients(), inside)) for row in rows}
-    n_most = max(counts.values(), default=0)
-    for label, n in counts.items():
-        if n < n_most:
-            yield f"{label} was tested on {n} of {n_most} patients; compare with care."
-
-
-def _notes(rows: tuple[Model, ...], inside: tuple[str, ...]) -> Iterator[str]:
-    n_seeds = {model.label: model.n_seeds for model in rows if model.label != "baseline"}
-    once = [label for label, n in n_seeds.items() if n == 1]
-    if once:
-        which = "all models" if len(once) == len(n_seeds) else ", ".join(once)
-        yield f"Trained with one seed: {which}. Chance in training is not in their intervals."
-    if len(set(n_seeds.values())) > 1:
-        counts = ", ".join(f"{label} {n}" for label, n in n_seeds.items())
-        yield f"Arms were trained with unequal numbers of seeds: {counts}."
-    whole = [model for model in rows if models.is_left_out(model.label)]
-    if whole:
-        n_whole = max(n_of(models.only(model.patients(), inside)) for model in whole)
-        yield (
-            f"Models without a site are tested on all its patients, {n_whole} patients in sum. "
-            "The others know most of them. Differences are over patients that neither knows."
-        )
-    others = [model for model in rows if not models.is_left_out(model.label)]
-    for alike in (whole, others):
-        yield from _tested_on_fewer(alike, inside)
-    sizes = {site: len(names) for model in rows for site, names in model.patients()}
-    if small := [f"{site_name(site)} {n}" for site, n in sorted(sizes.items()) if n < FEW]:
-        yield (f"Fewer than {FEW} test patients, intervals likely too narrow: {', '.join(small)}.")
-    if sum(map(models.is_one_of_several, n_seeds)) > 1:
-        yield "Several strategies are compared; intervals are not corrected for their number."
+def _standard_error(contrast: Contrast) -> float:
+    return math.sqrt(contrast.spread.total) if contrast.has_spread else math.nan

@@ -21,11 +21,24 @@ from fedmri.reports.words import (
     number,
     strategies_of,
     strategy_name,
+    verdict,
+    verdict_lines,
     with_interval,
 )
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+HOSPITALS = "Another set of hospitals (95 % interval)"
+"""Head of a column: hospitals as random units, each of the same weight."""
+
+
+def p_text(value: float) -> str:
+    """Return a p-value: ``0.031``, ``< 0.001``, or a dash."""
+    if not math.isfinite(value):
+        return DASH
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def result_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
@@ -39,7 +52,12 @@ def result_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
     has_within = _is_within_different(summary)
     if has_within:
         head.insert(2, f"{names[0].partition(' (')[0]} within sites")
-    return head, [_result_row(row, metrics, has_within=has_within) for row in summary.rows]
+    rows = [_result_row(row, metrics, has_within=has_within) for row in summary.rows]
+    if any(row.hospitals is not None for row in summary.rows):
+        head.insert(-2, HOSPITALS)
+        for cells, row in zip(rows, summary.rows, strict=True):
+            cells.insert(-2, with_interval(row.hospitals))
+    return head, rows
 
 
 def _is_within_different(summary: Summary) -> bool:
@@ -78,12 +96,22 @@ def difference_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
         [
             f"{difference.label} minus {difference.reference}",
             with_interval(difference.estimate, is_signed=True),
-            difference.verdict,
+            verdict(difference),
+            p_text(difference.p_adjusted),
+            with_interval(difference.hospitals, is_signed=True),
             str(difference.estimate.n_patients),
         ]
         for difference in summary.differences
     ]
-    return ["Comparison", "Difference (95 % interval)", "Shown", "Patients"], cells
+    head = [
+        "Comparison",
+        "Difference (95 % interval)",
+        "Shown",
+        "Adjusted p",
+        HOSPITALS,
+        "Patients",
+    ]
+    return head, cells
 
 
 def _differences_by_strategy(
@@ -101,7 +129,7 @@ def _differences_by_strategy(
 def _shown(difference: Difference | None) -> str:
     if difference is None:
         return DASH
-    return f"{with_interval(difference.estimate, is_signed=True)}: {difference.verdict}"
+    return f"{with_interval(difference.estimate, is_signed=True)}: {verdict(difference)}"
 
 
 def result_table(summary: Summary) -> Table:
@@ -110,7 +138,12 @@ def result_table(summary: Summary) -> Table:
     from rich.text import Text
 
     metric = metric_name(summary.metric)
-    table = Table(title=f"{capital(metric)}, test patients (95 % interval)", title_justify="left")
+    table = Table(
+        title=f"{capital(metric)}, test patients (95 % interval)",
+        title_justify="left",
+        caption="\n".join(_below(summary)),
+        caption_justify="left",
+    )
     table.add_column("model")
     sites = (*summary.sites, *summary.external_sites)
     for name in ("all sites", *sites):
@@ -122,6 +155,18 @@ def result_table(summary: Summary) -> Table:
         style = "bold" if is_federated(row.label) else None
         table.add_row(*(Text(cell) for cell in cells), style=style)
     return table
+
+
+def _below(summary: Summary) -> list[str]:
+    """Return what stands below the table on screen: seeds, verdicts and other hospitals."""
+    seeds = sorted({row.n_seeds for row in summary.rows})
+    counts = " or ".join(map(str, seeds))
+    lines = [f"Trained with {counts} {'seed' if seeds == [1] else 'seeds'}."]
+    lines += [f"{capital(part)}." for part in verdict_lines(summary)]
+    first = summary.rows[0]
+    if first.hospitals is not None and first.hospitals.has_interval:
+        lines.append(f"Another set of hospitals, {first.label}: {with_interval(first.hospitals)}.")
+    return lines
 
 
 def as_markdown(summary: Summary) -> str:

@@ -61,7 +61,7 @@ def _mean_over_classes(values: Array) -> Array:
     return _ratio(total, is_finite.sum(axis=1).astype(float))
 
 
-def _labels(panel: Panel) -> Array:
+def called_classes(panel: Panel) -> Array:
     """Return the called class: what a patient's examples voted, else the most probable."""
     voted = panel.scores.get("predicted")
     return panel.prediction.argmax(axis=1).astype(np.float64) if voted is None else voted
@@ -69,23 +69,27 @@ def _labels(panel: Panel) -> Array:
 
 def _recall(panel: Panel, weights: Array, label: int) -> Array:
     is_class = (panel.truth == label).astype(float)
-    is_hit = is_class * (_labels(panel) == label)
+    is_hit = is_class * (called_classes(panel) == label)
     return _ratio(weights @ is_hit, weights @ is_class)
 
 
-def _accuracy(panel: Panel, weights: Array) -> Array:
-    return mean((_labels(panel) == panel.truth).astype(float), weights)
+def accuracy(panel: Panel, weights: Array) -> Array:
+    """Return the share of patients whose called class is theirs, shape ``(B,)``."""
+    return mean((called_classes(panel) == panel.truth).astype(float), weights)
 
 
-def _balanced_accuracy(panel: Panel, weights: Array) -> Array:
+def balanced_accuracy(panel: Panel, weights: Array) -> Array:
+    """Return the mean recall of the classes that occur, shape ``(B,)``."""
     labels = range(panel.prediction.shape[1])
     return _mean_over_classes(np.stack([_recall(panel, weights, k) for k in labels], axis=1))
 
 
-def _macro_f1(panel: Panel, weights: Array) -> Array:
+def macro_f1(panel: Panel, weights: Array) -> Array:
+    """Return the mean F1 score of the classes that occur or are called, shape ``(B,)``."""
+
     def f1(label: int) -> Array:
         is_true = (panel.truth == label).astype(float)
-        is_called = (_labels(panel) == label).astype(float)
+        is_called = (called_classes(panel) == label).astype(float)
         return _ratio(2 * (weights @ (is_true * is_called)), weights @ (is_true + is_called))
 
     labels = range(panel.prediction.shape[1])
@@ -114,27 +118,32 @@ def auc(score: Array, is_positive: NDArray[np.bool_], weights: Array) -> Array:
     return _ratio(total, of_positive.sum(axis=1) * of_negative.sum(axis=1))
 
 
-def _roc_auc(panel: Panel, weights: Array) -> Array:
+def roc_auc(panel: Panel, weights: Array) -> Array:
+    """Return the mean one-versus-rest ROC area, shape ``(B,)``."""
     n_classes = panel.prediction.shape[1]
     areas = [auc(panel.prediction[:, k], panel.truth == k, weights) for k in range(n_classes)]
     return _mean_over_classes(np.stack(areas, axis=1))
 
 
-def _brier(panel: Panel, weights: Array) -> Array:
+def brier(panel: Panel, weights: Array) -> Array:
+    """Return the mean squared distance of the probabilities from the class, shape ``(B,)``."""
     is_class = panel.truth[:, None] == np.arange(panel.prediction.shape[1])
     return mean(((panel.prediction - is_class) ** 2).sum(axis=1), weights)
 
 
-def _error(panel: Panel) -> Array:
+def errors(panel: Panel) -> Array:
+    """Return predicted minus true values, shape ``(n,)``."""
     return panel.prediction[:, 0] - panel.truth
 
 
-def _mae(panel: Panel, weights: Array) -> Array:
-    return mean(np.abs(_error(panel)), weights)
+def mae(panel: Panel, weights: Array) -> Array:
+    """Return the mean absolute error, shape ``(B,)``."""
+    return mean(np.abs(errors(panel)), weights)
 
 
-def _rmse(panel: Panel, weights: Array) -> Array:
-    return np.sqrt(mean(_error(panel) ** 2, weights))
+def rmse(panel: Panel, weights: Array) -> Array:
+    """Return the root of the mean squared error, shape ``(B,)``."""
+    return np.sqrt(mean(errors(panel) ** 2, weights))
 
 
 def _spread(values: Array, weights: Array) -> Array:
@@ -142,39 +151,16 @@ def _spread(values: Array, weights: Array) -> Array:
     return mean(centred**2, weights) - mean(centred, weights) ** 2
 
 
-def _r2(panel: Panel, weights: Array) -> Array:
+def r2(panel: Panel, weights: Array) -> Array:
+    """Return 1 - SSE / SST around the mean of the patients, shape ``(B,)``."""
     spread = _spread(panel.truth, weights)
-    return 1 - _ratio(mean(_error(panel) ** 2, weights), np.where(spread > 1e-12, spread, 0))
+    return 1 - _ratio(mean(errors(panel) ** 2, weights), np.where(spread > 1e-12, spread, 0))
 
 
-def _correlation(panel: Panel, weights: Array) -> Array:
+def correlation(panel: Panel, weights: Array) -> Array:
+    """Return Pearson's correlation of truth and prediction, shape ``(B,)``."""
     x = panel.truth - panel.truth.mean()
     y = panel.prediction[:, 0] - panel.prediction[:, 0].mean()
     covariance = mean(x * y, weights) - mean(x, weights) * mean(y, weights)
     product = _spread(x, weights) * _spread(y, weights)
     return _ratio(covariance, np.sqrt(np.where(product > 1e-18, product, 0)))
-
-
-_CLASSIFICATION: dict[str, Weighted] = {
-    "accuracy": _accuracy,
-    "balanced_accuracy": _balanced_accuracy,
-    "macro_f1": _macro_f1,
-    "auc": _roc_auc,
-    "brier": _brier,
-}
-_REGRESSION: dict[str, Weighted] = {
-    "mae": _mae,
-    "rmse": _rmse,
-    "r2": _r2,
-    "pearson": _correlation,
-}
-
-
-def weighted_metric(name: str, panel: Panel) -> Weighted | None:
-    """Return the metric of a name under weights, None where only the task knows it."""
-    if name in panel.scores:
-        return lambda panel, weights: mean(panel.scores[name], weights)
-    n_outputs = panel.prediction.shape[1]
-    if n_outputs == 0:
-        return None
-    return (_REGRESSION if n_outputs == 1 else _CLASSIFICATION).get(name)

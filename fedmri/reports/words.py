@@ -6,26 +6,13 @@ import math
 from collections.abc import Sequence, Set
 
 from fedmri.reports.intervals import Estimate
+from fedmri.reports.metrics import metric_of
 from fedmri.reports.models import ALL, OWN, is_one_of_several
 from fedmri.reports.summary import Difference, Row, Summary
+from fedmri.reports.verdicts import is_of_few_trainings
 
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
-_METRIC_NAMES = {
-    "auc": "AUC",
-    "brier": "Brier score",
-    "dice": "Dice",
-    "mae": "mean absolute error",
-    "rmse": "root mean squared error",
-    "hd95_mm": "HD95 (mm)",
-    "jaccard": "Jaccard index",
-    "macro_f1": "macro F1",
-    "n_both_empty": "both empty",
-    "n_false_alarms": "false alarms",
-    "n_missed": "missed",
-    "pearson": "Pearson correlation",
-    "r2": "R²",
-}
 _MODEL_NAMES = {
     "federated": "federated training",
     "pooled": "training on pooled data",
@@ -37,7 +24,7 @@ _MODEL_NAMES = {
 
 def metric_name(name: str) -> str:
     """Return a metric as it is written in a text."""
-    return _METRIC_NAMES.get(name, name.replace("_", " "))
+    return metric_of(name).title
 
 
 def model_name(label: str) -> str:
@@ -50,12 +37,18 @@ def strategy_name(label: str) -> str:
     return label.removeprefix("federated:")
 
 
-def number(value: float, *, is_signed: bool = False) -> str:
-    """Return a number with three or so digits that mean something; a dash where there is none."""
+def number(value: float, *, is_signed: bool = False, more: int = 0) -> str:
+    """Return a number with three or so digits that mean something; a dash where there is none.
+
+    Args:
+        value: The number.
+        is_signed: Whether a plus is written.
+        more: Digits more.
+    """
     if not math.isfinite(value):
         return DASH
     digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
-    text = f"{abs(value):.{digits}f}"
+    text = f"{abs(value):.{digits + more}f}"
     is_zero = float(text) == 0
     sign = "" if is_zero else MINUS if value < 0 else "+" if is_signed else ""
     return sign + text
@@ -65,8 +58,12 @@ def span(estimate: Estimate, *, is_signed: bool = False) -> str:
     """Return an interval: ``0.71 to 0.83``."""
     if not estimate.has_interval:
         return "no interval"
-    low, high = (number(end, is_signed=is_signed) for end in (estimate.low, estimate.high))
-    return f"{low} to {high}"
+    ends = (estimate.low, estimate.high)
+    for more in range(4):  # an interval is never shown as one number
+        low, high = (number(end, is_signed=is_signed, more=more) for end in ends)
+        if low != high:
+            return f"{low} to {high}"
+    return "no interval"
 
 
 def with_interval(estimate: Estimate | None, *, is_signed: bool = False) -> str:
@@ -75,6 +72,14 @@ def with_interval(estimate: Estimate | None, *, is_signed: bool = False) -> str:
         return DASH
     shown = span(estimate, is_signed=is_signed)
     return f"{number(estimate.value, is_signed=is_signed)} ({shown})"
+
+
+def verdict(difference: Difference) -> str:
+    """Return a verdict: ``better``, or ``better, of 3 trainings`` below five trainings."""
+    n = difference.n_trainings
+    if difference.verdict not in {"better", "worse"} or not is_of_few_trainings(n):
+        return difference.verdict
+    return f"{difference.verdict}, of {'one training' if n == 1 else f'{n} trainings'}"
 
 
 def headline(summary: Summary) -> str:
@@ -148,9 +153,18 @@ def _verdicts(summary: Summary, labels: Set[str], reference: str) -> str:
     named: dict[str, list[str]] = {}
     for difference in summary.differences:
         if difference.reference == reference and difference.label in labels:
-            named.setdefault(difference.verdict, []).append(strategy_name(difference.label))
-    parts = [f"{verdict}: {', '.join(names)}" for verdict, names in sorted(named.items())]
+            named.setdefault(verdict(difference), []).append(strategy_name(difference.label))
+    parts = [f"{shown}: {', '.join(names)}" for shown, names in sorted(named.items())]
     return f"against {model_name(reference)}, {'; '.join(parts)}"
+
+
+def verdict_lines(summary: Summary) -> list[str]:
+    """Return what each difference showed, one line a reference, without numbers."""
+    found = dict.fromkeys(d.reference for d in summary.differences)
+    labels = {d.label for d in summary.differences}
+    lines = [_verdicts(summary, labels, name) for name in found]
+    n = len(summary.differences)
+    return [*lines, f"verdicts are adjusted for {n} comparisons (Holm)"] if n > 1 else lines
 
 
 def _of_first(summary: Summary) -> list[str]:
@@ -170,7 +184,8 @@ def _comparison(summary: Summary, difference: Difference, reference: Row | None)
     detail = f"({reached}difference {gained}, {span(difference.estimate, is_signed=True)})"
     match difference.verdict:
         case "better" | "worse":
-            return f"{difference.verdict} than {name} {detail}"
+            shown, _, of = verdict(difference).partition(", ")
+            return f"{shown} than {name}{f', {of}' if of else ''} {detail}"
         case "no difference shown":
             return f"no difference shown from {name} {detail}"
         case _:

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from fedmri.reports.intervals import draw, interval, new_site_interval, shuffle
-from fedmri.reports.weighted import auc, panel, weighted_metric
+from fedmri.reports.intervals import draw, estimate_of, new_site_interval, shuffle
+from fedmri.reports.metrics import METRICS, parts_of, weighted_metric
+from fedmri.reports.weighted import auc, panel
 from fedmri.training.task import Case, LocalTask
 
 
@@ -56,11 +57,45 @@ def test_a_weighted_metric_is_the_metric_of_repeated_patients(
     cases = cases_of_kind(kind, 30)
     weights = draw((("A", subjects(30)),), 5, seed=1)
     patients = panel(cases)
-    metric = weighted_metric(name, patients)
+    metric = weighted_metric(METRICS[name], patients)
     assert metric is not None
     for value, row in zip(metric(patients, weights), weights, strict=True):
         repeated = [case for case, n in zip(cases, row, strict=True) for _ in range(int(n))]
         assert value == pytest.approx(task.metrics(repeated)[name], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("classification", "balanced_accuracy"),
+        ("classification", "accuracy"),
+        ("classification", "macro_f1"),
+        ("classification", "auc"),
+        ("classification", "brier"),
+        ("regression", "mae"),
+        ("regression", "rmse"),
+        ("regression", "r2"),
+        ("regression", "pearson"),
+    ],
+)
+def test_influence_is_the_slope_of_the_metric(
+    kind: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    """One patient weighing a little more moves the metric by the patient's influence.
+
+    With weight 1 + h the value moves by h / n * influence, to first order.
+    """
+    cases = cases_of_kind(kind, 30)
+    patients, metric = panel(cases), METRICS[name]
+    weighted, parts = weighted_metric(metric, patients), parts_of(metric, patients)
+    assert weighted is not None
+    assert parts is not None
+    step = 1e-4
+    value = weighted(patients, np.ones((1, 30)))[0]
+    moved = (weighted(patients, 1 + step * np.eye(30)) - value) / step
+    influence = np.mean([part.influence for part in parts], axis=0) / 30
+    tolerance = 2e-3 if name == "auc" else 1e-4  # areas are weighed in single precision
+    np.testing.assert_allclose(moved, influence, atol=tolerance)
 
 
 def test_an_area_counts_ties_as_one_half() -> None:
@@ -87,23 +122,15 @@ def test_a_site_is_drawn_alike_whoever_stands_beside_it() -> None:
     assert (draw((("B", subjects(5)),), 50, seed=1) != alone).any()
 
 
-def test_the_interval_of_a_constant_is_a_point() -> None:
-    """What does not vary between patients is known, last bits apart."""
-    noise = np.random.default_rng(0).uniform(-1e-16, 1e-16, 500)
-    estimate = interval(0.7, 0.7 + noise, n_patients=9)
-    assert estimate.low == estimate.high == 0.7
-
-
 @pytest.mark.parametrize(
-    ("value", "n_undefined", "n_patients"), [(0.7, 0, 1), (math.nan, 0, 9), (0.7, 30, 9)]
+    ("low", "high", "n_patients"),
+    [(0.7, 0.7 + 1e-12, 9), (math.nan, math.nan, 9), (0.6, 0.8, 1)],
 )
 def test_there_is_no_interval_where_none_can_be_had(
-    value: float, n_undefined: int, n_patients: int
+    low: float, high: float, n_patients: int
 ) -> None:
-    """One patient, no value, or a twentieth of all resamples undefined: no interval."""
-    replicates = np.linspace(0.6, 0.8, 500)
-    replicates[:n_undefined] = math.nan
-    assert not interval(value, replicates, n_patients).has_interval
+    """What did not vary, what is not defined, and one patient: never 0.7 to 0.7."""
+    assert not estimate_of(0.7, low, high, n_patients).has_interval
 
 
 def test_the_interval_for_a_new_site_agrees_with_a_worked_example() -> None:
