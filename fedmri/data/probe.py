@@ -15,6 +15,7 @@ import numpy as np
 from fedmri.data.ct import is_hounsfield, looks_like_ct
 from fedmri.data.fingerprint import Bits, fingerprint, planes
 from fedmri.data.scans import Finding, Scan
+from fedmri.data.series import is_dicom
 from fedmri.data.volume import Affine, Voxels, load_image, load_label
 from fedmri.errors import DataError
 from fedmri.round import Target
@@ -121,7 +122,7 @@ def _view(path: Path, voxels: Voxels, affine: Affine, header_modality: str) -> V
 
 
 def _digest(path: Path, voxels: Voxels) -> bytes:
-    if path.is_dir():  # exporting a series again gives it new numbers, and so new bytes
+    if path.is_dir() or is_dicom(path):  # exported again, it has new numbers
         return hashlib.sha256(np.ascontiguousarray(voxels).data).digest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()

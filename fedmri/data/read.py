@@ -42,9 +42,9 @@ def read(config: SourceConfig) -> ScanTable:
         found = "; ".join(["no scan", *said])
         fix = "look at data.source: path, layout, modalities and sites"
         raise DataError("D01", f"data set {config.path}", found=found, want="scans", fix=fix)
-    keyed, said = _keyed(table.scans, config.key_column)
+    keyed, unkeyed = _keyed(table.scans, config.key_column)
     scans = sorted(keyed, key=lambda scan: (scan.site, scan.subject, scan.session))
-    more = [*said, *shared_names(scans)]
+    more = [*unkeyed, *shared_names(scans)]
     findings = sorted([*table.findings, *more], key=finding_order)
     return ScanTable(tuple(scans), tuple(findings), count_by_site(scans, findings))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,6 +29,11 @@ class SourceConfig:
             by site: equal names at two sites are two patients.
         patient_key: Secret of the hash that stands for the patient number of a DICOM header, where
             no folder names the subject.
+        series: Which DICOM series is which modality, each as ``MODALITY=PATTERN``: a regular
+            expression found in the series' description, protocol or folder, whatever the case.
+            Without one, description and sequence parameters decide.
+        patient_numbers: Whether the patient numbers of DICOM headers are held against the folders.
+            ``ignore`` believes the folders alone, as for pseudonyms that differ between visits.
     """
 
     path: str = ""
@@ -39,11 +45,24 @@ class SourceConfig:
     site: str = ""
     key_column: str = ""
     patient_key: str = "fedmri"
+    series: tuple[str, ...] = ()
+    patient_numbers: Literal["check", "ignore"] = "check"
 
     def __post_init__(self) -> None:
         require(bool(self.modalities), "source.modalities", self.modalities, "one or more")
         is_unique = len(set(self.modalities)) == len(self.modalities)
         require(is_unique, "source.modalities", self.modalities, "each modality once")
+        want = "MODALITY=PATTERN, of a modality in source.modalities and a regular expression"
+        for text in self.series:
+            require(self._is_pattern(text), "source.series", text, want)
+
+    def _is_pattern(self, text: str) -> bool:
+        name, _, pattern = text.partition("=")
+        try:
+            re.compile(pattern)
+        except re.error:
+            return False
+        return name in self.modalities and bool(pattern)
 
 
 @dataclass(frozen=True)

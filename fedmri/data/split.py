@@ -140,8 +140,8 @@ def refuse_leaks(
     Args:
         examples: Examples of all sites together.
         contents: SHA-256 of each scan's image files by site and key of the scan, as
-            ``Prepared.contents`` has them. Without them cache entries are compared, which finds only scans whose files
-            are all the same.
+            ``Prepared.contents`` has them. Without them cache entries are compared, which finds
+            only scans whose files are all the same.
 
     Raises:
         DataError: A patient is on two sides (D40), or a copy of an image is (D41).

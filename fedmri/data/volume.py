@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
-from fedmri.data.series import MAX_VOXELS, image_header, is_dicom, load_series
+from fedmri.data.series import is_dicom, stack_at
+from fedmri.data.stack import MAX_VOXELS, load_series
 from fedmri.errors import DataError
 
 Voxels = NDArray[np.float32]
@@ -112,7 +113,7 @@ def load_label(path: Path, n_classes: int) -> tuple[NDArray[np.int16], Affine]:
 def _load(path: Path) -> tuple[Voxels, Affine]:
     try:
         if path.is_dir() or is_dicom(path):
-            voxels, affine = _load_dicom(path)
+            voxels, affine = load_series(stack_at(path))
         else:
             _check_file(path)
             is_picture = path.suffix.lower() in PICTURES
@@ -140,16 +141,6 @@ def _check_file(path: Path) -> None:
         raise _unreadable("no regular file")
     if status.st_size == 0:
         raise _unreadable("0 bytes")
-
-
-def _load_dicom(path: Path) -> tuple[Voxels, Affine]:
-    folder = path if path.is_dir() else path.parent
-    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and is_dicom(p)]
-    slices = [one for file in files if (one := image_header(file)) is not None]
-    series = {one.series for one in slices if path in (folder, one.path)}
-    if len(series) != 1:
-        raise _unreadable(f"{len(series)} DICOM series in the folder")
-    return load_series([one for one in slices if one.series in series])
 
 
 def _load_picture(path: Path) -> tuple[Voxels, Affine]:

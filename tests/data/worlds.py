@@ -113,7 +113,7 @@ def dicom_slice(seed: int, index: int, series: str) -> FileDataset:
     data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     data.SeriesInstanceUID = generate_uid(entropy_srcs=[series])
     data.StudyInstanceUID = generate_uid(entropy_srcs=[series, "study"])
-    data.PatientName, data.PatientID = "CANARY^NAME", "CANARY-ID"
+    data.PatientName, data.PatientID = "CANARY^NAME", f"CANARY-ID-{series}"
     data.PatientBirthDate, data.StudyDate = "19010203", "19040506"
     data.StudyDescription = data.SeriesDescription = "CANARY TEXT"
     data.InstitutionName, data.StationName = "CANARY HOSPITAL", "CANARY STATION"
