@@ -164,8 +164,9 @@ def drift_of(frames: Sequence[Frame]) -> Vectors:
 def _in_plane(frame: Frame) -> Vectors:
     """Return the steps in mm to the next column and the next row, shape ``(2, 3)``."""
     between_rows, between_columns = frame.spacing_mm or (1.0, 1.0)
-    rows: Vectors = np.reshape(frame.orientation or UNPLACED, (2, 3)).astype(np.float64)
-    return rows * np.array([[between_columns], [between_rows]])
+    rows = np.reshape(frame.orientation or UNPLACED, (2, 3))
+    steps: Vectors = rows * np.array([[between_columns], [between_rows]])
+    return steps
 
 
 def _straightened(
