@@ -90,7 +90,7 @@ CODES: dict[str, str] = {
     "D66": "compressed pixels have no decoder",
     "D67": "a site lost many scans by choice",
     "D68": "a slanted stack of slices was straightened",
-    "D69": "a picture is not what it seems",
+    "D69": "a picture looks inverted",
     "D70": "the folder for the embedded data set is not empty",
     "C01": "a setting has a value that it cannot take",
     "C02": "a setting is not known",

@@ -26,7 +26,7 @@ from fedmri.data.transforms import Arrays
 from fedmri.errors import DataError
 from fedmri.round import Target
 
-FORMAT = 3
+FORMAT = 4
 """Raise it when preparation gives other bits under the same settings."""
 
 LIBRARIES = ("nibabel", "numpy", "pillow", "pydicom", "simpleitk", "torchio")

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from fedmri.data.choice import Choice, Series, by_examination, choose
+from fedmri.data.contrast import JUNK
 from fedmri.data.dicom_patients import is_number, patients_of
 from fedmri.data.dicom_tables import TABLE, subject_rows
 from fedmri.data.folders import Walk, existing_folder
@@ -79,6 +80,19 @@ def read_dicom(config: SourceConfig) -> ScanTable:
             findings += said
     findings += _unseen(root, tree, subjects, config)
     return ScanTable(tuple(_numbered(scans)), (*findings, *walk.findings))
+
+
+def contrasts_in(root: Path) -> tuple[str, ...]:
+    """Return the contrasts of a tree by one file of each folder, sorted by name."""
+    found: dict[Path, str] = {}
+    for path in Walk(root).files():
+        if path.parent not in found and is_dicom(path):
+            try:
+                header = image_header(path)
+            except (DataError, *READ_ERRORS):  # which a reading of the tree reports
+                continue
+            found[path.parent] = header.look.kind if isinstance(header, Slice) else ""
+    return tuple(sorted({*found.values()} - JUNK - {""}))
 
 
 def _sorted_files(root: Path, walk: Walk, config: SourceConfig) -> Tree:

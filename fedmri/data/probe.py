@@ -11,9 +11,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmri.data.ct import is_hounsfield, looks_like_ct
 from fedmri.data.fingerprint import Bits, fingerprint, planes
+from fedmri.data.pictures import looks_inverted
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.series import is_dicom
 from fedmri.data.volume import Affine, Voxels, load_image, load_label
@@ -22,6 +24,8 @@ from fedmri.round import Target
 
 N_THREADS = min(2, os.cpu_count() or 1)
 AXIAL = -1
+
+Gray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,11 @@ def _probe(scan: Scan, target: Target | None, modalities: Sequence[str]) -> Prob
         except DataError as error:
             findings.append(about(scan, error.code, f"{path.name}: {error}"))
         else:
-            views[modality] = _view(path, voxels, affine, scan.columns.get("Modality", ""))
+            gray = planes(voxels, affine)
+            views[modality] = _view(scan, path, (voxels, affine), gray)
+            if voxels.ndim == 2 and looks_inverted(gray[AXIAL]):
+                reason = f"{path.name} has a white edge, as where black and white are exchanged"
+                findings.append(about(scan, "D69", reason, is_excluded=False))
     if not scan.images.keys() & set(modalities):
         findings.append(about(scan, "D24", f"has none of {', '.join(modalities)}"))
     classes: frozenset[int] = frozenset()
@@ -115,9 +123,10 @@ def about(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> Fi
     return Finding(code, reason, scan.site, scan.subject, scan.session, is_excluded)
 
 
-def _view(path: Path, voxels: Voxels, affine: Affine, header_modality: str) -> View:
-    gray = planes(voxels, affine)
-    is_ct = header_modality == "CT" or is_hounsfield(voxels) or looks_like_ct(gray[AXIAL])
+def _view(scan: Scan, path: Path, image: tuple[Voxels, Affine], gray: list[Gray]) -> View:
+    voxels, affine = image
+    is_said = scan.columns.get("Modality") == "CT"
+    is_ct = is_said or is_hounsfield(voxels) or looks_like_ct(gray[AXIAL])
     return View(_digest(path, voxels), fingerprint(gray), voxels.shape, affine, is_ct)
 
 

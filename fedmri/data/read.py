@@ -35,8 +35,7 @@ def read(config: SourceConfig) -> ScanTable:
         DataError: No such folder or an unknown layout (D04), a subject table that cannot be used
             (D05), a site that is asked for and not there (D06), or no scan at all (D01).
     """
-    layout = config.layout if config.layout != "auto" else _layout(existing_folder(config.path))
-    table = _only_sites(READERS[layout](config), config)
+    table = _only_sites(READERS[layout_of(config)](config), config)
     if not table.scans:
         said = sorted({f"{f.reason} [{f.code}]" for f in table.findings})[:3]
         found = "; ".join(["no scan", *said])
@@ -47,6 +46,11 @@ def read(config: SourceConfig) -> ScanTable:
     more = [*unkeyed, *shared_names(scans)]
     findings = sorted([*table.findings, *more], key=finding_order)
     return ScanTable(tuple(scans), tuple(findings), count_by_site(scans, findings))
+
+
+def layout_of(config: SourceConfig) -> str:
+    """Return the layout that is set, or that the folder looks like; raise DataError D04."""
+    return config.layout if config.layout != "auto" else _layout(existing_folder(config.path))
 
 
 def shared_names(scans: Iterable[Scan]) -> list[Finding]:

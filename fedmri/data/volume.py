@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
+from fedmri.data.pictures import PICTURES, load_picture
 from fedmri.data.series import is_dicom, stack_at
 from fedmri.data.stack import MAX_VOXELS, load_series
 from fedmri.errors import DataError
@@ -48,8 +49,6 @@ READ_ERRORS = (  # what nibabel, Pillow, pydicom and GDCM raise over damaged fil
     Image.DecompressionBombError,
     Warning,  # where a caller has made them errors
 )
-GRAY_MODES = frozenset({"L", "F", "I", "I;16", "I;16B", "I;16L"})
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 NIFTI_HEADERS = {348: (344, b"n+1\0"), 540: (4, b"n+2\0")}  # size: (offset of the magic, magic)
 HEADER_BYTES = 540
 MAX_PADDING_BYTES = 2**20
@@ -95,7 +94,7 @@ def load_label(path: Path, n_classes: int) -> tuple[NDArray[np.int16], Affine]:
         DataError: As for ``load_image``, though a label may be empty; or values that are not
             declared (D15).
     """
-    voxels, affine = _load(path)
+    voxels, affine = _load(path, is_label=True)
     _check_finite(voxels)
     values = np.unique(voxels)
     positive = values[values != 0]
@@ -110,14 +109,16 @@ def load_label(path: Path, n_classes: int) -> tuple[NDArray[np.int16], Affine]:
     return labels.astype(np.int16), affine
 
 
-def _load(path: Path) -> tuple[Voxels, Affine]:
+def _load(path: Path, *, is_label: bool = False) -> tuple[Voxels, Affine]:
     try:
         if path.is_dir() or is_dicom(path):
             voxels, affine = load_series(stack_at(path))
         else:
             _check_file(path)
-            is_picture = path.suffix.lower() in PICTURES
-            voxels, affine = _load_picture(path) if is_picture else _load_nifti(path)
+            if path.suffix.lower() in PICTURES:
+                voxels, affine = load_picture(path, MAX_VOXELS, is_label=is_label), np.eye(4)
+            else:
+                voxels, affine = _load_nifti(path)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(str(error)) from error
     except READ_ERRORS as error:
@@ -141,17 +142,6 @@ def _check_file(path: Path) -> None:
         raise _unreadable("no regular file")
     if status.st_size == 0:
         raise _unreadable("0 bytes")
-
-
-def _load_picture(path: Path) -> tuple[Voxels, Affine]:
-    with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
-        if image.width * image.height > MAX_VOXELS:
-            raise _too_large(f"{image.width} x {image.height} pixels")
-        if getattr(image, "n_frames", 1) > 1 or min(image.size) < 2:
-            raise _misshapen(f"{getattr(image, 'n_frames', 1)} images of {image.size} pixels")
-        image.load()
-        gray = image if image.mode in GRAY_MODES else image.convert("L")
-        return np.asarray(gray, dtype=np.float32), np.eye(4)
 
 
 def _load_nifti(path: Path) -> tuple[Voxels, Affine]:
