@@ -15,6 +15,9 @@ from pydicom.dataset import Dataset
 JUNK = frozenset({"localizer", "mosaic", "colour", "phase", "map", "reformat", "subtraction"})
 """Kinds that are never taken for a modality unless a pattern asks for them."""
 
+CONTRADICTORY = "contradictory"
+"""Kind of a series whose text and times cannot both be true."""
+
 JUNK_WORDS = {
     "localizer": r"\b(loc|locali[sz]\w*|scout\w*|survey|3 ?plane|triplan\w*|plan ?scan|"
     r"smart ?brain|aa(head\w*|scout\w*)|calib\w*|asset|shim\w*|field ?map\w*|phoenix\w*)\b",
@@ -112,7 +115,7 @@ def look_of(data: Dataset, folder: str) -> Look:
     return Look(
         (str(data.get("SeriesDescription") or ""), str(data.get("ProtocolName") or "")),
         folder,
-        frozenset(str(part).upper() for part in data.get("ImageType") or ()),
+        _marks(data),
         (
             _number(data, "RepetitionTime"),
             _number(data, "EchoTime") or _number(data, "EffectiveEchoTime"),
@@ -123,6 +126,13 @@ def look_of(data: Dataset, folder: str) -> Look:
         agent not in ("", "none", "no", "n/a", "0"),
         int(data.get("SamplesPerPixel") or 1) == 1,
     )
+
+
+def _marks(data: Dataset) -> frozenset[str]:
+    """Return the image type; files of many frames keep the word after their mosaic was cut up."""
+    marks = frozenset(str(part).upper() for part in _texts(data.get("ImageType")))
+    is_cut_up = int(data.get("NumberOfFrames") or 1) > 1
+    return marks - {"MOSAIC"} if is_cut_up else marks
 
 
 def plain(text: str) -> str:
@@ -164,7 +174,7 @@ def contrast_of(look: Look) -> str:
             return "T1w"
         if {"T2w", "PDw"} <= {*kinds} and not {"T1w", "FLAIR"} & {*kinds}:
             return by_times if by_times in ("T2w", "PDw") else ""
-        return "" if _contradicts(kinds[0], by_times) else kinds[0]
+        return CONTRADICTORY if _contradicts(kinds[0], by_times) else kinds[0]
     return by_times
 
 

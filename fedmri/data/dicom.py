@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from fedmri.data.choice import Choice, Series, by_examination, choose
-from fedmri.data.contrast import JUNK
+from fedmri.data.contrast import CONTRADICTORY, JUNK
 from fedmri.data.dicom_patients import is_number, patients_of
 from fedmri.data.dicom_tables import TABLE, subject_rows
 from fedmri.data.folders import Walk, existing_folder
@@ -92,7 +92,7 @@ def contrasts_in(root: Path) -> tuple[str, ...]:
             except (DataError, *READ_ERRORS):  # which a reading of the tree reports
                 continue
             found[path.parent] = header.look.kind if isinstance(header, Slice) else ""
-    return tuple(sorted({*found.values()} - JUNK - {""}))
+    return tuple(sorted({*found.values()} - JUNK - {"", CONTRADICTORY}))
 
 
 def _sorted_files(root: Path, walk: Walk, config: SourceConfig) -> Tree:

@@ -38,7 +38,8 @@ def load_picture(path: Path, max_pixels: int, *, is_label: bool = False) -> NDAr
     Raises:
         DataError: It has several pages or is one line (D08), or the header claims too much (D11).
     """
-    with Image.open(path, formats=FORMATS) as image:
+    # Pillow maps a TIFF file that it opens by name with the sides of its upright image exchanged
+    with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
         if image.width * image.height > max_pixels:
             found = f"{image.width} x {image.height} pixels"
             raise DataError(

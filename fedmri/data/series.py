@@ -60,7 +60,8 @@ OTHER_CLASSES = (  # words in the names of storage classes whose pixels are no s
 MARK = b"DICM"
 STARTS = tuple(
     bytes([group, 0, element, 0])
-    for group, element in ((2, 0), (2, 1), (8, 0), (8, 5), (8, 8), (8, 0x16))
+    for group, elements in ((2, (0, 1, 2, 3, 0x10)), (8, (0, 1, 5, 8, 0x16)))
+    for element in elements
 )
 """First tags of files that lack the preamble, as old exports and stripped files do."""
 

@@ -72,9 +72,6 @@ def _check_size(slices: Sequence[Slice]) -> None:
         if one.n_bytes > one.path.stat().st_size:
             found = f"{one.path.stat().st_size} of {one.n_bytes} bytes of pixels"
             raise unreadable(found, "all of them")
-        if not one.frames or len(one.frames) != one.shape[0]:
-            found = f"{one.shape[0]} frames and the places of {len(one.frames)}"
-            raise not_read(found, "a place for each frame", "convert the file to NIfTI")
 
 
 def ordered(slices: Sequence[Slice]) -> list[tuple[int, Frame]]:
@@ -86,6 +83,10 @@ def ordered(slices: Sequence[Slice]) -> list[tuple[int, Frame]]:
     Raises:
         DataError: As ``load_series`` says (D32, D63).
     """
+    for one in slices:
+        if len(one.frames) != one.shape[0]:
+            found = f"{one.shape[0]} frames and the places of {len(one.frames)}"
+            raise not_read(found, "a place for each frame", "convert the file to NIfTI")
     frames = [(number, frame) for number, one in enumerate(slices) for frame in one.frames]
     first = frames[0][1]
     if len({one.shape[1:] for one in slices}) > 1 or not _is_parallel([f for _, f in frames]):
