@@ -35,6 +35,7 @@ Who = tuple[str, str]
 
 NAMED_SO = frozenset({".dcm", ".ima"})
 LABELS = (".nii", ".nii.gz")
+MIN_LONELY = 2
 
 
 @dataclass
@@ -71,14 +72,19 @@ def read_dicom(config: SourceConfig) -> ScanTable:
     patients, said = patients_of(subjects, config)
     findings += said
     rows, said = subject_rows(root, list(subjects), config)
-    findings += [*said, *_damaged(root, tree, config)]
+    doubts = {(f.site, f.subject): f for f in said if f.is_excluded}
+    findings += [f for f in said if not f.is_excluded] + _damaged(root, tree, config)
     scans: list[Scan] = []
-    for who, series in subjects.items():
-        if who in patients:
-            more, said = _scans(root, who, patients[who], series, config)
+    for who in patients:
+        more, said = _scans(root, who, patients[who], subjects[who], config)
+        if doubt := doubts.get(who) or doubts.get(("", who[1].removeprefix("sub-"))):
+            findings += [
+                replace(doubt, site=s.site, subject=s.subject, session=s.session) for s in more
+            ]
+        else:
             scans += [replace(s, columns={**rows.get(who, {}), **s.columns}) for s in more]
-            findings += said
-    findings += _unseen(root, tree, subjects, config)
+        findings += said
+    findings += [*_unseen(root, tree, subjects, config), *_lonely(scans, config)]
     return ScanTable(tuple(_numbered(scans)), (*findings, *walk.findings))
 
 
@@ -138,7 +144,45 @@ def _subjects(
             who, said = _who(root, folder, part, config)
             findings += said
             subjects[who].append(_series(root, folder, part, config, is_alone=len(found) == 1))
+    for who, series in subjects.items():
+        subjects[who], said = _unparted(who, series)
+        findings += said
     return dict(subjects), findings
+
+
+def _unparted(who: Who, series: Sequence[Series]) -> tuple[list[Series], list[Finding]]:
+    """Drop copies of a volume in other folders, and leave out a volume that folders share."""
+    kept: list[Series] = []
+    findings: list[Finding] = []
+    for one in series:
+        twin = next((each for each in kept if _is_copy(one, each)), None)
+        part = next((each for each in series if _is_part(one, each)), None)
+        if twin:
+            reason = f"{one.place} is a copy of {twin.place}, which is taken"
+            findings.append(_said("D29", reason, (*who, "")))
+        elif part:
+            reason = f"{one.place} and {part.place} are parts of one series: put them into one"
+            findings.append(Finding("D32", f"{reason} folder", *who, one.place.replace("/", "-")))
+        else:
+            kept.append(one)
+    return kept, findings
+
+
+def _is_copy(one: Series, other: Series) -> bool:
+    """Whether all files of a volume are those of another."""
+    files = {each.instance for each in one.slices}
+    return "" not in files and files <= {each.instance for each in other.slices}
+
+
+def _is_part(one: Series, other: Series) -> bool:
+    """Whether two folders hold slices of one series that lie at different places."""
+    if one is other or not one.slices[0].series:
+        return False
+    places = [
+        {each.frames[:1] and each.frames[0].position for each in s.slices} for s in (one, other)
+    ]
+    is_same = one.slices[0].series == other.slices[0].series
+    return is_same and one.protocol == other.protocol and places[0].isdisjoint(places[1])
 
 
 def _series(
@@ -300,6 +344,19 @@ def _unseen(
     for site in sorted({s for s, name in _folders(root, config) if name} - {s for s, _ in seen}):
         findings.append(Finding("D33", f"{site} holds no DICOM image", site, is_excluded=False))
     return findings
+
+
+def _lonely(scans: Sequence[Scan], config: SourceConfig) -> list[Finding]:
+    """Say where folders that count as sites may be subjects: each holds one patient."""
+    patients = {(scan.site, scan.subject) for scan in scans}
+    sites = sorted({site for site, _ in patients})
+    if config.site or len(sites) < MIN_LONELY or len(patients) > len(sites):
+        return []
+    reason = (
+        f"each of {len(sites)} sites, such as {sites[0]}, holds one patient: if these folders are "
+        "subjects, name their site in data.source.site"
+    )
+    return [Finding("D06", reason, is_excluded=False)]
 
 
 def _folders(root: Path, config: SourceConfig) -> list[Who]:

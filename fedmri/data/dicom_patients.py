@@ -53,7 +53,7 @@ def patients_of(
 
 
 def _numbers(series: Sequence[Series]) -> set[str]:
-    found = {one.patient.strip() for each in series for one in each.slices}
+    found = {one.patient.strip().upper() for each in series for one in each.slices}
     return {number for number in found if is_number(number)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from fedmri.data.scans import Finding
 from fedmri.data.settings import SourceConfig
 from fedmri.data.tables import Row, SubjectTable, read_table, rows_by
+from fedmri.errors import DataError
 
 TABLE = "participants.tsv"
 KEY = "participant_id"
@@ -31,16 +33,20 @@ def subject_rows(
         nobody's: those subjects are left out.
 
     Raises:
-        DataError: A table cannot be used (D05).
+        DataError: The table in the root cannot be used (D05); that of a site leaves out its own.
     """
     rows: dict[Who, Row] = {}
     findings: list[Finding] = []
     sites = sorted({site for site, _ in subjects})
     for site in [] if config.site else sites:
         path = root / site / TABLE
+        own = [who for who in subjects if who[0] == site]
         if path.exists():
-            found, said = _rows(read_table(path, KEY))
-            own = [who for who in subjects if who[0] == site]
+            try:
+                found, said = _rows(read_table(path, KEY))
+            except DataError as error:  # whose site alone it concerns
+                findings += [Finding("D05", str(error), *who) for who in own]
+                continue
             rows |= {who: found[name] for who in own if (name := _named(who[1], found))}
             findings += [replace(finding, site=site) for finding in said]
     if (root / TABLE).exists():
@@ -82,10 +88,11 @@ def _root_rows(
 def _rows(table: SubjectTable) -> tuple[dict[str, Row], list[Finding]]:
     rows, findings = rows_by(table, KEY)
     named = [replace(f, subject=f.subject.removeprefix("sub-")) for f in findings]
-    return {k.removeprefix("sub-"): v for k, v in rows.items()}, [*table.findings, *named]
+    plain = {unicodedata.normalize("NFC", k).removeprefix("sub-"): v for k, v in rows.items()}
+    return plain, [*table.findings, *named]
 
 
 def _named(folder: str, rows: dict[str, Row]) -> str:
     """Return the name under which a table has a folder, with or without ``sub-``."""
-    name = folder.removeprefix("sub-")
+    name = unicodedata.normalize("NFC", folder).removeprefix("sub-")
     return name if name in rows else ""

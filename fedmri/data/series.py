@@ -57,6 +57,8 @@ OTHER_CLASSES = (  # words in the names of storage classes whose pixels are no s
     "Photographic",
     "Waveform",
 )
+MIN_SINGLES = 3
+"""Series of one file each from which on they are taken for slices of one."""
 MARK = b"DICM"
 STARTS = tuple(
     bytes([group, 0, element, 0])
@@ -182,8 +184,20 @@ def stacks(slices: Iterable[Slice]) -> list[tuple[Slice, ...]]:
         if not one.instance or one.instance not in seen:
             seen.add(one.instance)
             series[one.series].append(one)
+    series = _rejoined(series)
     found = [tuple(part) for group in series.values() for part in _volumes(group)]
     return sorted(found, key=lambda part: part[0].path.name)
+
+
+def _rejoined(series: dict[str, list[Slice]]) -> dict[str, list[Slice]]:
+    """Put slices together again that an anonymiser gave a series number each."""
+    if len(series) < MIN_SINGLES or any(len(group) > 1 for group in series.values()):
+        return series
+    joined: dict[str, list[Slice]] = defaultdict(list)
+    for (one,) in series.values():
+        frame = one.frames[0] if one.frames else None
+        joined[repr((one.look.raw, one.look.times_ms, frame and frame.orientation))].append(one)
+    return joined
 
 
 def _volumes(group: Sequence[Slice]) -> list[list[Slice]]:

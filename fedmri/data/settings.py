@@ -19,7 +19,8 @@ class SourceConfig:
             or extensionless DICOM files are DICOM, ``site/class/*.png`` are images.
         site_column: Column of the subject table that names the site.
         modalities: BIDS suffixes, in the order of the input channels; an entity may be part of it
-            as ``ce-gadolinium_T1w``. Image folders and DICOM have one modality of any name.
+            as ``ce-gadolinium_T1w``. Image folders have one modality of any name; in DICOM the name
+            chooses the series.
         missing: What to do where a subject lacks a modality: a channel of zeros with its presence
             flag down, or leave the subject out.
         sites: Sites to read; empty reads all.

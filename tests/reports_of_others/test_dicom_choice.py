@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,17 +219,17 @@ def test_a_placeholder_joins_nobody(number: str, tmp_path: Path) -> None:
 
 def test_sites_number_their_own_patients(tmp_path: Path) -> None:
     """Folders 1 and 2 of two hospitals are four patients (FCP-INDI/C-PAC#412)."""
-    for seed, place in enumerate(("A/1", "A/2", "B/1", "B/2"), start=1):
+    for seed, place in enumerate(("A/1", "A/2", "A/3", "B/1", "B/2"), start=1):
         series(tmp_path / place, seed)
-    rows = "site\tparticipant_id\tage\nA\t1\t31\nA\t2\t32\nB\t1\t41\nB\t2\t42\n"
+    rows = "site\tparticipant_id\tage\nA\t1\t31\nA\t2\t32\nA\t3\t33\nB\t1\t41\nB\t2\t42\n"
     table = found(tmp_path)  # which writes a table without sites
     assert [(f.code, f.subject, f.is_excluded) for f in table.findings if f.code == "D28"] == [
         ("D28", name, True) for name in "1212"
     ]
     (tmp_path / "participants.tsv").write_text(rows)
     source = SourceConfig(path=str(tmp_path), modalities=("FLAIR",))
-    told_ages = [(s.site, s.subject, s.columns["age"]) for s in read_again(source).scans]
-    assert told_ages == [("A", "1", "31"), ("A", "2", "32"), ("B", "1", "41"), ("B", "2", "42")]
+    told_ages = [f"{s.site}{s.subject} {s.columns['age']}" for s in read_again(source).scans]
+    assert told_ages == ["A1 31", "A2 32", "A3 33", "B1 41", "B2 42"]
     enforce(read_again(source), CheckConfig())
 
 
@@ -261,3 +262,45 @@ def test_a_study_of_its_own_for_every_slice_changes_nothing(tmp_path: Path) -> N
         series(tmp_path / "A/bad" / name, place, says=NAMES[name], edit=edit)
     (scan,) = found(tmp_path, modalities=("T1w", "FLAIR")).scans
     assert set(scan.images) == {"T1w", "FLAIR"}
+
+
+def test_slices_with_a_series_number_each_are_one_series(tmp_path: Path) -> None:
+    """Some anonymisers make up a series for every file (rordenlab/dcm2niix#236)."""
+
+    def edit(data: FileDataset, _: int) -> None:
+        data.SeriesInstanceUID = generate_uid()
+
+    series(tmp_path / "A/bad", 1, edit=edit)
+    (scan,) = found(tmp_path).scans
+    assert np.array_equal(load_image(scan.images["FLAIR"])[0], truth(1))
+
+
+def test_half_a_series_is_no_volume(tmp_path: Path) -> None:
+    """Archives put every so many files into a folder of their own; halves are left out."""
+    series(tmp_path / "A/bad/1", 1, edit=fields(SeriesInstanceUID="1.2.3"))
+    (tmp_path / "A/bad/2").mkdir()
+    for index in (3, 4, 5):
+        (tmp_path / f"A/bad/1/{index}.dcm").rename(tmp_path / f"A/bad/2/{index}.dcm")
+    series(tmp_path / "A/good", 9)
+    table = found(tmp_path)
+    assert told(table)["D32"] is True
+    assert [scan.subject for scan in table.scans] == ["good"]
+
+
+def test_a_folder_that_is_there_twice_is_read_once(tmp_path: Path) -> None:
+    """A copy of a series' folder is no second scan (icometrix/dicom2nifti#130)."""
+    series(tmp_path / "A/bad/flair", 1)
+    shutil.copytree(tmp_path / "A/bad/flair", tmp_path / "A/bad/flair (2)")
+    table = found(tmp_path)
+    assert len(table.scans) == 1
+    assert told(table)["D29"] is False
+
+
+def test_folders_of_one_patient_each_may_be_no_sites(tmp_path: Path) -> None:
+    """A tree of patients without a site reads as a site for each, which is said."""
+    for seed, place in enumerate(("A/flair", "B/flair", "C/flair"), start=1):
+        series(tmp_path / place, seed)
+    table = found(tmp_path)
+    assert [(f.code, f.is_excluded) for f in table.findings if f.code == "D06"] == [("D06", False)]
+    assert "data.source.site" in table.findings[0].reason
+    assert {scan.site for scan in found(tmp_path, site="mine").scans} == {"mine"}
