@@ -15,6 +15,7 @@ from fedmri.data.manifest import used_by_site
 from fedmri.data.probe import Probe, about, probe_all
 from fedmri.data.read import finding_order
 from fedmri.data.scans import Finding, Scan, ScanTable
+from fedmri.data.series import is_dicom
 from fedmri.data.settings import CheckConfig
 from fedmri.errors import CODES, DataError
 from fedmri.round import Target
@@ -221,7 +222,9 @@ def _target_findings(scan: Scan, target: Target | None) -> list[Finding]:
         if target.name in scan.labels:
             return []
         there = ", ".join(scan.labels) or "none"
-        return [about(scan, "D16", f"no label {target.name!r} among {there}")]
+        is_series = any(path.is_dir() or is_dicom(path) for path in scan.images.values())
+        where = f": put {target.name}.nii.gz into the subject's folder" if is_series else ""
+        return [about(scan, "D16", f"no label {target.name!r} among {there}{where}")]
     value = scan.columns.get(target.name)
     if value is None:
         there = ", ".join(scan.columns) or "none"

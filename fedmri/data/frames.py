@@ -151,7 +151,10 @@ def planes_of(path: Path, frames: tuple[Frame, ...]) -> Iterator[tuple[Plane, bo
     is_inverse = data.get("PhotometricInterpretation") == "MONOCHROME1"
     for frame in frames:
         plane = stacked[frame.index]
-        yield (plane if is_scaled else _scaled(plane, frame, data)).astype(np.float32), is_inverse
+        scaled = plane if is_scaled else _scaled(plane, frame, data)
+        if is_scaled and is_inverse:  # GDCM has turned these round already
+            scaled = -scaled.astype(np.float64)
+        yield scaled.astype(np.float32), is_inverse
 
 
 def _scaled(plane: NDArray[Any], frame: Frame, data: Dataset) -> NDArray[Any]:

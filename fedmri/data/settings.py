@@ -77,7 +77,7 @@ class CheckConfig:
         near_distance: Bits of the perceptual fingerprint that may differ between near duplicates.
         is_ct_excluded: Whether suspected CT images are left out rather than reported.
         spacing_factor: A spacing this many times above or below the site's median is reported.
-        exclude: Subjects left out by hand.
+        exclude: Subjects left out by hand, by name, or as ``site/name`` where sites share names.
         key: Secret of the keyed fingerprints, so that sites can compare them without images.
     """
 

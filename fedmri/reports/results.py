@@ -95,8 +95,14 @@ def load_results(run: Path) -> Results:
         usage=_usage(run / "used.json"),
         records=records,
         cases=cases,
-        warnings=(*warnings, *_untested(records, cases)),
+        warnings=(*lost_by_choice(run), *warnings, *_untested(records, cases)),
     )
+
+
+def lost_by_choice(run: Path) -> tuple[str, ...]:
+    """Return which sites went on without many of their scans, as settings asked."""
+    findings = _findings(run / "manifest.tsv")
+    return tuple(finding.reason for finding in findings if finding.code == "D67")
 
 
 def _text(path: Path) -> str:
