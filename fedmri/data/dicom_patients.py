@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from fedmri.data.choice import Series
 from fedmri.data.scans import Finding
@@ -15,6 +15,7 @@ Who = tuple[str, str]
 PLACEHOLDER = re.compile(
     r"|anon\w*|unknown|none|null|n/?a|removed|patient|test|de-?id\w*|pseudo\w*|[x0?*.\s-]+", re.I
 )
+MIN_SHARED = 2
 MIN_FOLDERS = 3
 """Folders of a site from which on a number that most of them share names nobody."""
 
@@ -30,7 +31,8 @@ def patients_of(
     """Return the name of the patient of each subject's folder.
 
     Folders of a site with one patient number are one patient, named as the first of them. A number
-    that most folders of a site share is a placeholder. A folder with two numbers is left out.
+    that most folders of a site share is a placeholder, unless name and day of birth are one as
+    well; so is a number of folders that differ in these. A folder with two numbers is left out.
 
     Args:
         subjects: Series by site and folder.
@@ -42,11 +44,12 @@ def patients_of(
     if config.patient_numbers == "ignore":
         return {who: who[1] for who in subjects}, []
     numbers = {who: _numbers(series) for who, series in subjects.items()}
+    persons = {who: _persons(series) for who, series in subjects.items()}
     findings: list[Finding] = []
     patients: dict[Who, str] = {}
     for site in sorted({site for site, _ in subjects}):
         own = {who: found for who, found in numbers.items() if who[0] == site}
-        more, said = _of_site(site, own)
+        more, said = _of_site(site, own, persons)
         patients |= more
         findings += said
     return patients, [*findings, *_at_two_sites(numbers, patients)]
@@ -57,7 +60,13 @@ def _numbers(series: Sequence[Series]) -> set[str]:
     return {number for number in found if is_number(number)}
 
 
-def _of_site(site: str, numbers: Mapping[Who, set[str]]) -> tuple[dict[Who, str], list[Finding]]:
+def _persons(series: Sequence[Series]) -> frozenset[str]:
+    return frozenset(one.person for each in series for one in each.slices)
+
+
+def _of_site(
+    site: str, numbers: Mapping[Who, set[str]], persons: Mapping[Who, frozenset[str]]
+) -> tuple[dict[Who, str], list[Finding]]:
     folders: dict[str, list[Who]] = defaultdict(list)
     for who in sorted(numbers):
         for number in numbers[who]:
@@ -69,19 +78,29 @@ def _of_site(site: str, numbers: Mapping[Who, set[str]]) -> tuple[dict[Who, str]
             findings.append(_two_numbers(who, len(numbers[who])))
         else:
             patients[who] = who[1]
-    for number, sharing in folders.items():
+    for sharing in folders.values():
         same = [who for who in sharing if who in patients]
-        if len(same) >= MIN_FOLDERS and 2 * len(same) > len(numbers):
+        if len(same) < MIN_SHARED:
+            continue
+        if _is_placeholder({persons[who] for who in same}, len(same), len(numbers)):
             reason = (
                 f"{len(same)} of {len(numbers)} folders of {site} have one patient number: it is "
                 "taken for a placeholder, and each folder for a patient. If they are one patient, "
                 "put them into one folder"
             )
             findings.append(Finding("D60", reason, site, is_excluded=False))
-        elif len(same) > 1 and number:
+        else:
             patients |= dict.fromkeys(same, same[0][1])
             findings.append(_joined(same))
     return patients, findings
+
+
+def _is_placeholder(persons: Set[frozenset[str]], n_sharing: int, n_folders: int) -> bool:
+    """Whether one number is that of several people, as name and day of birth say, or else most."""
+    nobody = frozenset({""})
+    if nobody not in persons:
+        return len(persons) > 1
+    return n_sharing >= MIN_FOLDERS and 2 * n_sharing > n_folders
 
 
 def _joined(same: Sequence[Who]) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,14 +140,16 @@ def planes_of(path: Path, frames: tuple[Frame, ...]) -> Iterator[tuple[Plane, bo
     Raises:
         DataError: The pixels have colours (D08), or no decoder is installed for them (D66).
     """
-    data = pydicom.dcmread(path, force=True)
-    if "TransferSyntaxUID" not in data.file_meta:
-        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    if int(data.get("SamplesPerPixel") or 1) != 1:
-        found = f"{data.SamplesPerPixel} values each"
-        fix = "take the gray series instead"
-        raise DataError("D08", "voxels", found=found, want="one value", fix=fix)
-    values, is_scaled = _decoded(path, data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of every oddity of every vendor
+        data = pydicom.dcmread(path, force=True)
+        if "TransferSyntaxUID" not in data.file_meta:
+            data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        if int(data.get("SamplesPerPixel") or 1) != 1:
+            found = f"{data.SamplesPerPixel} values each"
+            fix = "take the gray series instead"
+            raise DataError("D08", "voxels", found=found, want="one value", fix=fix)
+        values, is_scaled = _decoded(path, data)
     stacked = values.reshape(-1, *values.shape[-2:])
     is_inverse = data.get("PhotometricInterpretation") == "MONOCHROME1"
     for frame in frames:

@@ -37,6 +37,7 @@ TECHNICAL = (
 """Header fields that survive the reading; no name, date, number or free text of a person."""
 READ = (  # beside TECHNICAL; for grouping and choosing, kept nowhere
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID"),
+    *("PatientName", "PatientBirthDate", "PatientSex"),
     *("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel", "ImageType"),
     *("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "ImagerPixelSpacing"),
     *("RescaleSlope", "RescaleIntercept", "SpacingBetweenSlices", "AcquisitionNumber"),
@@ -60,6 +61,7 @@ OTHER_CLASSES = (  # words in the names of storage classes whose pixels are no s
 MIN_SINGLES = 3
 """Series of one file each from which on they are taken for slices of one."""
 MARK = b"DICM"
+META_GROUP, MAX_FIRST = 2, 1024
 STARTS = tuple(
     bytes([group, 0, element, 0])
     for group, elements in ((2, (0, 1, 2, 3, 0x10)), (8, (0, 1, 5, 8, 0x16)))
@@ -78,6 +80,7 @@ class Slice:
         study: Examination it belongs to; never leaves the reading.
         instance: Number of the file; never leaves the reading.
         patient: Patient number as written; never leaves the reading.
+        person: Name, day of birth and sex as written, or ``""`` without that day; never leaves.
         technical: The technical fields that are there, as text.
         shape: Frames, rows and columns.
         frames: Place and scale of each frame.
@@ -91,6 +94,7 @@ class Slice:
     study: str
     instance: str
     patient: str
+    person: str
     technical: Mapping[str, str]
     shape: tuple[int, int, int]
     frames: tuple[Frame, ...]
@@ -105,7 +109,14 @@ def is_dicom(path: Path) -> bool:
         return False
     with path.open("rb") as stream:
         start = stream.read(132)
-    return start[128:] == MARK or (start[:4] in STARTS and len(start) == 132)
+    return start[128:] == MARK or (start[:4] in STARTS and len(start) == 132 and _is_field(start))
+
+
+def _is_field(start: bytes) -> bool:
+    """Whether a file without preamble goes on as its first field must: a type, or a length."""
+    n_bytes = int.from_bytes(start[4:8], "little")
+    is_implicit = start[0] != META_GROUP and 0 < n_bytes <= MAX_FIRST and n_bytes % 2 == 0
+    return start[4:6] in (b"UL", b"OB", b"UI", b"CS", b"SH") or is_implicit
 
 
 def image_header(path: Path) -> Slice | str:
@@ -146,6 +157,7 @@ def _slice(path: Path, data: Dataset) -> Slice:
         str(data.get("StudyInstanceUID", "")),
         str(data.get("SOPInstanceUID", "")),
         str(data.get("PatientID", "") or ""),
+        _person(data),
         {name: text for name in TECHNICAL if (text := text_of(data, name))},
         shape,
         frames_of(data, shape[0]),
@@ -153,6 +165,12 @@ def _slice(path: Path, data: Dataset) -> Slice:
         int(data.get("InstanceNumber") or 0),
         0 if is_packed else size,
     )
+
+
+def _person(data: Dataset) -> str:
+    day = str(data.get("PatientBirthDate") or "")
+    words = (str(data.get("PatientName") or ""), day, str(data.get("PatientSex") or ""))
+    return "/".join(words).upper() if day else ""
 
 
 def _other_kind(data: Dataset) -> str:

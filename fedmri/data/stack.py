@@ -117,7 +117,7 @@ def _is_parallel(frames: Sequence[Frame]) -> bool:
         raise _irregular("directions that are not at right angles")
     return all(
         frame.orientation is not None
-        and frame.spacing_mm == first.spacing_mm
+        and np.allclose(frame.spacing_mm or 0, first.spacing_mm or 0, rtol=1e-3)
         and np.allclose(frame.orientation, first.orientation, atol=DIRECTION_TOLERANCE)
         for frame in frames
     )

@@ -176,15 +176,15 @@ def test_no_text_of_a_header_is_quoted(tmp_path: Path) -> None:
     assert "1954" not in reasons
 
 
-def numbered(**numbers: str) -> Edit:
-    """Return an edit that sets the patient number."""
-    return fields(**{"PatientID": numbers["number"]})
+def numbered(number: str, born: str = "") -> Edit:
+    """Return an edit that sets patient number and day of birth."""
+    return fields(PatientID=number, PatientBirthDate=born)
 
 
 def test_one_number_in_two_folders_is_one_patient(tmp_path: Path) -> None:
     """They share a name, so that no split can part them (UCSD-AI4H/COVID-CT#11)."""
     for seed, name in enumerate(("a", "b", "c", "d", "e"), start=1):
-        edit = numbered(number="SAME" if name in "bd" else f"patient-{name}")
+        edit = numbered("SAME" if name in "bd" else f"patient-{name}")
         series(tmp_path / "A" / name, seed, edit=edit)
     table = found(tmp_path)
     assert [scan.key for scan in table.scans] == ["a", "b", "b_d", "c", "e"]
@@ -198,7 +198,7 @@ def test_one_number_in_two_folders_is_one_patient(tmp_path: Path) -> None:
 def test_two_numbers_in_one_folder_are_left_out(tmp_path: Path) -> None:
     """Two patients in a folder are nobody's scan, unless both are pseudonyms of one."""
     for place in (1, 2):
-        edit = numbered(number=f"patient-{place}")
+        edit = numbered(f"patient-{place}")
         series(tmp_path / f"A/bad/{place}", place, edit=edit, says=("t2_flair", "t1")[place - 1])
     series(tmp_path / "A/good", 9)
     table = found(tmp_path)
@@ -211,10 +211,35 @@ def test_two_numbers_in_one_folder_are_left_out(tmp_path: Path) -> None:
 def test_a_placeholder_joins_nobody(number: str, tmp_path: Path) -> None:
     """What anonymisers write for all names nobody (datalad/example-dicom-structural#1)."""
     for seed, name in enumerate("abcd", start=1):
-        series(tmp_path / "A" / name, seed, edit=numbered(number=number))
+        series(tmp_path / "A" / name, seed, edit=numbered(number))
     table = found(tmp_path)
     assert [scan.subject for scan in table.scans] == list("abcd")
     assert told(table, "a") == ({"D60": False} if number == "study 7" else {})
+
+
+@pytest.mark.parametrize(
+    ("days", "n_patients"),
+    [(("19500101",) * 4, 1), (("19500101", "19510101", "19520101", "19530101"), 4)],
+)
+def test_name_and_day_of_birth_tell_who_shares_a_number(
+    days: list[str], n_patients: int, tmp_path: Path
+) -> None:
+    """Four folders of one number are one person of one birthday, or four of four."""
+    for seed, (name, day) in enumerate(zip("abcd", days, strict=True), start=1):
+        series(tmp_path / "A" / name, seed, edit=numbered("7001", day))
+    table = found(tmp_path)
+    assert len({scan.patient for scan in table.scans}) == n_patients
+    assert "D60" in {finding.code for finding in table.findings}
+
+
+@pytest.mark.parametrize("start", [b"\x02\x00\x00\x00", b"\x08\x00\x05\x00"], ids=repr)
+def test_a_file_that_only_begins_so_is_no_image(start: bytes, tmp_path: Path) -> None:
+    """Numbers of some other program beside a series do not cost the series."""
+    series(tmp_path / "A/bad", 1)
+    (tmp_path / "A/bad/cache.bin").write_bytes(start + bytes(range(1, 200, 2)) * 9)
+    table = found(tmp_path)
+    assert [scan.subject for scan in table.scans] == ["bad"]
+    assert told(table) == {"D29": False}
 
 
 def test_sites_number_their_own_patients(tmp_path: Path) -> None:
