@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import FileDataset
 
 from fedmri.data.volume import load_image
-from tests.reports_of_others.dicom_files import N_SLICES, fields, series, truth
+from tests.reports_of_others.dicom_files import N_SLICES, fields, pixels, plane, series, truth
 from tests.reports_of_others.test_dicom_series import found, told
 
 
@@ -76,3 +76,18 @@ def test_each_echo_is_an_image_of_its_own(tmp_path: Path) -> None:
     for modality, seed in (("T2w", 1), ("PDw", 2)):
         (scan,) = found(tmp_path, modalities=(modality,)).scans
         assert np.array_equal(load_image(scan.images[modality])[0], truth(seed))
+
+
+def test_fractions_of_a_slice_survive_a_whole_first_slope(tmp_path: Path) -> None:
+    """The first slice's slope of 1 makes no integers of the others (SimpleITK/SimpleITK#1636)."""
+
+    def edit(data: FileDataset, index: int) -> None:
+        data.RescaleSlope, data.RescaleIntercept = (1 if index == 0 else "0.01"), 0
+        raw = plane(data) * (0.05 if index == 0 else 5)
+        pixels(data, np.round(raw).astype(np.uint16))
+
+    series(tmp_path / "A/bad", 1, edit=edit)
+    voxels, _ = load_image(found(tmp_path).scans[0].images["FLAIR"])
+    off = np.abs(voxels - 0.05 * truth(1))
+    assert off[:, :, 0].max() <= 0.5
+    assert off[:, :, 1:].max() <= 0.005
