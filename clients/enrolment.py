@@ -16,7 +16,7 @@ from fedmri.clients.home import ClientHome
 from fedmri.clients.keys import make_key_pair, public_half
 from fedmri.consortium import Consortium, read_consortium, refuse_folder_in_use
 from fedmri.data.settings import SourceConfig
-from fedmri.errors import DataError, NetworkError
+from fedmri.errors import DataError, NetworkError, told
 from fedmri.files import make_private_folder, write_whole
 
 SETTINGS = """\
@@ -147,7 +147,7 @@ def _refuse_broken_keys(consortium: Consortium, file: Path) -> None:
         x509.load_pem_x509_certificate(consortium.ca.encode())
         key = serialization.load_pem_public_key(consortium.coordinator.encode())
     except (ValueError, UnsupportedAlgorithm) as error:
-        found = f"{type(error).__name__}: {error}"
+        found = told(error)
         raise _broken_keys(file, found) from error
     if not isinstance(key, Ed25519PublicKey):
         raise _broken_keys(file, f"a coordinator's key of type {type(key).__name__}")

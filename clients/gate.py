@@ -157,8 +157,9 @@ class Gate:
 
     def _refuse_few(self, leaving: Leaving) -> None:
         """Refuse to measure where even the best attack would not show what must not leave."""
-        sides = (leaving.data.examples("train"), leaving.data.examples("val"))
-        n, m = (len({(e.site, e.subject) for e in side}) for side in sides)
+        n, m = (
+            len({(e.site, e.subject) for e in leaving.data.examples(s)}) for s in ("train", "val")
+        )
         n, m = min(n, N_PATIENTS), min(m, N_PATIENTS)
         best = perfect(n, m).advantage if n and m else 0.0
         if best <= self.max_leakage < 1:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
-from fedmri.errors import PrivacyError
+from fedmri.errors import PrivacyError, told
 from fedmri.files import PRIVATE_FILE, make_private_folder, write_whole
 
 Kind = Literal["update", "scores", "sums", "keys", "error"]
@@ -134,7 +134,7 @@ def head_file(path: Path) -> Path:
 
 def unwritable(path: Path, error: OSError) -> PrivacyError:
     """Return the error of a ledger that cannot be added to (P07)."""
-    found = f"{type(error).__name__}: {error}"
+    found = told(error)
     fix = "make room on its disk, and let the client's user write there"
     return PrivacyError("P07", f"ledger {path}", found=found, want="a file to add to", fix=fix)
 

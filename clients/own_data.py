@@ -10,6 +10,7 @@ from pathlib import Path
 from fedmri.clients.home import SiteConfig
 from fedmri.data.check import enforce, examine
 from fedmri.data.manifest import write_manifest
+from fedmri.data.patients import crossing
 from fedmri.data.prepare import prepare_scans
 from fedmri.data.prepared import read_site, write_site
 from fedmri.data.read import read
@@ -48,9 +49,16 @@ def prepare_own(config: SiteConfig, plan: Plan, site: str, cache: Path, folder: 
     table = checked_own(config, plan, site, folder / MANIFEST)
     enforce(table, config.check)
     splits = split_subjects(table.scans, plan.target, plan.data.split, plan.seed)
+    places = {scan.subject: (site, splits[scan.subject]) for scan in table.scans}
+    taken_apart = crossing(table.scans, places)
+    if taken_apart:
+        log.warning("%s [C14]", taken_apart[0].reason)
     prepared = prepare_scans(table.scans, plan.target, plan.data, splits, cache)
-    if prepared.findings:
-        table = replace(table, findings=(*table.findings, *prepared.findings))
+    if prepared.findings or taken_apart:
+        left_out = prepared.left_out(table.scans)
+        used = tuple(scan for scan in table.scans if scan.key not in left_out)
+        told = (*table.findings, *taken_apart, *prepared.findings)
+        table = replace(table, scans=used, findings=told)
         write_manifest(folder / MANIFEST, table)
     if not prepared.scans:
         found = f"none; {prepared.findings[0].reason}"
@@ -89,6 +97,7 @@ def checked_own(config: SiteConfig, plan: Plan, site: str, manifest: Path) -> Sc
         modalities=wanted.modalities,
         missing=wanted.missing,
         key_column=config.data.key_column or wanted.key_column,
+        patient_pattern=config.data.patient_pattern or wanted.patient_pattern,
         site=config.data.site or site,
     )
     table = _renamed(read(source), site)

@@ -39,6 +39,7 @@ from fedmri.secagg.updates import update_slots, weighted_update
 from fedmri.secagg.wide import wide_slots
 from fedmri.strategies.mean import WEIGHTINGS
 from fedmri.strategies.registry import make_strategy
+from fedmri.training.budget import shared_steps
 from fedmri.training.device import reproducible
 from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
 from fedmri.training.local import TrainResult, n_round_steps, train_round
@@ -55,7 +56,7 @@ from fedmri.wire import (
     TrainOrder,
 )
 
-COUNTING = frozenset({"n_steps", "n_skipped", "delta"})
+COUNTING = frozenset({"n_steps", "n_seen", "n_skipped", "delta"})
 """Metrics that tell how many examples or patients a site has; a secure sum hides that."""
 
 
@@ -257,6 +258,7 @@ class Site:
             # a loss has no noise
             "loss": math.nan if self.plan.privacy.site.is_on else main.result.loss,
             "n_steps": float(sum(phase.result.n_steps for phase in results.values())),
+            "n_seen": self._n_seen(before, [phase.result for phase in results.values()]),
             "n_skipped": float(sum(phase.result.n_skipped for phase in results.values())),
             "train_seconds": sum(phase.result.seconds for phase in results.values()),
         }
@@ -301,7 +303,7 @@ class Site:
                     network.module,
                     self._data_as(before.extra),
                     self._task,
-                    self._config_of(phase),
+                    self._config_of(phase, before),
                     round_index=round_index,
                     n_rounds=self.plan.rounds.n_rounds,
                     seed=derive_seed(self.plan.seed, self.name, round_index, *_label(phase)),
@@ -322,11 +324,21 @@ class Site:
             return None
         n_steps = 0
         for phase in self._strategy.phases(before):
-            train = self._config_of(phase)
+            train = self._config_of(phase, before)
             epochs, steps = train.local_epochs, train.local_steps
             one = round_steps(privacy, n_subjects, local_epochs=epochs, local_steps=steps)
             n_steps += one.n_steps
         return replace(one, n_steps=n_steps)
+
+    def _n_seen(self, before: SiteRound, results: Sequence[TrainResult]) -> float:
+        """Return the examples in a round's steps; with privacy those expected: a draw would tell.
+
+        Under privacy the expectation follows from the plan and the number of patients alone.
+        """
+        steps = self._phase_steps(before)
+        if steps is None:
+            return float(sum(result.n_seen for result in results))
+        return steps.n_steps * steps.sample_rate * self._n_subjects
 
     @property
     def _n_subjects(self) -> int:
@@ -365,13 +377,21 @@ class Site:
         delta = self._guard.delta_of(privacy, self._n_subjects)
         return {**found, "epsilon": spent.epsilon, "delta": delta}
 
-    def _config_of(self, phase: Phase) -> TrainConfig:
+    def _config_of(self, phase: Phase, before: SiteRound) -> TrainConfig:
         """Return the settings of a phase: the plan's, for its share of the round's steps."""
         train = self.plan.train
         if phase.share == 1:
             return train
         n_steps = n_round_steps(train, len(self._data.examples("train")))
-        return replace(train, local_steps=max(1, round(phase.share * n_steps)))
+        if self.plan.privacy.is_on and self._n_subjects:  # whose steps draw patients
+            epochs, steps = train.local_epochs, train.local_steps
+            n_steps = round_steps(
+                self.plan.privacy, self._n_subjects, local_epochs=epochs, local_steps=steps
+            ).n_steps
+        parts = [one for one in self._strategy.phases(before) if one.share < 1]
+        counts = shared_steps(n_steps, [one.share for one in parts])
+        own = counts[[one.name for one in parts].index(phase.name)]
+        return replace(train, local_steps=own, local_examples=0)
 
     def evaluate(self, order: EvaluateOrder) -> Scores:
         """Score the received model on this site's patients; a patient's own results stay here."""

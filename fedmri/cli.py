@@ -30,6 +30,7 @@ from fedmri.errors import FedmriError, UsageError
 if TYPE_CHECKING:
     from fedmri.config import Experiment
 
+MADE = "No data set is named (--data PATH): this run trains on made patients."
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -96,7 +97,7 @@ def simulate(
         typer.Option(help="Go on with an interrupted run folder, to the same bits."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the settings and do nothing.")
+        bool, typer.Option("--dry-run", help="Check the settings, print them and do nothing.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON, for machines.")
@@ -116,6 +117,9 @@ def simulate(
         given = _given(sites, data, arms, external)
         experiment = _comparing(strategies, [*given, *(overrides or [])], config)
     if dry_run:
+        from fedmri.simulation.study import refuse_impossible
+
+        refuse_impossible(experiment.plan, experiment.simulation)
         print(as_yaml(experiment), end="")
         return
     _simulate(experiment, resume, is_json=as_json)
@@ -271,6 +275,8 @@ def _simulate(experiment: Experiment, resume: Path | None, *, is_json: bool) -> 
         (folder / "command.txt").write_text(_command(), encoding="utf-8")
     command = (folder / "command.txt").read_text(encoding="utf-8")
     study = Study(plan, experiment.partition, simulation, folder, command)
+    if not plan.data.source.path:
+        print(MADE, file=sys.stderr)
     try:
         with Bars(plan, Console(stderr=True)) as bars:
             failed = run_study(study, bars)

@@ -6,7 +6,6 @@ YAML chooses, dataclasses define: nothing is instantiated by name, and no Hydra 
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -16,20 +15,25 @@ from typing import Any, get_type_hints
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf lets it through
 
-from fedmri.errors import ConfigError
+from fedmri.errors import ConfigError, told
 from fedmri.harmonize.settings import refuse_same_place
 from fedmri.plan import Plan
 from fedmri.round import Target
+from fedmri.setting_keys import known_keys, refused_value, unknown_setting
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
 
 CONFIGS = Path(str(files("fedmri.configs")))
+ROOT = "plan"
+"""Field of an experiment whose settings stand at the top, without its name."""
+ALL_PRINTED = "; --dry-run prints all settings"
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,7 @@ def experiment_of(values: Any) -> Experiment:
     try:
         return TypeAdapter(Experiment).validate_python(nested)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part != "plan")
-        fix = f"correct {key}; --dry-run prints all settings"
-        found = repr(first["input"])
-        raise ConfigError(
-            "C01", f"setting {key}", found=found, want=first["msg"], fix=fix
-        ) from None
+        raise refused_value(error, "", ALL_PRINTED, ROOT) from None
 
 
 def as_yaml(experiment: Experiment) -> str:
@@ -120,15 +118,9 @@ def groups() -> dict[str, list[str]]:
     return {name: choices for name, choices in found.items() if choices}
 
 
-def known_keys(kind: type[Any] = Experiment, prefix: str = "") -> Iterator[str]:
-    """Yield every setting by its dotted key, inner nodes among them."""
-    for name, inner in get_type_hints(kind).items():
-        key = f"{prefix}{name}"
-        is_root_plan = kind is Experiment and name == "plan"
-        if not is_root_plan:
-            yield key
-        if isinstance(inner, type) and is_dataclass(inner):
-            yield from known_keys(inner, "" if is_root_plan else f"{key}.")
+def setting_names() -> list[str]:
+    """Return every setting by its dotted key, inner nodes among them."""
+    return list(known_keys(Experiment, root=ROOT))
 
 
 def _overrides_of(file: Path) -> Iterator[str]:
@@ -152,7 +144,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        found = f"{type(error).__name__}: {error}".replace("\n", " ")
+        found = told(error)
         what = f"configuration {path}"
         raise ConfigError("C04", what, found=found, want=want, fix=fix) from error
     if not isinstance(values, dict) or not values:
@@ -171,20 +163,22 @@ def _refuse_unknown(text: str) -> None:
     key, separator, value = text.partition("=")
     key = key.lstrip("+~").strip()
     if not separator:
-        fix = f"write {text}=VALUE" if key in set(known_keys()) else "write key=value"
+        fix = f"write {text}=VALUE" if key in setting_names() else "write key=value"
         raise ConfigError("C02", f"setting {text!r}", found="no =", want="key=value", fix=fix)
     choices = groups()
     if key in choices:
         names = tuple(name.strip(" \"'") for name in value.strip(" []").split(","))
         for name in names:
             if name not in choices[key]:
-                raise _unknown(f"{key}={name}", [f"{key}={choice}" for choice in choices[key]])
+                raise unknown_setting(
+                    f"{key}={name}", [f"{key}={choice}" for choice in choices[key]], ALL_PRINTED
+                )
         if key == "harmonize":
             refuse_same_place(names)
         return
-    known = set(known_keys())
+    known = setting_names()
     if key not in known:
-        raise _unknown(key, [*known, *choices])
+        raise unknown_setting(key, [*known, *choices], ALL_PRINTED)
 
 
 def _refuse_unknown_fields(values: Any, kind: type[Any], path: tuple[str, ...]) -> None:
@@ -192,22 +186,26 @@ def _refuse_unknown_fields(values: Any, kind: type[Any], path: tuple[str, ...]) 
     for name, value in dict(values).items():
         key = ".".join(part for part in (*path, str(name)) if part != "plan")
         if name not in types:
-            raise _unknown(key, list(known_keys()))
+            raise unknown_setting(key, setting_names(), ALL_PRINTED)
         if is_dataclass(types[name]) and isinstance(value, Mapping):
             _refuse_unknown_fields(value, types[name], (*path, str(name)))
 
 
-def _unknown(key: str, known: Sequence[str]) -> ConfigError:
-    near = difflib.get_close_matches(key, known, 1, 0.0)
-    tail = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    nearest = (tail or near)[0]
-    fix = f"write {nearest}; --dry-run prints all settings"
-    want = f"a known one; the nearest is {nearest}"
-    return ConfigError("C02", f"setting {key}", found="an unknown name", want=want, fix=fix)
-
-
 def _hydra_error(error: Exception, texts: Sequence[str]) -> ConfigError:
+    if swept := [text for text in texts if _is_sweep(text)]:
+        key, _, value = swept[0].partition("=")
+        fix = f"write '{key}=[{value}]' for a list, or run the command once for each value"
+        want = "one value, or a list in brackets"
+        return ConfigError("C01", f"setting {key}", found=value, want=want, fix=fix)
     found = str(error).replace("\n", " ")
     fix = "quote the whole setting for the shell, and lists as 'key=[a,b]'"
     want = "settings in Hydra's grammar"
     return ConfigError("C01", f"settings {' '.join(texts)}", found=found, want=want, fix=fix)
+
+
+def _is_sweep(text: str) -> bool:
+    """Tell whether a setting has several values, which Hydra would run in turn."""
+    try:
+        return OverridesParser.create().parse_override(text).is_sweep_override()
+    except HydraException:
+        return False

@@ -15,6 +15,7 @@ subjects and stays at the site; ``public`` carries the code alone and may travel
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 CODES: dict[str, str] = {
@@ -81,6 +82,16 @@ CODES: dict[str, str] = {
     "D43": "a prepared site cannot be used",
     "D44": "a cached array cannot be used",
     "D45": "a scan cannot be prepared",
+    "D46": "a label lies outside the head",
+    "D47": "the head's share of an image is implausible",
+    "D48": "a label's intensities are clipped",
+    "D49": "a label's intensities are erased",
+    "D50": "preparation loses part of a label",
+    "D55": "a label fits no image, or several",
+    "D56": "two modalities are one image",
+    "D57": "a header does not say for sure where voxels are",
+    "D58": "a file is only a pointer to its content",
+    "D59": "a value stands for a missing one or cannot be true",
     "D60": "a DICOM patient number and the folders disagree",
     "D61": "no DICOM series, or more than one, fits a modality",
     "D62": "sites share names of patients",
@@ -92,6 +103,11 @@ CODES: dict[str, str] = {
     "D68": "a slanted stack of slices was straightened",
     "D69": "a picture looks inverted",
     "D70": "the folder for the embedded data set is not empty",
+    "D71": "two names may be one site",
+    "D72": "a site was written in several ways",
+    "D73": "an image is in a format that is not read",
+    "D74": "padding without a value was filled",
+    "D75": "values of one row count for several sessions",
     "C01": "a setting has a value that it cannot take",
     "C02": "a setting is not known",
     "C03": "two settings contradict each other",
@@ -99,6 +115,10 @@ CODES: dict[str, str] = {
     "C05": "an optional package is missing",
     "C10": "the data set does not have as many sites",
     "C11": "scans cannot be divided as asked",
+    "C12": "names of subjects were grouped by a pattern",
+    "C13": "names of subjects look like visits of one patient",
+    "C14": "what may be one patient lies on both sides of a split",
+    "C15": "an arm would be tested on patients that it knows",
     "C20": "a model cannot do the task",
     "C21": "images do not fit the model",
     "C22": "a loss does not fit the task",
@@ -255,3 +275,28 @@ def require(is_met: bool, key: str, value: object, want: str) -> None:  # noqa: 
     if not is_met:
         fix = f"set {key} to {want}"
         raise ConfigError("C01", f"setting {key}", found=repr(value), want=want, fix=fix)
+
+
+LONGEST = 300
+"""Characters of a library's message that are shown; some go on for pages."""
+
+
+def told(error: Exception) -> str:
+    """Return what an exception of a library says, in one line and without names of its code."""
+    if isinstance(error, UnicodeError):
+        return "bytes that are not text in UTF-8"
+    if isinstance(error, OSError) and error.strerror:
+        file = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror[0].lower()}{error.strerror[1:]}{file}"
+    if isinstance(error, KeyError):
+        return f"no {error} in it"
+    text = " ".join(str(error).split())
+    return text[:LONGEST] or type(error).__name__
+
+
+def explained(codes: Mapping[str, str]) -> str:
+    """Return sites with the codes that keep them out, for a reader without the list of codes."""
+    return ", ".join(
+        f"{site} ({code}: {CODES[code]})" if code in CODES else f"{site} ({code})"
+        for site, code in sorted(codes.items())
+    )

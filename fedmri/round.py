@@ -21,6 +21,9 @@ Weights: TypeAlias = "dict[str, torch.Tensor]"
 ExtraForms: TypeAlias = "Mapping[str, Mapping[str, Form]]"
 """What travels beside a model: by record and entry."""
 
+BACKGROUND = "background"
+"""Class 0 of every label map."""
+
 TaskKind = Literal["classification", "segmentation", "regression"]
 
 
@@ -35,11 +38,15 @@ class Target:
         classes: Declared values, in the order of the network's outputs. Classification: values of
             the column. Segmentation: one name per positive integer label of the label map (a mask
             has one); background is always there and is not listed. Regression: empty.
+        labels: What the values of a label map mean, as ``VALUE:CLASS``: ``1:lesion``,
+            ``4:lesion``, ``2:background``. ``*:background`` is every value that is not named.
+            Empty: values are classes as they stand.
     """
 
     kind: TaskKind
     name: str
     classes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(bool(self.name), "target.name", self.name, "a column or derivative name")
@@ -52,6 +59,26 @@ class Target:
             require(len(self.classes) >= n_least, "target.classes", self.classes, want)
             is_unique = len(set(self.classes)) == len(self.classes)
             require(is_unique, "target.classes", self.classes, "each class once")
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        want = "VALUE:CLASS with a whole number or *, and a class of target.classes or background"
+        is_map = self.kind == "segmentation"
+        require(is_map or not self.labels, "target.labels", self.labels, "empty but for masks")
+        known = {BACKGROUND, *self.classes}
+        for text in self.labels:
+            value, _, name = (part.strip() for part in text.partition(":"))
+            is_value = value == "*" or (value.isascii() and value.isdecimal())
+            require(is_value and name in known, "target.labels", text, want)
+        values = [text.partition(":")[0].strip() for text in self.labels]
+        require(len(set(values)) == len(values), "target.labels", self.labels, "each value once")
+
+    @property
+    def label_values(self) -> dict[str, int]:
+        """Class by value of a label map, as declared; ``*`` is every other value."""
+        numbers = {BACKGROUND: 0} | {name: n for n, name in enumerate(self.classes, start=1)}
+        pairs = (text.partition(":") for text in self.labels)
+        return {value.strip(): numbers[name.strip()] for value, _, name in pairs}
 
     @property
     def n_outputs(self) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -11,7 +10,8 @@ from typing import Any, TypeVar, get_type_hints
 import yaml  # type: ignore[import-untyped]  # it ships no types
 from pydantic import TypeAdapter, ValidationError
 
-from fedmri.errors import ConfigError
+from fedmri.errors import ConfigError, told
+from fedmri.setting_keys import refused_value, unknown_setting
 
 Settings = TypeVar("Settings")
 
@@ -28,22 +28,10 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
         _refuse_unknown(values, kind, "")
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        what, found = f"setting {key} of {path}", repr(first["input"])
-        fix = f"correct {key} in {path}"
-        raise ConfigError("C01", what, found=found, want=first["msg"], fix=fix) from None
+        raise refused_value(error, f" of {path}", "") from None
     except ConfigError as error:
         error.add_note(f"in {path}")
         raise
-
-
-def known_keys(kind: type[Any], prefix: str = "") -> Iterator[str]:
-    """Yield every setting by its dotted key, inner nodes among them."""
-    for name, inner in get_type_hints(kind).items():
-        yield f"{prefix}{name}"
-        if isinstance(inner, type) and is_dataclass(inner):
-            yield from known_keys(inner, f"{prefix}{name}.")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -52,7 +40,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        found = f"{type(error).__name__}: {error}".replace("\n", " ")
+        found = told(error)
         raise ConfigError("C04", f"settings {path}", found=found, want=want, fix=fix) from error
     if values is None:  # a file of comments alone
         return {}
@@ -72,9 +60,6 @@ def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], prefix: str) -> 
     types = get_type_hints(kind)
     for name, value in values.items():
         if name not in types:
-            nearest = difflib.get_close_matches(name, list(types), 1, 0.0)[0]
-            want = f"a known one; the nearest is {prefix}{nearest}"
-            what, fix = f"setting {prefix}{name}", f"write {prefix}{nearest}"
-            raise ConfigError("C02", what, found="an unknown name", want=want, fix=fix)
+            raise unknown_setting(f"{prefix}{name}", [f"{prefix}{known}" for known in types])
         if is_dataclass(types[name]) and isinstance(value, Mapping):
             _refuse_unknown(value, types[name], f"{prefix}{name}.")

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import TypeAdapter, ValidationError
 
 from fedmri.consortium import installed_version
-from fedmri.errors import FedmriError, NetworkError
+from fedmri.errors import FedmriError, NetworkError, told
 from fedmri.plan import Plan, from_dict, to_json
 from fedmri.secagg.secure_sum import Roll
 
@@ -54,7 +54,7 @@ class SignedPlan:
         try:
             plan = from_dict(values["plan"])
         except (ValidationError, FedmriError) as error:
-            found = f"{type(error).__name__}: {error}".replace("\n", " ")
+            found = told(error)
             raise self._other_version(found) from error
         if _canonical(plan, self.version, self.sites) != self.text:
             raise self._other_version("settings that this version does not know, or not in order")
@@ -92,7 +92,7 @@ class SignedPlan:
         except InvalidSignature:
             raise _wrong_signature("the signature of another text or key") from None
         except (binascii.Error, ValueError, UnsupportedAlgorithm) as error:
-            raise _wrong_signature(f"{type(error).__name__}: {error}") from error
+            raise _wrong_signature(told(error)) from error
 
     def roll(self, run: str) -> Roll:
         """Return who takes part in the secure sums of a run, the same on all sides."""

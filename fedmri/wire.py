@@ -17,7 +17,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fedmri.errors import RoundError
+from fedmri.errors import RoundError, told
 from fedmri.round import Update, Weights
 
 MODEL, EXTRA, ORDER, METRICS, SUMS = "model", "extra.", "order", "metrics", "sums"
@@ -27,7 +27,10 @@ SECURE, MASKED = "secure", "masked"
 HARMONIZE = "harmonize"
 """Record beside a model that holds what images are harmonized by."""
 TRAIN_METRICS = frozenset(
-    {"loss", "n_steps", "n_skipped", "train_seconds", "epsilon", "delta", "site_epsilon"}
+    {
+        *("loss", "n_steps", "n_seen", "n_skipped", "train_seconds"),
+        *("epsilon", "delta", "site_epsilon"),
+    }
 )
 EMBEDDING = "embedding"
 """Record beside a model that holds what its embeddings are harmonized by."""
@@ -457,7 +460,7 @@ def _opened(key: str, record: ArrayRecord) -> ArrayRecord:
     try:
         values = load(record[SAFETENSORS].data)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        found = f"{type(error).__name__}: {error}"
+        found = told(error)
         raise RoundError("R03", what, found=found, want=want, fix=fix) from error
     for name, value in values.items():
         opened[name] = LazyArray(value)
@@ -490,6 +493,6 @@ def _extra(content: RecordDict) -> dict[str, Weights]:
 
 def _no_answer(site: str, error: Exception) -> RoundError:
     fix = "update fedmri at that site; both sides must run the same version"
-    found = f"{type(error).__name__}: {error}"
+    found = told(error)
     want = "the declared records"
     return RoundError("R03", f"answer of site {site}", found=found, want=want, fix=fix)

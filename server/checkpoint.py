@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from fedmri.errors import RoundError
+from fedmri.errors import RoundError, told
 from fedmri.round import ServerState, Weights
 
 N_KEPT = 2
@@ -67,7 +67,7 @@ def load_weights_file(path: Path) -> tuple[Weights, dict[str, Any]]:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         fix = "delete it: the run then goes on from the checkpoint before it"
         want = "a complete safetensors file of fedmri"
-        found = f"{type(error).__name__}: {error}"
+        found = told(error)
         raise RoundError("R06", f"checkpoint {path}", found=found, want=want, fix=fix) from error
 
 

@@ -3,6 +3,9 @@
 Flower marks an order as delivered when a node fetches it and then waits for ever: nobody notices
 that the connection broke before the order arrived, or before the answer was on its way. But a node
 has one order at a time, and asks for the next when it is done with the last.
+
+Flower also hands out an answer whose parts are still on their way, and whoever takes it then waits
+for the rest: one slow upload would hold up all other sites.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.supercore.date import now
+from flwr.supercore.state.schema.corestate_models import ObjectPushSession, ObjectPushSessionRoot
 from flwr.supercore.state.schema.linkstate_models import MessageIns, MessageRes
 from flwr.supercore.utils import uint64_to_int64
 from sqlalchemy import select
@@ -47,6 +52,48 @@ def notice_lost_orders(state: Any) -> None:
 
     state.store_message_and_object_tree = store_known
     state.get_message_ins = fetch_newest
+
+
+def hold_back_parts(state: Any) -> None:
+    """Let the server see an answer once it is whole; a part counts as no answer yet.
+
+    An upload that stopped is lost after a while, as Flower has it, and is then an error.
+
+    Args:
+        state: Flower's state of a SuperLink, in a database.
+    """
+    fetch: Callable[[set[str], int], list[Any]] = state.get_message_res
+
+    def fetch_whole(message_ids: set[str], run_id: int) -> list[Any]:
+        wanted = set(message_ids) - _uploading(state, message_ids)
+        return fetch(wanted, run_id) if wanted else []
+
+    state.get_message_res = fetch_whole
+
+
+def _uploading(state: Any, orders: set[str]) -> set[str]:
+    """Return the orders whose answer is on its way; uploads that stopped are given up."""
+    with state.session() as session:
+        rows = session.execute(
+            select(
+                MessageRes.reply_to_message_id,
+                ObjectPushSession.session_id,
+                ObjectPushSession.expires_at,
+            )
+            .join(
+                ObjectPushSessionRoot, ObjectPushSessionRoot.root_object_id == MessageRes.message_id
+            )
+            .join(
+                ObjectPushSession, ObjectPushSession.session_id == ObjectPushSessionRoot.session_id
+            )
+            .where(MessageRes.reply_to_message_id.in_(orders))
+        ).all()
+        stopped = {order: upload for order, upload, expires in rows if expires <= now()}
+        for upload in stopped.values():
+            state._cleanup_push_session(upload, cleanup_messages=True)
+        if stopped:  # without its order, the server is told that the answer is lost
+            state.delete_messages(set(stopped))
+        return {order for order, _, _ in rows if order not in stopped}
 
 
 def _give_up(state: Any, node_id: int) -> None:

@@ -24,7 +24,7 @@ from fedmri.consortium import (
     refuse_folder_in_use,
     refuse_site_name,
 )
-from fedmri.errors import UsageError, require
+from fedmri.errors import UsageError, require, told
 from fedmri.files import make_private_folder, write_private, write_whole
 from fedmri.plan import Plan
 from fedmri.server.authority import make_authority
@@ -188,7 +188,7 @@ def _public_key(text: str) -> str:
     try:
         key = serialization.load_ssh_public_key(text.strip().encode())
     except (ValueError, UnsupportedAlgorithm) as error:
-        found = f"{type(error).__name__}: {error}"
+        found = told(error)
         raise UsageError("U22", "key", found=found, want=want, fix=fix) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != CURVE:
         found = text.split(maxsplit=1)[0]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmri.errors import RoundError
-from fedmri.server.asking import UNREADABLE, Asking, present
+from fedmri.server.asking import UNREADABLE, Asking, Taken, Terms, code_of, present
+from fedmri.server.attendance import Attendance
 from fedmri.wire import bundle, unbundle
 
 log = logging.getLogger("fedmri.server")
+
+TTL_S = 3600.0
+"""Life of a message within this process: nothing there looks at it."""
 
 
 @dataclass(frozen=True)
@@ -37,73 +41,98 @@ class StreamingGrid(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Exchanges:
+    """The exchanges of a run, over a grid of this process or of a deployment.
+
+    Attributes:
+        grid: Flower's grid.
+        timeout_s: Longest time from an order to its last answer.
+        attendance: What is known of the sites from one order to the next.
+    """
+
+    grid: Grid
+    timeout_s: float
+    attendance: Attendance = field(default_factory=Attendance)
+
+    def ask(
+        self, kind: str, content: RecordDict, names: Sequence[str], n_needed: int = 0
+    ) -> Iterator[Answer]:
+        """Send the same order to every site; yield the answers in ascending order of site.
+
+        Args:
+            kind: Message type, such as ``train``.
+            content: What each site is sent.
+            names: Sites that are asked.
+            n_needed: Answers without which nothing comes of it.
+
+        Yields:
+            Answers. Who gave none in time has the code R05, or P11 where nobody there has
+            approved the plan.
+        """
+        order = sorted(names)
+        if isinstance(self.grid, StreamingGrid):
+            # not a name is kept of what is handed on: it is gone before the next one is taken
+            replies = _stream(self.grid, kind, content, order)
+            for site in order:
+                yield _streamed(site, replies)
+            next(replies, None)  # so that the grid can put away the last one
+            return
+        terms = Terms(kind, self.timeout_s, n_needed)
+        asking = Asking(self.grid, self._maker(kind, content), order, terms, self.attendance)
+        taken = asking.replies()
+        for site in order:
+            yield _unbundled(site, taken)
+        next(taken, None)  # so that it can put away what is left
+
+    def _maker(self, kind: str, content: RecordDict) -> Callable[[str, int], Message]:
+        """Return what makes the order for a site and its node."""
+        # what waits on the disk of SuperLink must outlive every wait of this exchange
+        ttl = 3 * self.timeout_s
+
+        def make(_site: str, node_id: int) -> Message:
+            return Message(bundle(content), node_id, kind, ttl=ttl, group_id=kind)
+
+        return make
+
+
 def exchange(
     grid: Grid, kind: str, content: RecordDict, names: Sequence[str], timeout_s: float
 ) -> Iterator[Answer]:
-    """Send the same order to every site and yield the answers in ascending order of site.
-
-    Args:
-        grid: Flower's grid, in this process or of a deployment.
-        kind: Message type, such as ``train``.
-        content: What each site is sent.
-        names: Sites that are asked.
-        timeout_s: Longest wait since the last answer; who has not answered by then is ``R05``.
-    """
-    order = sorted(names)
-    is_bundled = not isinstance(grid, StreamingGrid)
-    replies = _replies(grid, kind, content, order, timeout_s)
-    for site in order:
-        # not a name is kept of what is handed on: it is gone before the next one is taken
-        yield _taken(site, replies, is_bundled=is_bundled)
-    next(replies, None)  # so that the grid can put away the last one
+    """Make one exchange of which nothing is remembered; see ``Exchanges.ask``."""
+    return Exchanges(grid, timeout_s).ask(kind, content, names)
 
 
-def _taken(site: str, replies: Iterator[Message | None], *, is_bundled: bool) -> Answer:
+def _stream(grid: Any, kind: str, content: RecordDict, order: Sequence[str]) -> Iterator[Message]:
+    nodes = present(grid)
+    ids = [nodes[site].node_id for site in order]
+    # a receiver in this process may edit its message; the arrays inside are shared
+    messages = (Message(_own_shell(content), i, kind, ttl=TTL_S, group_id=kind) for i in ids)
+    replies: Iterator[Message] = grid.stream(messages)
+    return replies
+
+
+def _streamed(site: str, replies: Iterator[Message]) -> Answer:
     started = time.monotonic()
     reply = next(replies)
-    return _answer(site, reply, time.monotonic() - started, is_bundled=is_bundled)
+    content = reply.content if reply.has_content() else None
+    code = "ok" if content is not None else code_of(reply)
+    return Answer(site, content, code, time.monotonic() - started)
 
 
-def _replies(
-    grid: Grid, kind: str, content: RecordDict, order: Sequence[str], timeout_s: float
-) -> Iterator[Message | None]:
-    if isinstance(grid, StreamingGrid):
-        nodes = present(grid)
-        ids = [nodes[site].node_id for site in order]
-        # a receiver in this process may edit its message; the arrays inside are shared
-        return grid.stream(_message(_own_shell(content), i, kind, timeout_s) for i in ids)
-    # what waits for its turn must outlive every wait of this exchange
-    ttl = timeout_s * (len(order) + 1)
-    asking = Asking(grid, lambda i: _message(bundle(content), i, kind, ttl), order, timeout_s)
-    return asking.replies()
-
-
-def _message(content: RecordDict, node_id: int, kind: str, ttl: float) -> Message:
-    return Message(content, node_id, kind, ttl=ttl, group_id=kind)
+def _unbundled(site: str, replies: Iterator[Taken]) -> Answer:
+    taken = next(replies)
+    code, content = taken.code, None
+    try:
+        content = None if taken.content is None else unbundle(taken.content)
+    except RoundError as error:
+        log.warning("site %s: %s", site, error)
+        code = error.code
+    except UNREADABLE as error:
+        log.warning("answer of site %s is none: %r", site, error)
+        code = "R03"
+    return Answer(site, content, code, taken.seconds)
 
 
 def _own_shell(content: RecordDict) -> RecordDict:
     return RecordDict({key: record.copy() for key, record in content.items()})
-
-
-def _answer(site: str, reply: Message | None, seconds: float, *, is_bundled: bool) -> Answer:
-    if reply is None:
-        return Answer(site, None, "R05", seconds)
-    if reply.has_error():
-        return Answer(site, None, _code(reply.error.reason), seconds)
-    try:
-        content = unbundle(reply.content) if is_bundled else reply.content
-    except RoundError as error:
-        log.warning("site %s: %s", site, error)
-        return Answer(site, None, error.code, seconds)
-    except UNREADABLE as error:
-        log.warning("answer of site %s is none: %r", site, error)
-        return Answer(site, None, "R03", seconds)
-    return Answer(site, content, "ok", seconds)
-
-
-def _code(reason: str | None) -> str:
-    """Return the fedmri code at the end of an error's public text; any other failure is R05."""
-    last = (reason or "").split(" ")[-1]
-    is_code = len(last) == 3 and last[0].isalpha() and last[1:].isdigit()
-    return last if is_code else "R05"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedmri.errors import FedmriError, RoundError
+from fedmri.errors import FedmriError, RoundError, explained
 from fedmri.harmonize.sums import Arrays, SumStage, add
 from fedmri.round import Weights
 from fedmri.secagg.messages import Masked
@@ -148,7 +148,6 @@ def as_weights(arrays: Arrays) -> Weights:
 
 
 def _too_few(members: Sequence[str], left_out: dict[str, str], n_least: int) -> RoundError:
-    named = ", ".join(f"{site} ({code})" for site, code in sorted(left_out.items()))
-    found = f"{len(members)} usable answers; left out: {named}"
-    fix = "see the codes in docs/errors.md and the log; then resume, or lower rounds.quorum"
+    found = f"{len(members)} usable answers; left out: {explained(left_out)}"
+    fix = "put right what keeps them out, then resume; or lower rounds.quorum"
     return RoundError("R01", "quorum of sums", found=found, want=f"{n_least} or more", fix=fix)

@@ -16,7 +16,7 @@ from flwr.app import MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedmri.codec import decode
-from fedmri.errors import FedmriError, RoundError
+from fedmri.errors import FedmriError, RoundError, explained
 from fedmri.harmonize.domain_head import site_numbers
 from fedmri.harmonize.embedding_choice import embedding_stage
 from fedmri.harmonize.embedding_stage import MomentsBySite
@@ -33,6 +33,7 @@ from fedmri.secagg.secure_sum import Roll
 from fedmri.secagg.updates import mean_update, update_slots
 from fedmri.server.accept import Bounds, check_update
 from fedmri.server.asking import present, wait_for_sites
+from fedmri.server.attendance import Attendance
 from fedmri.server.checkpoint import (
     Checkpoint,
     Checkpoints,
@@ -40,7 +41,7 @@ from fedmri.server.checkpoint import (
     load_weights_file,
     save_weights,
 )
-from fedmri.server.exchange import Answer, exchange
+from fedmri.server.exchange import Answer, Exchanges
 from fedmri.server.harmonizing import (
     Total,
     as_weights,
@@ -106,7 +107,8 @@ class Rounds:
         self.checkpoints = Checkpoints(run.folder / "checkpoints", run.plan.fingerprint)
         fixed = {"arm": run.arm, "seed": run.plan.seed}
         self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
-        self.secure = SecureSums(run.roll, run.folder, self._ask)
+        self.exchanges = Exchanges(grid, run.plan.rounds.timeout_s, Attendance(run.folder))
+        self.secure = SecureSums(run.roll, run.folder, self.exchanges.ask)
         self.harmonized: dict[str, Weights] = {}
         self.embedded: tuple[int, dict[str, Weights]] = (-1, {})
         self.local: frozenset[str] = frozenset()
@@ -158,6 +160,16 @@ class Rounds:
             return total_by_secure_sum(self.secure, self._ask_for_sums)
         return total_in_clear(self._ask_for_sums)
 
+    def _ask_for_sums(self, order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
+        content = sums_order_content(order)
+        return self.exchanges.ask(MessageType.QUERY, content, sites, self._n_needed())
+
+    def _n_needed(self) -> int:
+        """Return how many sites must answer an order that all are sent."""
+        plan = self.run.plan
+        is_hidden = plan.secagg.is_on
+        return self.secure.n_needed if is_hidden else plan.rounds.n_needed(len(self._members()))
+
     def _fit_embeddings(self, after_round: int, model: Weights) -> dict[str, Weights]:
         """Fit what the plan does to embeddings, under the model after a round.
 
@@ -180,12 +192,6 @@ class Rounds:
         is_in_network = self.run.plan.harmonize.embedding == "combat"
         embedded = self._fit_embeddings(after_round, model) if is_in_network else {}
         return {**self.harmonized, **embedded}
-
-    def _ask_for_sums(self, order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
-        return self._ask(MessageType.QUERY, sums_order_content(order), sites)
-
-    def _ask(self, kind: str, content: RecordDict, sites: Sequence[str]) -> Iterator[Answer]:
-        return exchange(self.grid, kind, content, sites, self.run.plan.rounds.timeout_s)
 
     def _round(
         self, round_index: int, state: ServerState, out: Weights
@@ -222,7 +228,10 @@ class Rounds:
         order = TrainOrder(round_index, self._shared(state.model), extra)
         if self.run.plan.secagg.is_on:
             return self._mean_alone(order, sites, rejected)
-        answers = self._ask(MessageType.TRAIN, train_content(order), sites)
+        # where sites have their turns one by one, the quorum is over all of these
+        n_needed = self._n_needed() if len(sites) > 1 else 0
+        content = train_content(order)
+        answers = self.exchanges.ask(MessageType.TRAIN, content, sites, n_needed)
         return self._accepted(answers, order, state.layout, rejected)
 
     def _mean_alone(
@@ -235,7 +244,7 @@ class Rounds:
 
         def masked(masking: Masking, there: Sequence[str]) -> Iterator[tuple[str, Masked]]:
             content = train_content(replace(order, masking=masking))
-            for answer in self._ask(MessageType.TRAIN, content, there):
+            for answer in self.exchanges.ask(MessageType.TRAIN, content, there, self._n_needed()):
                 read = self._read_masked(answer, order, slots, rejected)
                 if read is not None:
                     yield answer.site, read
@@ -325,9 +334,8 @@ class Rounds:
         n_needed = self.run.plan.rounds.n_needed(n_members)
         n_good = n_members - len(rejected)
         if n_good < n_needed:
-            named = ", ".join(f"{site} ({code})" for site, code in sorted(rejected.items()))
-            found = f"{n_good} of {n_members} usable updates; left out: {named}"
-            fix = "see the codes in docs/errors.md and the log; then resume, or lower rounds.quorum"
+            found = f"{n_good} of {n_members} usable updates; left out: {explained(rejected)}"
+            fix = "put right what keeps them out, then resume; or lower rounds.quorum"
             raise RoundError("R01", "quorum", found=found, want=f"{n_needed} or more", fix=fix)
 
     def _score(self, round_index: int, state: ServerState, notes: dict[str, Any]) -> dict[str, Any]:
@@ -351,7 +359,8 @@ class Rounds:
     def _evaluate(self, kind: str, order: EvaluateOrder, names: Sequence[str]) -> float:
         """Record every site's scores; return the primary metric's mean over patients."""
         total, n_total = 0.0, 0
-        for answer in self._ask(MessageType.EVALUATE, evaluate_content(order), names):
+        content = evaluate_content(order)
+        for answer in self.exchanges.ask(MessageType.EVALUATE, content, names):
             code, scores = _scores_of(answer)
             if scores is None:
                 log.warning("site %s gave no %s scores: %s", answer.site, kind, code)

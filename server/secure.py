@@ -8,6 +8,7 @@ where fewer than the threshold are left.
 from __future__ import annotations
 
 import logging
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,8 @@ log = logging.getLogger("fedmri.server")
 Numpy = Mapping[str, NDArray[Any]]
 M = TypeVar("M")
 
-Ask = Callable[[str, RecordDict, Sequence[str]], Iterator[Answer]]
-"""Sends an order of a kind to sites; yields their answers in ascending order of site."""
+Ask = Callable[[str, RecordDict, Sequence[str], int], Iterator[Answer]]
+"""Sends an order of a kind to sites, of which so many must answer; see ``Exchanges.ask``."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,13 @@ class SecureSums:
             left_out: Is given the code of each site that is not in the sum.
 
         Raises:
-            PrivacyError: Too few sites stayed (P51); or see ``ServerHalf``.
+            PrivacyError: Too few sites stayed (P51, which names the others and why); or see
+                ``ServerHalf``.
         """
         number = self._next_number()
-        half = ServerHalf(self._roll.sum(number, wanted.slots))
+        unrevealed: dict[str, str] = {}
+        why = ChainMap(unrevealed, left_out)
+        half = ServerHalf(self._roll.sum(number, wanted.slots), why)
         steps = _Steps(half, number, wanted, self._ask, left_out)
         roster = half.roster(steps.adverts(sites))
         sealed = steps.sealed(roster)
@@ -97,7 +101,12 @@ class SecureSums:
         for site, masked in wanted.ask(Masking(number, boxes), sorted(sealed)):
             running = half.add(running, site, masked)
             del masked  # before the next is taken: one vector is held at a time
-        return half.unmask(running, roster, steps.reveals(running))
+        return half.unmask(running, roster, steps.reveals(running, unrevealed))
+
+    @property
+    def n_needed(self) -> int:
+        """Sites without which no sum comes about; 0 where the run has none."""
+        return self._roll.n_needed
 
     def _next_number(self) -> int:
         last = int(self._path.read_text()) if self._path.exists() else 0
@@ -136,8 +145,13 @@ class _Steps:
         arrays = roster.to_arrays(self.half.sum.sites)
         return dict(self._each("share", arrays, sorted(roster.adverts), read, self.left_out))
 
-    def reveals(self, running: Running) -> dict[str, Reveal]:
-        """Return the shares of the sites that answer; who does not is in the sum all the same."""
+    def reveals(self, running: Running, unrevealed: dict[str, str]) -> dict[str, Reveal]:
+        """Return the shares of the sites that answer; who does not is in the sum all the same.
+
+        Args:
+            running: Whom the sum is over.
+            unrevealed: Is given the code of each site that does not answer.
+        """
         survivors = self.half.survivors(running)
 
         def read(site: str, arrays: Numpy) -> Reveal:
@@ -146,7 +160,7 @@ class _Steps:
             return reveal
 
         arrays = survivors.to_arrays(self.half.sum.sites)
-        return dict(self._each("reveal", arrays, sorted(survivors.sites), read, {}))
+        return dict(self._each("reveal", arrays, sorted(survivors.sites), read, unrevealed))
 
     def _each(
         self,
@@ -158,7 +172,8 @@ class _Steps:
     ) -> Iterator[tuple[str, M]]:
         wanted = self.wanted
         order = SecureStep(wanted.round_index, self.number, stage, as_tensors(arrays), wanted.sums)
-        for answer in self.ask(MessageType.QUERY, secure_step_content(order), sites):
+        content, n_needed = secure_step_content(order), self.half.sum.n_needed
+        for answer in self.ask(MessageType.QUERY, content, sites, n_needed):
             code = answer.code
             try:
                 if answer.content is not None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fedmri.errors import UsageError
+from fedmri.errors import UsageError, told
 from fedmri.server.history import (
     History,
     PlanFacts,
@@ -180,7 +180,7 @@ def read_run(home: ServerHome, name: str) -> RunStatus:
             rounds=rounds,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        found = f"{type(error).__name__}: {error}"
+        found = told(error)
         raise broken_file(folder, found, "the files of a run as the server writes them") from error
 
 

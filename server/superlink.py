@@ -13,7 +13,7 @@ import uvicorn
 
 from fedmri.errors import NetworkError
 from fedmri.server.callers import caller_of
-from fedmri.server.delivery import notice_lost_orders
+from fedmri.server.delivery import hold_back_parts, notice_lost_orders
 from fedmri.server.flower import Control, Secrets, superlink_app
 from fedmri.server.front import FleetOnly
 from fedmri.server.home import ServerHome
@@ -39,6 +39,7 @@ class SuperLink:
         app = superlink_app(home.database, self.port, known)
         state = app.state.linkstate_factory.state()
         notice_lost_orders(state)
+        hold_back_parts(state)
         config = home.config
         self._inner = _Listener(app, host="127.0.0.1", port=self.port)
         self._outer = _Listener(

@@ -6,15 +6,17 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flwr.app import MessageType, RecordDict
+from flwr.app import MessageType
 from flwr.serverapp import Grid
 
 from fedmri.harmonize.own_table import saved_as, table_stage
 from fedmri.harmonize.sums import Arrays, SumStage, version
 from fedmri.server.asking import present, wait_for_sites
+from fedmri.server.attendance import Attendance
 from fedmri.server.checkpoint import digest, save_weights
-from fedmri.server.exchange import Answer, exchange
+from fedmri.server.exchange import Answer, Exchanges
 from fedmri.server.harmonizing import (
+    Ask,
     as_weights,
     fit,
     total_by_secure_sum,
@@ -36,6 +38,7 @@ class Tables:
         self.grid = grid
         fixed = {"arm": run.arm, "seed": run.plan.seed}
         self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
+        self.exchanges = Exchanges(grid, run.plan.rounds.timeout_s, Attendance(run.folder))
 
     def go(self) -> str:
         """Fit, hand out, write the parameters; return their SHA-256.
@@ -47,11 +50,14 @@ class Tables:
         members = self.run.members or tuple(present(self.grid))
         wait_for_sites(self.grid, members, plan.rounds.min_sites, plan.rounds.timeout_s)
         stage = table_stage(plan.harmonize)
-        total = total_in_clear(self._ask_for_sums)
+        n_needed = plan.rounds.n_needed(len(members))
+        ask = self._ask_for_sums(n_needed)
+        total = total_in_clear(ask)
         if plan.secagg.is_on:
-            secure = SecureSums(self.run.roll, self.run.folder, self._ask)
-            total = total_by_secure_sum(secure, self._ask_for_sums)
-        fitted = fit(stage, total, members, plan.rounds.n_needed(len(members)))
+            secure = SecureSums(self.run.roll, self.run.folder, self.exchanges.ask)
+            ask = self._ask_for_sums(secure.n_needed)
+            total = total_by_secure_sum(secure, ask)
+        fitted = fit(stage, total, members, n_needed)
         self.records.add("harmonized", version=version(fitted))
         self._hand_out(stage, fitted, members)
         weights = {name: value for name, value in as_weights(fitted).items() if value.numel()}
@@ -65,13 +71,14 @@ class Tables:
 
     def _hand_out(self, stage: SumStage[Any], fitted: Arrays, members: Sequence[str]) -> None:
         order = SumsOrder(stage.n_steps, as_weights(fitted))
-        for answer in self._ask_for_sums(order, members):
+        for answer in self._ask_for_sums(0)(order, members):
             if answer.content is None:
                 log.warning("site %s did not harmonize its table: %s", answer.site, answer.code)
             self.records.add("table", round=0, site=answer.site, status=answer.code)
 
-    def _ask_for_sums(self, order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
-        return self._ask(MessageType.QUERY, sums_order_content(order), sites)
+    def _ask_for_sums(self, n_needed: int) -> Ask:
+        def ask(order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
+            content = sums_order_content(order)
+            return self.exchanges.ask(MessageType.QUERY, content, sites, n_needed)
 
-    def _ask(self, kind: str, content: RecordDict, sites: Sequence[str]) -> Iterator[Answer]:
-        return exchange(self.grid, kind, content, sites, self.run.plan.rounds.timeout_s)
+        return ask

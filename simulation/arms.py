@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from flwr.app import Context, RecordDict
 
 from fedmri.clients.app import app as client_app
 from fedmri.clients.secure import simulated_key
-from fedmri.errors import FedmriError
+from fedmri.data.prepared import read_site
+from fedmri.errors import ConfigError, DataError, FedmriError
+from fedmri.file_names import file_name
 from fedmri.plan import FilterConfig, Plan, TransportConfig, to_json
 from fedmri.secagg.masks import ssh_text
 from fedmri.secagg.secure_sum import Roll
@@ -24,14 +27,14 @@ from fedmri.simulation.flower import RUN_ID, SERVER_NODE, Node, SimulatedGrid
 from fedmri.simulation.in_process import InProcessGrid
 from fedmri.simulation.pool import Engine, PooledGrid
 from fedmri.simulation.settings import SimulationConfig
-from fedmri.simulation.sites import file_name
 from fedmri.strategies.settings import StrategyConfig
+from fedmri.training.budget import Budget, total
 
 log = logging.getLogger("fedmri.simulation")
 
 POOL = "pooled"
 
-_Files = Mapping[str, tuple[Path, ...]]
+_Files: TypeAlias = "Mapping[str, tuple[Path, ...]]"
 
 
 @dataclass(frozen=True)
@@ -61,39 +64,59 @@ class ArmRun:
         return Path(file_name(self.label)) / f"seed-{self.plan.seed}"
 
 
-def arm_runs(
-    plan: Plan, config: SimulationConfig, sites: Mapping[str, Path], external: Mapping[str, Path]
-) -> tuple[ArmRun, ...]:
+@dataclass(frozen=True)
+class ArmSites:
+    """Whose data the arms of a study are made of.
+
+    Attributes:
+        sites: Prepared file of each site that takes part.
+        external: Prepared file of each site that is only tested on.
+        whole: Prepared file of each site with all its patients on the side of tests, for the arms
+            that were trained without it.
+        budgets: What each site takes in a round.
+    """
+
+    sites: Mapping[str, Path]
+    external: Mapping[str, Path] = field(default_factory=dict)
+    whole: Mapping[str, Path] = field(default_factory=dict)
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Sites that take part, in ascending order."""
+        return tuple(sorted(self.sites))
+
+    @property
+    def files(self) -> _Files:
+        """Prepared files of all sites."""
+        return {name: (path,) for name, path in {**self.sites, **self.external}.items()}
+
+
+def arm_runs(plan: Plan, config: SimulationConfig, sites: ArmSites) -> tuple[ArmRun, ...]:
     """Return all trainings of a comparison, the federated ones first."""
     seeds = range(plan.seed, plan.seed + config.n_seeds)
-    runs = [
-        run for seed in seeds for run in _of_seed(replace(plan, seed=seed), config, sites, external)
-    ]
+    runs = [run for seed in seeds for run in _of_seed(replace(plan, seed=seed), config, sites)]
     policy = {"max-leakage": f"{config.max_leakage}", "leakage-every": f"{config.leakage_every}"}
     # a data holder on its own sends nothing
     runs = [replace(run, policy=policy) if len(run.members) > 1 else run for run in runs]
     return tuple(sorted(runs, key=lambda run: len(run.members) == 1))
 
 
-def _of_seed(
-    plan: Plan, config: SimulationConfig, sites: Mapping[str, Path], external: Mapping[str, Path]
-) -> Iterator[ArmRun]:
-    files = {name: (path,) for name, path in {**sites, **external}.items()}
-    yield from _with_all(plan, config, files, tuple(sorted(sites)))
+def _of_seed(plan: Plan, config: SimulationConfig, sites: ArmSites) -> Iterator[ArmRun]:
+    yield from _with_all(plan, config, sites)
     if config.protocol == "loso":
-        for left_out in sorted(sites):
-            yield from _without(left_out, plan, config, files, tuple(sorted(sites)))
+        for left_out in sites.names:
+            yield from _without(left_out, plan, config, sites)
 
 
-def _with_all(
-    plan: Plan, config: SimulationConfig, files: _Files, names: tuple[str, ...]
-) -> Iterator[ArmRun]:
+def _with_all(plan: Plan, config: SimulationConfig, sites: ArmSites) -> Iterator[ArmRun]:
+    files, names = sites.files, sites.names
     tested = tuple(files)
     if "federated" in config.arms:
         for label, one in by_strategy(plan, config):
             yield ArmRun(label, one, names, files, tested)
     if "pooled" in config.arms:
-        yield ArmRun(POOL, _alone(plan), (POOL,), _with_pool(files, names), tested)
+        yield ArmRun(POOL, _pooled(plan, sites, names), (POOL,), _with_pool(files, names), tested)
     if "local" in config.arms:
         for name in names:
             yield ArmRun(f"local:{name}", _alone(plan), (name,), files, tested)
@@ -108,14 +131,16 @@ def by_strategy(plan: Plan, config: SimulationConfig) -> Iterator[tuple[str, Pla
 
 
 def _without(
-    left_out: str, plan: Plan, config: SimulationConfig, files: _Files, names: tuple[str, ...]
+    left_out: str, plan: Plan, config: SimulationConfig, sites: ArmSites
 ) -> Iterator[ArmRun]:
-    others = tuple(name for name in names if name != left_out)
+    """Yield the arms that a site takes no part in: all its patients are new to them."""
+    files = {**sites.files, left_out: (sites.whole[left_out],)}
+    others = tuple(name for name in sites.names if name != left_out)
     if "federated" in config.arms:
         yield ArmRun(f"loso:{left_out}", plan, others, files, (left_out,))
     if "pooled" in config.arms:
-        pool = _with_pool(files, others)
-        yield ArmRun(f"loso-pooled:{left_out}", _alone(plan), (POOL,), pool, (left_out,))
+        label, pool = f"loso-pooled:{left_out}", _with_pool(files, others)
+        yield ArmRun(label, _pooled(plan, sites, others), (POOL,), pool, (left_out,))
 
 
 def _with_pool(files: _Files, names: tuple[str, ...]) -> _Files:
@@ -123,11 +148,24 @@ def _with_pool(files: _Files, names: tuple[str, ...]) -> _Files:
     return {**files, POOL: tuple(path for name in names for path in files[name])}
 
 
+def _pooled(plan: Plan, sites: ArmSites, names: tuple[str, ...]) -> Plan:
+    """Return the plan of the pool: in a round it takes the steps and examples of all its sites."""
+    plan, budget = _alone(plan), total(sites.budgets.get(name, Budget(0, 0)) for name in names)
+    if not budget.n_steps:
+        return plan
+    train, privacy = replace(plan.train, local_steps=budget.n_steps), plan.privacy
+    if privacy.is_on:
+        privacy = replace(privacy, batch_subjects=budget.n_seen / budget.n_steps)
+    else:
+        train = replace(train, local_examples=round(budget.n_seen))
+    return replace(plan, train=train, privacy=privacy)
+
+
 def _alone(plan: Plan) -> Plan:
     """Return the plan of one data holder: nothing to weigh, and no round interrupts its optimizer.
 
     Nothing travels either, so nothing is filtered, rounded or hidden on the way. Everything else is
-    the same: network, optimizer, schedule, steps by round and rounds.
+    the same: network, optimizer, schedule, rounds, and a site's steps in each.
     """
     train = replace(plan.train, is_optimizer_kept=True)
     return replace(
@@ -140,6 +178,39 @@ def _alone(plan: Plan) -> Plan:
         secagg=SecAggConfig(),
         filters=FilterConfig(),
     )
+
+
+def refuse_known(runs: Sequence[ArmRun]) -> None:
+    """Refuse to test an arm on patients that it trained or was chosen on.
+
+    A damaged file of a site is passed over here: the site says so itself when it trains.
+
+    Raises:
+        ConfigError: A patient of the test is known to the arm (C15).
+    """
+    sides: dict[Path, tuple[set[str], set[str]]] = {}
+    for run in runs:
+        for path in (path for paths in run.prepared.values() for path in paths):
+            sides.setdefault(path, _sides(path))
+        known = {name for m in run.members for path in run.prepared[m] for name in sides[path][0]}
+        for site in run.tested:
+            asked = {name for path in run.prepared[site] for name in sides[path][1]}
+            if both := sorted(known & asked):
+                found = f"{len(both)} patients of {site} on both sides, such as {both[0]}"
+                fix = "prepare the data again in a new run folder"
+                raise ConfigError(
+                    "C15", f"arm {run.label}", found=found, want="tests of new patients", fix=fix
+                )
+
+
+def _sides(path: Path) -> tuple[set[str], set[str]]:
+    """Return the patients of a prepared site that are learned from, and those that are tested."""
+    try:
+        scans = read_site(path).scans
+    except DataError:
+        return set(), set()
+    known = {scan.subject for scan in scans if scan.split != "test"}
+    return known, {scan.subject for scan in scans if scan.split == "test"}
 
 
 def can_train(run: ArmRun, n_train: Mapping[str, int]) -> bool:

@@ -29,7 +29,7 @@ from fedmri.server.enrolment import make_home as make_server
 from fedmri.server.home import ServerHome
 from fedmri.server.runs import OVER, RunFolder, new_run
 from fedmri.server.superlink import free_port
-from fedmri.simulation.arms import arm_runs, run_arm
+from fedmri.simulation.arms import ArmSites, arm_runs, run_arm
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.simulation.sites import SiteSource, prepare_sites
@@ -170,6 +170,6 @@ def simulated(plan: Plan, data: Path, folder: Path, cache: Path) -> str:
     source = SiteSource(at, PartitionConfig(), "", is_rest_external=False, cache=cache)
     folder.mkdir(parents=True, exist_ok=True)
     sites = prepare_sites(source, folder)
-    [run] = arm_runs(plan, SimulationConfig(arms=("federated",)), sites.sites, {})
+    [run] = arm_runs(plan, SimulationConfig(arms=("federated",)), ArmSites(sites.sites))
     run_arm(run, folder, 0, None, lambda record: None)
     return final_sha256(folder / "arms" / run.path)

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from fedmri.data.scans import Scan
+from fedmri.data.site_names import one_name_each
 from fedmri.data.split import refuse_shared_patients, sites_of, unit_hash
 from fedmri.errors import ConfigError, require
 from fedmri.round import Target
@@ -78,14 +79,15 @@ def partition(
 
     Raises:
         DataError: A patient appears at two sites of the data set (D17).
-        ConfigError: More sites are asked for than there are (C10), or the table lacks a column
-            (C11).
+        ConfigError: More sites are asked for than there are (C10), or the table lacks a column or
+            says no site (C11).
 
     Source:
         ``dirichlet``: Hsu et al. 2019, arXiv:1909.06335 (a share of each class for each site).
     """
     refuse_shared_patients(scans)
     if config.kind == "natural":
+        _refuse_unnamed(scans)
         return _largest([replace(scan, site=scan.site or UNKNOWN) for scan in scans], config)
     scans = named_apart(scans)
     if config.kind == "by":
@@ -152,10 +154,26 @@ def _values(scans: Sequence[Scan], column: str) -> dict[str, str]:
             want=f"one of the columns {', '.join(known) or '(there are none)'}",
             fix="set partition.by to one of them",
         )
+    names = one_name_each(scan.columns.get(column, "") for scan in scans)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for scan in scans:
-        counts[scan.subject][scan.columns.get(column, "")] += 1
+        counts[scan.subject][names[scan.columns.get(column, "")]] += 1
     return {s: min(count, key=lambda value: (-count[value], value)) for s, count in counts.items()}
+
+
+def _refuse_unnamed(scans: Sequence[Scan]) -> None:
+    """Refuse a data set of which no scan says its site: it is no federation of one."""
+    if any(scan.site for scan in scans):
+        return
+    columns = sorted({name for scan in scans for name in scan.columns})
+    raise ConfigError(
+        "C11",
+        "sites of the data set",
+        found=f"none; its tables have the columns {', '.join(columns) or '(none)'}",
+        want="a column of sites in participants.tsv",
+        fix="set data.source.site_column to it, data.source.site for one hospital, or "
+        "partition=iid to draw sites",
+    )
 
 
 def _largest(scans: Sequence[Scan], config: PartitionConfig) -> Partition:

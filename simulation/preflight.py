@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from fedmri.data.bids import modalities_in
@@ -54,12 +55,13 @@ def as_tables(table: ScanTable) -> RenderableType:
     """Return what a preflight found for a terminal."""
     sites = Table("site", "used", "of", title="Scans")
     for site, (n_used, n_found) in used_by_site(table).items():
-        sites.add_row(site, str(n_used), str(n_found))
+        sites.add_row(escape(site), str(n_used), str(n_found))
     findings = Table(title="Findings", row_styles=["", "dim"])
     for name in ("code", "site", "left out", "warned", "what", "such as"):
         findings.add_column(name, overflow="fold")
     for count in findings_table(table):
         n_warned = count.count - count.n_excluded
         numbers = (str(count.n_excluded), str(n_warned))
-        findings.add_row(count.code, count.site, *numbers, count.title, count.example)
+        texts = (count.site, *numbers, count.title, count.example)
+        findings.add_row(count.code, *(escape(text) for text in texts))
     return Group(sites, findings) if findings.row_count else sites

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fedmri.data.check import enforce, examine
+from fedmri.data.examples import open_site
 from fedmri.data.manifest import used_by_site, write_manifest
+from fedmri.data.patients import crossing
 from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import Prepared, union, write_site
+from fedmri.data.prepared import Prepared, read_site, union, write_site
 from fedmri.data.read import read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
@@ -19,16 +22,16 @@ from fedmri.data.site_data import Split
 from fedmri.data.split import refuse_leaking_patients, refuse_leaks, split_subjects
 from fedmri.data.synthetic import SyntheticConfig, ensure
 from fedmri.errors import DataError
+from fedmri.file_names import file_name
 from fedmri.plan import Plan
+from fedmri.privacy.dp_sgd import round_steps
 from fedmri.simulation.partition import Partition, PartitionConfig, partition
+from fedmri.training.budget import Budget, round_budget
+
+log = logging.getLogger("fedmri.simulation")
 
 EXTERNAL = "external:"
 N_EXAMPLE_SITES = 5
-
-
-def file_name(label: str) -> str:
-    """Return the label of a site or an arm as the name of its files and folders."""
-    return label.replace(":", "-")
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ def prepare_sites(source: SiteSource, folder: Path) -> StudySites:
     own, foreign = _apart(table.scans)
     divided = partition(own, plan.target, source.partition, plan.seed)
     groups = _groups(source, divided, foreign)
+    table = _with_crossing(table, groups)
+    write_manifest(folder / "manifest.tsv", table)
     return _write_all(source, folder, table, groups, set(divided.sites))
 
 
@@ -149,6 +154,26 @@ def _apart(scans: Sequence[Scan]) -> tuple[list[Scan], list[Scan]]:
     return own, [scan for scan in scans if scan.site.startswith(EXTERNAL)]
 
 
+def _with_crossing(
+    table: ScanTable, groups: Mapping[str, tuple[Sequence[Scan], Mapping[str, Split]]]
+) -> ScanTable:
+    """Return the table with a finding for what may be one patient and was taken apart."""
+    places = {
+        scan.subject: (site, splits[scan.subject])
+        for site, (scans, splits) in groups.items()
+        for scan in scans
+    }
+    found = crossing(table.scans, places)
+    if found:
+        log.warning(
+            "%d groups of names that look like visits of one patient lie on both sides of the "
+            "split, such as %s [C14]",
+            len(found),
+            found[0].reason,
+        )
+    return replace(table, findings=(*table.findings, *found))
+
+
 def _groups(
     source: SiteSource, divided: Partition, foreign: Sequence[Scan]
 ) -> dict[str, tuple[list[Scan], dict[str, Split]]]:
@@ -183,6 +208,7 @@ def _write_all(
     members: set[str],
 ) -> StudySites:
     plan, findings = source.plan, list(table.findings)
+    left_out: set[str] = set()
     files: dict[str, Path] = {}
     used: dict[str, dict[str, int]] = {}
     fingerprints: dict[str, str] = {}
@@ -192,6 +218,7 @@ def _write_all(
         _enforce_prepared(site, len(scans), prepared, plan.data.check.max_excluded)
         parts.append(prepared)
         findings += prepared.findings
+        left_out |= prepared.left_out(scans)
         files[site] = folder / "prepared" / f"{file_name(site)}.json"
         write_site(files[site], prepared)
         used[site] = _counts(prepared, len(scans), table, site)
@@ -199,7 +226,9 @@ def _write_all(
     everyone = union(parts)
     refuse_leaks(everyone.examples, everyone.contents)
     if len(findings) > len(table.findings):
-        write_manifest(folder / "manifest.tsv", replace(table, findings=tuple(findings)))
+        used_scans = tuple(scan for scan in table.scans if scan.key not in left_out)
+        full = replace(table, scans=used_scans, findings=tuple(findings))
+        write_manifest(folder / "manifest.tsv", full)
     external = {site: path for site, path in files.items() if site not in members}
     return StudySites({site: files[site] for site in sorted(members)}, external, used, fingerprints)
 
@@ -231,3 +260,34 @@ def _counts(prepared: Prepared, n_checked: int, table: ScanTable, site: str) -> 
         subjects[scan.split].add(scan.subject)
     counts = {side: len(names) for side, names in subjects.items()}
     return {"used": len(prepared.scans), "found": n_checked + n_lost, **counts}
+
+
+def write_whole_site(path: Path, whole: Path) -> Path:
+    """Write a prepared site again with all its patients on the side of tests; return the file.
+
+    For the arms that are trained without the site: none of its patients is known to them.
+
+    Raises:
+        DataError: The prepared site is damaged (D43).
+    """
+    if not whole.exists():
+        prepared = read_site(path)
+        scans = tuple(replace(scan, split="test") for scan in prepared.scans)
+        write_site(whole, replace(prepared, scans=scans))
+    return whole
+
+
+def site_budget(plan: Plan, path: Path) -> Budget:
+    """Return what a site takes in a round, from its prepared scans.
+
+    Raises:
+        DataError: The prepared site is damaged (D43).
+    """
+    train, data = plan.train, open_site([path], plan.target, plan.data)
+    n_subjects = len({example.subject for example in data.examples("train")})
+    if not plan.privacy.is_on or not n_subjects:
+        return round_budget(train, data.batch_sizes(train.batch_size))
+    steps = round_steps(
+        plan.privacy, n_subjects, local_epochs=train.local_epochs, local_steps=train.local_steps
+    )
+    return Budget(steps.n_steps, steps.n_steps * steps.sample_rate * n_subjects)

@@ -7,31 +7,52 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fedmri.clients.results import write_cases
 from fedmri.data.examples import open_site
+from fedmri.data.folders import existing_folder
 from fedmri.data.site_data import SiteData
+from fedmri.data.synthetic import refuse_foreign
 from fedmri.errors import DataError, RoundError, UsageError
+from fedmri.file_names import file_name, write_names
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
 from fedmri.server.rounds import initial_model
-from fedmri.simulation.arms import ArmRun, arm_runs, by_strategy, can_train, run_arms
+from fedmri.simulation.arms import (
+    POOL,
+    ArmRun,
+    ArmSites,
+    arm_runs,
+    by_strategy,
+    can_train,
+    refuse_known,
+    run_arms,
+)
 from fedmri.simulation.baseline import baseline_cases
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.pool import Engine, ProcessEngine
 from fedmri.simulation.settings import SimulationConfig
-from fedmri.simulation.sites import SiteSource, StudySites, file_name, prepare_sites
+from fedmri.simulation.sites import (
+    SiteSource,
+    StudySites,
+    prepare_sites,
+    site_budget,
+    write_whole_site,
+)
+from fedmri.training.budget import Budget
 from fedmri.training.tasks import make_task
 
 log = logging.getLogger("fedmri.simulation")
 
+BASELINE = "baseline"
 CLIENT = "fedmri.clients.app:app"
 PACKAGES = ("fedmri", "torch", "flwr", "monai", "torchio", "numpy", "scikit-learn", "nibabel")
 
@@ -59,10 +80,11 @@ class Study:
 
 
 def new_folder(runs: Path, name: str) -> Path:
-    """Make and return a run folder ``DATE-NAME`` that is not there yet."""
-    date = f"{dt.datetime.now():%Y-%m-%d}"
+    """Make and return a run folder ``DATE-NAME`` that is not there yet; the name is made safe."""
+    is_safe = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}", name)
+    date, safe = f"{dt.datetime.now():%Y-%m-%d}", name if is_safe else file_name(name)
     for number in range(1, 10_000):
-        folder = runs / (f"{date}-{name}" if number == 1 else f"{date}-{name}-{number}")
+        folder = runs / (f"{date}-{safe}" if number == 1 else f"{date}-{safe}-{number}")
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
@@ -85,22 +107,22 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
         What went wrong, by label of the arms that failed; the others are complete and collected.
 
     Raises:
-        ConfigError: The plan contradicts itself, as a network that cannot do the task.
+        ConfigError: The plan cannot be carried out; see ``refuse_impossible``.
         PrivacyError: Noise for a whole hospital would drown what is shared (P66, P67).
         DataError: The data cannot be trained on.
     """
     started = time.time()
     folder = study.folder
-    study.plan.harmonize.table.refuse_simulation()
-    for _, plan in by_strategy(study.plan, study.config):
-        initial_model(plan)  # refuse before hours of data
+    refuse_impossible(study.plan, study.config)
     sites = _sites_of(study)
     _write_json(folder / "used.json", sites.used)
-    every = arm_runs(study.plan, study.config, sites.sites, sites.external)
+    every = arm_runs(study.plan, study.config, _arm_sites(study, sites))
+    write_names(folder, _labels(sites, every))
     n_train = {site: counts["train"] for site, counts in sites.used.items()}
     runs = tuple(run for run in every if can_train(run, n_train))
     for run in (run for run in every if run not in runs):
         log.warning("no arm %s: it has no patient to train on", run.label)
+    refuse_known(runs)
     labels = [(run.label, run.plan.seed) for run in runs]
     told = advice(study, n_train)
     for text in told:
@@ -117,6 +139,26 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
     return failed
 
 
+def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
+    """Refuse what could only fail after hours of data: nothing is read, trained or written.
+
+    Raises:
+        ConfigError: A network, loss or strategy does not fit the task or the images, or no data
+            set is named and the embedded one lacks what the plan wants (C03).
+        PrivacyError: Noise for a whole hospital would drown what is shared (P66, P67).
+        DataError: A data set is not there (D04).
+    """
+    plan.harmonize.table.refuse_simulation()
+    if not plan.data.source.path:
+        refuse_foreign(plan.target, plan.data.source.modalities)
+    make_task(plan.target, plan.task)
+    for _, one in by_strategy(plan, config):
+        initial_model(one)
+    for path in (plan.data.source.path, config.external):
+        if path:
+            existing_folder(path)
+
+
 def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:
     """Return what the settings and the numbers of training patients by site suggest."""
     plans = [plan for _, plan in by_strategy(study.plan, study.config)]
@@ -131,9 +173,12 @@ def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:
 def refuse_failed(failed: Mapping[str, str], folder: Path) -> None:
     """Raise RoundError R08 where an arm of a study failed."""
     if failed:
-        found = "; ".join(f"{label}: {error}" for label, error in failed.items())
+        found = f"{len(failed)} that failed: {', '.join(failed)}"
         fix = f"see {folder / 'log.txt'}, then `fedmri simulate --resume {folder}`"
-        raise RoundError("R08", "arms of the study", found=found, want="all complete", fix=fix)
+        error = RoundError("R08", "arms of the study", found=found, want="all complete", fix=fix)
+        for label, text in failed.items():
+            error.add_note(f"{label}: {text}")
+        raise error
 
 
 def make_engine(study: Study) -> Engine | None:
@@ -172,6 +217,30 @@ def _sites_of(study: Study) -> StudySites:
     return sites
 
 
+def _labels(sites: StudySites, runs: Sequence[ArmRun]) -> set[str]:
+    """Return every name that a file or folder of the run stands for."""
+    return {BASELINE, POOL, *sites.sites, *sites.external, *(run.label for run in runs)}
+
+
+def _arm_sites(study: Study, sites: StudySites) -> ArmSites:
+    """Return the sites as arms need them; what a first call counted is what later ones go by."""
+    whole = {}
+    if study.config.protocol == "loso":
+        folder = study.folder / "prepared" / "whole"
+        whole = {
+            name: write_whole_site(path, folder / path.name) for name, path in sites.sites.items()
+        }
+    path = study.folder / "prepared" / "budgets.json"
+    if not path.exists():
+        budgets = {
+            name: asdict(site_budget(study.plan, file)) for name, file in sites.sites.items()
+        }
+        _write_json(path, budgets)
+    counted = json.loads(path.read_text(encoding="utf-8"))
+    budgets = {name: Budget(**one) for name, one in counted.items()}
+    return ArmSites(sites.sites, sites.external, whole, budgets)
+
+
 def _collect(study: Study, sites: StudySites, runs: tuple[ArmRun, ...]) -> None:
     """Bring the arms' records, cases and pictures to where the report looks for them."""
     folder = study.folder
@@ -195,7 +264,7 @@ def _collect_baseline(study: Study, sites: StudySites) -> None:
     cases = baseline_cases(data, tuple(sites.external), task)
     for seed in range(study.plan.seed, study.plan.seed + study.config.n_seeds):
         for site, of_site in cases.items():
-            path = study.folder / "cases" / "baseline" / f"seed-{seed}"
+            path = study.folder / "cases" / BASELINE / f"seed-{seed}"
             path.mkdir(parents=True, exist_ok=True)
             write_cases(path / f"{file_name(site)}.jsonl", of_site)
 

@@ -37,13 +37,15 @@ ARROWS = {
     "leakage": WORDS | {"data.site_data"},
     "harmonize": WORDS,
     "privacy": WORDS | {"data.site_data", "data.settings", "training.settings"},
-    "reports": WORDS | {"training.task"},
+    "reports": WORDS | {"file_names", "training.task"},
     "wire": WORDS,
     "plan": WORDS | SETTINGS,
     "codec": WORDS | {"plan"},
     "child": set(),
+    "file_names": WORDS,
     "files": WORDS,
-    "settings_file": WORDS,
+    "setting_keys": WORDS,
+    "settings_file": WORDS | {"setting_keys"},
     "consortium": WORDS,
     "signed_plan": WORDS | {"plan", "consortium", "secagg.secure_sum"},
     # the processes
@@ -58,6 +60,7 @@ ARROWS = {
     "simulation": WORDS
     | TRUST
     | {
+        "file_names",
         "plan",
         "secagg",
         "wire",
@@ -65,6 +68,7 @@ ARROWS = {
         "models",
         "training",
         "strategies",
+        "privacy",
         "reports",
         "server",
         "clients",
@@ -72,7 +76,7 @@ ARROWS = {
     # the way in
     "config": WORDS
     | SETTINGS
-    | {"plan", "server.settings", "clients.settings"}
+    | {"plan", "setting_keys", "server.settings", "clients.settings"}
     | {"simulation.settings", "simulation.partition"},
     "cli": WORDS
     | {"config", "data", "reports", "server", "clients", "simulation", "commands"}

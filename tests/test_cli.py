@@ -219,3 +219,36 @@ def test_loopback_goes_to_no_proxy(before: str, tmp_path: Path) -> None:
     assert {"127.0.0.1", "localhost"} <= set(hosts)
     assert set(before.split(",")) - {""} <= set(hosts)
     assert len(hosts) == len(set(hosts))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "status"),
+    [
+        (["task.loss=bananas"], "want a loss for segmentation", 4),
+        (["data.prepare.shape=[7,9,3]"], "set data.prepare.shape to (16, 16, 16)", 4),
+        (["model=resnet18"], "want a network for segmentation", 4),
+        (["strategy=scaffold"], "want plain SGD", 4),
+        (["--data", "nowhere"], "found no folder", 3),
+        (["--external", "nowhere"], "found no folder", 3),
+        (["target.name=tumour"], "To fix: name your data with --data PATH. [C03]", 4),
+        (["data.source.modalities=[T2w]"], "found modality 'T2w'", 4),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_would(
+    arguments: list[str], said: str, status: int, tmp_path: Path
+) -> None:
+    """Settings that were printed as good and fail after hours of data would be worse than none."""
+    done = fedmri("simulate", "--dry-run", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_plan_without_data_is_not_rehearsed_on_made_patients(tmp_path: Path) -> None:
+    """A consortium's plan names masks that the example data lack: nothing is made or trained."""
+    target = "{kind: segmentation, name: glioma_mask, classes: [tumour]}"
+    (tmp_path / "plan.yaml").write_text(f"target: {target}\n")
+    done = fedmri("simulate", "--config", "plan.yaml", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "found target 'glioma_mask'" in done.stderr
+    assert "--data PATH" in done.stderr

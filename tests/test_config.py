@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from fedmri.config import as_yaml, experiment_of, groups, known_keys, load, load_resolved
+from fedmri.config import as_yaml, experiment_of, groups, load, load_resolved, setting_names
 from fedmri.errors import ConfigError
 from fedmri.plan import from_json, to_json
 
@@ -40,7 +41,13 @@ def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "nearest"),
     [
-        ("train.learning_rate=1", "train"),
+        ("train.learning_rate=1", "train.lr"),
+        ("train.epochs=1", "train.local_epochs"),
+        ("n_rounds=3", "rounds.n_rounds"),
+        ("data.path=x", "data.source.path"),
+        ("train.optim=sgd", "train.optimizer"),
+        ("privacy.eps=1", "privacy.max_epsilon"),
+        ("simulation.seeds=3", "simulation.n_seeds"),
         ("train.ls=1", "train.lr"),
         ("lr=1e-4", "train.lr"),
         ("simulation.worker=2", "simulation.workers"),
@@ -55,6 +62,15 @@ def test_a_mistyped_key_is_answered_with_the_nearest(typed: str, nearest: str) -
     """Hydra's own advice (append with +) would be wrong: nothing may be appended."""
     with pytest.raises(ConfigError, match=rf"nearest is {nearest}.*\[C02\]"):
         load([typed])
+
+
+@pytest.mark.parametrize("typed", ["train.colour=1", "data.prepare.banana=1", "rounds.patience=3"])
+def test_a_key_that_is_near_to_none_gets_no_guess(typed: str) -> None:
+    """A wrong guess sends its reader astray: the section's own settings are listed instead."""
+    section = typed.rpartition(".")[0]
+    with pytest.raises(ConfigError, match=rf"known one of {section}: \w+, .*\[C02\]") as caught:
+        load([typed])
+    assert "nearest" not in str(caught.value)
 
 
 def test_a_mistyped_key_in_a_file_is_found(tmp_path: Path) -> None:
@@ -80,6 +96,35 @@ def test_a_value_that_cannot_be_taken_names_its_setting(typed: str, said: str) -
     """The message says which setting, what was found and what is taken."""
     with pytest.raises(ConfigError, match=rf"{said}.*\[C01\]"):
         load([typed])
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("rounds.n_rounds=abc", "found 'abc', want a whole number. To fix: set rounds.n_rounds to"),
+        ("train.lr=fast", "want a number"),
+        ("target.kind=xx", "want one of classification, segmentation, regression"),
+        ("train=3", "found 3, want a section of settings"),
+        ("secagg.is_on=perhaps", "want true or false"),
+        ("data.prepare.shape=[1,2]", "want a value"),
+        ("data.source.modalities=FLAIR", "found 'FLAIR', want a list, such as"),
+        ("simulation.arms=[bananas]", "want one of federated, local, pooled"),
+    ],
+)
+def test_what_is_wanted_is_said_in_plain_words(typed: str, said: str) -> None:
+    """The words of a library ("Input should be a valid integer") are not ours."""
+    with pytest.raises(ConfigError, match=re.escape(said)) as caught:
+        load([typed])
+    assert "Input should" not in str(caught.value)
+
+
+def test_several_values_are_no_sweep() -> None:
+    """Hydra's advice, --multirun, is no option here: the message says what can be done."""
+    with pytest.raises(
+        ConfigError, match=r"train.lr.*one value.*for each value.*\[C01\]"
+    ) as caught:
+        load(["train.lr=1,2"])
+    assert "multirun" not in str(caught.value)
 
 
 def test_an_override_without_a_value_is_refused() -> None:
@@ -124,7 +169,7 @@ def test_every_shipped_choice_loads(group: str) -> None:
 
 def test_every_key_of_the_settings_is_known() -> None:
     """Nested settings are found by their dotted name, whole nodes too."""
-    keys = set(known_keys())
+    keys = set(setting_names())
     assert {"train.lr", "data.prepare.spacing_mm", "partition.alpha", "train", "seed"} <= keys
     assert "plan.train.lr" not in keys
 

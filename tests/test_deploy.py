@@ -21,7 +21,8 @@ from fedmri.cli import app
 from fedmri.clients.home import SiteConfig
 from fedmri.config import load
 from fedmri.server.home import ServerConfig
-from fedmri.settings_file import known_keys, read_settings
+from fedmri.setting_keys import known_keys
+from fedmri.settings_file import read_settings
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -115,9 +115,11 @@ def _signed(home: ServerHome, plan: Path, overrides: list[str], members: list[st
     from fedmri.config import load
     from fedmri.server.enrolment import sign_for
     from fedmri.server.rounds import initial_model
+    from fedmri.training.tasks import make_task
 
     loaded = load(overrides, plan).plan
-    initial_model(loaded)  # a network that cannot do the task is refused before anybody waits
+    make_task(loaded.target, loaded.task)
+    initial_model(loaded)  # what cannot do the task is refused before anybody waits
     return sign_for(home, loaded, members)
 
 

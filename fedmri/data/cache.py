@@ -1,8 +1,9 @@
 """Prepared arrays on disk, by content and settings: written whole or not at all, and checked.
 
-``ROOT/SETTINGS/KEY.npy`` holds a scan's image, ``KEY.label.npy`` its label map and ``KEY.json``
-their shape and voxel size. ``SETTINGS`` is the fingerprint of preparation and library versions,
-``KEY`` that of the input bytes, so neither is ever out of date.
+``ROOT/SETTINGS/KEY.npy`` holds a scan's image, ``KEY.label.npy`` its label map, ``KEY.truth.npz``
+the label map as its file has it, and ``KEY.json`` their shape, voxel size and geometry.
+``SETTINGS`` is the fingerprint of preparation and library versions, ``KEY`` that of the input
+bytes, so neither is ever out of date.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import math
 import mmap
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -20,19 +23,23 @@ from typing import BinaryIO
 
 import numpy as np
 
+from fedmri.data.geometry import Geometry
 from fedmri.data.series import is_dicom, stack_at
 from fedmri.data.settings import PrepareConfig
 from fedmri.data.transforms import Arrays
 from fedmri.errors import DataError
 from fedmri.round import Target
 
-FORMAT = 4
+FORMAT = 6
 """Raise it when preparation gives other bits under the same settings."""
 
-LIBRARIES = ("nibabel", "numpy", "pillow", "pydicom", "simpleitk", "torchio")
+LIBRARIES = ("nibabel", "numpy", "pillow", "pydicom", "scipy", "simpleitk", "torchio")
 
 LENGTH_END = 10
 """Bytes of a ``.npy`` file up to where its header begins; the last two are the header's length."""
+
+TRUTH = "truth"
+"""Name of the array in an entry's ``.npz`` file."""
 
 SLICING = ("n_slices", "skip_first", "skip_last", "n_neighbours")
 """Settings that choose among the slices of a prepared volume and do not change it."""
@@ -47,12 +54,16 @@ class Entry:
         label: ``.npy`` file of the label map, uint8, or None.
         shape: Shape of the image, ``(C, D, H, W)`` or ``(C, H, W)``.
         spacing_mm: Voxel size in the order of the spatial axes.
+        geometry: The way from the scan's own grid to this one.
+        truth: ``.npz`` file of the label map on its own grid, or None.
     """
 
     image: Path
     label: Path | None
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...]
+    geometry: Geometry
+    truth: Path | None
 
 
 def settings_fingerprint(target: Target, config: PrepareConfig, modalities: Sequence[str]) -> str:
@@ -63,9 +74,16 @@ def settings_fingerprint(target: Target, config: PrepareConfig, modalities: Sequ
         "prepare": {name: v for name, v in asdict(config).items() if name not in SLICING},
         "modalities": list(modalities),
         "n_labels": len(target.classes) if is_map else 0,
+        "labels": target.label_values if is_map else {},
         "libraries": {name: version(name) for name in LIBRARIES},
     }
     return digest(json.dumps(settings, sort_keys=True))[:24]
+
+
+def slicing_fingerprint(config: PrepareConfig) -> str:
+    """Return what tells apart two choices among the slices of one prepared volume."""
+    chosen = {name: value for name, value in asdict(config).items() if name in SLICING}
+    return digest(json.dumps(chosen, sort_keys=True))[:8]
 
 
 def site_settings(target: Target, config: PrepareConfig, modalities: Sequence[str]) -> str:
@@ -109,29 +127,43 @@ def load_entry(folder: Path, key: str) -> Entry | None:
         is_sound = open_array(entry.image).shape == entry.shape
         if entry.label is not None:
             is_sound &= open_array(entry.label).shape == entry.shape[1:]
-    except (OSError, ValueError, KeyError, TypeError, DataError):
+        if entry.truth is not None:
+            with zipfile.ZipFile(entry.truth) as archive:
+                is_sound &= archive.namelist() == [f"{TRUTH}.npy"]
+    except (OSError, ValueError, KeyError, TypeError, DataError, zipfile.BadZipFile):
         return None
     return entry if is_sound else None
 
 
 def _entry(folder: Path, key: str, facts: dict[str, object]) -> Entry:
-    shape, spacing_mm = facts["shape"], facts["spacing_mm"]
-    if not isinstance(shape, list) or not isinstance(spacing_mm, list):
+    shape, spacing_mm, geometry = facts["shape"], facts["spacing_mm"], facts["geometry"]
+    is_typed = isinstance(shape, list) and isinstance(spacing_mm, list)
+    if not (is_typed and isinstance(geometry, dict)):
         raise TypeError(key)
     label = folder / f"{key}.label.npy" if facts["has_label"] else None
-    return Entry(folder / f"{key}.npy", label, tuple(shape), tuple(spacing_mm))
+    return Entry(
+        image=folder / f"{key}.npy",
+        label=label,
+        shape=tuple(shape),
+        spacing_mm=tuple(spacing_mm),
+        geometry=Geometry.from_json(geometry),
+        truth=label and folder / f"{key}.truth.npz",
+    )
 
 
 def store_entry(folder: Path, key: str, arrays: Arrays) -> Entry:
     """Write a prepared scan and return its entry; what a crash leaves behind is never one."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_array(folder / f"{key}.npy", arrays.image)
-    if arrays.label is not None:
+    if arrays.label is not None and (truth := arrays.truth) is not None:
         _write_array(folder / f"{key}.label.npy", arrays.label)
+        packed = folder / f"{key}.truth.npz"
+        write_whole(packed, lambda file: np.savez_compressed(file, **{TRUTH: truth}))
     facts: dict[str, object] = {
         "shape": list(arrays.image.shape),
         "spacing_mm": list(arrays.spacing_mm),
         "has_label": arrays.label is not None,
+        "geometry": arrays.geometry.to_json(),
     }
     text = json.dumps(facts).encode()
     write_whole(folder / f"{key}.json", lambda file: file.write(text))
@@ -166,6 +198,20 @@ def open_array(path: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         raise _unusable(path, str(error)) from error
     return array
+
+
+def load_truth(path: Path) -> np.ndarray:
+    """Return the label map that an entry keeps on its own grid, uint8.
+
+    Raises:
+        DataError: The file is missing or damaged (D44).
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            truth: np.ndarray = archive[TRUTH]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _unusable(path, str(error)) from error
+    return truth
 
 
 def map_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
@@ -12,11 +11,12 @@ import numpy as np
 
 from fedmri.data.copies import COPY_CODES, find_copies
 from fedmri.data.manifest import used_by_site
+from fedmri.data.patients import suspected
 from fedmri.data.probe import Probe, about, probe_all
 from fedmri.data.read import finding_order
 from fedmri.data.scans import Finding, Scan, ScanTable
-from fedmri.data.series import is_dicom
 from fedmri.data.settings import CheckConfig
+from fedmri.data.target_values import target_findings
 from fedmri.errors import CODES, DataError
 from fedmri.round import Target
 
@@ -63,8 +63,10 @@ def examine(
     Returns:
         Scans that may be used, and all findings.
     """
+    if target and target.kind == "segmentation":
+        table = replace(table, scans=tuple(s.with_images_of(target.name) for s in table.scans))
     scans, findings = _without_listed(table.scans, config.exclude)
-    findings += [f for scan in scans for f in _target_findings(scan, target)]
+    findings += target_findings(scans, target)
     probes = probe_all(scans, target, modalities)
     findings += [finding for probe in probes for finding in probe.findings]
     probes = _left(probes, findings)
@@ -75,6 +77,7 @@ def examine(
     findings += find_copies(probes, target, config.near_distance, is_excluded=is_excluded)
     probes = _left(probes, findings)
     findings += _absent_classes(probes, target)
+    findings += suspected([probe.scan for probe in probes])
     ordered = tuple(sorted([*table.findings, *findings], key=finding_order))
     examined = replace(table, scans=tuple(probe.scan for probe in probes), findings=ordered)
     said = _lost_by_choice(examined, config.max_excluded)
@@ -118,9 +121,14 @@ def enforce(table: ScanTable, config: CheckConfig) -> None:
 def _enforce_share(table: ScanTable, max_excluded: float) -> None:
     lost = _lost(table, {*CODES} - CHOSEN)
     said = []
-    for site, (_, n_found) in used_by_site(table).items():
+    counts = used_by_site(table)
+    n_all = sum(n_found for _, n_found in counts.values())
+    for site, (_, n_found) in counts.items():
         codes = lost[site].values()
-        if len(codes) > max_excluded * n_found:
+        # a scan of no known site is no other site's loss, until most scans are so
+        is_without = not site and len(counts) > 1
+        n_allowed = max(max_excluded, 0.5) * n_all if is_without else max_excluded * n_found
+        if len(codes) > n_allowed:
             said.append(f"{site or 'no site'} lost {len(codes)} of {n_found} ({_counted(codes)})")
     if said:
         want = f"at most {max_excluded:.0%} lost at a site"
@@ -213,35 +221,6 @@ def _without_listed(
     kept = [scan for scan, gone in zip(scans, is_gone, strict=True) if not gone]
     gone_ones = [scan for scan, gone in zip(scans, is_gone, strict=True) if gone]
     return kept, [about(s, "D31", "listed in data.check.exclude") for s in gone_ones]
-
-
-def _target_findings(scan: Scan, target: Target | None) -> list[Finding]:
-    if target is None:
-        return []
-    if target.kind == "segmentation":
-        if target.name in scan.labels:
-            return []
-        there = ", ".join(scan.labels) or "none"
-        is_series = any(path.is_dir() or is_dicom(path) for path in scan.images.values())
-        where = f": put {target.name}.nii.gz into the subject's folder" if is_series else ""
-        return [about(scan, "D16", f"no label {target.name!r} among {there}{where}")]
-    value = scan.columns.get(target.name)
-    if value is None:
-        there = ", ".join(scan.columns) or "none"
-        return [about(scan, "D16", f"no column {target.name!r} among {there}")]
-    if target.kind == "regression" and not _is_number(value):
-        return [about(scan, "D16", f"{target.name} is {value!r}, not a number")]
-    if target.kind == "classification" and value not in target.classes:
-        reason = f"{target.name} is {value!r}, not one of {', '.join(target.classes)}"
-        return [about(scan, "D16", reason)]
-    return []
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 def _ct_findings(probes: Iterable[Probe], *, is_excluded: bool) -> list[Finding]:

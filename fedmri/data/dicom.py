@@ -23,6 +23,7 @@ from fedmri.data.contrast import CONTRADICTORY, JUNK
 from fedmri.data.dicom_patients import is_number, patients_of
 from fedmri.data.dicom_tables import TABLE, subject_rows
 from fedmri.data.folders import Walk, existing_folder
+from fedmri.data.patients import patient_of
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.series import Slice, image_header, is_dicom, stacks
 from fedmri.data.settings import SourceConfig
@@ -202,7 +203,8 @@ def _who(
     if subject:
         return (site, subject), []
     number, is_known = part[0].patient, is_number(part[0].patient)
-    text = number if is_known else part[0].study
+    # a hash shows no visit
+    text = patient_of(number, config.patient_pattern) if is_known else part[0].study
     digest = hmac.new(config.patient_key.encode(), text.encode(), hashlib.sha256).hexdigest()[:16]
     reason = f"{folder.name} has neither a folder nor a number for a subject: examinations count"
     said = [] if is_known else [Finding("D26", reason, site, digest, is_excluded=False)]

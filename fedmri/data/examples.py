@@ -108,6 +108,32 @@ class PreparedSite:
         for group in _by_shape(order, batch_size):
             yield self._mixed(self._augmented(group, seed), generator)
 
+    def train_sized(self, sizes: Sequence[int], *, seeds: Iterator[int]) -> Iterator[Batch]:
+        """Yield a training batch of each size, from one pass after another.
+
+        A batch holds examples of one shape; those that do not fill one wait for the next pass.
+
+        Args:
+            sizes: Examples of each batch.
+            seeds: Of the passes, without an end; each decides the order and augmentation of one.
+        """
+        items, left = self._items("train"), list(sizes)
+        waiting: dict[tuple[int, ...], list[Item]] = {}
+        while items and left:
+            seed = next(seeds)
+            generator = np.random.default_rng(seed)
+            for index in generator.permutation(len(items)):
+                group = waiting.setdefault(_shape(items[index]), [])
+                group.append(items[index])
+                if left and len(group) >= left[0]:
+                    n_taken = left.pop(0)
+                    yield self._mixed(self._augmented(group[:n_taken], seed), generator)
+                    del group[:n_taken]
+
+    def batch_sizes(self, batch_size: int) -> tuple[int, ...]:
+        """Return the sizes of the batches of one pass over the training examples."""
+        return tuple(len(group) for group in _by_shape(self._items("train"), batch_size))
+
     def train_picks(self, picks: Sequence[int], *, seed: int) -> Iterator[Batch]:
         """Yield some training examples, augmented and not mixed, a batch for each shape.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fedmri.data.cache import (
@@ -11,18 +12,26 @@ from fedmri.data.cache import (
     content_hash,
     digest,
     load_entry,
+    open_array,
     settings_fingerprint,
     site_settings,
+    slicing_fingerprint,
     store_entry,
+    write_whole,
 )
+from fedmri.data.erased import erased_labels
+from fedmri.data.label_loss import LabelLoss, label_loss
+from fedmri.data.native import Native
+from fedmri.data.nifti import Volume
+from fedmri.data.placing import LABEL, placed_together
 from fedmri.data.prepared import Prepared, PreparedScan
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import DataConfig, PrepareConfig
 from fedmri.data.site_data import Split
 from fedmri.data.slices import slice_indices, slice_stride
 from fedmri.data.transforms import Opened, prepare_arrays
-from fedmri.data.volume import load_image, load_label
-from fedmri.errors import ConfigError, DataError
+from fedmri.data.volume import read_image, read_label
+from fedmri.errors import ConfigError, DataError, told
 from fedmri.round import Target
 
 
@@ -43,9 +52,11 @@ def prepare_scans(
         cache: Root of the cache, shared by all sites and experiments.
 
     Returns:
-        Prepared scans, and a finding for each scan that cannot be: without target or label map
-        (D16) or modality (D24), with a file that cannot be read (the codes of ``load_image``),
-        with too few slices (D42), or for a reason that a library gives (D45).
+        Prepared scans, and findings. A scan has a warning whose label is clipped (D48) or became
+        air (D49), or loses more than 1 % of its voxels or a whole lesion (D50). A scan is left out
+        without target or label map (D16) or modality (D24), with a file that cannot be read (the
+        codes of ``load_image``), with too few slices (D42), or for a reason that a library gives
+        (D45).
 
     Raises:
         ConfigError: Pictures are to be volumes (C03).
@@ -55,20 +66,25 @@ def prepare_scans(
     findings: list[Finding] = []
     for scan in sorted(scans, key=lambda scan: (scan.site, scan.subject, scan.key)):
         try:
-            prepared.append(_prepare(scan, target, config, splits[scan.subject], cache / settings))
+            one = _prepare(scan, target, config, splits[scan.subject], cache / settings)
+            prepared.append(one)
+            warnings = erased_labels(one, config.prepare)
+            if one.loss is not None and one.loss.is_worth_a_warning:
+                warnings.append(("D50", one.loss.sentence))
+            findings += [_found(scan, *warning, is_excluded=False) for warning in warnings]
         except DataError as error:
             notes = "; ".join([str(error), *getattr(error, "__notes__", ())])
-            findings.append(_left_out(scan, error.code, notes))
+            findings.append(_found(scan, error.code, notes))
         except (OSError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
             # SimpleITK and TorchIO say with these what they cannot do with a geometry.
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            findings.append(_left_out(scan, "D45", reason))
+            findings.append(_found(scan, "D45", told(error)))
     of_site = site_settings(target, config.prepare, config.source.modalities)
     return Prepared(tuple(prepared), tuple(findings), of_site, cache)
 
 
-def _left_out(scan: Scan, code: str, reason: str) -> Finding:
-    return Finding(code, f"{scan.key}: {reason}", scan.site, scan.subject, scan.session)
+def _found(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> Finding:
+    said = f"{scan.key}: {reason}"
+    return Finding(code, said, scan.site, scan.subject, scan.session, is_excluded)
 
 
 def _prepare(
@@ -82,6 +98,7 @@ def _prepare(
     if entry is None:
         entry = _build(images, label, target, config.prepare, (folder, key))
     slices, spacing_mm = _slices(entry, config.prepare)
+    place = (folder, f"{key}.loss-{slicing_fingerprint(config.prepare)}")
     return PreparedScan(
         site=scan.site,
         subject=scan.subject,
@@ -96,7 +113,27 @@ def _prepare(
         spacing_mm=spacing_mm,
         contents=tuple(content for content in contents if content),
         mirror_axis=_mirror_axis(entry, config.prepare),
+        geometry=entry.geometry,
+        truth=entry.truth,
+        loss=_loss(entry, slices, len(target.classes), place),
     )
+
+
+def _loss(
+    entry: Entry, slices: tuple[int, ...] | None, n_classes: int, place: tuple[Path, str]
+) -> LabelLoss | None:
+    """Return what is lost of the label map, as the cache knows it or measured."""
+    if entry.label is None or entry.truth is None:
+        return None
+    file = place[0] / f"{place[1]}.json"
+    try:
+        return LabelLoss.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        native = Native(entry.geometry, slices, entry.truth)
+        loss = label_loss(open_array(entry.label), native, n_classes)
+        text = json.dumps(vars(loss)).encode()
+        write_whole(file, lambda stream: stream.write(text))
+        return loss
 
 
 def target_value(scan: Scan, target: Target) -> float:
@@ -148,14 +185,17 @@ def _build(
     config: PrepareConfig,
     place: tuple[Path, str],
 ) -> Entry:
-    opened = [_open(path) if path else None for path in images]
-    opened_label = Opened(*load_label(label, len(target.classes))) if label else None
-    return store_entry(*place, prepare_arrays(opened, opened_label, config))
+    read = {str(number): _open(path, read_image) for number, path in enumerate(images) if path}
+    if label:
+        read[LABEL] = _open(label, lambda path: read_label(path, target))
+    placed = {name: Opened(v.voxels, v.affine) for name, v in placed_together(read).items()}
+    opened = [placed.get(str(number)) for number in range(len(images))]
+    return store_entry(*place, prepare_arrays(opened, placed.get(LABEL), config))
 
 
-def _open(path: Path) -> Opened:
+def _open(path: Path, read: Callable[[Path], Volume]) -> Volume:
     try:
-        return Opened(*load_image(path))
+        return read(path)
     except DataError as error:
         error.add_note(f"in {path}")
         raise
@@ -166,7 +206,7 @@ def _slices(
 ) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
     is_picture, is_3d = len(entry.shape) == 3, config.dimension == "3d"
     if is_picture and is_3d:
-        fix = "set prepare.dimension to 2d"
+        fix = "set data.prepare.dimension to 2d"
         found = "pictures, and prepare.dimension 3d"
         raise ConfigError("C03", "data set", found=found, want="volumes", fix=fix)
     if is_picture or is_3d:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
 from fedmri.data.cache import digest, write_whole
-from fedmri.data.scans import Finding
+from fedmri.data.geometry import Geometry
+from fedmri.data.label_loss import LabelLoss
+from fedmri.data.native import Native
+from fedmri.data.scans import Finding, Scan
 from fedmri.data.site_data import Example, Split
-from fedmri.errors import DataError
+from fedmri.errors import DataError, told
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class PreparedScan:
             slices, so that stacked predictions are measured right.
         contents: SHA-256 of the image files that are there, in the order of the modalities.
         mirror_axis: Spatial axis of an example that runs left to right, or None.
+        geometry: The way from the scan's own grid to the prepared one.
+        truth: ``.npz`` file of the label map on its own grid, or None.
+        loss: What preparation loses of the label map; None where there is none.
     """
 
     site: str
@@ -52,6 +58,9 @@ class PreparedScan:
     spacing_mm: tuple[float, ...]
     contents: tuple[str, ...]
     mirror_axis: int | None
+    geometry: Geometry
+    truth: Path | None
+    loss: LabelLoss | None
 
     @property
     def order(self) -> tuple[str, str, str]:
@@ -66,6 +75,7 @@ class PreparedScan:
 
     def examples(self) -> Iterator[Example]:
         """Yield the examples of the scan, in order."""
+        own = self.truth and Native(self.geometry, self.slices, self.truth)
         for index in (None,) if self.slices is None else self.slices:
             yield Example(
                 site=self.site,
@@ -78,6 +88,7 @@ class PreparedScan:
                 target=self.target,
                 present=self.present,
                 spacing_mm=self.spacing_mm,
+                own=own or None,
             )
 
 
@@ -87,7 +98,7 @@ class Prepared:
 
     Attributes:
         scans: Prepared scans, sorted by site, subject and key.
-        findings: One for each scan that could not be prepared.
+        findings: One for each scan that could not be prepared, and warnings about others.
         settings: Fingerprint of target, preparation and library versions.
         cache: Root of the cache.
     """
@@ -101,6 +112,10 @@ class Prepared:
     def examples(self) -> tuple[Example, ...]:
         """All examples of all splits, in the order of the scans."""
         return tuple(example for scan in self.scans for example in scan.examples())
+
+    def left_out(self, scans: Iterable[Scan]) -> set[str]:
+        """Return the keys of those of the scans that could not be prepared."""
+        return {scan.key for scan in scans} - {scan.scan for scan in self.scans}
 
     @property
     def contents(self) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -140,10 +155,11 @@ def write_site(path: Path, prepared: Prepared) -> None:
 
 
 def _row(scan: PreparedScan, root: Path) -> dict[str, Any]:
-    files = {"image": scan.image, "label": scan.label}
+    files = {"image": scan.image, "label": scan.label, "truth": scan.truth}
     names = {name: file and str(file.resolve().relative_to(root)) for name, file in files.items()}
+    parts = {"geometry": scan.geometry.to_json(), "loss": scan.loss and vars(scan.loss)}
     target = None if math.isnan(scan.target) else scan.target
-    return {**vars(scan), **names, "target": target}
+    return {**vars(scan), **names, **parts, "target": target}
 
 
 def read_site(path: Path) -> Prepared:
@@ -162,18 +178,23 @@ def read_site(path: Path) -> Prepared:
         if prepared.fingerprint != site["fingerprint"]:
             raise ValueError("a table that does not match its fingerprint")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise unusable_site(path, f"{type(error).__name__}: {error}") from error
+        raise unusable_site(path, told(error)) from error
     return prepared
 
 
 def _scan(row: Mapping[str, Any], root: Path) -> PreparedScan:
     if row["split"] not in get_args(Split):
         raise ValueError(f"split {row['split']!r}")
-    files = {"image": root / row["image"], "label": row["label"] and root / row["label"]}
+    names = ("image", "label", "truth")
+    files = {name: None if row[name] is None else root / row[name] for name in names}
+    parts = {
+        "geometry": Geometry.from_json(row["geometry"]),
+        "loss": row["loss"] and LabelLoss.from_json(row["loss"]),
+    }
     lists = ("shape", "slices", "present", "spacing_mm", "contents")
     tuples = {name: row[name] if row[name] is None else tuple(row[name]) for name in lists}
     target = math.nan if row["target"] is None else float(row["target"])
-    return PreparedScan(**{**row, **files, **tuples, "target": target})
+    return PreparedScan(**{**row, **files, **tuples, **parts, "target": target})
 
 
 def unusable_site(path: Path, found: str) -> DataError:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 
 from fedmri.data.ct import is_hounsfield, looks_like_ct
 from fedmri.data.fingerprint import Bits, fingerprint, planes
+from fedmri.data.head_check import HeadLook, look_at_head
+from fedmri.data.nifti import Affine, Volume, Voxels
 from fedmri.data.pictures import looks_inverted
+from fedmri.data.placing import LABEL, apart, misfits, oddity, placed_together
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.series import is_dicom
-from fedmri.data.volume import Affine, Voxels, load_image, load_label
+from fedmri.data.volume import read_image, read_label
 from fedmri.errors import DataError
 from fedmri.round import Target
 
 N_THREADS = min(2, os.cpu_count() or 1)
 AXIAL = -1
-
-Gray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -94,28 +94,115 @@ def probe_all(
 
 
 def _probe(scan: Scan, target: Target | None, modalities: Sequence[str]) -> Probe:
+    files = {name: path for name, path in scan.images.items() if name in modalities}
     findings: list[Finding] = []
-    views: dict[str, View] = {}
-    for modality, path in scan.images.items():
-        if modality not in modalities:
-            continue
+    if not files:
+        findings.append(about(scan, "D24", f"has none of {', '.join(modalities)}"))
+    opened = _open_all(scan, files, read_image, findings)
+    if target and target.kind == "segmentation" and target.name in scan.labels:
+        place = {LABEL: scan.labels[target.name]}
+        opened |= _open_all(scan, place, lambda path: read_label(path, target), findings)
+    return _seen(scan, opened, findings, target.name if target else "")
+
+
+def _open_all(
+    scan: Scan, files: Mapping[str, Path], read: Callable[[Path], Volume], findings: list[Finding]
+) -> dict[str, Volume]:
+    """Return the files that can be read, and add to the findings what is to be said of each."""
+    opened: dict[str, Volume] = {}
+    for name, path in files.items():
         try:
-            voxels, affine = load_image(path)
+            volume = read(path)
         except DataError as error:
             findings.append(about(scan, error.code, f"{path.name}: {error}"))
-        else:
-            gray = planes(voxels, affine)
-            views[modality] = _view(scan, path, (voxels, affine), gray)
-            if voxels.ndim == 2 and looks_inverted(gray[AXIAL]):
-                reason = f"{path.name} has a white edge, as where black and white are exchanged"
-                findings.append(about(scan, "D69", reason, is_excluded=False))
-    if not scan.images.keys() & set(modalities):
-        findings.append(about(scan, "D24", f"has none of {', '.join(modalities)}"))
+            continue
+        opened[name] = volume
+        for code, reason in volume.remarks:
+            findings.append(about(scan, code, f"{path.name}: {reason}", is_excluded=False))
+    return opened
+
+
+def _seen(
+    scan: Scan, opened: Mapping[str, Volume], findings: list[Finding], label_name: str
+) -> Probe:
+    """Return the probe of a scan whose files were opened."""
+    try:
+        opened = placed_together(opened)
+    except DataError as error:
+        findings = [*findings, about(scan, error.code, str(error))]
+    label = opened.get(LABEL)
+    images = {name: volume for name, volume in opened.items() if name != LABEL}
+    kind = scan.columns.get("Modality", "")
+    views = {name: _view(scan.images[name], volume, kind) for name, volume in images.items()}
+    told = [about(scan, "D57", text, is_excluded=False) for text in apart(images)]
+    told += [*_same_images(scan, views), *_inverted(scan, images)]
+    heads = {name: look_at_head(volume.voxels) for name, volume in images.items()}
+    told += _shares(scan, heads)
     classes: frozenset[int] = frozenset()
-    if target and target.kind == "segmentation" and target.name in scan.labels:
-        classes, said = _look_at_label(scan, target, views)
-        findings += said
-    return Probe(scan, tuple(findings), views, classes)
+    if label is not None:
+        classes = frozenset(int(value) for value in np.unique(label.voxels))
+        file = scan.labels[label_name].name
+        told += _fit(scan, file, label, images)
+        told += _outside(scan, file, label, images, heads)
+    return Probe(scan, (*findings, *told), views, classes)
+
+
+def _fit(scan: Scan, file: str, label: Volume, images: Mapping[str, Volume]) -> list[Finding]:
+    """Return why a label does not fit its images, or that it has to be sampled anew."""
+    if not images:
+        return []
+    if reasons := misfits(label, images):
+        return [about(scan, "D14", f"{file} {reasons[0]}")]
+    told = oddity(label, images)
+    return [about(scan, "D14", f"{file} {told}", is_excluded=False)] if told else []
+
+
+def _same_images(scan: Scan, views: Mapping[str, View]) -> list[Finding]:
+    """Return which modalities of a scan hold one image."""
+    names: dict[bytes, list[str]] = {}
+    for modality, view in views.items():
+        names.setdefault(view.digest, []).append(modality)
+    return [
+        about(scan, "D56", f"{' and '.join(same)} are one image", is_excluded=False)
+        for same in names.values()
+        if len(same) > 1
+    ]
+
+
+def _inverted(scan: Scan, images: Mapping[str, Volume]) -> list[Finding]:
+    """Return which pictures lie on white, as where black and white are exchanged."""
+    flat = {name: v for name, v in images.items() if v.voxels.ndim == 2}
+    gray = {name: planes(v.voxels, v.affine)[AXIAL] for name, v in flat.items()}
+    reasons = [
+        f"{scan.images[n].name} has a white edge" for n, g in gray.items() if looks_inverted(g)
+    ]
+    return [
+        about(scan, "D69", f"{reason}, as where black and white are exchanged", is_excluded=False)
+        for reason in reasons
+    ]
+
+
+def _shares(scan: Scan, heads: Mapping[str, HeadLook]) -> list[Finding]:
+    """Return which heads take an implausible share of their image."""
+    said = [head.share_finding(modality) for modality, head in heads.items()]
+    return [about(scan, "D47", reason, is_excluded=False) for reason in said if reason]
+
+
+def _outside(
+    scan: Scan,
+    file: str,
+    label: Volume,
+    images: Mapping[str, Volume],
+    heads: Mapping[str, HeadLook],
+) -> list[Finding]:
+    """Return from which heads a label sticks out, of the images on whose grid it lies."""
+    said = [
+        heads[modality].label_finding(modality, file, label.voxels)
+        for modality, image in images.items()
+        if image.voxels.shape == label.voxels.shape
+        and np.allclose(image.affine, label.affine, atol=1e-3)
+    ]
+    return [about(scan, "D46", reason, is_excluded=False) for reason in said if reason]
 
 
 def about(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> Finding:
@@ -123,10 +210,10 @@ def about(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> Fi
     return Finding(code, reason, scan.site, scan.subject, scan.session, is_excluded)
 
 
-def _view(scan: Scan, path: Path, image: tuple[Voxels, Affine], gray: list[Gray]) -> View:
-    voxels, affine = image
-    is_said = scan.columns.get("Modality") == "CT"
-    is_ct = is_said or is_hounsfield(voxels) or looks_like_ct(gray[AXIAL])
+def _view(path: Path, volume: Volume, header_modality: str) -> View:
+    voxels, affine = volume.voxels, volume.affine
+    gray = planes(voxels, affine)
+    is_ct = header_modality == "CT" or is_hounsfield(voxels) or looks_like_ct(gray[AXIAL])
     return View(_digest(path, voxels), fingerprint(gray), voxels.shape, affine, is_ct)
 
 
@@ -135,32 +222,3 @@ def _digest(path: Path, voxels: Voxels) -> bytes:
         return hashlib.sha256(np.ascontiguousarray(voxels).data).digest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
-
-
-def _look_at_label(
-    scan: Scan, target: Target, views: Mapping[str, View]
-) -> tuple[frozenset[int], list[Finding]]:
-    path = scan.labels[target.name]
-    try:
-        labels, affine = load_label(path, len(target.classes))
-    except DataError as error:
-        return frozenset(), [about(scan, error.code, f"{path.name}: {error}")]
-    findings = []
-    for modality, view in views.items():
-        if labels.shape != view.shape:
-            reason = f"{path.name} has shape {labels.shape}, {modality} has {view.shape}"
-            findings.append(about(scan, "D14", reason))
-        elif (shift_mm := _shift_mm(affine, view)) > min(view.spacing_mm) / 2:
-            reason = f"{path.name} lies up to {shift_mm:.1f} mm away from {modality}"
-            findings.append(about(scan, "D14", reason))
-    return frozenset(int(value) for value in np.unique(labels)), findings
-
-
-def _shift_mm(affine: Affine, view: View) -> float:
-    """Return how far the corners of two grids of one shape lie apart, at most."""
-    corners = np.array(np.meshgrid(*[(0, length) for length in view.shape])).reshape(
-        len(view.shape), -1
-    )
-    points = np.vstack([corners, np.zeros((3 - len(corners), corners.shape[1]))])
-    apart = (affine - view.affine)[:3, :3] @ points + (affine - view.affine)[:3, 3:]
-    return float(np.linalg.norm(apart, axis=0).max())

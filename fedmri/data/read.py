@@ -12,9 +12,11 @@ from fedmri.data.bids import read_bids
 from fedmri.data.dicom import read_dicom
 from fedmri.data.folders import Walk, existing_folder
 from fedmri.data.images import SUFFIXES, read_images
+from fedmri.data.patients import grouped
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.series import is_dicom
 from fedmri.data.settings import SourceConfig
+from fedmri.data.site_names import one_name_each, with_one_name_each
 from fedmri.errors import DataError
 
 READERS = {"bids": read_bids, "images": read_images, "dicom": read_dicom}
@@ -35,7 +37,8 @@ def read(config: SourceConfig) -> ScanTable:
         DataError: No such folder or an unknown layout (D04), a subject table that cannot be used
             (D05), a site that is asked for and not there (D06), or no scan at all (D01).
     """
-    table = _only_sites(READERS[layout_of(config)](config), config)
+    named = _only_sites(with_one_name_each(READERS[layout_of(config)](config)), config)
+    table = grouped(named, config.patient_pattern)
     if not table.scans:
         said = sorted({f"{f.reason} [{f.code}]" for f in table.findings})[:3]
         found = "; ".join(["no scan", *said])
@@ -105,15 +108,16 @@ def count_by_site(scans: Iterable[Scan], findings: Iterable[Finding]) -> dict[st
 def _only_sites(table: ScanTable, config: SourceConfig) -> ScanTable:
     if not config.sites:
         return table
+    wanted = set(one_name_each(config.sites).values())
     there = {scan.site for scan in table.scans} | {finding.site for finding in table.findings}
-    lacking = sorted(set(config.sites) - there)
+    lacking = sorted(wanted - there)
     if lacking:
         found = f"sites {', '.join(sorted(there - {''}))[:300]}"
         fix = "correct data.source.sites"
         want = f"also {', '.join(lacking)}"
         raise DataError("D06", "sites asked for", found=found, want=want, fix=fix)
-    scans = tuple(scan for scan in table.scans if scan.site in config.sites)
-    findings = tuple(f for f in table.findings if f.site in ("", *config.sites))
+    scans = tuple(scan for scan in table.scans if scan.site in wanted)
+    findings = tuple(f for f in table.findings if f.site in {"", *wanted})
     return replace(table, scans=scans, findings=findings)
 
 

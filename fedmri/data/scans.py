@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -19,6 +19,9 @@ class Scan:
         images: File (or DICOM series folder) by modality, such as ``{"FLAIR": Path(…)}``.
         labels: Mask or label map by derivative name, such as ``{"mask": Path(…)}``.
         columns: Row of the subject table, as text; missing values are ``""``.
+        images_of: Images by modality that a label belongs to, by its name, where these are not
+            ``images``: another run, say.
+        unpaired: Why a label that is there is given to no image, by its name.
         scope: Where the subject's name counts: at a site that numbers its own patients, the name of
             the site; ``""`` where the name is one patient's wherever it appears.
     """
@@ -29,7 +32,13 @@ class Scan:
     images: Mapping[str, Path]
     labels: Mapping[str, Path] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
+    images_of: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    unpaired: Mapping[str, str] = field(default_factory=dict)
     scope: str = ""
+
+    def with_images_of(self, label: str) -> Scan:
+        """Return the scan with the images that a label was drawn on."""
+        return replace(self, images=self.images_of.get(label, self.images))
 
     @property
     def patient(self) -> tuple[str, str]:

@@ -58,6 +58,7 @@ OTHER_CLASSES = (  # words in the names of storage classes whose pixels are no s
     "Photographic",
     "Waveform",
 )
+MAX_VOXELS = 2**29
 MIN_SINGLES = 3
 """Series of one file each from which on they are taken for slices of one."""
 MARK = b"DICM"

@@ -9,9 +9,16 @@ from typing import Literal
 from fedmri.errors import require
 
 
+def _n_groups(pattern: str) -> int:
+    try:
+        return re.compile(pattern).groups
+    except (re.error, RecursionError, OverflowError):
+        return 0
+
+
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where the scans are and what their tables call things.
+    r"""Where the scans are and what their tables call things.
 
     Attributes:
         path: Folder of the data set; ``""`` is the embedded default, generated on first use.
@@ -28,6 +35,9 @@ class SourceConfig:
         key_column: Column of the subject tables that names a patient the same way at all sites,
             such as a keyed hash. Without it, image folders and DICOM trees number their patients
             by site: equal names at two sites are two patients.
+        patient_pattern: Regular expression that fits a whole name of a subject, with the patient as
+            its group 1: ``(MR\d+)[A-Z]?`` makes ``MR024780B`` and ``MR024780D`` one patient. Names
+            that it does not fit stay; ``""`` groups nothing.
         patient_key: Secret of the hash that stands for the patient number of a DICOM header, where
             no folder names the subject.
         series: Which DICOM series is which modality, each as ``MODALITY=PATTERN``: a regular
@@ -45,11 +55,15 @@ class SourceConfig:
     sites: tuple[str, ...] = ()
     site: str = ""
     key_column: str = ""
+    patient_pattern: str = ""
     patient_key: str = "fedmri"
     series: tuple[str, ...] = ()
     patient_numbers: Literal["check", "ignore"] = "check"
 
     def __post_init__(self) -> None:
+        pattern = self.patient_pattern
+        want = "a regular expression with a group 1, or empty"
+        require(not pattern or _n_groups(pattern) > 0, "source.patient_pattern", pattern, want)
         require(bool(self.modalities), "source.modalities", self.modalities, "one or more")
         is_unique = len(set(self.modalities)) == len(self.modalities)
         require(is_unique, "source.modalities", self.modalities, "each modality once")
@@ -117,8 +131,11 @@ class PrepareConfig:
         dimension: ``3d`` volumes, ``2d`` slices, or ``2.5d`` slices with their neighbours as
             channels. Sources of 2D images are always ``2d``.
         spacing_mm: Voxel size to resample to; 0 keeps the scan's own.
-        shape: Size to crop or pad to, in voxels: three numbers for volumes, the last two of them
-            for images; 0 keeps the scan's own along that axis.
+        size: Pixels to resample to: two numbers for slices and pictures, three for volumes; 0 keeps
+            an axis as it is, and none does nothing. Pixels stay as long as wide, the rest is air.
+        shape: Size to crop or pad to, in voxels, after resampling: three numbers for volumes, the
+            last two of them for images; 0 keeps the scan's own along that axis. Whatever lies
+            outside is gone: this is no resolution.
         scaling: Intensities: z-score inside the head, or percentiles 1 and 99 to 0 and 1.
         is_n4: Whether N4 bias field correction is run (SimpleITK).
         is_skull_stripped: Whether everything outside the brain is set to zero first.
@@ -131,6 +148,7 @@ class PrepareConfig:
 
     dimension: Literal["3d", "2d", "2.5d"] = "3d"
     spacing_mm: float = 0.0
+    size: tuple[int, ...] = ()
     shape: tuple[int, int, int] = (0, 0, 0)
     scaling: Literal["zscore", "percentile", "none"] = "zscore"
     is_n4: bool = False
@@ -144,6 +162,13 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         require(self.spacing_mm >= 0, "prepare.spacing_mm", self.spacing_mm, "0 or more")
         require(min(self.shape) >= 0, "prepare.shape", self.shape, "sizes of 0 or more")
+        n_sizes = 3 if self.dimension == "3d" else 2
+        want = f"no number, or {n_sizes} for {self.dimension}"
+        require(len(self.size) in (0, n_sizes), "prepare.size", self.size, want)
+        is_size = all(n == 0 or n >= 2 for n in self.size)
+        require(is_size, "prepare.size", self.size, "0, or 2 and more")
+        is_one = not (self.spacing_mm and any(self.size))
+        require(is_one, "prepare.spacing_mm", self.spacing_mm, "0 where prepare.size is set")
         require(self.slice_axis in (0, 1, 2), "prepare.slice_axis", self.slice_axis, "0, 1 or 2")
         for name in ("n_slices", "skip_first", "skip_last"):
             value = getattr(self, name)

@@ -15,6 +15,28 @@ from fedmri.round import Batch
 Split = Literal["train", "val", "test"]
 
 
+class OwnGrid(Protocol):
+    """A scan's own grid: that of its label file."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Voxel size along the axes of ``truth``."""
+        ...
+
+    def truth(self) -> np.ndarray:
+        """Return the whole label map, uint8, as its file has it."""
+        ...
+
+    def restored(self, shares: np.ndarray) -> np.ndarray:
+        """Return the label map that a prediction gives on the grid of ``truth``, uint8.
+
+        Args:
+            shares: Probabilities of background and classes, shape ``(n, 1 + K, *shape)``, for the
+                examples of the scan in order.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Example:
     """One item that the network sees: a volume, or a slice of one.
@@ -30,6 +52,7 @@ class Example:
         target: Class index, or value of the regression target; NaN for segmentation.
         present: Whether each modality was there.
         spacing_mm: Voxel size after preparation, in the order of the spatial axes.
+        own: The scan's own grid, on which a segmentation is scored; None scores the prepared one.
     """
 
     site: str
@@ -42,6 +65,7 @@ class Example:
     target: float
     present: tuple[bool, ...]
     spacing_mm: tuple[float, ...]
+    own: OwnGrid | None = None
 
 
 Voxels = NDArray[np.float32]
@@ -84,6 +108,15 @@ class SiteData(Protocol):
 
     def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:
         """Yield one epoch of shuffled, augmented training batches; the seed decides all of it."""
+        ...
+
+    def train_sized(self, sizes: Sequence[int], *, seeds: Iterator[int]) -> Iterator[Batch]:
+        """Yield a training batch of each size, from one pass after another.
+
+        Args:
+            sizes: Examples of each batch.
+            seeds: Of the passes, without an end; each decides the order and augmentation of one.
+        """
         ...
 
     def train_picks(self, picks: Sequence[int], *, seed: int) -> Iterator[Batch]:

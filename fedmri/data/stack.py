@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fedmri.data.frames import Frame, planes_of
-from fedmri.data.series import Slice, unreadable
+from fedmri.data.series import MAX_VOXELS, Slice, unreadable
 from fedmri.errors import DataError
 
 Vectors = NDArray[np.float64]
 
-MAX_VOXELS = 2**29
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 GAP_TOLERANCE = 0.1
 DIRECTION_TOLERANCE = 2e-3

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +28,12 @@ from fedmri.data.synthetic_scanner import (
     scanner_of_site,
     signals,
 )
-from fedmri.errors import DataError, require
+from fedmri.errors import ConfigError, DataError, require
+from fedmri.round import Target
 
 VERSION = 1  # a change of any image is a new version: caches of the old one must not be taken
 MODALITIES = ("T1w", "FLAIR")
+MASKS = ("mask", "lesions/mask")
 SIZES = (1.0, 1.5, 0.75, 1.25, 0.5)
 AGES = ((20, 55), (50, 85), (35, 80), (18, 45), (60, 90))
 MIXES = ((0.5, 0.3, 0.2), (0.2, 0.5, 0.3), (0.3, 0.2, 0.5), (0.5, 0.2, 0.3), (0.2, 0.4, 0.4))
@@ -99,6 +101,22 @@ class Patient:
     lesion: str
     scanner: Scanner
     seed: str
+
+
+def refuse_foreign(target: Target, modalities: Sequence[str]) -> None:
+    """Refuse a plan that is about other data, before these are made for it.
+
+    Raises:
+        ConfigError: The embedded data set has no such target or modality (C03).
+    """
+    labels = MASKS if target.kind == "segmentation" else COLUMNS[2:]
+    found = [f"target {target.name!r}"] if target.name not in labels else []
+    found += [f"modality {name!r}" for name in modalities if name not in MODALITIES]
+    if found:
+        what = "settings without a data set"
+        want = f"{' or '.join(labels)} from {' and '.join(MODALITIES)}, which the example data have"
+        fix = "name your data with --data PATH"
+        raise ConfigError("C03", what, found=", ".join(found), want=want, fix=fix)
 
 
 def ensure(cache_root: Path, config: SyntheticConfig, seed: int) -> Path:

@@ -1,28 +1,28 @@
 """Deterministic preparation of a scan: one geometry for all modalities, one scale of intensities.
 
-Order: canonical orientation (RAS), other modalities and the label map onto the first modality's
-grid, N4, skull strip, voxel size, scaling inside the head, crop or pad about the head.
+Order: canonical orientation (RAS), other modalities onto the first one's grid, N4, skull strip,
+voxel size or number of pixels, scaling inside the head, crop or pad about the head. The label map
+goes from its file to the prepared grid in one step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import nibabel as nib
 import numpy as np
-import SimpleITK
 import torch
 import torchio as tio
 
+from fedmri.data.field_of_view import box_of_signal, joined, sized, wanted_size
+from fedmri.data.geometry import Geometry, Grid
+from fedmri.data.head import brain_mask, head_mask
+from fedmri.data.intensity import refuse_unusable, remove_bias_field, scale
+from fedmri.data.regrid import regrid, regrid_labels
 from fedmri.data.settings import PrepareConfig
-from fedmri.errors import DataError
 
-LABEL = "label"
-
-itk: Any = SimpleITK  # none of its functions has types
+Window = tuple[int, int, int]
+"""First voxel kept of an axis, voxels padded before it, and the new size."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,15 @@ class Arrays:
             slices ``D`` is the slicing axis, else the axes point right, anterior, superior.
         label: Label map of the same spatial shape, uint8, or None.
         spacing_mm: Voxel size in the order of the spatial axes; 1 for a 2D image.
+        geometry: The way from the scan's own grid to this one.
+        truth: The label map as its file has it, uint8, or None.
     """
 
     image: np.ndarray
     label: np.ndarray | None
     spacing_mm: tuple[float, ...]
+    geometry: Geometry
+    truth: np.ndarray | None = None
 
 
 def prepare_arrays(
@@ -64,7 +68,7 @@ def prepare_arrays(
             All are 2D or all are 3D.
         label: Label map of non-negative integers, or None.
         config: What is done. Slices (``2d``, ``2.5d``) are resampled within their plane only, and
-            2D images, which have no voxel size, not at all.
+            2D images, which have no voxel size, to a number of pixels only.
 
     Returns:
         Arrays on one grid.
@@ -74,26 +78,48 @@ def prepare_arrays(
     """
     first = next(image for image in images if image is not None)
     is_flat = first.values.ndim == 2
-    subject = _to_grid(_subject(images, label), is_flat=is_flat)
+    subject = _to_grid(_subject(images), is_flat=is_flat)
     scalars = subject.get_images_dict(intensity_only=True)
     for image in scalars.values():
-        _refuse_unusable(image.numpy())
+        refuse_unusable(image.numpy())
         if config.is_n4:
             _replace(image, remove_bias_field(image.numpy()[0]))
     if config.is_skull_stripped:
         _strip_skull(scalars)
     if config.spacing_mm and not is_flat:
         _resample(subject, config)
-    return _scaled(subject, len(images), config, is_flat=is_flat)
+    affine = np.eye(4) if is_flat else subject.get_first_image().affine
+    grid = Grid.of(subject.get_first_image().spatial_shape, affine)
+    channels = {int(name): scalar.numpy()[0] for name, scalar in scalars.items()}
+    marked = None if label is None else _Marked.of(label)
+    sizes = wanted_size(config, is_flat=is_flat)
+    channels, grid, windows = _sized(channels, grid, sizes)
+    scaled, grid = _scaled(channels, grid, windows, config, is_flat=is_flat)
+    whole = np.zeros((len(images), *grid.shape), dtype=np.float32)
+    for channel, values in scaled.items():
+        whole[channel] = values
+    geometry = Geometry(Grid.of(first.values.shape, first.affine), grid, marked and marked.grid)
+    return _arrays(whole, marked, geometry, config, is_flat=is_flat)
 
 
-def _subject(images: Sequence[Opened | None], label: Opened | None) -> tio.Subject:
+@dataclass(frozen=True)
+class _Marked:
+    """A label map with three axes, and its grid."""
+
+    values: np.ndarray
+    grid: Grid
+
+    @classmethod
+    def of(cls, label: Opened) -> _Marked:
+        grid = Grid.of(label.values.shape, label.affine)
+        return cls(label.values.reshape(grid.shape), grid)
+
+
+def _subject(images: Sequence[Opened | None]) -> tio.Subject:
     parts: dict[str, tio.Image] = {}
     for channel, image in enumerate(images):
         if image is not None:
             parts[str(channel)] = tio.ScalarImage(tensor=_voxels(image), affine=image.affine)
-    if label is not None:
-        parts[LABEL] = tio.LabelMap(tensor=_voxels(label), affine=label.affine)
     return tio.Subject(parts)
 
 
@@ -121,13 +147,6 @@ def _replace(image: tio.Image, values: np.ndarray, affine: np.ndarray | None = N
         image.affine = affine
 
 
-def _refuse_unusable(values: np.ndarray) -> None:
-    if not (np.isfinite(values).all() and values.min() < values.max()):
-        fix = "export the image again, or list the subject in data.check.exclude"
-        found = "one value everywhere, or values that are not finite"
-        raise DataError("D10", "an image", found=found, want="finite values that differ", fix=fix)
-
-
 def _resample(subject: tio.Subject, config: PrepareConfig) -> None:
     for image in subject.get_images(intensity_only=False):
         is_kept = [config.dimension != "3d" and axis == config.slice_axis for axis in range(3)]
@@ -137,33 +156,68 @@ def _resample(subject: tio.Subject, config: PrepareConfig) -> None:
         _replace(image, resampled.numpy()[0], resampled.affine)
 
 
+def _sized(
+    channels: Mapping[int, np.ndarray], grid: Grid, sizes: Sequence[int]
+) -> tuple[dict[int, np.ndarray], Grid, list[Window]]:
+    """Return the channels at the number of pixels wanted, and where they are to be cut."""
+    if not any(sizes):
+        return dict(channels), grid, [(0, 0, n) for n in grid.shape]
+    boxes = [box_of_signal(values) for values in channels.values()]
+    goal, middle = sized(grid, sizes, joined(boxes))
+    resampled = {
+        channel: regrid(values, grid, goal, fill=float(values.min()))
+        for channel, values in channels.items()
+    }
+    windows = [window(*each) for each in zip(goal.shape, sizes, middle, strict=True)]
+    return resampled, goal, windows
+
+
 def _scaled(
-    subject: tio.Subject, n_channels: int, config: PrepareConfig, *, is_flat: bool
-) -> Arrays:
-    """Return the arrays with scaled intensities, cut about the first image's head."""
-    first = subject.get_first_image()
-    spatial = first.spatial_shape
-    head = head_mask(first.numpy()[0])
+    channels: Mapping[int, np.ndarray],
+    grid: Grid,
+    windows: Sequence[Window],
+    config: PrepareConfig,
+    *,
+    is_flat: bool,
+) -> tuple[dict[int, np.ndarray], Grid]:
+    """Return the channels with scaled intensities, cut to size, then about the first one's head."""
+    head = head_mask(next(iter(channels.values())))
     centre = [float(axis.mean()) for axis in np.nonzero(head)]
+    seen = [c - start + before for c, (start, before, _) in zip(centre, windows, strict=True)]
     shape = (*config.shape[1:], 0) if is_flat else volume_shape(config)
-    windows = [window(*sizes) for sizes in zip(spatial, shape, centre, strict=True)]
-    image = np.zeros((n_channels, *[size for _, _, size in windows]), dtype=np.float32)
-    for name, scalar in subject.get_images_dict(intensity_only=True).items():
-        values = scale(scalar.numpy()[0], config.scaling)
-        air = 0.0 if config.scaling == "zscore" else float(values.min())
-        image[int(name)] = cut(values, windows, fill=air)
-    label = None
-    if LABEL in subject:
-        label = cut(subject.get_image(LABEL).numpy()[0], windows, fill=0).astype(np.uint8)
+    sizes = [size for _, _, size in windows]
+    about_head = [window(*each) for each in zip(sizes, shape, seen, strict=True)]
+    out = {}
+    for channel, values in channels.items():
+        scaled = scale(values, config.scaling)
+        air = 0.0 if config.scaling == "zscore" else float(scaled.min())
+        out[channel] = cut(cut(scaled, windows, fill=air), about_head, fill=air)
+    return out, grid.cut(windows).cut(about_head)
+
+
+def _arrays(
+    image: np.ndarray,
+    marked: _Marked | None,
+    geometry: Geometry,
+    config: PrepareConfig,
+    *,
+    is_flat: bool,
+) -> Arrays:
+    """Return the prepared scan in the order of axes that its examples have."""
+    grid = geometry.prepared
+    label = truth = None
+    if marked is not None:
+        truth = marked.values.astype(np.uint8)
+        label = regrid_labels(truth, marked.grid, grid)
     if is_flat:
-        return Arrays(image[..., 0], None if label is None else label[..., 0], (1.0, 1.0))
-    spacing_mm = [float(size) for size in nib.affines.voxel_sizes(first.affine)]
-    if config.dimension == "3d":
-        return Arrays(image, label, tuple(spacing_mm))
-    axis = config.slice_axis
-    spacing_mm.insert(0, spacing_mm.pop(axis))
-    label = None if label is None else np.moveaxis(label, axis, 0)
-    return Arrays(np.moveaxis(image, axis + 1, 1), label, tuple(spacing_mm))
+        flat = None if label is None else label[..., 0]
+        return Arrays(image[..., 0], flat, (1.0, 1.0), geometry, truth)
+    if config.dimension != "3d":
+        axis = config.slice_axis
+        image = np.moveaxis(image, axis + 1, 1)
+        label = None if label is None else np.moveaxis(label, axis, 0)
+        geometry = replace(geometry, prepared=grid.moved(axis, 0))
+    return Arrays(image, label, geometry.prepared.spacing_mm, geometry, truth)
 
 
 def volume_shape(config: PrepareConfig) -> tuple[int, ...]:
@@ -178,7 +232,7 @@ def volume_shape(config: PrepareConfig) -> tuple[int, ...]:
     return tuple(plane)
 
 
-def window(size: int, wanted: int, centre: float) -> tuple[int, int, int]:
+def window(size: int, wanted: int, centre: float) -> Window:
     """Return where an axis is cut: its first voxel, voxels padded before it, and the new size.
 
     An axis is cropped about the centre, as far as it reaches, or padded evenly; never both.
@@ -191,7 +245,7 @@ def window(size: int, wanted: int, centre: float) -> tuple[int, int, int]:
     return min(max(start, 0), size - wanted), 0, wanted
 
 
-def cut(values: np.ndarray, windows: Sequence[tuple[int, int, int]], *, fill: float) -> np.ndarray:
+def cut(values: np.ndarray, windows: Sequence[Window], *, fill: float) -> np.ndarray:
     """Return the array cropped or padded to its windows, one an axis (see ``window``)."""
     out = np.full([size for _, _, size in windows], fill, dtype=values.dtype)
     source, goal = [], []
@@ -203,97 +257,6 @@ def cut(values: np.ndarray, windows: Sequence[tuple[int, int, int]], *, fill: fl
     return out
 
 
-def head_mask(values: np.ndarray) -> np.ndarray:
-    """Return where the head is: the largest bright part, with its holes filled.
-
-    Brighter than Otsu's threshold, taken below the 99.5th percentile so that a few bright voxels
-    do not move it. Air that was set to zero, as after skull stripping, is outside as well.
-
-    Args:
-        values: Image, shape ``(D, H, W)``; an axis of length 1 makes it a 2D image. Not constant.
-
-    Returns:
-        Mask of the same shape; at least one voxel is inside.
-
-    Source:
-        Otsu 1979, doi:10.1109/TSMC.1979.4310076.
-    """
-    low, high = float(values.min()), float(np.percentile(values, 99.5))
-    if high <= low:
-        return np.asarray(values > low)
-    image = itk.GetImageFromArray(np.squeeze(values.clip(low, high)).astype(np.float32))
-    bright = itk.OtsuThreshold(image, 0, 1)
-    return _array(itk.BinaryFillhole(_largest(bright))).reshape(values.shape).astype(bool)
-
-
-def _largest(mask: Any) -> Any:
-    parts = itk.RelabelComponent(itk.ConnectedComponent(mask), sortByObjectSize=True)
-    return itk.Equal(parts, 1)
-
-
-def _array(image: Any) -> np.ndarray:
-    return np.asarray(itk.GetArrayFromImage(image))
-
-
-def scale(values: np.ndarray, scaling: str) -> np.ndarray:
-    """Return intensities scaled by what lies inside the head.
-
-    Args:
-        values: Image, shape ``(D, H, W)``, not constant.
-        scaling: ``zscore`` (mean 0, deviation 1 inside, and air at 0: three deviations below the
-            head, where z-scores put it, it slows training down), ``percentile`` (1st to 0, 99th
-            to 1, clipped) or ``none``.
-
-    Raises:
-        DataError: The head has one value everywhere (D10).
-    """
-    if scaling == "none":
-        return values
-    head = head_mask(values)
-    inside = values[head].astype(np.float64)
-    _refuse_unusable(inside)
-    if scaling == "zscore":
-        scores = np.where(head, (values - inside.mean()) / inside.std(), 0)
-        return scores.astype(np.float32)
-    low, high = np.percentile(inside, (1, 99))
-    if low == high:
-        low, high = inside.min(), inside.max()
-    return np.asarray(((values - low) / (high - low)).clip(0, 1), dtype=np.float32)
-
-
-def remove_bias_field(values: np.ndarray) -> np.ndarray:
-    """Return the image without its slow intensity drift (N4, fitted on a coarser copy).
-
-    Args:
-        values: Image, shape ``(D, H, W)``; an axis of length 1 makes it a 2D image.
-
-    Source:
-        Tustison et al. 2010, doi:10.1109/TMI.2010.2046908.
-    """
-    flat = np.squeeze(values)
-    image = itk.GetImageFromArray((flat - flat.min() + 1).astype(np.float32))
-    mask = itk.GetImageFromArray(np.squeeze(head_mask(values)).astype(np.uint8))
-    factors = [max(1, min(4, size // 16)) for size in image.GetSize()]
-    n4 = itk.N4BiasFieldCorrectionImageFilter()
-    n4.SetMaximumNumberOfIterations([30, 30, 30])
-    with _one_thread():
-        n4.Execute(itk.Shrink(image, factors), itk.Shrink(mask, factors))
-        field = np.exp(_array(n4.GetLogBiasFieldAsImage(image)))
-    corrected = _array(image) / field - 1 + flat.min()
-    return np.asarray(corrected.reshape(values.shape), dtype=np.float32)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep N4 from adding up in an order that the number of cores decides."""
-    n_threads = itk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    itk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        itk.ProcessObject.SetGlobalDefaultNumberOfThreads(n_threads)
-
-
 def _strip_skull(scalars: Mapping[str, tio.Image]) -> None:
     """Set everything outside the first image's brain to each image's lowest value; in place."""
     first = next(iter(scalars.values()))
@@ -301,29 +264,3 @@ def _strip_skull(scalars: Mapping[str, tio.Image]) -> None:
     for image in scalars.values():
         values = image.numpy()[0]
         _replace(image, np.where(brain, values - values.min(), 0))
-
-
-def brain_mask(values: np.ndarray, spacing_mm: Sequence[float], gap_mm: float = 4.0) -> np.ndarray:
-    """Return a crude mask of the brain: bright, and the largest part once thin bridges are cut.
-
-    For T1w and FLAIR heads of adults, whose skull is a dark gap between scalp and brain. It keeps
-    some eye and dura and may lose thin gyri: strip with a trained tool (HD-BET, SynthStrip) before
-    fedmri where the skull matters, and leave this off.
-
-    Args:
-        values: Image, shape ``(D, H, W)``; an axis of length 1 makes it a 2D image.
-        spacing_mm: Voxel size along the three axes.
-        gap_mm: Bridges thinner than twice this are cut.
-
-    Returns:
-        Mask of the same shape; the whole head where nothing survives the cutting.
-    """
-    clipped = values.clip(None, float(np.percentile(values, 99.5))).astype(np.float32)
-    bright = itk.OtsuThreshold(itk.GetImageFromArray(np.squeeze(clipped)), 0, 1)
-    sizes = [mm for mm, n in zip(spacing_mm, values.shape, strict=True) if n > 1]
-    radius = [max(1, round(gap_mm / mm)) for mm in reversed(sizes)]  # SimpleITK's axes run x first
-    core = itk.BinaryErode(bright, radius, itk.sitkBall)
-    if not _array(core).any():
-        return head_mask(values)
-    grown = itk.BinaryDilate(_largest(core), radius, itk.sitkBall)
-    return _array(itk.BinaryFillhole(grown)).reshape(values.shape).astype(bool)

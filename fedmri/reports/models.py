@@ -124,6 +124,11 @@ def is_federated(label: str) -> bool:
     return label == LEFT_OUT or label.partition(":")[0] == "federated"
 
 
+def is_left_out(label: str) -> bool:
+    """Whether a row answers at each site with a model that was trained without the site."""
+    return label.endswith("(site left out)")
+
+
 def is_one_of_several(label: str) -> bool:
     """Whether a model is of one strategy among those that a run compares."""
     return label.startswith("federated:")

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from fedmri.errors import UsageError
-from fedmri.reports.results import arm_of, site_of
+from fedmri.file_names import read_names
+from fedmri.reports.results import label_in
 
 TRUTH_COLOR, PREDICTED_COLOR = "#E69F00", "#56B4E9"
 MAX_BYTES = 1_500_000
@@ -74,9 +75,10 @@ def load_pictures(run: Path) -> list[Picture]:
     Raises:
         UsageError: A picture file is broken (U11).
     """
+    names = read_names(run)
     files: dict[tuple[int, str, str], Path] = {}
     for path in sorted((run / "pictures").glob("*/seed-*/*.npz")):
-        arm, site = arm_of(path.parents[1].name), site_of(path.stem)
+        arm, site = (label_in(names, name) for name in (path.parents[1].name, path.stem))
         kind, _, owner = arm.partition(":")
         order = {"federated": 0, "loso": 0, "local": 1, "pooled": 2}.get(kind)
         if order is not None and (kind not in {"local", "loso"} or owner == site):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedmri.errors import UsageError
+from fedmri.file_names import label_of, read_names
 from fedmri.training.task import Case
 
 EXTERNAL = "external:"
@@ -85,17 +85,25 @@ def load_results(run: Path) -> Results:
             cases of two models contradict each other (U13).
     """
     records, warnings = _records(run / "metrics.jsonl")
-    cases = _all_cases(run / "cases")
+    cases = _all_cases(run / "cases", read_names(run))
+    usage = _usage(run / "used.json")
     _check_cases(cases, run)
+    _refuse_known(cases, usage, run)
+    findings = _findings(run / "manifest.tsv")
     return Results(
         run=run,
         config=_text(run / "config.yaml"),
         environment=_object(run / "environment.json"),
-        findings=_findings(run / "manifest.tsv"),
-        usage=_usage(run / "used.json"),
+        findings=findings,
+        usage=usage,
         records=records,
         cases=cases,
-        warnings=(*lost_by_choice(run), *warnings, *_untested(records, cases)),
+        warnings=(
+            *lost_by_choice(run),
+            *warnings,
+            *_taken_apart(findings),
+            *_untested(records, cases),
+        ),
     )
 
 
@@ -179,14 +187,14 @@ def _lines(path: Path, *, needed: str) -> tuple[list[dict[str, Any]], bool]:
     return objects, False
 
 
-def arm_of(folder: str) -> str:
-    """Return the arm that a folder name stands for: ``local-DU`` is ``local:DU``."""
-    return re.sub(r"^(federated|local|loso-pooled|loso)-", r"\1:", folder)
+def label_in(names: Mapping[str, str], name: str) -> str:
+    """Return the arm or site that a folder or file stands for.
 
-
-def site_of(stem: str) -> str:
-    """Return the site that a file name stands for: ``external-EZ`` is ``external:EZ``."""
-    return re.sub(r"^external-", EXTERNAL, stem)
+    Args:
+        names: The run's index, of ``read_names``; runs of before have none.
+        name: Name of the folder, or of the file without its ending.
+    """
+    return names[name] if name in names else label_of(name)
 
 
 def site_name(site: str) -> str:
@@ -194,15 +202,15 @@ def site_name(site: str) -> str:
     return f"{site.removeprefix(EXTERNAL)} (external)" if site.startswith(EXTERNAL) else site
 
 
-def _all_cases(folder: Path) -> dict[tuple[str, int], SiteCases]:
+def _all_cases(folder: Path, names: Mapping[str, str]) -> dict[tuple[str, int], SiteCases]:
     cases: dict[tuple[str, int], dict[str, tuple[Case, ...]]] = {}
     for path in sorted(folder.glob("*/seed-*/*.jsonl")):
         seed = path.parent.name.removeprefix("seed-")
         if not seed.isdecimal():
             raise _broken(path, f"folder {path.parent.name}", "seed- and a number")
-        site = site_of(path.stem)
+        arm, site = (label_in(names, name) for name in (path.parents[1].name, path.stem))
         if tested := _cases(path, site):
-            cases.setdefault((arm_of(path.parents[1].name), int(seed)), {})[site] = tested
+            cases.setdefault((arm, int(seed)), {})[site] = tested
     if not cases:
         what = f"test results under {folder}"
         fix = "let the run finish, or resume it"
@@ -251,6 +259,26 @@ def _check_cases(cases: Mapping[tuple[str, int], SiteCases], run: Path) -> None:
                     raise _contradiction(run, f"two truths of {case.subject} of {site}")
 
 
+def left_out_of(arm: str) -> str:
+    """Return the site that an arm was trained without, or ``""``."""
+    kind, _, site = arm.partition(":")
+    return site if kind.split("-")[0] == "loso" else ""
+
+
+def _refuse_known(
+    cases: Mapping[tuple[str, int], SiteCases], usage: Mapping[str, Usage], run: Path
+) -> None:
+    """Refuse an arm that was tested on more patients of a site than it does not know."""
+    for (arm, _), sites in cases.items():
+        for site, tested in sites.items():
+            n_test = usage[site].test if site in usage else None
+            if site == left_out_of(arm) or site.startswith(EXTERNAL) or n_test is None:
+                continue
+            if len(tested) > n_test:
+                found = f"{len(tested)} patients of {site} under {arm}, which has {n_test} to test"
+                raise _contradiction(run, found)
+
+
 def _first_doubled(names: Iterable[str]) -> str | None:
     seen: set[str] = set()
     for name in names:
@@ -264,6 +292,15 @@ def _contradiction(run: Path, found: str) -> UsageError:
     fix = "run the experiment again: its models were not tested on the same patients"
     what = f"test results of {run}"
     return UsageError("U13", what, found=found, want="each patient once, one truth", fix=fix)
+
+
+def _taken_apart(findings: Iterable[Finding]) -> Iterator[str]:
+    """Yield one warning where names that look like one patient lie on both sides of the split."""
+    if n_groups := sum(finding.code == "C14" for finding in findings):
+        yield (
+            f"{n_groups} groups of names that look like visits of one patient lie on both sides of "
+            "the split (C14). If they are one patient, all scores are too good."
+        )
 
 
 def _untested(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -355,6 +355,14 @@ def _new_site(rows: Iterable[Model], scorer: Scorer, task: Task) -> NewSite | No
     return new_site_interval([s.value for s in scores], errors, is_proportion=is_proportion)
 
 
+def _tested_on_fewer(rows: Sequence[Model], inside: tuple[str, ...]) -> Iterator[str]:
+    counts = {row.label: n_of(models.only(row.patients(), inside)) for row in rows}
+    n_most = max(counts.values(), default=0)
+    for label, n in counts.items():
+        if n < n_most:
+            yield f"{label} was tested on {n} of {n_most} patients; compare with care."
+
+
 def _notes(rows: tuple[Model, ...], inside: tuple[str, ...]) -> Iterator[str]:
     n_seeds = {model.label: model.n_seeds for model in rows if model.label != "baseline"}
     once = [label for label, n in n_seeds.items() if n == 1]
@@ -364,11 +372,16 @@ def _notes(rows: tuple[Model, ...], inside: tuple[str, ...]) -> Iterator[str]:
     if len(set(n_seeds.values())) > 1:
         counts = ", ".join(f"{label} {n}" for label, n in n_seeds.items())
         yield f"Arms were trained with unequal numbers of seeds: {counts}."
-    n_most = max(n_of(models.only(model.patients(), inside)) for model in rows)
-    for model in rows:
-        n = n_of(models.only(model.patients(), inside))
-        if n < n_most:
-            yield f"{model.label} was tested on {n} of {n_most} patients; compare with care."
+    whole = [model for model in rows if models.is_left_out(model.label)]
+    if whole:
+        n_whole = max(n_of(models.only(model.patients(), inside)) for model in whole)
+        yield (
+            f"Models without a site are tested on all its patients, {n_whole} patients in sum. "
+            "The others know most of them. Differences are over patients that neither knows."
+        )
+    others = [model for model in rows if not models.is_left_out(model.label)]
+    for alike in (whole, others):
+        yield from _tested_on_fewer(alike, inside)
     sizes = {site: len(names) for model in rows for site, names in model.patients()}
     if small := [f"{site_name(site)} {n}" for site, n in sorted(sizes.items()) if n < FEW]:
         yield (f"Fewer than {FEW} test patients, intervals likely too narrow: {', '.join(small)}.")

@@ -65,7 +65,7 @@ class SecureSum:
     @property
     def n_needed(self) -> int:
         """The threshold as a number of sites."""
-        return self.threshold or -(-2 * len(self.keys) // 3)
+        return n_needed(len(self.keys), self.threshold)
 
     @cached_property
     def sites(self) -> tuple[str, ...]:
@@ -110,15 +110,24 @@ class SecureSum:
             what, want = f"advert of site {site}", "its enrolled key's signature for this sum"
             raise PrivacyError("P52", what, found="another", want=want, fix=fix)
 
-    def require_enough(self, n_sites: int, step: str) -> None:
+    def require_enough(
+        self, n_sites: int, step: str, left_out: Mapping[str, str] | None = None
+    ) -> None:
         """Refuse to go on with too few sites.
+
+        Args:
+            n_sites: How many are left.
+            step: Where the sum stands.
+            left_out: The others and why, as a code.
 
         Raises:
             PrivacyError: Fewer than the threshold are left (P51).
         """
         if n_sites < self.n_needed:
             fix = "begin a new sum once enough sites are online; nothing was learned from this one"
-            found, want = f"{n_sites} of {len(self.keys)} sites", f"{self.n_needed} or more"
+            named = ", ".join(f"{site} ({code})" for site, code in sorted((left_out or {}).items()))
+            found = f"{n_sites} of {len(self.keys)} sites" + (named and f"; missing: {named}")
+            want = f"{self.n_needed} or more"
             raise PrivacyError("P51", f"secure sum at {step}", found=found, want=want, fix=fix)
 
 
@@ -140,6 +149,11 @@ class Roll:
         """Return one sum of the run; raise PrivacyError P50 where it cannot be had."""
         return SecureSum(self.purpose, number, self.keys, slots, self.threshold)
 
+    @property
+    def n_needed(self) -> int:
+        """Sites that each sum of the run needs."""
+        return n_needed(len(self.keys), self.threshold)
+
     def to_json(self) -> str:
         """Return the text that ``from_json`` reads."""
         return json.dumps(asdict(self), sort_keys=True)
@@ -148,6 +162,11 @@ class Roll:
     def from_json(cls, text: str) -> Roll:
         """Return what ``to_json`` wrote."""
         return cls(**json.loads(text))
+
+
+def n_needed(n_sites: int, threshold: int = 0) -> int:
+    """Return how many of the sites a sum needs: the threshold, or two thirds, rounded up."""
+    return threshold or -(-2 * n_sites // 3)
 
 
 def mask_sign(site: str, other: str) -> int:

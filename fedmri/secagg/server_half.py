@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +49,15 @@ class ServerHalf:
     does not answer in time is left out of what is passed on to the next step, and so can one be
     whose message is refused: ``sum.refuse_forged``, ``refuse_sealed``, ``add`` and
     ``refuse_reveal`` look at one site's message.
+
+    Attributes:
+        sum: What all parties agreed on.
+        left_out: Code of each site that did not answer a step or was refused, as far as it is
+            known: errors name them.
     """
 
     sum: SecureSum
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def roster(self, adverts: Mapping[str, Advert]) -> Roster:
         """Return what all sites are sent, of the adverts of those that answered.
@@ -61,7 +67,7 @@ class ServerHalf:
         """
         for site, advert in adverts.items():
             self.sum.refuse_forged(site, advert)
-        self.sum.require_enough(len(adverts), "advertise")
+        self.sum.require_enough(len(adverts), "advertise", self.left_out)
         return Roster(dict(adverts))
 
     def inboxes(self, roster: Roster, sealed: Mapping[str, Sealed]) -> dict[str, Inbox]:
@@ -73,7 +79,7 @@ class ServerHalf:
         """
         for site, message in sealed.items():
             self.refuse_sealed(roster, site, message)
-        self.sum.require_enough(len(sealed), "share")
+        self.sum.require_enough(len(sealed), "share", self.left_out)
         return {
             site: Inbox({other: sealed[other].boxes[site] for other in sealed if other != site})
             for site in sealed
@@ -110,7 +116,7 @@ class ServerHalf:
         Raises:
             PrivacyError: They are too few (P51).
         """
-        self.sum.require_enough(len(running.added), "mask")
+        self.sum.require_enough(len(running.added), "mask", self.left_out)
         return Survivors(running.added)
 
     def unmask(
@@ -127,7 +133,7 @@ class ServerHalf:
         added, dropped = running.added, running.shared - running.added
         for site, reveal in reveals.items():
             self.refuse_reveal(running, site, reveal)
-        self.sum.require_enough(len(reveals), "reveal")
+        self.sum.require_enough(len(reveals), "reveal", self.left_out)
         masks = []
         for site in sorted(added):
             seed = self._secret(site, {s: reveals[s].of_seed[site] for s in reveals})

@@ -182,7 +182,7 @@ def _picture(task: LocalTask, scan: list[_Row], reading: Reading) -> Picture:
     return picture_of(
         [row.image for row in scan],
         [row.truth[0] for row in scan] if is_mask else None,
-        [row.prediction for row in scan] if is_mask else None,
+        [row.prediction.argmax(0) for row in scan] if is_mask else None,
         example=scan[0].example,
         caption=task.caption(reading),
     )

@@ -63,6 +63,7 @@ class TrainResult:
         n_examples: Training examples of the site: volumes or slices, never batches.
         n_subjects: Patients behind them.
         n_steps: Steps taken.
+        n_seen: Examples in them, each as often as it was seen; 0 where gradients are private.
         n_skipped: Steps left out because their loss or gradient was not finite.
         seconds: Wall time, loading included.
         rate_sum: Sum of the learning rates of the steps taken.
@@ -74,6 +75,7 @@ class TrainResult:
     n_examples: int
     n_subjects: int
     n_steps: int
+    n_seen: int
     n_skipped: int
     seconds: float
     rate_sum: float
@@ -162,6 +164,12 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
     )
 
 
+def even(n_examples: int, n_steps: int) -> list[int]:
+    """Return how many examples each step takes, the larger ones first; they differ by one."""
+    least, n_more = divmod(n_examples, n_steps)
+    return [least + (step < n_more) for step in range(n_steps)]
+
+
 def n_round_steps(config: TrainConfig, n_examples: int) -> int:
     """Return the steps of a round at a site."""
     return config.local_steps or config.local_epochs * math.ceil(n_examples / config.batch_size)
@@ -239,6 +247,7 @@ class _Trainer:
         return {
             "loss": float(self.loss_sum) / self.n_seen if self.n_seen else math.nan,
             "n_steps": self.n_steps,
+            "n_seen": self.n_seen,
             "n_skipped": self.n_skipped,
             "rate_sum": self.rate_sum,
             "grad_norm": self.norm_sum / self.n_steps if is_normed else math.nan,
@@ -264,11 +273,12 @@ class _Trainer:
 
 def _batches(data: SiteData, config: TrainConfig, seed: int) -> Iterator[Batch]:
     epochs = count() if config.local_steps else range(config.local_epochs)
+    seeds = (derive_seed(seed, "epoch", epoch) for epoch in epochs)
+    if config.local_examples:
+        return data.train_sized(even(config.local_examples, config.local_steps), seeds=seeds)
     batches = (
         batch
-        for epoch in epochs
-        for batch in data.train_batches(
-            batch_size=config.batch_size, seed=derive_seed(seed, "epoch", epoch)
-        )
+        for epoch_seed in seeds
+        for batch in data.train_batches(batch_size=config.batch_size, seed=epoch_seed)
     )
     return islice(batches, config.local_steps) if config.local_steps else batches

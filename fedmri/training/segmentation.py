@@ -24,7 +24,10 @@ COUNTS = ("n_both_empty", "n_missed", "n_false_alarms")
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Predict a label map; slices are stacked to the volume before it is scored.
+    """Predict a label map; slices are put together, and the scan is scored on its own grid.
+
+    Predictions are brought back to the grid of the label file and compared with all of it: a part
+    that preparation cropped away counts as missed.
 
     A class that is empty in truth and prediction has Dice 1 and HD95 0; one that is empty in one
     of them has Dice 0 and HD95 ``missed_hd95_mm``. Both are counted, over scans and classes:
@@ -49,17 +52,31 @@ class Segmentation:
         return self._loss(outputs.float(), target)
 
     def predict(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Return label maps, shape ``(B, *shape)``."""
-        return outputs.argmax(1).to(torch.uint8)
+        """Return probabilities of background and classes, shape ``(B, 1 + K, *shape)``."""
+        return outputs.float().softmax(1)
 
     def read(
         self, predictions: torch.Tensor, truth: torch.Tensor, examples: Sequence[Example]
     ) -> Reading:
-        """Return the scores of a scan: each class's, where there are several, and their mean."""
-        spacing_mm = stacked_spacing_mm(examples, predictions.ndim - 1)
-        labels, wanted = predictions, truth[:, 0]
-        if len(spacing_mm) < predictions.ndim:
-            labels, wanted = labels[0], wanted[0]
+        """Return the scores of a scan: each class's, where there are several, and their mean.
+
+        Args:
+            predictions: What ``predict`` returned, or label maps, shape ``(n, *shape)``.
+            truth: Prepared labels, shape ``(n, 1, *shape)``; used where examples have no own grid.
+            examples: The scan's examples.
+
+        Raises:
+            RoundError: The distance between slices is not known (R22).
+        """
+        own = examples[0].own
+        if own is None:
+            is_map = predictions.ndim < truth.ndim
+            predicted = predictions if is_map else predictions.argmax(1)
+            labels, wanted, spacing_mm = _stacked(predicted, truth[:, 0], examples)
+        else:
+            shares = self._shares(predictions, truth)
+            labels = torch.from_numpy(own.restored(shares.numpy()))
+            wanted, spacing_mm = torch.from_numpy(own.truth()), own.spacing_mm
         by_class = [
             mask_scores(labels == index, wanted == index, spacing_mm, self.config.missed_hd95_mm)
             for index in range(1, 1 + len(self.target.classes))
@@ -69,6 +86,14 @@ class Segmentation:
             for name, own in zip(self.target.classes, by_class, strict=True):
                 scores |= {f"{key}_{name}": own[key] for key in own if key not in COUNTS}
         return Reading(len(examples), math.nan, scores=scores)
+
+    def _shares(self, predictions: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        """Return predictions as probabilities; a label map is certain."""
+        if predictions.ndim == truth.ndim:
+            return predictions
+        values = torch.arange(1 + len(self.target.classes))
+        shape = (1, -1, *[1] * (predictions.ndim - 1))
+        return (predictions[:, None] == values.view(shape)).float()
 
     def case(self, site: str, subject: str, readings: Sequence[Reading]) -> Case:
         """Return a patient's mean scores over scans; counts are summed."""
@@ -87,6 +112,16 @@ class Segmentation:
                 COUNTS, 0.0
             )
         return combined(case.scores for case in cases)
+
+
+def _stacked(
+    labels: torch.Tensor, wanted: torch.Tensor, examples: Sequence[Example]
+) -> tuple[torch.Tensor, torch.Tensor, tuple[float, ...]]:
+    """Return predicted and true labels of a scan on the prepared grid, and its voxel size."""
+    spacing_mm = stacked_spacing_mm(examples, labels.ndim - 1)
+    if len(spacing_mm) < labels.ndim:
+        return labels[0], wanted[0], spacing_mm
+    return labels, wanted, spacing_mm
 
 
 def mask_scores(

@@ -58,6 +58,8 @@ class TrainConfig:
         batch_size: Examples in a step.
         local_epochs: Passes over a site's data in a round.
         local_steps: Steps in a round instead of epochs; 0 counts epochs.
+        local_examples: Examples in a round, shared evenly by its ``local_steps``; 0 takes
+            ``batch_size`` in each step. Sets the pooled arm's budget in a simulation.
         optimizer: ``ranger`` is RAdam with Lookahead (k 6, alpha 0.5).
         lr: Learning rate, the peak of its schedule.
         momentum: Of ``sgd``; the upper end of ``cyclic`` for every optimizer.
@@ -80,6 +82,7 @@ class TrainConfig:
     batch_size: int = 8
     local_epochs: int = 1
     local_steps: int = 0
+    local_examples: int = 0
     optimizer: Literal["adamw", "adam", "sgd", "ranger"] = "adamw"
     lr: float = 1e-3
     momentum: float = 0.9
@@ -99,6 +102,9 @@ class TrainConfig:
             value = getattr(self, name)
             require(value >= 1, f"train.{name}", value, "1 or more")
         require(self.local_steps >= 0, "train.local_steps", self.local_steps, "0 or more")
+        n_seen, want = self.local_examples, "0, or train.local_steps or more"
+        is_enough = n_seen >= self.local_steps > 0
+        require(n_seen == 0 or is_enough, "train.local_examples", n_seen, want)
         require(self.lr > 0, "train.lr", self.lr, "a positive number")
         require(0 <= self.momentum < 1, "train.momentum", self.momentum, "0 to below 1")
         require(self.weight_decay >= 0, "train.weight_decay", self.weight_decay, "0 or more")

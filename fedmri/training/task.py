@@ -87,7 +87,7 @@ class LocalTask(Task, Protocol):
         ...
 
     def predict(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Return probabilities ``(B, K)``, values ``(B, 1)`` or label maps ``(B, *shape)``."""
+        """Return probabilities ``(B, K)`` or ``(B, 1 + K, *shape)``, or values ``(B, 1)``."""
         ...
 
     def read(

@@ -45,6 +45,7 @@ def placed(affine: np.ndarray) -> Spoil:
             image.header.set_qform(None, code=0)
             raw = bytearray(image.to_bytes())
             raw[280:328] = affine[:3].astype("<f4").tobytes()  # nibabel would set it right
+            raw[80:92] = np.linalg.norm(affine[:3, :3], axis=0).astype("<f4").tobytes()
             path.write_bytes(gzip.compress(bytes(raw)))
 
     return spoil
@@ -243,7 +244,13 @@ GEOMETRY = [
     Case("ten times the spacing", "bids", placed(np.diag([20.0, 20, 20, 1])), "D13", "warned"),
     Case("mask of another shape", "bids", masked(mask(4)[:, :, :9]), "D14"),
     Case("mask elsewhere", "bids", masked(mask(4), AFFINE + np.eye(4, k=3) * 9), "D14"),
-    Case("mask with a swapped affine", "bids", masked(mask(4), AFFINE[:, [1, 0, 2, 3]]), "D14"),
+    Case(
+        "mask with its axes in another order",
+        "bids",
+        masked(mask(4), AFFINE[:, [1, 0, 2, 3]]),
+        "D14",
+        "warned",
+    ),
     Case("mask of another subject", "bids", mask_of_another, "D14"),
     Case("mask of two values", "bids", masked(mask(4) + mask(5)), "D15"),
     Case("mask below zero", "bids", masked(-mask(4).astype(np.int16)), "D15"),

@@ -20,6 +20,7 @@ from fedmri.data.cache import (
     store_entry,
     write_whole,
 )
+from fedmri.data.geometry import Geometry, Grid
 from fedmri.data.settings import PrepareConfig
 from fedmri.data.transforms import Arrays
 from fedmri.errors import DataError
@@ -32,7 +33,9 @@ def arrays(seed: int = 0) -> Arrays:
     """Return a prepared scan of noise."""
     generator = np.random.default_rng(seed)
     image = generator.normal(size=(2, 5, 6, 7)).astype(np.float32)
-    return Arrays(image, (image[0] > 1).astype(np.uint8), (1.0, 2.0, 2.5))
+    grid = Grid.of(image.shape[1:], np.diag([1.0, 2.0, 2.5, 1.0]))
+    label = (image[0] > 1).astype(np.uint8)
+    return Arrays(image, label, (1.0, 2.0, 2.5), Geometry(grid, grid, grid), label)
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def test_what_is_stored_comes_back(entry: Entry, tmp_path: Path) -> None:
         assert mapped.tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("name", ["key.npy", "key.label.npy", "key.json"])
+@pytest.mark.parametrize("name", ["key.npy", "key.label.npy", "key.truth.npz", "key.json"])
 @pytest.mark.parametrize("n_kept", [0, 9, -1])
 def test_a_truncated_file_is_no_entry(entry: Entry, tmp_path: Path, name: str, n_kept: int) -> None:
     """What a full disk or a crash cut short is prepared again, not trained on."""

@@ -184,14 +184,14 @@ def test_a_mistyped_target_says_what_there_is(tmp_path: Path) -> None:
 def test_a_mask_may_have_any_single_value(value: int, tmp_path: Path) -> None:
     """Masks of 0 and 255 are as common as those of 0 and 1."""
     save(tmp_path / "m.nii.gz", mask(0) * np.uint8(value))
-    labels, _ = load_label(tmp_path / "m.nii.gz", n_classes=1)
+    labels, _ = load_label(tmp_path / "m.nii.gz", MASKS)
     assert np.array_equal(labels, mask(0))
 
 
 def test_declared_classes_are_kept_as_they_stand(tmp_path: Path) -> None:
     """Of three declared classes, 2 stays 2 though 1 and 3 are not there."""
     save(tmp_path / "m.nii.gz", mask(0) * np.uint8(2))
-    labels, _ = load_label(tmp_path / "m.nii.gz", n_classes=3)
+    labels, _ = load_label(tmp_path / "m.nii.gz", Target("segmentation", "mask", ("a", "b", "c")))
     assert set(np.unique(labels)) == {0, 2}
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import nibabel as nib
@@ -336,6 +338,28 @@ def test_a_site_of_other_settings_is_refused(scans: list[Scan], tmp_path: Path) 
     opened(scans, tmp_path)
     with pytest.raises(DataError, match=r"other settings.*D43"):
         open_site([tmp_path / "site.json"], AGE, SLICES)
+
+
+def test_batches_of_given_sizes_go_on_into_a_next_pass(scans: list[Scan], tmp_path: Path) -> None:
+    """The pool's budget: each size as asked for, and each example as often as the others."""
+    data = opened(scans, tmp_path)
+    n_train = len(data.examples("train"))
+    sizes = [3, 3, 2, 2]
+    batches = list(data.train_sized(sizes, seeds=count()))
+    assert [len(batch.subjects) for batch in batches] == sizes
+    seen = Counter(subject for batch in batches for subject in batch.subjects)
+    assert max(seen.values()) - min(seen.values()) <= 1
+    assert len(seen) == min(n_train, sum(sizes))
+    assert bits(batches) == bits(list(data.train_sized(sizes, seeds=count())))
+    assert list(opened(scans[7:], tmp_path).train_sized(sizes, seeds=count())) == []
+
+
+def test_a_pass_is_counted_as_it_is_cut(scans: list[Scan], tmp_path: Path) -> None:
+    """What a budget is counted from is what training takes."""
+    data = opened(scans, tmp_path)
+    for batch_size in (1, 2, 3, 4, 99):
+        taken = [len(b.subjects) for b in data.train_batches(batch_size=batch_size, seed=0)]
+        assert sorted(data.batch_sizes(batch_size)) == sorted(taken)
 
 
 def test_empty_splits_and_single_patients_are_cases(scans: list[Scan], tmp_path: Path) -> None:

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmri.data.head import brain_mask, head_mask
+from fedmri.data.intensity import remove_bias_field
 from fedmri.data.settings import PrepareConfig
 from fedmri.data.transforms import (
     Opened,
-    brain_mask,
-    head_mask,
     prepare_arrays,
-    remove_bias_field,
     volume_shape,
     window,
 )

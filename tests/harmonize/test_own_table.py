@@ -148,7 +148,7 @@ def test_a_table_that_does_not_fit_stays_out(
     for name, text in broken.items():
         frame.loc[3, name] = text
     frame.to_csv(tables[1], index=False)
-    with pytest.raises(RoundError, match=rf"left out: site1 \({code}\)"):
+    with pytest.raises(RoundError, match=rf"left out: site1 \({code}: \w.*\)"):
         federate(tmp_path, tables, load(SETTINGS).plan)
 
 

@@ -67,6 +67,10 @@ class Rows:
         """Yield nothing: private steps draw by themselves."""
         yield from ()
 
+    def train_sized(self, sizes: Sequence[int], *, seeds: Iterator[int]) -> Iterator[Batch]:
+        """Yield nothing: private steps draw by themselves."""
+        yield from ()
+
     def train_picks(self, picks: Sequence[int], *, seed: int) -> Iterator[Batch]:
         """Yield the rows at these positions."""
         self.picked.append(list(picks))

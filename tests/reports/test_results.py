@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fedmri.errors import UsageError
-from fedmri.reports.results import arm_of, load_results
+from fedmri.file_names import label_of
+from fedmri.reports.results import load_results
 
 WriteRun = Callable[..., Path]
 
@@ -47,7 +48,7 @@ def test_a_run_folder_is_read_whole(full_run: Path) -> None:
 )
 def test_a_folder_names_its_arm(folder: str, arm: str) -> None:
     """A site's own hyphens stay; only the one after the kind was a colon."""
-    assert arm_of(folder) == arm
+    assert label_of(folder) == arm
 
 
 def test_a_torn_last_record_is_left_out_and_said(write_run: WriteRun) -> None:

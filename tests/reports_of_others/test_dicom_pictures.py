@@ -27,6 +27,7 @@ from fedmri.simulation.sites import SiteSource, StudySites, prepare_sites
 from tests.data.worlds import image_world, picture, save_picture, write_table
 
 KIND = Target("classification", "class", ("one", "two"))
+ONE, TWO = Target("segmentation", "mask", ("a",)), Target("segmentation", "mask", ("a", "b"))
 ORIENTATION = 0x0112
 SHOWN = picture(1)[:32, :]
 """What a viewer shows, 32 rows and 40 columns."""
@@ -154,7 +155,7 @@ def test_numbers_of_a_palette_are_classes(tmp_path: Path) -> None:
     image = Image.fromarray(classes, "P")
     image.putpalette([0, 0, 0, 200, 30, 30, 30, 200, 30])
     image.save(tmp_path / "mask.png")
-    assert np.array_equal(load_label(tmp_path / "mask.png", 2)[0], classes)
+    assert np.array_equal(load_label(tmp_path / "mask.png", TWO)[0], classes)
 
 
 def test_a_mask_is_turned_as_its_picture(tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_a_mask_is_turned_as_its_picture(tmp_path: Path) -> None:
     mask = (SHOWN.mean() < SHOWN).astype(np.uint8) * 255
     for name, values in (("image.png", SHOWN), ("mask.png", mask)):
         Image.fromarray(np.ascontiguousarray(np.rot90(values))).save(tmp_path / name, exif=exif)
-    image, label = load_image(tmp_path / "image.png")[0], load_label(tmp_path / "mask.png", 1)[0]
+    image, label = load_image(tmp_path / "image.png")[0], load_label(tmp_path / "mask.png", ONE)[0]
     assert np.array_equal(image, SHOWN)
     assert np.array_equal(label, mask // 255)
 

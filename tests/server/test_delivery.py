@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID
-from flwr.supercore.constant import NOOP_FEDERATION_ID
+from flwr.supercore.constant import NOOP_FEDERATION_ID, OBJECT_PUSH_SESSION_TTL_SECONDS
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedmri.server.delivery import notice_lost_orders
+from fedmri.server import delivery
+from fedmri.server.delivery import hold_back_parts, notice_lost_orders
 from fedmri.server.flower import Secrets, superlink_app
 
 pytestmark = pytest.mark.filterwarnings(
@@ -129,3 +131,41 @@ def test_a_newer_order_overtakes_one_that_waits(link: Link) -> None:
     assert [m.metadata.message_id for m in link.fetch()] == [new]
     assert link.codes(old) == [UNAVAILABLE]
     assert link.codes(new) == []
+
+
+@pytest.fixture
+def patient(state: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the state show whole answers alone, for one test."""
+    monkeypatch.setattr(state, "get_message_res", state.get_message_res)  # put back afterwards
+    hold_back_parts(state)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_part_of_an_answer_is_none_yet(link: Link) -> None:
+    """Whoever took it would wait for the rest, and all other sites with it."""
+    order = link.order("a")
+    link.answer(*link.fetch(), is_whole=False)
+    assert link.codes(order) == []
+    link.fetch()
+    assert link.codes(order) == [UNAVAILABLE]
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_whole_answer_is_seen_beside_a_part_of_another(link: Link) -> None:
+    """Orders are looked at one by one, though they are asked about together."""
+    first = link.order("a")
+    link.answer(*link.fetch())
+    second = link.order("b")
+    link.answer(*link.fetch(), is_whole=False)
+    found = link.state.get_message_res({first, second}, link.run)
+    assert [reply.metadata.reply_to_message_id for reply in found] == [first]
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_upload_that_stopped_is_lost(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site that is silent in the middle of its answer is asked again, not waited for."""
+    order = link.order("a")
+    link.answer(*link.fetch(), is_whole=False)
+    later = delivery.now() + dt.timedelta(seconds=OBJECT_PUSH_SESSION_TTL_SECONDS + 1)
+    monkeypatch.setattr(delivery, "now", lambda: later)
+    assert link.codes(order) == [UNAVAILABLE]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import count
@@ -400,8 +401,11 @@ def test_a_site_that_fails_is_named_and_the_others_go_on(run_tiny: RunTiny) -> N
 
 def test_too_few_sites_end_the_arm_with_their_names(run_tiny: RunTiny) -> None:
     """Training that diverges everywhere leaves no usable update; the run says so and stops."""
-    with pytest.raises(RoundError, match=r"site01 \(R\d\d\).*site03 \(R\d\d\).*\[R01\].*\[R08\]"):
+    with pytest.raises(RoundError, match=r"found 1 that failed: federated, .*\[R08\]") as caught:
         run_tiny("a", "train.lr=1e38", "train.optimizer=sgd", "simulation.arms=[federated]")
+    (note,) = caught.value.__notes__
+    sites = r"site01 \(R\d\d: \w+.*\), .*site03 \(R\d\d: \w+.*\), want"
+    assert re.search(rf"federated: quorum: .*{sites}.*\[R01\]", note)
 
 
 def test_leave_one_site_out_tests_on_it_alone(run_tiny: RunTiny) -> None:

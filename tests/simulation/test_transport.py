@@ -15,7 +15,7 @@ from fedmri.models.weights import weights
 from fedmri.plan import Plan
 from fedmri.round import Update, Weights
 from fedmri.server.records import Record
-from fedmri.simulation.arms import arm_runs
+from fedmri.simulation.arms import ArmSites, arm_runs
 from fedmri.simulation.blocks import Block
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.wire import put_together, read_update, take_apart, update_content
@@ -100,6 +100,7 @@ def test_encoded_updates_pass_through_shared_memory(
 def test_a_single_data_holder_rounds_nothing() -> None:
     """Nothing of it travels, so the arms that federated learning is compared with stay exact."""
     files = {name: Path(name) for name in "abc"}
-    runs = arm_runs(tiny_plan(*INT8), SimulationConfig(protocol="loso"), files, {})
+    sites = ArmSites(files, whole=files)
+    runs = arm_runs(tiny_plan(*INT8), SimulationConfig(protocol="loso"), sites)
     rounded = {run.label for run in runs if run.plan.transport != PLAIN}
     assert rounded == {"federated", "loso:a", "loso:b", "loso:c"}

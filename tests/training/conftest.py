@@ -47,6 +47,17 @@ class TensorSite:
         generator = torch.Generator().manual_seed(seed)
         yield from self._batches(rows[torch.randperm(len(rows), generator=generator)], batch_size)
 
+    def train_sized(self, sizes: Sequence[int], *, seeds: Iterator[int]) -> Iterator[Batch]:
+        """Yield a batch of each size from one order after another."""
+        order = torch.empty(0, dtype=torch.long)
+        rows = torch.tensor([i for i, item in enumerate(self.items) if item.split == "train"])
+        for size in sizes:
+            while len(order) < size:
+                generator = torch.Generator().manual_seed(next(seeds))
+                order = torch.cat([order, rows[torch.randperm(len(rows), generator=generator)]])
+            yield from self._batches(order[:size], size)
+            order = order[size:]
+
     def train_picks(self, picks: Sequence[int], *, seed: int) -> Iterator[Batch]:
         """Yield the training examples at these positions; nothing is augmented."""
         rows = torch.tensor([i for i, item in enumerate(self.items) if item.split == "train"])

@@ -1,0 +1,143 @@
+"""Where each site of a run stands with its order, for the next order and for whoever watches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fedmri.server.runs import utc, write_json
+
+FILE = "asking.json"
+
+State = Literal["asked", "answered", "unapproved", "unreachable", "lost", "late"]
+"""``asked`` has its order; ``lost`` crashed and is asked again; ``late`` let a deadline pass."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a site stands.
+
+    Attributes:
+        state: What it does.
+        since: Since when, UTC.
+        code: Of its answer: ``ok``, or what it refused with.
+        is_missed: Whether it let the last order pass. The others no longer wait for it, until it
+            shows that it is there.
+        activation: When its node had come online then; empty where it was away.
+    """
+
+    state: State
+    since: str
+    code: str = ""
+    is_missed: bool = False
+    activation: str = ""
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A site that let its last order pass.
+
+    Attributes:
+        state: Why.
+        activation: When its node had come online; empty where it was away.
+        message_ids: Orders that it may still be busy with.
+    """
+
+    state: State
+    activation: str = ""
+    message_ids: tuple[str, ...] = ()
+
+
+@dataclass
+class Attendance:
+    """What is known of the sites from one order to the next; a resumed run reads it again.
+
+    Attributes:
+        folder: Folder of the run; None writes nothing.
+        missed: Sites that nobody waits for, by name.
+        told: Round and code of each site's last update that was left out: its next order says so.
+    """
+
+    folder: Path | None = None
+    missed: dict[str, Missed] = field(default_factory=dict)
+    told: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _sites: dict[str, Standing] = field(default_factory=dict)
+    _order: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.folder is not None:
+            self._order, self._sites = read_standings(self.folder)
+            missed = {site: one for site, one in self._sites.items() if one.is_missed}
+            self.missed = {s: Missed(one.state, one.activation) for s, one in missed.items()}
+
+    def begin(self, kind: str, until: str) -> None:
+        """Note that an order of a kind goes out, and when its deadline is (UTC)."""
+        self._order = {"kind": kind, "since": utc(), "until": until}
+        self._write()
+
+    def end(self) -> None:
+        """Note that nobody is waited for."""
+        self._order = {}
+        self._write()
+
+    def state(self, site: str) -> State | None:
+        """Return where a site stands, or None where nothing is known."""
+        return self._sites[site].state if site in self._sites else None
+
+    def note(self, site: str, state: State, code: str = "") -> bool:
+        """Note where a site stands; tell whether that is new."""
+        before = self._sites.get(site)
+        if before is not None and (before.state, before.code) == (state, code):
+            return False
+        old = before or Standing(state, "")
+        self._sites[site] = replace(old, state=state, since=utc(), code=code)
+        self._write()
+        return True
+
+    def miss(self, site: str, missed: Missed) -> None:
+        """Note that a site let its order pass."""
+        self.missed[site] = missed
+        code = "P11" if missed.state == "unapproved" else ""
+        before = self._sites.get(site)
+        is_same = before is not None and before.state == missed.state
+        since = before.since if before is not None and is_same else utc()
+        self._sites[site] = Standing(
+            missed.state, since, code, is_missed=True, activation=missed.activation
+        )
+        self._write()
+
+    def is_back(self, site: str) -> None:
+        """Note that a site is to be waited for again."""
+        if self.missed.pop(site, None) is not None and site in self._sites:
+            self._sites[site] = replace(self._sites[site], is_missed=False)
+            self._write()
+
+    def _write(self) -> None:
+        if self.folder is not None:
+            sites = {site: asdict(one) for site, one in sorted(self._sites.items())}
+            write_json(self.folder / FILE, {"order": self._order, "sites": sites})
+
+
+def read_standings(folder: Path) -> tuple[dict[str, str], dict[str, Standing]]:
+    """Return the order that is out in a run, if one is, and where its sites stand.
+
+    It is news and no record: where the file is missing or broken, nothing is known.
+    """
+    try:
+        found: Mapping[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        order = {str(key): str(value) for key, value in found["order"].items()}
+        sites = {str(site): _standing(one) for site, one in found["sites"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}, {}
+    return order, sites
+
+
+def _standing(fields: Mapping[str, Any]) -> Standing:
+    state = fields["state"]
+    if state not in get_args(State):
+        raise ValueError(state)
+    texts = {name: str(fields[name]) for name in ("since", "code", "activation")}
+    return Standing(state, is_missed=bool(fields["is_missed"]), **texts)
