@@ -166,6 +166,9 @@ def data_check(
         print(json_of(table))
     else:
         Console().print(as_tables(table))
+        for finding in table.findings:
+            if finding.code == "D67":
+                print(f"Warning: {finding.reason}.")
         print(f"Who is left out and why: {manifest}")
     enforce(table, plan.data.check)
 
@@ -294,6 +297,7 @@ def _report(experiment: Experiment, folder: Path, *, is_json: bool) -> None:
 
     from fedmri.commands.image_page import try_image_page
     from fedmri.reports.page import write_report
+    from fedmri.reports.results import lost_by_choice
     from fedmri.reports.tables import as_json, result_table
     from fedmri.training.tasks import make_task
 
@@ -304,6 +308,8 @@ def _report(experiment: Experiment, folder: Path, *, is_json: bool) -> None:
         print(as_json(summary))
         return
     Console().print(result_table(summary))
+    for reason in lost_by_choice(folder):
+        print(f"Warning: {reason}.")
     print(f"Report: {page}")
     if harmonized is not None:
         print(f"Before and after harmonization: {harmonized}")

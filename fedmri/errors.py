@@ -101,7 +101,7 @@ CODES: dict[str, str] = {
     "D66": "compressed pixels have no decoder",
     "D67": "a site lost many scans by choice",
     "D68": "a slanted stack of slices was straightened",
-    "D69": "a picture is not what it seems",
+    "D69": "a picture looks inverted",
     "D70": "the folder for the embedded data set is not empty",
     "D71": "two names may be one site",
     "D72": "a site was written in several ways",

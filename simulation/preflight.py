@@ -12,8 +12,9 @@ from rich.table import Table
 
 from fedmri.data.bids import modalities_in
 from fedmri.data.check import examine
+from fedmri.data.dicom import contrasts_in
 from fedmri.data.manifest import findings_table, used_by_site, write_manifest
-from fedmri.data.read import read
+from fedmri.data.read import layout_of, read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import DataConfig, SourceConfig
 from fedmri.round import Target
@@ -36,8 +37,11 @@ def preflight(data: DataConfig, target: Target | None, manifest: Path) -> ScanTa
 
 
 def with_all_modalities(source: SourceConfig) -> SourceConfig:
-    """Return the source with every modality that a BIDS data set has, for a look at all of it."""
-    found = modalities_in(Path(source.path))
+    """Return the source with every modality that is there, for a look at all of the data set."""
+    root = Path(source.path)
+    found = modalities_in(root)
+    if not found and not source.series and layout_of(source) == "dicom":
+        found = contrasts_in(root)
     return replace(source, modalities=found) if found else source
 
 

@@ -21,6 +21,7 @@ from fedmri.data.settings import SourceConfig
 from fedmri.data.site_data import Split
 from fedmri.data.split import refuse_leaking_patients, refuse_leaks, split_subjects
 from fedmri.data.synthetic import SyntheticConfig, ensure
+from fedmri.errors import DataError
 from fedmri.file_names import file_name
 from fedmri.plan import Plan
 from fedmri.privacy.dp_sgd import round_steps
@@ -214,6 +215,7 @@ def _write_all(
     parts: list[Prepared] = []
     for site, (scans, splits) in groups.items():
         prepared = prepare_scans(scans, plan.target, plan.data, splits, source.cache)
+        _enforce_prepared(site, len(scans), prepared, plan.data.check.max_excluded)
         parts.append(prepared)
         findings += prepared.findings
         left_out |= prepared.left_out(scans)
@@ -229,6 +231,25 @@ def _write_all(
         write_manifest(folder / "manifest.tsv", full)
     external = {site: path for site, path in files.items() if site not in members}
     return StudySites({site: files[site] for site in sorted(members)}, external, used, fingerprints)
+
+
+def _enforce_prepared(site: str, n_checked: int, prepared: Prepared, max_excluded: float) -> None:
+    """Refuse to go on without a site, or with less of it than was allowed.
+
+    Raises:
+        DataError: Preparation failed for too many scans (D02), or for all (D64).
+    """
+    n_lost = n_checked - len(prepared.scans)
+    if n_lost <= max_excluded * n_checked and prepared.scans:
+        return
+    reason = prepared.findings[0].reason if prepared.findings else "no scan"
+    raise DataError(
+        "D02" if prepared.scans else "D64",
+        f"preparation of {site}",
+        found=f"{n_lost} of {n_checked} scans that failed; such as: {reason}",
+        want=f"at most {max_excluded:.0%} of a site, and never all",
+        fix="correct the scans or data.prepare, or name the other sites in data.source.sites",
+    )
 
 
 def _counts(prepared: Prepared, n_checked: int, table: ScanTable, site: str) -> dict[str, int]:

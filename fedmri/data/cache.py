@@ -24,12 +24,13 @@ from typing import BinaryIO
 import numpy as np
 
 from fedmri.data.geometry import Geometry
+from fedmri.data.series import is_dicom, stack_at
 from fedmri.data.settings import PrepareConfig
 from fedmri.data.transforms import Arrays
 from fedmri.errors import DataError
 from fedmri.round import Target
 
-FORMAT = 5
+FORMAT = 6
 """Raise it when preparation gives other bits under the same settings."""
 
 LIBRARIES = ("nibabel", "numpy", "pillow", "pydicom", "scipy", "simpleitk", "torchio")
@@ -98,16 +99,24 @@ def digest(text: str) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, or of all files of a folder in order of name.
+    """Return the SHA-256 of a file's bytes, or of all files of a DICOM volume or folder.
 
     Raises:
         OSError: A file cannot be read.
+        DataError: The file belongs to no DICOM volume (D07).
     """
-    if not path.is_dir():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(file for file in path.iterdir() if file.is_file())
-    return digest("/".join(content_hash(file) for file in files))
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file())
+    elif is_dicom(path):  # one file stands for its volume
+        files = sorted(one.path for one in stack_at(path))
+    else:
+        return _file_hash(path)
+    return digest("/".join(_file_hash(file) for file in files))
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_entry(folder: Path, key: str) -> Entry | None:

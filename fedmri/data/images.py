@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedmri.data.folders import Walk, existing_folder, inside
+from fedmri.data.pictures import PICTURES
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
 from fedmri.data.tables import Row, SubjectTable, read_table, rows_by
 from fedmri.errors import DataError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+SUFFIXES = PICTURES
 PATIENT_COLUMNS = ("patient", "subject", "participant_id")
 
 

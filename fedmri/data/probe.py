@@ -16,8 +16,10 @@ from fedmri.data.ct import is_hounsfield, looks_like_ct
 from fedmri.data.fingerprint import Bits, fingerprint, planes
 from fedmri.data.head_check import HeadLook, look_at_head
 from fedmri.data.nifti import Affine, Volume, Voxels
+from fedmri.data.pictures import looks_inverted
 from fedmri.data.placing import LABEL, apart, misfits, oddity, placed_together
 from fedmri.data.scans import Finding, Scan
+from fedmri.data.series import is_dicom
 from fedmri.data.volume import read_image, read_label
 from fedmri.errors import DataError
 from fedmri.round import Target
@@ -133,7 +135,7 @@ def _seen(
     kind = scan.columns.get("Modality", "")
     views = {name: _view(scan.images[name], volume, kind) for name, volume in images.items()}
     told = [about(scan, "D57", text, is_excluded=False) for text in apart(images)]
-    told += _same_images(scan, views)
+    told += [*_same_images(scan, views), *_inverted(scan, images)]
     heads = {name: look_at_head(volume.voxels) for name, volume in images.items()}
     told += _shares(scan, heads)
     classes: frozenset[int] = frozenset()
@@ -164,6 +166,19 @@ def _same_images(scan: Scan, views: Mapping[str, View]) -> list[Finding]:
         about(scan, "D56", f"{' and '.join(same)} are one image", is_excluded=False)
         for same in names.values()
         if len(same) > 1
+    ]
+
+
+def _inverted(scan: Scan, images: Mapping[str, Volume]) -> list[Finding]:
+    """Return which pictures lie on white, as where black and white are exchanged."""
+    flat = {name: v for name, v in images.items() if v.voxels.ndim == 2}
+    gray = {name: planes(v.voxels, v.affine)[AXIAL] for name, v in flat.items()}
+    reasons = [
+        f"{scan.images[n].name} has a white edge" for n, g in gray.items() if looks_inverted(g)
+    ]
+    return [
+        about(scan, "D69", f"{reason}, as where black and white are exchanged", is_excluded=False)
+        for reason in reasons
     ]
 
 
@@ -203,7 +218,7 @@ def _view(path: Path, volume: Volume, header_modality: str) -> View:
 
 
 def _digest(path: Path, voxels: Voxels) -> bytes:
-    if path.is_dir():  # exporting a series again gives it new numbers, and so new bytes
+    if path.is_dir() or is_dicom(path):  # exported again, it has new numbers
         return hashlib.sha256(np.ascontiguousarray(voxels).data).digest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()

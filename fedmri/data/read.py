@@ -37,19 +37,23 @@ def read(config: SourceConfig) -> ScanTable:
         DataError: No such folder or an unknown layout (D04), a subject table that cannot be used
             (D05), a site that is asked for and not there (D06), or no scan at all (D01).
     """
-    layout = config.layout if config.layout != "auto" else _layout(existing_folder(config.path))
-    named = _only_sites(with_one_name_each(READERS[layout](config)), config)
+    named = _only_sites(with_one_name_each(READERS[layout_of(config)](config)), config)
     table = grouped(named, config.patient_pattern)
     if not table.scans:
         said = sorted({f"{f.reason} [{f.code}]" for f in table.findings})[:3]
         found = "; ".join(["no scan", *said])
         fix = "look at data.source: path, layout, modalities and sites"
         raise DataError("D01", f"data set {config.path}", found=found, want="scans", fix=fix)
-    keyed, said = _keyed(table.scans, config.key_column)
+    keyed, unkeyed = _keyed(table.scans, config.key_column)
     scans = sorted(keyed, key=lambda scan: (scan.site, scan.subject, scan.session))
-    more = [*said, *shared_names(scans)]
+    more = [*unkeyed, *shared_names(scans)]
     findings = sorted([*table.findings, *more], key=finding_order)
     return ScanTable(tuple(scans), tuple(findings), count_by_site(scans, findings))
+
+
+def layout_of(config: SourceConfig) -> str:
+    """Return the layout that is set, or that the folder looks like; raise DataError D04."""
+    return config.layout if config.layout != "auto" else _layout(existing_folder(config.path))
 
 
 def shared_names(scans: Iterable[Scan]) -> list[Finding]:

@@ -1,21 +1,24 @@
-"""A DICOM series: what may be read of its headers, and its volume."""
+"""A DICOM file: what may be read of its header, and which files make one volume.
+
+A series may hold several volumes: echoes, magnitude and phase, b-values. Where slices lie at one
+place twice, these tell the volumes apart.
+"""
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk  # noqa: N813  # the name that all of its users write
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
+from pydicom.uid import UID
 
+from fedmri.data.contrast import Look, look_of
+from fedmri.data.frames import Frame, frames_of, text_of
 from fedmri.errors import DataError
 
 TECHNICAL = (
@@ -32,15 +35,40 @@ TECHNICAL = (
     "PixelSpacing",
 )
 """Header fields that survive the reading; no name, date, number or free text of a person."""
-GEOMETRY = ("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel")
-PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber")
-IDENTITY = ("SeriesInstanceUID", "PatientID")  # used for grouping, kept nowhere
+READ = (  # beside TECHNICAL; for grouping and choosing, kept nowhere
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID"),
+    *("PatientName", "PatientBirthDate", "PatientSex"),
+    *("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel", "ImageType"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "ImagerPixelSpacing"),
+    *("RescaleSlope", "RescaleIntercept", "SpacingBetweenSlices", "AcquisitionNumber"),
+    *("SeriesDescription", "ProtocolName", "ContrastBolusAgent", "InversionTime", "EchoNumbers"),
+    *("DiffusionBValue", "TemporalPositionIdentifier", "DirectoryRecordSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
 NO_IMAGE = frozenset({"SR", "PR", "KO", "DOC", "REG", "RTSTRUCT", "RTPLAN", "PLAN"})
+OTHER_CLASSES = (  # words in the names of storage classes whose pixels are no scan of a scanner
+    "Secondary Capture",
+    "Segmentation",
+    "RT ",
+    "Presentation",
+    "Raw Data",
+    "Spectroscopy",
+    "Encapsulated",
+    "Surface",
+    "Photographic",
+    "Waveform",
+)
 MAX_VOXELS = 2**29
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-GAP_TOLERANCE = 0.1
-
-sitk.ProcessObject.GlobalWarningDisplayOff()  # type: ignore[no-untyped-call]  # GDCM is loud
+MIN_SINGLES = 3
+"""Series of one file each from which on they are taken for slices of one."""
+MARK = b"DICM"
+META_GROUP, MAX_FIRST = 2, 1024
+STARTS = tuple(
+    bytes([group, 0, element, 0])
+    for group, elements in ((2, (0, 1, 2, 3, 0x10)), (8, (0, 1, 5, 8, 0x16)))
+    for element in elements
+)
+"""First tags of files that lack the preamble, as old exports and stripped files do."""
 
 
 @dataclass(frozen=True)
@@ -50,146 +78,181 @@ class Slice:
     Attributes:
         path: The file.
         series: Series it belongs to; never leaves the reading.
+        study: Examination it belongs to; never leaves the reading.
+        instance: Number of the file; never leaves the reading.
         patient: Patient number as written; never leaves the reading.
+        person: Name, day of birth and sex as written, or ``""`` without that day; never leaves.
         technical: The technical fields that are there, as text.
         shape: Frames, rows and columns.
-        orientation: Row and column direction cosines, or None.
-        position: Of the first voxel in mm (LPS), or None.
+        frames: Place and scale of each frame.
+        look: What tells the contrast; its text never leaves the reading.
         number: Instance number, or 0.
         n_bytes: Bytes that the pixels take uncompressed; 0 where they are compressed.
     """
 
     path: Path
     series: str
+    study: str
+    instance: str
     patient: str
+    person: str
     technical: Mapping[str, str]
     shape: tuple[int, int, int]
-    orientation: tuple[float, ...] | None
-    position: tuple[float, ...] | None
-    number: int
-    n_bytes: int
+    frames: tuple[Frame, ...]
+    look: Look = field(repr=False)
+    number: int = 0
+    n_bytes: int = 0
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell whether a file starts as DICOM files do."""
+    """Tell whether a file starts as DICOM files do, with or without the preamble."""
     if not path.is_file():
         return False
     with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+        start = stream.read(132)
+    return start[128:] == MARK or (start[:4] in STARTS and len(start) == 132 and _is_field(start))
 
 
-def image_header(path: Path) -> Slice | None:
+def _is_field(start: bytes) -> bool:
+    """Whether a file without preamble goes on as its first field must: a type, or a length."""
+    n_bytes = int.from_bytes(start[4:8], "little")
+    is_implicit = start[0] != META_GROUP and 0 < n_bytes <= MAX_FIRST and n_bytes % 2 == 0
+    return start[4:6] in (b"UL", b"OB", b"UI", b"CS", b"SH") or is_implicit
+
+
+def image_header(path: Path) -> Slice | str:
     """Read the technical header of a DICOM file, and nothing of its pixels.
 
     Args:
         path: The file.
 
     Returns:
-        What is needed of it; None where it holds no image, such as a report.
+        What is needed of it; for a file that is no scan, such as a report or a screenshot, what it
+        is instead.
 
     Raises:
         DataError: It is not DICOM, or an image without a size (D07).
     """
     if not is_dicom(path):
-        raise _unreadable("no DICOM mark after the preamble", "a DICOM file")
+        raise unreadable("no DICOM mark after the preamble", "a DICOM file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of every oddity of every vendor
-        tags = [*TECHNICAL, *GEOMETRY, *PLACE, *IDENTITY]
-        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
+        tags = [*TECHNICAL, *READ]
+        data = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
+        if other := _other_kind(data):
+            return other
         if not data.get("Rows") or not data.get("Columns"):
-            if data.get("Modality") in NO_IMAGE:
-                return None
-            raise _unreadable("no rows and columns", "an image")
-        shape = (int(data.get("NumberOfFrames") or 1), int(data.Rows), int(data.Columns))
-        n_samples = int(data.get("SamplesPerPixel") or 1)
-        size = int(np.prod(shape)) * n_samples * int(data.get("BitsAllocated") or 16) // 8
-        return Slice(
-            path,
-            str(data.get("SeriesInstanceUID", "")),
-            str(data.get("PatientID", "")),
-            {name: text for name in TECHNICAL if (text := _text(data, name))},
-            shape,
-            _numbers(data, "ImageOrientationPatient", 6),
-            _numbers(data, "ImagePositionPatient", 3),
-            int(data.get("InstanceNumber") or 0),
-            0 if data.file_meta.TransferSyntaxUID.is_compressed else size,
-        )
+            raise unreadable("no rows and columns", "an image")
+        return _slice(path, data)
 
 
-def load_series(slices: Sequence[Slice]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Load the volume of a series.
+def _slice(path: Path, data: Dataset) -> Slice:
+    shape = (int(data.get("NumberOfFrames") or 1), int(data.Rows), int(data.Columns))
+    n_samples = int(data.get("SamplesPerPixel") or 1)
+    size = int(np.prod(shape)) * n_samples * int(data.get("BitsAllocated") or 16) // 8
+    syntax = UID(data.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2"))
+    is_packed = syntax.is_compressed or syntax.is_deflated
+    return Slice(
+        path,
+        str(data.get("SeriesInstanceUID", "")),
+        str(data.get("StudyInstanceUID", "")),
+        str(data.get("SOPInstanceUID", "")),
+        str(data.get("PatientID", "") or ""),
+        _person(data),
+        {name: text for name in TECHNICAL if (text := text_of(data, name))},
+        shape,
+        frames_of(data, shape[0]),
+        look_of(data, path.parent.name),
+        int(data.get("InstanceNumber") or 0),
+        0 if is_packed else size,
+    )
+
+
+def _person(data: Dataset) -> str:
+    day = str(data.get("PatientBirthDate") or "")
+    words = (str(data.get("PatientName") or ""), day, str(data.get("PatientSex") or ""))
+    return "/".join(words).upper() if day else ""
+
+
+def _other_kind(data: Dataset) -> str:
+    """Return what a file is that is no scan, or ``""``."""
+    name = UID(str(data.get("SOPClassUID", ""))).name
+    if any(word in name for word in OTHER_CLASSES):
+        return name.removesuffix(" Storage")
+    if "DirectoryRecordSequence" in data:
+        return "index of a disc"
+    if data.get("Rows"):
+        return ""
+    if data.get("Modality") in NO_IMAGE:
+        return f"{data.Modality} without an image"
+    return name if name and "Image Storage" not in name else ""
+
+
+def stacks(slices: Iterable[Slice]) -> list[tuple[Slice, ...]]:
+    """Divide files into those that make one volume each.
 
     Args:
-        slices: Files of one series, in any order.
+        slices: Files of one folder, in any order. A file that is there twice counts once.
 
     Returns:
-        Voxels, shape ``(X, Y, Z)``, rescaled as the header says, and the affine to RAS+ in mm.
+        Volumes in the order of their first files' names.
+    """
+    series: dict[str, list[Slice]] = defaultdict(list)
+    seen: set[str] = set()
+    for one in sorted(slices, key=lambda each: each.path.name):
+        if not one.instance or one.instance not in seen:
+            seen.add(one.instance)
+            series[one.series].append(one)
+    series = _rejoined(series)
+    found = [tuple(part) for group in series.values() for part in _volumes(group)]
+    return sorted(found, key=lambda part: part[0].path.name)
+
+
+def _rejoined(series: dict[str, list[Slice]]) -> dict[str, list[Slice]]:
+    """Put slices together again that an anonymiser gave a series number each."""
+    if len(series) < MIN_SINGLES or any(len(group) > 1 for group in series.values()):
+        return series
+    joined: dict[str, list[Slice]] = defaultdict(list)
+    for (one,) in series.values():
+        frame = one.frames[0] if one.frames else None
+        joined[repr((one.look.raw, one.look.times_ms, frame and frame.orientation))].append(one)
+    return joined
+
+
+def _volumes(group: Sequence[Slice]) -> list[list[Slice]]:
+    """Divide a series where places repeat, if what differs makes equally large volumes."""
+    if not all(one.frames for one in group):
+        return [list(group)]
+    places = [one.frames[0].position for one in group]
+    if len(group) == len(set(places)):
+        return [list(group)]
+    for trait in ("part", "echo", "b_value"):
+        parts: dict[object, list[Slice]] = defaultdict(list)
+        for one in group:
+            parts[getattr(one.frames[0], trait)].append(one)
+        if len(parts) > 1 and len({len(part) for part in parts.values()}) == 1:
+            return [volume for part in parts.values() for volume in _volumes(part)]
+    return [list(group)]
+
+
+def stack_at(path: Path) -> tuple[Slice, ...]:
+    """Return the files of a volume.
+
+    Args:
+        path: The folder that holds it alone, or one of its files.
 
     Raises:
-        DataError: Pixels are missing (D07), the header claims too much (D11), or slices are
-            missing, doubled or do not fit each other (D32).
+        DataError: There is none there, or a folder holds several (D07).
     """
-    ordered = _in_order(slices)
-    for one in ordered:
-        if one.n_bytes > one.path.stat().st_size:
-            found = f"{one.path.stat().st_size} of {one.n_bytes} bytes of pixels"
-            raise _unreadable(found, "all of them")
-    reader: Any = sitk.ImageSeriesReader()  # type: ignore[no-untyped-call]
-    reader.SetFileNames([str(one.path) for one in ordered])
-    image = reader.Execute()
-    if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() != 3:
-        n = image.GetNumberOfComponentsPerPixel()
-        fix = "take the gray series instead"
-        raise DataError("D08", "voxels", found=f"{n} values each", want="one value", fix=fix)
-    voxels = sitk.GetArrayFromImage(image).astype(np.float32).transpose(2, 1, 0)
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    return voxels, LPS_TO_RAS @ affine
+    folder = path if path.is_dir() else path.parent
+    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and is_dicom(p)]
+    headers = [header for file in files if isinstance(header := image_header(file), Slice)]
+    wanted = [part for part in stacks(headers) if path in (folder, *(one.path for one in part))]
+    if len(wanted) != 1:
+        raise unreadable(f"{len(wanted)} DICOM series in the folder", "one series")
+    return wanted[0]
 
 
-def _in_order(slices: Sequence[Slice]) -> list[Slice]:
-    """Sort slices along their normal, and refuse a series that is not one regular volume."""
-    first = slices[0]
-    if sum(int(np.prod(one.shape)) for one in slices) > MAX_VOXELS:
-        fix = "convert the series again"
-        found = f"{len(slices)} x {first.shape} voxels"
-        raise DataError("D11", "header", found=found, want=f"at most {MAX_VOXELS}", fix=fix)
-    if len(slices) == 1:
-        return list(slices)
-    if len({(one.shape, one.orientation) for one in slices}) > 1 or first.shape[0] > 1:
-        raise _irregular("slices of different size or direction")
-    if first.orientation is None or any(one.position is None for one in slices):
-        raise _irregular("slices without a position")
-    normal = np.cross(first.orientation[:3], first.orientation[3:])
-    heights = {one.path: float(np.dot(normal, one.position or ())) for one in slices}
-    ordered = sorted(slices, key=lambda one: (heights[one.path], one.number))
-    gaps = np.diff([heights[one.path] for one in ordered])
-    if gaps.min() <= GAP_TOLERANCE * np.median(gaps):
-        raise _irregular("two slices at one position")
-    if gaps.max() > (1 + GAP_TOLERANCE) * np.median(gaps) + 1e-3:
-        raise _irregular(f"a gap of {gaps.max():.2f} mm, elsewhere {np.median(gaps):.2f} mm")
-    return ordered
-
-
-def _text(data: Dataset, name: str) -> str:
-    value = data.get(name)
-    parts = value if isinstance(value, MultiValue) else [value]
-    text = "/".join(str(part) for part in parts if part is not None)
-    return re.sub(r"[^\w .,:+*/()-]", "", text)[:64].strip()
-
-
-def _numbers(data: Dataset, name: str, count: int) -> tuple[float, ...] | None:
-    value = data.get(name)
-    if value is None or len(value) != count:
-        return None
-    return tuple(round(float(number), 4) for number in value)
-
-
-def _irregular(found: str) -> DataError:
-    fix = "export the series again, or list its subject in data.check.exclude"
-    return DataError("D32", "series", found=found, want="one regular stack of slices", fix=fix)
-
-
-def _unreadable(found: str, want: str) -> DataError:
+def unreadable(found: str, want: str) -> DataError:
+    """Return the error about a file whose content is not what it should be."""
     return DataError("D07", "file", found=found, want=want, fix="export the series again")

@@ -26,7 +26,8 @@ class SourceConfig:
             or extensionless DICOM files are DICOM, ``site/class/*.png`` are images.
         site_column: Column of the subject table that names the site.
         modalities: BIDS suffixes, in the order of the input channels; an entity may be part of it
-            as ``ce-gadolinium_T1w``. Image folders and DICOM have one modality of any name.
+            as ``ce-gadolinium_T1w``. Image folders have one modality of any name; in DICOM the name
+            chooses the series.
         missing: What to do where a subject lacks a modality: a channel of zeros with its presence
             flag down, or leave the subject out.
         sites: Sites to read; empty reads all.
@@ -39,6 +40,11 @@ class SourceConfig:
             that it does not fit stay; ``""`` groups nothing.
         patient_key: Secret of the hash that stands for the patient number of a DICOM header, where
             no folder names the subject.
+        series: Which DICOM series is which modality, each as ``MODALITY=PATTERN``: a regular
+            expression found in the series' description, protocol or folder, whatever the case.
+            Without one, description and sequence parameters decide.
+        patient_numbers: Whether the patient numbers of DICOM headers are held against the folders.
+            ``ignore`` believes the folders alone, as for pseudonyms that differ between visits.
     """
 
     path: str = ""
@@ -51,6 +57,8 @@ class SourceConfig:
     key_column: str = ""
     patient_pattern: str = ""
     patient_key: str = "fedmri"
+    series: tuple[str, ...] = ()
+    patient_numbers: Literal["check", "ignore"] = "check"
 
     def __post_init__(self) -> None:
         pattern = self.patient_pattern
@@ -59,6 +67,17 @@ class SourceConfig:
         require(bool(self.modalities), "source.modalities", self.modalities, "one or more")
         is_unique = len(set(self.modalities)) == len(self.modalities)
         require(is_unique, "source.modalities", self.modalities, "each modality once")
+        want = "MODALITY=PATTERN, of a modality in source.modalities and a regular expression"
+        for text in self.series:
+            require(self._is_pattern(text), "source.series", text, want)
+
+    def _is_pattern(self, text: str) -> bool:
+        name, _, pattern = text.partition("=")
+        try:
+            re.compile(pattern)
+        except re.error:
+            return False
+        return name in self.modalities and bool(pattern)
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,7 @@ class CheckConfig:
         near_distance: Bits of the perceptual fingerprint that may differ between near duplicates.
         is_ct_excluded: Whether suspected CT images are left out rather than reported.
         spacing_factor: A spacing this many times above or below the site's median is reported.
-        exclude: Subjects left out by hand.
+        exclude: Subjects left out by hand, by name, or as ``site/name`` where sites share names.
         key: Secret of the keyed fingerprints, so that sites can compare them without images.
     """
 

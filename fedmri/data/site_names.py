@@ -63,7 +63,10 @@ def with_one_name_each(table: ScanTable) -> ScanTable:
     names = one_name_each(spelled - {""}) | {"": ""}
     if not names.keys() - {""}:
         return table
-    scans = tuple(replace(scan, site=names[scan.site]) for scan in table.scans)
+    scans = tuple(
+        replace(scan, site=names[scan.site], scope=names.get(scan.scope, scan.scope))
+        for scan in table.scans
+    )
     findings = [replace(finding, site=names[finding.site]) for finding in table.findings]
     findings += [*_merged(names), *_alike(Counter(scan.site for scan in scans))]
     return replace(table, scans=scans, findings=tuple(findings))

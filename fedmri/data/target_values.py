@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from fedmri.data.probe import about
 from fedmri.data.scans import Finding, Scan
+from fedmri.data.series import is_dicom
 from fedmri.round import Target
 
 MISSING_WORDS = frozenset(
@@ -73,7 +74,9 @@ def _without_label(scan: Scan, target: Target) -> list[Finding]:
     if target.name in scan.unpaired:
         return [about(scan, "D55", scan.unpaired[target.name])]
     there = ", ".join(scan.labels) or "none"
-    return [about(scan, "D16", f"no label {target.name!r} among {there}")]
+    is_series = any(path.is_dir() or is_dicom(path) for path in scan.images.values())
+    where = f": put {target.name}.nii.gz into the subject's folder" if is_series else ""
+    return [about(scan, "D16", f"no label {target.name!r} among {there}{where}")]
 
 
 def _without_class(scan: Scan, target: Target) -> list[Finding]:

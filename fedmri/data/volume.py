@@ -28,8 +28,10 @@ from fedmri.data.nifti import (
     too_large,
     unreadable,
 )
+from fedmri.data.pictures import PICTURES, load_picture
 from fedmri.data.pointers import refuse_pointer
-from fedmri.data.series import MAX_VOXELS, image_header, is_dicom, load_series
+from fedmri.data.series import MAX_VOXELS, is_dicom, stack_at
+from fedmri.data.stack import load_series
 from fedmri.errors import DataError
 from fedmri.round import Target
 
@@ -55,8 +57,6 @@ READ_ERRORS = (  # what nibabel, Pillow, pydicom and GDCM raise over damaged fil
     Image.DecompressionBombError,
     Warning,  # where a caller has made them errors
 )
-GRAY_MODES = frozenset({"L", "F", "I", "I;16", "I;16B", "I;16L"})
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 SAMPLE_VOXELS = 200_000
 MIN_SHARE = 0.005  # of voxels that differ from the rest, in an image that is not empty
 
@@ -114,20 +114,23 @@ def load_label(path: Path, target: Target) -> tuple[NDArray[np.int16], Affine]:
 
 def read_label(path: Path, target: Target) -> Volume:
     """Read a mask or label map as ``load_label`` does, with what is to be said about it."""
-    volume = _load(path)
+    volume = _load(path, is_label=True)
     _check_finite(volume.voxels)
     return replace(volume, voxels=classes_of(volume.voxels, target).astype(np.float32))
 
 
-def _load(path: Path) -> Volume:
+def _load(path: Path, *, is_label: bool = False) -> Volume:
     refuse_pointer(path)
     try:
         if path.is_dir() or is_dicom(path):
-            volume = Volume(*_load_dicom(path))
+            volume = Volume(*load_series(stack_at(path)))
         else:
             _check_file(path)
-            is_picture = path.suffix.lower() in PICTURES
-            volume = Volume(*_load_picture(path)) if is_picture else read_nifti(path)
+            if path.suffix.lower() in PICTURES:
+                pixels = load_picture(path, MAX_VOXELS, is_label=is_label)
+                volume = Volume(pixels, np.eye(4))
+            else:
+                volume = read_nifti(path)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_large(str(error)) from error
     except READ_ERRORS as error:
@@ -166,27 +169,6 @@ def _check_file(path: Path) -> None:
         raise unreadable("no regular file")
     if status.st_size == 0:
         raise unreadable("0 bytes")
-
-
-def _load_dicom(path: Path) -> tuple[Voxels, Affine]:
-    folder = path if path.is_dir() else path.parent
-    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and is_dicom(p)]
-    slices = [one for file in files if (one := image_header(file)) is not None]
-    series = {one.series for one in slices if path in (folder, one.path)}
-    if len(series) != 1:
-        raise unreadable(f"{len(series)} DICOM series in the folder")
-    return load_series([one for one in slices if one.series in series])
-
-
-def _load_picture(path: Path) -> tuple[Voxels, Affine]:
-    with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
-        if image.width * image.height > MAX_VOXELS:
-            raise too_large(f"{image.width} x {image.height} pixels")
-        if getattr(image, "n_frames", 1) > 1 or min(image.size) < 2:
-            raise misshapen(f"{getattr(image, 'n_frames', 1)} images of {image.size} pixels")
-        image.load()
-        gray = image if image.mode in GRAY_MODES else image.convert("L")
-        return np.asarray(gray, dtype=np.float32), np.eye(4)
 
 
 def _check_finite(voxels: Voxels) -> None:

@@ -98,8 +98,19 @@ def load_results(run: Path) -> Results:
         usage=usage,
         records=records,
         cases=cases,
-        warnings=(*warnings, *_taken_apart(findings), *_untested(records, cases)),
+        warnings=(
+            *lost_by_choice(run),
+            *warnings,
+            *_taken_apart(findings),
+            *_untested(records, cases),
+        ),
     )
+
+
+def lost_by_choice(run: Path) -> tuple[str, ...]:
+    """Return which sites went on without many of their scans, as settings asked."""
+    findings = _findings(run / "manifest.tsv")
+    return tuple(finding.reason for finding in findings if finding.code == "D67")
 
 
 def _text(path: Path) -> str:

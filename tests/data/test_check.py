@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from fedmri.cli import app
 from fedmri.data.check import check, enforce, examine
 from fedmri.data.manifest import HEADER, findings_table, used_by_site, write_manifest
 from fedmri.data.read import read
@@ -376,3 +378,15 @@ def test_a_name_to_leave_out_that_fits_three_patients_is_refused(tmp_path: Path)
         images(tmp_path, replace(EXCLUDE, exclude=("1",)))
     table = images(tmp_path, replace(EXCLUDE, exclude=("B/1",)))
     assert used_by_site(table) == {"A": (4, 4), "B": (3, 4), "C": (4, 4)}
+
+
+def test_what_a_setting_costs_a_site_stands_last(tmp_path: Path) -> None:
+    """A hospital that goes on with a part of its scans is named when the command ends."""
+    image_world(tmp_path)
+    shutil.copy(tmp_path / "A/one/g0.png", tmp_path / "B/one/g2.png")
+    settings = ["target.kind=classification", "target.name=class", "target.classes=[one,two]"]
+    manifest = str(tmp_path / "manifest.tsv")
+    command = ["data", "check", str(tmp_path), *settings, "data.check.duplicates=exclude"]
+    result = CliRunner().invoke(app, [*command, "--manifest", manifest])
+    assert result.exit_code == 0
+    assert "Warning: B goes on with 2 of 3 scans: 1 x" in result.stdout

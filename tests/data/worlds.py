@@ -102,7 +102,7 @@ def image_world(root: Path) -> None:
         write_table(root / site, image_rows(files))
 
 
-def dicom_slice(seed: int, index: int, series: str) -> FileDataset:
+def dicom_slice(seed: int, index: int, series: str, patient: str = "CANARY-ID") -> FileDataset:
     """Return one axial slice of a made-up series, with a patient's name to be lost."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
@@ -113,7 +113,7 @@ def dicom_slice(seed: int, index: int, series: str) -> FileDataset:
     data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     data.SeriesInstanceUID = generate_uid(entropy_srcs=[series])
     data.StudyInstanceUID = generate_uid(entropy_srcs=[series, "study"])
-    data.PatientName, data.PatientID = "CANARY^NAME", "CANARY-ID"
+    data.PatientName, data.PatientID = "CANARY^NAME", patient
     data.PatientBirthDate, data.StudyDate = "19010203", "19040506"
     data.StudyDescription = data.SeriesDescription = "CANARY TEXT"
     data.InstitutionName, data.StationName = "CANARY HOSPITAL", "CANARY STATION"
@@ -132,16 +132,16 @@ def dicom_slice(seed: int, index: int, series: str) -> FileDataset:
     return data
 
 
-def add_series(folder: Path, seed: int, n_slices: int = 6) -> None:
+def add_series(folder: Path, seed: int, n_slices: int = 6, patient: str = "CANARY-ID") -> None:
     """Write a series into a folder of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(n_slices):
-        pydicom.dcmwrite(folder / f"{index}.dcm", dicom_slice(seed, index, folder.name))
+        pydicom.dcmwrite(folder / f"{index}.dcm", dicom_slice(seed, index, folder.name, patient))
 
 
 def dicom_world(root: Path) -> None:
     """Write site A with good subjects and one called xbad."""
     for seed, name in enumerate([*(f"g{index}" for index in range(N_GOOD)), "xbad"]):
-        add_series(root / "A" / name, seed)
+        add_series(root / "A" / name, seed, patient=f"CANARY-{name}")
     rows = bids_rows([f"g{index}" for index in range(N_GOOD)] + ["xbad"])
     write_table(root, rows)
