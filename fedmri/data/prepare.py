@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,10 @@ from fedmri.data.transforms import Opened, prepare_arrays
 from fedmri.data.volume import read_image, read_label
 from fedmri.errors import ConfigError, DataError, told
 from fedmri.round import Target
+
+
+CACHE_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""What a disk answers that takes no more files."""
 
 
 def prepare_scans(
@@ -77,6 +82,8 @@ def prepare_scans(
             findings.append(_found(scan, error.code, notes))
         except (OSError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
             # SimpleITK and TorchIO say with these what they cannot do with a geometry.
+            if isinstance(error, OSError) and error.errno in CACHE_REFUSED:
+                raise  # no fault of the scan: none could be stored
             findings.append(_found(scan, "D45", told(error)))
     of_site = site_settings(target, config.prepare, config.source.modalities)
     return Prepared(tuple(prepared), tuple(findings), of_site, cache)
