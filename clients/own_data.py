@@ -12,7 +12,7 @@ from fedmri.data.check import enforce, examine
 from fedmri.data.manifest import write_manifest
 from fedmri.data.patients import crossing
 from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import read_site, write_site
+from fedmri.data.prepared import LABEL_LOSSES, read_site, write_label_losses, write_site
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.data.site_data import Split
@@ -65,6 +65,7 @@ def prepare_own(config: SiteConfig, plan: Plan, site: str, cache: Path, folder: 
         fix = f"read {folder / MANIFEST}, then correct the data"
         raise DataError("D01", "prepared scans", found=found, want="1 or more", fix=fix)
     refuse_leaks(prepared.examples, prepared.contents)
+    write_label_losses(folder / LABEL_LOSSES, prepared.scans)
     path = folder / prepared.fingerprint[:16] / PREPARED
     _log_change(folder, path)
     write_site(path, prepared)

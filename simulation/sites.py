@@ -14,7 +14,14 @@ from fedmri.data.examples import open_site
 from fedmri.data.manifest import used_by_site, write_manifest
 from fedmri.data.patients import crossing
 from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import Prepared, read_site, union, write_site
+from fedmri.data.prepared import (
+    LABEL_LOSSES,
+    Prepared,
+    read_site,
+    union,
+    write_label_losses,
+    write_site,
+)
 from fedmri.data.read import read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
@@ -225,6 +232,7 @@ def _write_all(
         fingerprints[site] = prepared.fingerprint
     everyone = union(parts)
     refuse_leaks(everyone.examples, everyone.contents)
+    write_label_losses(folder / LABEL_LOSSES, everyone.scans)
     if len(findings) > len(table.findings):
         used_scans = tuple(scan for scan in table.scans if scan.key not in left_out)
         full = replace(table, scans=used_scans, findings=tuple(findings))

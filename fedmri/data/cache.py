@@ -137,8 +137,9 @@ def load_entry(folder: Path, key: str) -> Entry | None:
 
 def _entry(folder: Path, key: str, facts: dict[str, object]) -> Entry:
     shape, spacing_mm, geometry = facts["shape"], facts["spacing_mm"], facts["geometry"]
-    is_typed = isinstance(shape, list) and isinstance(spacing_mm, list)
-    if not (is_typed and isinstance(geometry, dict)):
+    if not isinstance(shape, list) or not isinstance(spacing_mm, list):
+        raise TypeError(key)
+    if not isinstance(geometry, dict):
         raise TypeError(key)
     label = folder / f"{key}.label.npy" if facts["has_label"] else None
     return Entry(
@@ -158,7 +159,7 @@ def store_entry(folder: Path, key: str, arrays: Arrays) -> Entry:
     if arrays.label is not None and (truth := arrays.truth) is not None:
         _write_array(folder / f"{key}.label.npy", arrays.label)
         packed = folder / f"{key}.truth.npz"
-        write_whole(packed, lambda file: np.savez_compressed(file, **{TRUTH: truth}))
+        write_whole(packed, lambda file: np.savez_compressed(file, truth=truth))
     facts: dict[str, object] = {
         "shape": list(arrays.image.shape),
         "spacing_mm": list(arrays.spacing_mm),

@@ -19,6 +19,11 @@ from fedmri.data.site_data import Example, Split
 from fedmri.errors import DataError, told
 
 FORMAT = 2
+LABEL_LOSSES = "label_losses.tsv"
+LOSS_HEADER = (
+    *("site", "subject", "scan", "split", "voxels", "lost_voxels"),
+    *("lesions", "lost_lesions", "ceiling_dice", "lost_share"),
+)
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,24 @@ def write_site(path: Path, prepared: Prepared) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(site, indent=0, ensure_ascii=False, allow_nan=False).encode()
     write_whole(path, lambda file: file.write(text))
+
+
+def write_label_losses(path: Path, scans: Iterable[PreparedScan]) -> None:
+    """Write what preparation loses of each scan's label map, as a TSV; nothing without label maps.
+
+    Args:
+        path: File to write; replaced whole or not at all.
+        scans: Prepared scans of a site or of several.
+    """
+    rows = [
+        (*scan.order, scan.split, *vars(scan.loss).values(), scan.loss.share)
+        for scan in sorted(scans, key=lambda scan: scan.order)
+        if scan.loss is not None
+    ]
+    if rows:
+        lines = ["\t".join(map(str, row)) for row in [LOSS_HEADER, *rows]]
+        text = "\n".join([*lines, ""]).encode()
+        write_whole(path, lambda file: file.write(text))
 
 
 def _row(scan: PreparedScan, root: Path) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def prepare_arrays(
     whole = np.zeros((len(images), *grid.shape), dtype=np.float32)
     for channel, values in scaled.items():
         whole[channel] = values
-    geometry = Geometry(Grid.of(first.values.shape, first.affine), grid, marked and marked.grid)
+    truth = None if marked is None else marked.grid
+    geometry = Geometry(Grid.of(first.values.shape, first.affine), grid, truth)
     return _arrays(whole, marked, geometry, config, is_flat=is_flat)
 
 

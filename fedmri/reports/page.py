@@ -15,6 +15,7 @@ from markupsafe import Markup
 from fedmri.errors import CODES
 from fedmri.reports import figures, models, pictures
 from fedmri.reports.intervals import Estimate
+from fedmri.reports.label_losses import label_loss_sentences
 from fedmri.reports.privacy import privacy_table
 from fedmri.reports.results import Finding, Results, load_results, site_name
 from fedmri.reports.summary import Summary, summarise
@@ -110,6 +111,7 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "usage": results.usage,
         "exclusions": excluded[:MAX_LISTED],
         "n_excluded": len(excluded),
+        "label_losses": label_loss_sentences(results.run / "label_losses.tsv"),
         "codes": CODES,
         "code_counts": _code_counts(results.findings),
         "failures": list(_failures(results)),

@@ -83,8 +83,8 @@ class Segmentation:
         ]
         scores = combined(by_class)
         if len(by_class) > 1:
-            for name, own in zip(self.target.classes, by_class, strict=True):
-                scores |= {f"{key}_{name}": own[key] for key in own if key not in COUNTS}
+            for name, found in zip(self.target.classes, by_class, strict=True):
+                scores |= {f"{key}_{name}": found[key] for key in found if key not in COUNTS}
         return Reading(len(examples), math.nan, scores=scores)
 
     def _shares(self, predictions: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

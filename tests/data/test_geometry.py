@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,17 @@ import pytest
 import torch
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
+from fedmri.config import load
 from fedmri.data.geometry import Geometry, Grid
 from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import PreparedScan
+from fedmri.data.prepared import Prepared, PreparedScan, read_site, write_label_losses, write_site
+from fedmri.data.read import read
 from fedmri.data.regrid import one_hot, regrid, regrid_labels, restore
 from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
+from fedmri.data.site_data import Split
 from fedmri.errors import ConfigError
+from fedmri.reports.label_losses import label_loss_sentences
 from fedmri.round import Target
 from fedmri.training.segmentation import mask_scores
 from fedmri.training.settings import TaskConfig
@@ -56,7 +62,9 @@ def turned(values: np.ndarray, affine: np.ndarray, code: str) -> nib.Nifti1Image
     image = nib.Nifti1Image(values, affine)
     goal = nib.orientations.axcodes2ornt(tuple(code))
     own = nib.orientations.io_orientation(affine)
-    return image.as_reoriented(nib.orientations.ornt_transform(own, goal))
+    there = image.as_reoriented(nib.orientations.ornt_transform(own, goal))
+    assert isinstance(there, nib.Nifti1Image)
+    return there
 
 
 def prepared(
@@ -294,3 +302,50 @@ def test_own_scores_are_mask_scores(tmp_path: Path) -> None:
     missed_mm = TaskConfig().missed_hd95_mm
     masks = [torch.from_numpy(values).bool() for values in (back, BOX)]
     assert scores(scan, labels) == mask_scores(masks[0], masks[1], (2.0, 2.0, 5.0), missed_mm)
+
+
+def test_a_site_file_keeps_geometry_and_truth(tmp_path: Path) -> None:
+    """The list of a site's scans alone is enough to score them on their own grid."""
+    mask = lesion(slice(3, 6), slice(20, 26), slice(4, 9)) | BOX
+    scan = prepared(tmp_path, mask, OBLIQUE, "PIR", dimension="2d", size=(20, 24))
+    done = Prepared((scan,), (), "settings", tmp_path / "cache")
+    write_site(tmp_path / "site.json", done)
+    again = read_site(tmp_path / "site.json").scans[0]
+    assert again.geometry == scan.geometry
+    assert again.loss == scan.loss
+    assert scores(again, examples_labels(again)) == scores(scan, examples_labels(scan))
+
+
+def test_a_run_folder_and_its_report_say_what_is_lost(tmp_path: Path) -> None:
+    """Mean, worst, and the number of scans that lose more than 1 %."""
+    half = lesion(slice(16, 24), slice(8, 40), slice(8, 12))
+    scans = []
+    for name, shape in (("a", (0, 40, 48)), ("b", (0, 40, 16))):
+        folder = tmp_path / name
+        folder.mkdir()
+        scans.append(replace(prepared(folder, half, dimension="2d", shape=shape), subject=name))
+    file = tmp_path / "label_losses.tsv"
+    write_label_losses(file, scans)
+    said = " ".join(label_loss_sentences(file))
+    assert "25.0 % of a scan's label on average and 50.0 % at worst" in said
+    assert "1 of 2 scans lose more than 1 %, and 0 of 2 lesions vanish" in said
+    assert "Dice 0.833 on average, the ceiling, and 0.667 at worst" in said
+    assert label_loss_sentences(tmp_path / "none.tsv") == []
+
+
+@pytest.mark.parametrize("experiment", ["lgg_tumour"])
+def test_real_lesions_are_kept_under_an_experiment(tmp_path: Path, experiment: str) -> None:
+    """At least 99 % of every tumour of TCGA-LGG comes back, with the settings that are shipped."""
+    data = os.environ.get("FEDMRI_TEST_DATA")
+    if not data:
+        pytest.skip("FEDMRI_TEST_DATA is not set")
+    plan = load([f"experiment={experiment}"]).plan
+    source = replace(plan.data.source, path=str(Path(data) / "lgg-bids"))
+    scans = read(source).scans[::8]
+    splits: dict[str, Split] = {scan.subject: "test" for scan in scans}
+    config = replace(plan.data, source=source)
+    done = prepare_scans(scans, plan.target, config, splits, tmp_path)
+    losses = [scan.loss for scan in done.scans if scan.loss is not None]
+    assert len(losses) == len(scans)
+    assert max(loss.share for loss in losses) <= 0.01
+    assert sum(loss.n_lost_lesions for loss in losses) == 0
