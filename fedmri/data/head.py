@@ -34,7 +34,7 @@ LEAST_SHARE = 0.01
 FRAME_TOLERANCE = 0.03
 """Range of a white frame's values, as a share of the image's."""
 MOST_AIR = 0.9
-"""Largest share of air: a bright lesion amid a crop would leave more."""
+"""Share above which air has to be as wide as noise."""
 WIDE = 0.35
 """Least share of air in what one dark value surrounds; fluid at the rim of a brain has less."""
 RAYLEIGH = (0.45, 0.65)
@@ -86,13 +86,17 @@ class _Level:
     def gap(self) -> float:
         return (self.tissue - self.air) / self.spread
 
-    def is_air(self, value: float | None) -> bool:
+    def is_air(self, value: float | None, lowest: float) -> bool:
         """Return whether this can be air, in an image that a dark value surrounds, or none.
 
         Around a stripped brain such a value is all air there is: fluid at its rim is dark, but
-        thin, and neither as even as air nor as wide as noise.
+        thin, and neither as even as air nor as wide as noise. Nearly all of an image is air only
+        where that is noise above the ``lowest`` value there can be: else it is a crop of tissue
+        with a bright lesion.
         """
-        if self.gap < LEAST_GAP or self.share > MOST_AIR:
+        if self.gap < LEAST_GAP:
+            return False
+        if self.share > MOST_AIR and self.near < RAYLEIGH[0] * (self.air - lowest):
             return False
         if value is None:
             return True
@@ -187,7 +191,7 @@ def _best_level(seen: _Seen, value: float | None) -> _Level | None:
         return None
     unit = ((seen.values - low) / (high - low)).clip(0, 1)
     levels = [_level(seen, unit**power, high - low) for power in POWERS]
-    there = [level for level in levels if level is not None and level.is_air(value)]
+    there = [level for level in levels if level is not None and level.is_air(value, min(0.0, low))]
     return max(there, key=lambda level: level.gap, default=None)
 
 
