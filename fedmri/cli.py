@@ -25,6 +25,7 @@ from fedmri.commands import (  # noqa: F401  # they register commands
 from fedmri.commands.apps import client_app, server_app
 from fedmri.commands.demo import demo
 from fedmri.commands.harmonize import harmonize
+from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.privacy import privacy_app
 from fedmri.errors import FedmriError, UsageError
 from fedmri.system_errors import as_usage_error
@@ -127,7 +128,7 @@ def simulate(
     _simulate(experiment, resume, is_json=as_json)
 
 
-@data_app.command("check")
+@data_app.command("check", cls=OptionalFolder)
 def data_check(
     path: Annotated[Path, typer.Argument(help="BIDS, site/class/*.png, or DICOM folders.")],
     overrides: Overrides = None,
@@ -138,12 +139,22 @@ def data_check(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the findings as JSON, for machines.")
     ] = False,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="[DIR]",
+            help="Draw each scan whose head is in doubt, into this folder (pictures). "
+            "The pictures show patients and stay here.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Open every scan of a data set and say what is wrong with it.
 
     Finds unreadable, empty, misplaced and duplicate images, subjects at two sites and CT among
-    MRI. With settings of the target (target.kind=… target.name=… target.classes=[…]) also missing
-    and undeclared labels, and masks that do not fit. Exits with 3 where training would be refused.
+    MRI, and heads that fill too much or too little of an image. With settings of the target
+    (target.kind=… target.name=… target.classes=[…]) also missing and undeclared labels, masks that
+    do not fit and labels outside the head. Exits with 3 where training would be refused.
     """
     from rich.console import Console
 
@@ -170,6 +181,11 @@ def data_check(
             if finding.code == "D67":
                 print(f"Warning: {finding.reason}.")
         print(f"Who is left out and why: {manifest}")
+    if pictures is not None:
+        from fedmri.commands.head_page import write_head_pages
+
+        page, n_drawn = write_head_pages(pictures, table, target, source.modalities)
+        print(f"Scans whose head is in doubt: {n_drawn}, drawn in {page}", file=sys.stderr)
     enforce(table, plan.data.check)
 
 

@@ -27,13 +27,19 @@ N_SIGMA = 5.0
 """Air reaches so many deviations above its middle (one voxel in 20,000 of Rayleigh noise more)."""
 NEAR_SIGMA = 3.0
 """The same for air that touches the head, where thin dark tissue may lie."""
-LEAST_GAP = 4.0
+LEAST_GAP = 6.0
 """Tissue lies so many deviations above air, or there is no air."""
 LEAST_SHARE = 0.01
 """Share of the image that a part must have to be air, or of the largest part to be head."""
 FRAME_TOLERANCE = 0.03
 """Range of a white frame's values, as a share of the image's."""
-LOW = 0.15
+MOST_AIR = 0.9
+"""Share above which air has to be as wide as noise."""
+WIDE = 0.35
+"""Least share of air in what one dark value surrounds; fluid at the rim of a brain has less."""
+RAYLEIGH = (0.45, 0.65)
+"""Spread of noise as a share of its middle: 0.56 in theory."""
+LOW = 0.25
 """Air lies below this share of tissue, above the dark value that surrounds an image."""
 BRAIN = (0.15, 0.9)
 """Share of the head that a brain can be."""
@@ -67,24 +73,37 @@ class _Level:
         near: Its spread about the middle.
         spread: Its spread with all that lies far from the middle.
         tissue: Middle of the rest.
+        share: Share of air in the image without the value that surrounds it.
     """
 
     air: float
     near: float
     spread: float
     tissue: float
+    share: float
 
     @property
     def gap(self) -> float:
         return (self.tissue - self.air) / self.spread
 
-    def is_air(self, value: float | None) -> bool:
-        """Return whether this can be air, in an image that a dark value surrounds, or none."""
-        if self.gap < LEAST_GAP or value is None:
-            return self.gap >= LEAST_GAP
+    def is_air(self, value: float | None, lowest: float) -> bool:
+        """Return whether this can be air, in an image that a dark value surrounds, or none.
+
+        Around a stripped brain such a value is all air there is: fluid at its rim is dark, but
+        thin, and neither as even as air nor as wide as noise. Nearly all of an image is air only
+        where that is noise above the ``lowest`` value there can be: else it is a crop of tissue
+        with a bright lesion.
+        """
+        if self.gap < LEAST_GAP:
+            return False
+        if self.share > MOST_AIR and self.near < RAYLEIGH[0] * (self.air - lowest):
+            return False
+        if value is None:
+            return True
         above, tissue = self.air - value, self.tissue - value
-        is_noise = self.near >= 0.4 * above  # Rayleigh's has half its mean
-        return above <= LOW * tissue or (is_noise and above <= 0.5 * tissue)
+        is_noise = RAYLEIGH[0] * above <= self.near <= RAYLEIGH[1] * above
+        is_low = above <= LOW * tissue and self.gap >= 2 * LEAST_GAP
+        return self.share >= WIDE and (is_low or (is_noise and above <= 0.35 * tissue))
 
     def threshold(self, n_sigma: float) -> float:
         """Return where air ends, so many deviations above its middle."""
@@ -118,8 +137,9 @@ def find_head(values: np.ndarray) -> Head:
     ground, value = _surround(values)
     few = thinning(values, SAMPLE)
     seen = _Seen(values[few], ground[few])
-    is_dark = value is not None and value <= np.median(seen.rest)
-    is_lowest = value is None or np.mean(seen.rest < value) < LEAST_SHARE
+    # a program that sets air to 0 leaves it amid z-scores; what is brighter yet is a white frame
+    is_dark = value is not None and value <= np.percentile(seen.rest, 90)
+    is_lowest = value is None or _is_lowest(seen, value)
     found = _best_level(seen, value if is_dark else None) if is_lowest or not is_dark else None
     if found is None:
         mask = _closed(_parts(~ground), ~ground)
@@ -152,9 +172,16 @@ def _surround(values: np.ndarray) -> tuple[Mask, float | None]:
     same = np.abs(values - value) <= tolerance
     if same.mean() >= LEAST_SHARE:
         same = _joined(same)
-    if LEAST_SHARE <= same.mean() < 1 - LEAST_SHARE:
-        return same, value
-    return np.zeros(values.shape, bool), None
+    is_ground = LEAST_SHARE <= same.mean() < 1 - LEAST_SHARE
+    if is_ground and not _is_lowest(_Seen(values, same), value):
+        # noise of whole numbers has its most frequent value everywhere, but nowhere alone
+        thick = ndimage.binary_opening(same, _disk(same.shape))
+        is_ground = thick.sum() >= 0.5 * same.sum()
+    return (same, value) if is_ground else (np.zeros(values.shape, bool), None)
+
+
+def _is_lowest(seen: _Seen, value: float) -> bool:
+    return float(np.mean(seen.rest < value)) < LEAST_SHARE
 
 
 def _best_level(seen: _Seen, value: float | None) -> _Level | None:
@@ -164,7 +191,7 @@ def _best_level(seen: _Seen, value: float | None) -> _Level | None:
         return None
     unit = ((seen.values - low) / (high - low)).clip(0, 1)
     levels = [_level(seen, unit**power, high - low) for power in POWERS]
-    there = [level for level in levels if level is not None and level.is_air(value)]
+    there = [level for level in levels if level is not None and level.is_air(value, min(0.0, low))]
     return max(there, key=lambda level: level.gap, default=None)
 
 
@@ -185,6 +212,7 @@ def _level(seen: _Seen, unit: np.ndarray, width: float) -> _Level | None:
         max(float(near), least),
         max(float(most - tenth) / 2.5631, least),
         float(np.median(seen.values[tissue])),
+        float(air.sum() / (~seen.ground).sum()),
     )
 
 

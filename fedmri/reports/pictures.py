@@ -142,18 +142,30 @@ def shown(pictures: Sequence[Picture]) -> tuple[list[list[Shown]], int]:
 
 
 def _address(picture: Picture) -> str:
-    height, width = picture.image.shape
+    drawn = png(picture.image, picture.truth, picture.predicted)
+    return "data:image/png;base64," + base64.b64encode(drawn).decode()
+
+
+def png(image: NDArray[Any], truth: NDArray[Any] | None, predicted: NDArray[Any] | None) -> bytes:
+    """Return an image as a PNG file, with the outlines of two label maps of its shape ``(H, W)``.
+
+    Args:
+        image: Any units; values that are not finite are left out of its gray window.
+        truth: Labels whose outlines are solid, in ``TRUTH_COLOR``.
+        predicted: Labels whose outlines are dashed, in ``PREDICTED_COLOR``.
+    """
+    height, width = image.shape
     inch = _WIDTH_INCH * min(2.0, max(0.5, height / width))
     figure = Figure(figsize=(_WIDTH_INCH, inch), dpi=_DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    low, high = _window(picture.image)
-    axes.imshow(picture.image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-    _outline(axes, picture.truth, TRUTH_COLOR, "solid")
-    _outline(axes, picture.predicted, PREDICTED_COLOR, (0, (3, 1.5)))
+    low, high = _window(image)
+    axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    _outline(axes, truth, TRUTH_COLOR, "solid")
+    _outline(axes, predicted, PREDICTED_COLOR, (0, (3, 1.5)))
     file = io.BytesIO()
     figure.savefig(file, format="png", facecolor="black", metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(_small(file)).decode()
+    return _small(file)
 
 
 def _window(image: NDArray[Any]) -> tuple[float, float]:

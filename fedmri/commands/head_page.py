@@ -1,0 +1,147 @@
+"""A page of pictures: the estimated head of each scan that the data check has doubts about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmri.data.cache import write_whole
+from fedmri.data.head import find_head
+from fedmri.data.scans import Scan, ScanTable
+from fedmri.data.volume import load_image, load_label
+from fedmri.errors import DataError, UsageError
+from fedmri.reports.pictures import png
+from fedmri.round import Target
+
+CODES = frozenset({"D46", "D47"})
+N_SLICES = 3
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Heads</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body{{font-family:sans-serif;margin:1rem;background:#fff;color:#222}}
+@media (prefers-color-scheme: dark){{body{{background:#181818;color:#ddd}}}}
+img{{max-width:100%;width:22rem}}figure{{display:inline-block;margin:.5rem;max-width:66rem}}
+</style></head><body><h1>Heads in doubt</h1>
+<p>The dashed blue line surrounds the estimated head. The solid orange line surrounds the label.
+The pictures show patients: they stay on this computer.</p>
+{body}
+</body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Planes of an image with its head and its label, each of shape ``(H, W)``."""
+
+    image: NDArray[np.float32]
+    head: NDArray[np.bool_]
+    label: NDArray[np.bool_] | None
+
+
+def write_head_pages(
+    folder: Path, table: ScanTable, target: Target | None, modalities: Sequence[str]
+) -> tuple[Path, int]:
+    """Draw every scan with a doubtful head (D46, D47) into a folder of pictures and a page.
+
+    Args:
+        folder: Made where it is missing. Pictures are numbered: no name of a patient is a path.
+        table: What the data check found.
+        target: Whose label maps are outlined; None outlines none.
+        modalities: Images that are drawn.
+
+    Returns:
+        The page and the number of scans on it.
+
+    Raises:
+        UsageError: The folder cannot be written to (U01).
+    """
+    doubts: dict[tuple[str, str, str], list[str]] = {}
+    for finding in table.findings:
+        if finding.code in CODES:
+            key = (finding.site, finding.subject, finding.session)
+            doubts.setdefault(key, []).append(f"{finding.reason} [{finding.code}]")
+    flagged = [scan for scan in table.scans if (scan.site, scan.subject, scan.session) in doubts]
+    body, number = [], 0
+    page = folder / "index.html"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for scan in flagged:
+            reasons = doubts[scan.site, scan.subject, scan.session]
+            body.append(f"<h2>{escape(scan.site)} {escape(scan.key)}</h2>")
+            body += [f"<p>{escape(reason)}</p>" for reason in reasons]
+            for modality, drawn in _modalities(scan, target, modalities):
+                number += 1
+                body.append(_figure(folder / f"{number:04d}.png", modality, drawn))
+        text = PAGE.format(body="\n".join(body) or "<p>No head is in doubt.</p>")
+        write_whole(page, lambda file: file.write(text.encode("utf-8", "replace")))
+    except OSError as error:
+        fix = "name another folder after --pictures"
+        what = f"folder {folder} of pictures"
+        found = error.strerror or type(error).__name__
+        raise UsageError("U01", what, found=found, want="a folder to write to", fix=fix) from error
+    return page, len(flagged)
+
+
+def _modalities(
+    scan: Scan, target: Target | None, modalities: Sequence[str]
+) -> Iterator[tuple[str, list[Drawn]]]:
+    label = None
+    if target and target.kind == "segmentation" and target.name in scan.labels:
+        label = load_label(scan.labels[target.name], len(target.classes))[0]
+    for modality in modalities:
+        if modality in scan.images:
+            try:
+                yield modality, _planes(scan.images[modality], label)
+            except DataError:
+                continue  # the check has said why
+
+
+def _planes(path: Path, label: NDArray[np.int16] | None) -> list[Drawn]:
+    """Return a picture, or slices of a volume as one looks at them: front and left ... up."""
+    values, affine = load_image(path)
+    is_label = label is not None and label.shape == values.shape
+    marked = label > 0 if label is not None and is_label else None
+    if values.ndim == 2:
+        head = find_head(values[..., None]).mask[..., 0]
+        return [Drawn(values, head, marked)]
+    axes = nib.io_orientation(affine)
+    head = nib.apply_orientation(find_head(values).mask, axes)
+    turned = nib.apply_orientation(values, axes)
+    marked = None if marked is None else nib.apply_orientation(marked, axes)
+    axis = int(np.argmin(turned.shape)) if 2 * min(turned.shape) <= max(turned.shape) else 2
+    return [
+        Drawn(
+            _up(turned, axis, place),
+            _up(head, axis, place),
+            None if marked is None else _up(marked, axis, place),
+        )
+        for place in _places(head if marked is None or not marked.any() else marked, axis)
+    ]
+
+
+def _places(mask: NDArray[np.bool_], axis: int) -> list[int]:
+    """Return the slice that shows most of a mask, and others a quarter of it before and behind."""
+    counts = mask.sum(axis=tuple(other for other in range(3) if other != axis))
+    there = np.flatnonzero(counts)
+    chosen = np.quantile(there, (0.25, 0.75)).round().astype(int)
+    return sorted({int(counts.argmax()), *chosen.tolist()})[:N_SLICES]
+
+
+def _up(volume: NDArray, axis: int, place: int) -> NDArray:  # type: ignore[type-arg]
+    return np.ascontiguousarray(np.take(volume, place, axis).T[::-1])
+
+
+def _figure(path: Path, modality: str, planes: Sequence[Drawn]) -> str:
+    image = np.hstack([plane.image for plane in planes])
+    head = np.hstack([plane.head for plane in planes])
+    labels = [plane.label for plane in planes if plane.label is not None]
+    drawn = png(image, np.hstack(labels) if labels else None, head)
+    write_whole(path, lambda file: file.write(drawn))
+    words = f"{escape(modality)}, with the outline of the estimated head"
+    return f'<figure><img src="{path.name}" alt="{words}"><figcaption>{words}</figcaption></figure>'
