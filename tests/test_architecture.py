@@ -23,7 +23,7 @@ SETTINGS = {
     "training.settings",
     "strategies.settings",
 }
-TRUST = {"child", "files", "settings_file", "consortium", "signed_plan"}
+TRUST = {"child", "repeats", "files", "settings_file", "consortium", "signed_plan"}
 ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
     "errors": set(),
@@ -42,6 +42,7 @@ ARROWS = {
     "plan": WORDS | SETTINGS,
     "codec": WORDS | {"plan"},
     "child": set(),
+    "repeats": set(),
     "files": WORDS,
     "settings_file": WORDS,
     "consortium": WORDS,
