@@ -122,7 +122,7 @@ def update(n_examples: int, n_subjects: int) -> Update:
 def test_what_a_site_declared_counts_patients(
     n_examples: int, n_subjects: int, n_most: dict[str, int], code: str
 ) -> None:
-    """Weights follow what sites say of themselves, so that is bounded, in units that people know."""
+    """Weights follow what sites say of themselves: that is bounded, in units that people know."""
     shared = {"w": torch.zeros(1)}
     bounds = Bounds(frozenset("w"), **n_most)
     if not code:
