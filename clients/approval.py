@@ -11,12 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
-from fedmri.clients.border import declared_scores
 from fedmri.clients.home import ClientHome
+from fedmri.clients.leaving import key_bytes, score_metrics, train_metrics, update_bytes
 from fedmri.clients.policy import SitePolicy, violations
-from fedmri.codec import declared
 from fedmri.errors import NetworkError, PrivacyError, UsageError
 from fedmri.files import PRIVATE_FILE, write_whole
 from fedmri.harmonize.column_names import hint
@@ -28,7 +25,6 @@ from fedmri.plan import Plan
 from fedmri.round import Layout, Weights
 from fedmri.signed_plan import SignedPlan
 from fedmri.strategies.registry import make_strategy
-from fedmri.wire import TRAIN_METRICS
 
 N_SHOWN = 12
 """Digits of a hash that a person is shown; enough to tell plans apart."""
@@ -168,8 +164,9 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
     plan = signed.plan
     target, source, train = plan.target, plan.data.source, plan.train
     amount = f"{train.local_steps} steps" if train.local_steps else f"{train.local_epochs} epochs"
-    scored = ", ".join(sorted(declared_scores(plan).metrics))
-    entries, named, local, extra = _network(plan)
+    scored = ", ".join(score_metrics(plan))
+    counts = "" if plan.secagg.is_on else "numbers of examples and patients trained on; "
+    entries, named, extra = _network(plan)
     n_numbers = sum(value.numel() for value in entries.values())
     return {
         "plan": f"{plan.name} ({signed.sha256})",
@@ -180,8 +177,8 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "aggregation": _aggregation(signed),
         "leaves before the rounds": _sums(plan),
         "leaves before each round": _embedded(plan, entries, named),
-        "leaves a round": f"{_leaving(plan, entries, local)}{extra}; "
-        f"numbers of examples and patients trained on; {', '.join(sorted(TRAIN_METRICS))}",
+        "leaves a round": f"{_leaving(signed, entries, named)}{extra}; "
+        f"{counts}{', '.join(train_metrics(plan))}",
         "filters": _filters(plan),
         "held back here": _held_back(policy),
         "leaves when scored": f"over {policy.min_subjects_reported} patients or more: {scored}; "
@@ -305,8 +302,8 @@ def _column(plan: Plan) -> str:
     return f"column {plan.target.name} of the subject table"
 
 
-def _network(plan: Plan) -> tuple[Weights, Layout, frozenset[str], str]:
-    """Return a plan's entries, what they are, which stay at the site, and what else leaves."""
+def _network(plan: Plan) -> tuple[Weights, Layout, str]:
+    """Return a plan's entries, what they are, and what else leaves."""
     module = build_network(plan.model, **plan.network)
     entries, named = weights(module), layout(module)
     strategy = make_strategy(plan.strategy, plan.sgd_momentum)
@@ -314,7 +311,7 @@ def _network(plan: Plan) -> tuple[Weights, Layout, frozenset[str], str]:
     shared = {name: value for name, value in entries.items() if name not in local}
     extra = strategy.extra_forms(shared, named)
     said = (f"{record} ({len(forms)} entries)" for record, forms in sorted(extra.items()))
-    return entries, named, local, "".join(f"; {text}" for text in said)
+    return entries, named, "".join(f"; {text}" for text in said)
 
 
 def _embedded(plan: Plan, entries: Weights, named: Layout) -> str:
@@ -329,14 +326,20 @@ def _embedded(plan: Plan, entries: Weights, named: Layout) -> str:
     return f"{what} ({plan.harmonize.embedding}), {stage.n_features} features{often}"
 
 
-def _leaving(plan: Plan, entries: Weights, local: frozenset[str]) -> str:
+def _leaving(signed: SignedPlan, entries: Weights, named: Layout) -> str:
     """Return how many numbers and bytes of the model leave a round, and what of it stays."""
+    plan = signed.plan
+    strategy = make_strategy(plan.strategy, plan.sgd_momentum)
+    local = strategy.local_names(named)
     shared = {name: value for name, value in entries.items() if name not in local}
-    forms = declared(shared, plan.transport).values()
-    n_bytes = sum(torch.Size(form.shape).numel() * form.dtype.itemsize for form in forms)
+    n_bytes = update_bytes(plan, shared, strategy.extra_forms(shared, named))
     kind = "changes of weights" if plan.transport.update == "difference" else "trained weights"
     stays = f" ({len(local)} entries stay)" if local else ""
-    return f"{len(shared)} entries of {kind}{stays}, {n_bytes / 1e6:.2f} MB"
+    hidden = ""
+    if plan.secagg.is_on:
+        n_keys = key_bytes(len(signed.sites))
+        hidden = f" under masks, and {n_keys / 1e3:.1f} kB of keys and shares for each sum"
+    return f"{len(shared)} entries of {kind}{stays}, {n_bytes / 1e6:.2f} MB{hidden}"
 
 
 def _read(path: Path) -> Iterator[Approval]:

@@ -32,6 +32,7 @@ from fedmri.consortium import installed_version
 from fedmri.errors import PrivacyError
 from fedmri.files import make_private_folder, write_private
 from fedmri.plan import Plan, to_json
+from fedmri.repeats import quiet_root
 from fedmri.signed_plan import SignedPlan
 from fedmri.wire import EXTRA, MODEL, ORDER, SUMS, bundle, told_of, unbundle
 
@@ -219,6 +220,7 @@ def main() -> None:
     logging.basicConfig(
         filename=home.logs / "client.log", format=form, level=logging.INFO, force=True
     )
+    quiet_root()
     logging.captureWarnings(capture=True)
     for library in ("flwr", "httpx"):  # every look for an order would be a line
         logging.getLogger(library).setLevel(logging.WARNING)

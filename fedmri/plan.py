@@ -40,8 +40,9 @@ class RoundsConfig:
         quorum: Share of the sites that must return a usable update; below it the run stops.
         evaluate_every: Rounds between scores on the validation patients; 0 scores never.
         checkpoint_every: Rounds between checkpoints; the last round always has one.
-        timeout_s: Longest wait for the next answer of a round: the deadline moves with each answer,
-            not with signs of life.
+        timeout_s: Longest time from an order to its last answer, whoever answers meanwhile. A site
+            that lets it pass costs that time once: until it shows that it is there, the others no
+            longer wait for it where they are enough.
         min_sites: Sites that must be online before a round begins.
         is_late_join_allowed: Whether a site that was not there at the start may take part from the
             round in which it comes.

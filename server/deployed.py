@@ -12,6 +12,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedmri.errors import FedmriError
+from fedmri.repeats import quiet_root
 from fedmri.server.asking import present, wait_for_sites
 from fedmri.server.home import ServerHome
 from fedmri.server.memory import return_large_blocks
@@ -90,4 +91,5 @@ def _note(record: Record) -> None:
 def _log_to(path: Path) -> None:
     form = "%(asctime)s %(name)s %(levelname)s %(message)s"
     logging.basicConfig(filename=path, format=form, level=logging.INFO, force=True)
+    quiet_root()
     logging.getLogger("httpx").setLevel(logging.WARNING)  # every look for an answer is a line

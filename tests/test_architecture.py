@@ -23,7 +23,7 @@ SETTINGS = {
     "training.settings",
     "strategies.settings",
 }
-TRUST = {"child", "files", "settings_file", "consortium", "signed_plan"}
+TRUST = {"child", "repeats", "files", "settings_file", "consortium", "signed_plan"}
 ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
     "errors": set(),
@@ -43,6 +43,7 @@ ARROWS = {
     "codec": WORDS | {"plan"},
     "child": set(),
     "file_names": WORDS,
+    "repeats": set(),
     "files": WORDS,
     "setting_keys": WORDS,
     "settings_file": WORDS | {"setting_keys"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,6 +100,58 @@ def approve(
         raise typer.Exit(1)
     done = approval.approve(home, signed, "command")
     print(f"Approved {done.time} by {done.who}. The next round that the server asks for is run.")
+
+
+@client_app.command("status")
+def status(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
+    """Show how this site stands: its client, the server, its last order, what was refused."""
+    from fedmri.clients import standing
+    from fedmri.clients.approval import seen_plans, status_of
+    from fedmri.clients.home import ClientHome
+
+    home = ClientHome(folder)
+    pid, told = standing.client_pid(home), standing.noted(home, standing.TOLD)
+    waiting = [one.sha256 for one in seen_plans(home) if "waits" in status_of(home, one)]
+    said = {
+        "site": home.consortium.site,
+        "address": home.consortium.address,
+        "is_running": pid is not None,
+        "standing": standing.ask_standing(home),
+        "order": standing.noted(home, standing.ORDER),
+        "left_out": told,
+        "plans_waiting": waiting,
+    }
+    if as_json:
+        print(json.dumps(said))
+        return
+    for line in _status_lines(said, pid):
+        print(line)
+
+
+def _status_lines(said: dict[str, Any], pid: int | None) -> Iterator[str]:
+    from fedmri.clients.approval import N_SHOWN, plain
+    from fedmri.errors import CODES
+
+    yield f"Site {said['site']} of the consortium at {said['address']}."
+    yield f"Its client runs (process {pid})." if pid is not None else "Its client does not run."
+    yield {
+        "enrolled": "The server answers and knows this site.",
+        "revoked": "REVOKED: the coordinator has shut this site out. Call them [P12].",
+        "not known": "The server does not know this site's key: call the coordinator.",
+        "no answer": "The server does not answer: see `fedmri client doctor`.",
+    }[said["standing"]]
+    order, told = said["order"], said["left_out"]
+    if order:
+        code = order.get("code")
+        outcome = f"answered with {code}" if code else "being worked on"
+        where = f"to {order.get('kind')} in run {order.get('run')}"
+        yield plain(f"Last order: {where}, {outcome}, {order.get('time')}.")
+    if told:
+        why = CODES.get(str(told.get("code")), "not listed")
+        where = f"of round {told.get('round')} of run {told.get('run')}"
+        yield plain(f"LEFT OUT: the update {where} was refused: {why} [{told.get('code')}].")
+    for plan in said["plans_waiting"]:
+        yield f"A plan waits for approval: fedmri client approve {plan[:N_SHOWN]}"
 
 
 @client_app.command("ledger")

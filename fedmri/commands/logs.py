@@ -6,6 +6,8 @@ import logging
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
 
+from fedmri.repeats import quiet_root
+
 N_DAYS = 30
 
 
@@ -15,6 +17,7 @@ def log_to(path: Path) -> None:
     handler = TimedRotatingFileHandler(path, when="midnight", backupCount=N_DAYS, encoding="utf-8")
     form = "%(asctime)s %(process)d %(name)s %(levelname)s %(message)s"
     logging.basicConfig(handlers=[handler], format=form, level=logging.INFO, force=True)
+    quiet_root()
     logging.captureWarnings(capture=True)
     for library in ("flwr", "httpx"):  # every request would be a line
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -10,6 +10,7 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.supercore.constant import NOOP_FEDERATION_ID, OBJECT_PUSH_SESSION_TTL_SECONDS
+from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -166,6 +167,6 @@ def test_an_upload_that_stopped_is_lost(link: Link, monkeypatch: pytest.MonkeyPa
     """A site that is silent in the middle of its answer is asked again, not waited for."""
     order = link.order("a")
     link.answer(*link.fetch(), is_whole=False)
-    later = delivery.now() + dt.timedelta(seconds=OBJECT_PUSH_SESSION_TTL_SECONDS + 1)
+    later = now() + dt.timedelta(seconds=OBJECT_PUSH_SESSION_TTL_SECONDS + 1)
     monkeypatch.setattr(delivery, "now", lambda: later)
     assert link.codes(order) == [UNAVAILABLE]
