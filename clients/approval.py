@@ -19,6 +19,7 @@ from fedmri.files import PRIVATE_FILE, write_whole
 from fedmri.harmonize.column_names import hint
 from fedmri.harmonize.embedding_choice import embedding_stage
 from fedmri.harmonize.image_stage import image_stage
+from fedmri.harmonize.own_table import table_stage
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, weights
 from fedmri.plan import Plan
@@ -271,12 +272,13 @@ def _sums_beside(plan: Plan, unit: str) -> str:
 
 def _sums(plan: Plan) -> str:
     if plan.harmonize.table.features:
-        of = plan.harmonize.table
+        own, of = plan.harmonize, plan.harmonize.table
         kept = ", ".join(of.covariates) or "nothing"
         odd = [name for name in of.features if hint(name) in ("identifier", "date")]
         warned = f"; NAMED LIKE IDENTIFIERS OR DATES: {', '.join(odd)}" if odd else ""
         return (
-            f"3 times, sums over rows of the table of features (ComBat), {len(of.features)} "
+            f"{table_stage(own).n_steps} times, sums over rows of the table of features "
+            f"({'CovBat' if of.is_covbat else 'ComBat'}), {len(of.features)} "
             f"columns: {', '.join(of.features)}{warned}; kept: {kept}; the harmonized table stays "
             "here, and other columns neither leave nor change"
         )

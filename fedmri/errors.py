@@ -218,6 +218,8 @@ CODES: dict[str, str] = {
     "H35": "values that ComBat does not fit",
     "H36": "the target is confounded with the site",
     "H37": "two sites' names look alike",
+    "H38": "rows took no part in CovBat",
+    "H39": "smooth covariates or CovBat cannot be had so",
 }
 
 

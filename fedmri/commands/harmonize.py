@@ -56,6 +56,12 @@ def harmonize(
         str, typer.Option(help="Texts that stand for missing values, besides NA and such: -4,x.")
     ] = "",
     mode: Annotated[str, typer.Option(help="eb, no_eb, mean_only or nonparametric.")] = "eb",
+    smooth: Annotated[
+        str, typer.Option(help="Covariates whose effect may bend (cubic splines): age.")
+    ] = "",
+    covbat: Annotated[
+        bool, typer.Option(help="Bring in line how features vary together, too (CovBat).")
+    ] = False,
     reference: Annotated[
         str, typer.Option(help="Site to whose scale the others are brought.")
     ] = "",
@@ -114,7 +120,8 @@ def harmonize(
     if parameters is not None:
         later = Later(parameters, Columns(site_column, site_pattern), n_min, exclude_incomplete)
         settled = {"--covariates": covariates, "--categorical": categorical, "--features": features}
-        settled |= {"--also": also, "--keep": keep}
+        settled |= {"--also": also, "--keep": keep, "--smooth": smooth}
+        settled |= {"--covbat": "yes" * covbat}
         settled |= {"--reference": reference, "--mode": mode.removeprefix("eb"), "--target": target}
         later.refuse_beside(
             settled | {"--train-column": train_column, "--train-sites": train_sites}
@@ -134,7 +141,13 @@ def harmonize(
     )
     found = cohort(source.frame, columns)
     stage = ComBat(
-        len(found.features), found.columns, _mode(mode), reference=reference or None, n_min=n_min
+        len(found.features),
+        found.columns,
+        _mode(mode),
+        reference=reference or None,
+        n_min=n_min,
+        smooth=_names(smooth),
+        is_covbat=covbat,
     )
     subjects = _subjects(source.frame, found, subject_column)
     work = Work(source, found, stage, subjects, target or None, seed, _counts(calibrate))

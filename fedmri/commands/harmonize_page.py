@@ -126,7 +126,7 @@ def show(path: Path, work: Work, result: Harmonized, judged: Judged, version: st
         tables += _calibration_tables(work, judged.predicted)
     cohort, stage = work.cohort, work.stage
     facts = (
-        ("Method", f"ComBat, {stage.mode}; only sums over sites leave a site"),
+        ("Method", f"{_method(stage)}; only sums over sites leave a site"),
         ("Sites", ", ".join(f"{n} ({(cohort.sites == n).sum()})" for n in cohort.names)),
         ("Features", ", ".join(cohort.features)),
         *((f"Left as they were: {what}", ", ".join(names)) for what, names in left(cohort.parts)),
@@ -140,6 +140,11 @@ def show(path: Path, work: Work, result: Harmonized, judged: Judged, version: st
     lead = _lead(judged)
     drawn = _features(cohort, result)
     write_page(path, BeforeAfter(title, lead, facts, cautions, tuple(tables), drawn))
+
+
+def _method(stage: ComBat) -> str:
+    smooth = f", smooth in {', '.join(stage.smooth)}" if stage.smooth else ""
+    return f"{'CovBat' if stage.is_covbat else 'ComBat'}, {stage.mode}{smooth}"
 
 
 def _lead(judged: Judged) -> str:

@@ -25,6 +25,10 @@ _ID_GLUED = re.compile(
     r"(id|ids|uid|no|nr|num|number|key)|unnamed\d*",
 )
 _DATE = _set("date dates datum fecha dob birth birthdate birthday timestamp datetime")
+_DATE_GLUED = re.compile(
+    r"(scan|exam|visit|birth|acq|acquisition|study|test|session|series|image|img|mri|mr|start|end|"
+    r"entry|enrolment|content|user|measurement)(date|time)"
+)
 _TIME = _set("year years yr yrs month months day days week weeks hour hours jahr jahre followup")
 _CLOCK = _set("scan acq acquisition exam study series session visit start end content")
 _SUBJECT = _set(
@@ -116,7 +120,7 @@ def _is_identifier(words: tuple[str, ...], glued: str) -> bool:
 def _is_date(words: tuple[str, ...]) -> bool:
     some = set(words)
     is_clock = "time" in some and bool(_CLOCK & some or len(some) == 1)
-    is_glued = any(word.endswith("date") and word != "update" for word in words)
+    is_glued = any(map(_DATE_GLUED.fullmatch, words))  # no ending alone: caudate
     return bool(_DATE & some) or bool(_TIME & some) or is_glued or is_clock
 
 

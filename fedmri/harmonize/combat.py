@@ -28,7 +28,7 @@ from typing import Literal
 import numpy as np
 
 from fedmri.errors import HarmonizeError, require
-from fedmri.harmonize import slopes
+from fedmri.harmonize import covbat, slopes, spline
 from fedmri.harmonize.site_table import Array, SiteTable, centred, refuse_infinite, spread
 from fedmri.harmonize.sums import Arrays
 
@@ -54,6 +54,8 @@ class ComBat:
         n_min: A site with fewer rows does not take part: its sums would show single patients.
         tolerance: Empirical Bayes stops where no value moves by a larger share.
         leaves_flat: A feature that hardly varies at a site takes no part there and stays as it is.
+        smooth: Covariates whose effect may bend, as that of age does; see ``spline``.
+        is_covbat: How features vary together is brought in line too; see ``covbat``.
         stored: Parameters of an earlier version to whose sums those of new sites are added.
     """
 
@@ -64,6 +66,8 @@ class ComBat:
     n_min: int = 10
     tolerance: float = 1e-4
     leaves_flat: bool = True
+    smooth: tuple[str, ...] = ()
+    is_covbat: bool = False
     stored: Arrays | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -71,11 +75,23 @@ class ComBat:
         require(self.mode in MODES, "combat.mode", self.mode, f"one of {', '.join(MODES)}")
         require(self.n_min >= 1, "combat.n_min", self.n_min, "1 or more")
         require(self.tolerance > 0, "combat.tolerance", self.tolerance, "a positive number")
+        self._refuse_unfit()
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Counts; knots; K and M; intercepts and residuals; products and scores of CovBat."""
+        knots, more = ("knots",) * bool(self.smooth), ("products", "scores") * self.is_covbat
+        return ("counts", *knots, "slopes", "residuals", *more)
 
     @property
     def n_steps(self) -> int:
-        """Counts; K and M; intercepts and residuals."""
-        return 3
+        """How often sites answer."""
+        return len(self.steps)
+
+    @property
+    def design(self) -> tuple[str, ...]:
+        """Names of the columns of the regression: bent terms of smooth covariates among them."""
+        return spline.design(self.columns, self.smooth)
 
     def site_sums(self, step: int, data: SiteTable | tuple[()], shared: Arrays) -> Arrays:
         """Return a site's part of the sums of a step, additive over sites.
@@ -89,15 +105,18 @@ class ComBat:
         if not isinstance(data, SiteTable):
             return self.nothing(step, shared)
         self.check(data)
-        match step:
-            case 0:
-                sums = _zeroed(self._counts(data), is_zero=data.is_stored)
-                is_reference = float(data.site == self.reference)
-                return {**sums, "n_references": np.array([is_reference])}
-            case 1:
-                return _zeroed(self._cross_products(data, shared), is_zero=data.is_stored)
-            case _:
-                return self._residuals(data, shared)
+        name = self.steps[step]
+        if name in ("products", "scores"):
+            return self._beyond(name, data, shared)
+        data = with_bends(data, shared)
+        if name == "counts":
+            sums = _zeroed(self._counts(data), is_zero=data.is_stored)
+            return {**sums, "n_references": np.array([float(data.site == self.reference)])}
+        if name == "knots":
+            return spline.knot_sums(data.complete_covariates, shared["covariate_exponent"])
+        if name == "slopes":
+            return _zeroed(self._cross_products(data, shared), is_zero=data.is_stored)
+        return self._residuals(data, shared)
 
     def combine(self, step: int, total: Arrays, shared: Arrays) -> Arrays:
         """Return what the server makes of the total of a step.
@@ -111,13 +130,54 @@ class ComBat:
             HarmonizeError: No site is the reference (H06); a covariate does not vary within any
                 site, or depends on others (H03).
         """
-        match step:
-            case 0:
-                return self._agreed(total)
-            case 1:
-                return self._slopes(total, shared)
-            case _:
-                return _scales(total, shared)
+        name = self.steps[step]
+        if name == "counts":
+            return self._agreed(total)
+        if name == "knots":
+            return self._bends(total, shared)
+        if name == "slopes":
+            return self._slopes(total, shared)
+        if name == "residuals":
+            return _scales(total, shared)
+        if name == "products":
+            return covbat.components(total, shared)
+        return covbat.score_scales(total, shared)
+
+    def _bends(self, total: Arrays, shared: Arrays) -> Arrays:
+        exponent = shared["covariate_exponent"]
+        is_smooth = np.array([float(name in self.smooth) for name in self.columns])
+        knots = spline.knots_of(total, float(shared["n"][0]), exponent, is_smooth)
+        more = {"knots": knots, "covariate_exponent": spline.repeated(exponent, knots)}
+        return {**shared, **more}
+
+    def _beyond(self, name: str, data: SiteTable, shared: Arrays) -> Arrays:
+        # a site's effect builds on this module, and its residuals on that effect
+        from fedmri.harmonize.combat_site import fit_site, residuals
+
+        own = residuals(shared, fit_site(replace(self, n_min=1), shared, data), data)
+        if name == "products":
+            return covbat.product_sums(shared, own)
+        return covbat.score_sums(shared, own)
+
+    def _refuse_unfit(self) -> None:
+        """Refuse smooth terms or CovBat where they cannot be had (H39)."""
+        unknown = [name for name in self.smooth if name not in self.columns]
+        is_more = bool(self.smooth) or self.is_covbat
+        found, want, fix = "", "", ""
+        if unknown:
+            found, want = f"smooth {', '.join(unknown)}", "kept covariates that are numbers"
+            fix = "name it among the covariates; categories have no smooth effect"
+        elif self.is_covbat and self.n_features > covbat.MOST_FEATURES:
+            found, want = f"{self.n_features} features", f"{covbat.MOST_FEATURES} at most"
+            fix = "harmonize fewer features, or without CovBat"
+        elif self.is_covbat and self.reference is not None:
+            found, want = f"reference site {self.reference}", "none"
+            fix = "leave the reference out: components are those of all sites"
+        elif is_more and self.stored is not None:
+            found, want, fix = "a refit", "a fit from the start", "fit all sites together"
+        if found:
+            what = "CovBat" if self.is_covbat and not unknown else "smooth covariates"
+            raise HarmonizeError("H39", what, found=found, want=want, fix=fix)
 
     def nothing(self, step: int, shared: Arrays) -> Arrays:
         """Return sums of the names and shapes that any site's have; their values mean nothing."""
@@ -186,7 +246,7 @@ class ComBat:
 
     def _cross_products(self, data: SiteTable, shared: Arrays) -> Arrays:
         covariates = _middled(data) / np.exp2(shared["covariate_exponent"])
-        scale, q = np.exp2(shared["feature_exponent"]), len(self.columns)
+        scale, q = np.exp2(shared["feature_exponent"]), len(self.design)
         n_observed = shared["n_observed"]
         is_whole = bool(((n_observed == shared["n"]) | (n_observed == 0)).all())
         scatter = np.zeros((1 if is_whole else self.n_features, q, q))
@@ -208,7 +268,7 @@ class ComBat:
         found = slopes.condition(scatter, n_rows)
         if not np.isfinite(found).any():
             most = int(shared["n_observed"].argmax()) if len(scatter) > 1 else 0
-            slopes.refuse_singular(scatter[most], n_rows, self.columns)
+            slopes.refuse_singular(scatter[most], n_rows, self.design)
         travelled = slopes.solve(scatter, cross, np.isfinite(found))
         features, covariates = (np.exp2(shared[name]) for name in _EXPONENTS)
         beta = travelled * features / covariates[:, None]
@@ -231,6 +291,13 @@ class ComBat:
             sums["squares"][block] = (residual**2).sum(axis=0)
             sums["whole_squares"][block] = ((part.deviation / scale) ** 2).sum(axis=0)
         return sums
+
+
+def with_bends(data: SiteTable, shared: Arrays) -> SiteTable:
+    """Return a table with the bent terms of smooth covariates, if their knots are known."""
+    if "knots" not in shared or data.covariates.shape[1] != len(shared["knots"]):
+        return data
+    return replace(data, covariates=spline.expanded(data.covariates, shared["knots"]))
 
 
 _OF_FEATURES = ("n_observed", "n_places", "n_spread", "feature_exponent")

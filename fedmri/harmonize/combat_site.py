@@ -6,15 +6,15 @@ the parameters frozen, or an external site on its own rows without their labels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize import bayes
-from fedmri.harmonize.combat import ComBat
+from fedmri.harmonize import bayes, covbat
+from fedmri.harmonize.combat import ComBat, with_bends
 from fedmri.harmonize.site_table import Array, SiteTable, centred, refuse_infinite
 from fedmri.harmonize.sums import Arrays
 
@@ -39,6 +39,8 @@ class SiteEffect:
         is_reference: The site is left as it is.
         used_mode: The mode in the end: a single feature has no other features to learn from.
         is_flat: Features that hardly vary here and stay as they are, ``(p,)``.
+        score_shift: CovBat: shift of each component's score that is taken out, ``(K,)``.
+        score_stretch: CovBat: its stretch.
     """
 
     site: str
@@ -51,6 +53,8 @@ class SiteEffect:
     is_reference: bool
     used_mode: str
     is_flat: NDArray[np.bool_]
+    score_shift: Array = field(default_factory=lambda: np.zeros(0))
+    score_stretch: Array = field(default_factory=lambda: np.zeros(0))
 
 
 def fit_site(stage: ComBat, parameters: Arrays, table: SiteTable) -> SiteEffect:
@@ -66,6 +70,7 @@ def fit_site(stage: ComBat, parameters: Arrays, table: SiteTable) -> SiteEffect:
         HarmonizeError: The site has too few rows (H02); its table does not fit (H11).
     """
     stage.check(table)
+    table = with_bends(table, parameters)
     moments, is_flat = _moments(stage, parameters, table)
     effect = SiteEffect(
         table.site,
@@ -79,7 +84,32 @@ def fit_site(stage: ComBat, parameters: Arrays, table: SiteTable) -> SiteEffect:
         used_mode=stage.mode,
         is_flat=is_flat,
     )
-    return effect if effect.is_reference else _estimated(effect, moments, stage)
+    if effect.is_reference:
+        return effect
+    found = _estimated(effect, moments, stage)
+    if "score_spread" not in parameters:
+        return found
+    is_alone = stage.mode == "mean_only"
+    own = residuals(parameters, found, table)
+    shift, stretch = covbat.site_scores(parameters, own, is_shift_alone=is_alone)
+    return replace(found, score_shift=shift, score_stretch=stretch)
+
+
+def residuals(parameters: Arrays, effect: SiteEffect, table: SiteTable) -> Array:
+    """Return standardized features without the site's shift and stretch, of complete rows.
+
+    Args:
+        parameters: What ``combine`` returned.
+        effect: The site's own.
+        table: Rows of the site.
+
+    Returns:
+        Shape ``(n, p)``; NaN where missing.
+    """
+    table = with_bends(table, parameters)
+    whole = slice(0, table.features.shape[1])
+    standard, _, _ = _standardized(parameters, table.block(whole), table.complete_covariates, whole)
+    return np.asarray((standard - effect.gamma_star) / np.sqrt(effect.delta_star))
 
 
 def apply(
@@ -105,6 +135,7 @@ def apply(
         found = f"{n_missing} rows with a missing one"
         what = f"kept covariates of site {table.site}"
         raise HarmonizeError("H04", what, found=found, want="all of them", fix=fix)
+    table = with_bends(table, parameters)
     if out is None:
         out = np.empty(table.features.shape)
     for block in table.blocks():
@@ -114,6 +145,10 @@ def apply(
         out[:, block] = (
             values if effect.is_reference else _without(parameters, effect, table, block)
         )
+    if "score_spread" in parameters and len(effect.score_shift):
+        own = residuals(parameters, effect, table)
+        added = covbat.change(parameters, own, effect.score_shift, effect.score_stretch)
+        out += added * parameters["sigma"]
     return out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize import cautions
+from fedmri.harmonize import cautions, covbat
 from fedmri.harmonize.cautions import Caution
 from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_site import SiteEffect, apply, fit_site
@@ -72,6 +72,7 @@ def harmonize(
         rows = (cohort.sites == site) & is_usable
         values[rows] = apply(parameters, effects[site], cohort.table(site, rows))
     told = _cautions(cohort, stage, parameters, effects, set(trained))
+    told += _beside_covbat(cohort, parameters, is_usable)
     if not is_usable.all():
         told.append(_left_empty(int((~is_usable).sum())))
     return Harmonized(values, parameters, effects, tuple(told))
@@ -110,6 +111,7 @@ def harmonize_later(
         for caution in cautions.of_site(effect, saved.mode, cohort.features)
     ]
     told += [_not_in_the_fit(site) for site in new]
+    told += _beside_covbat(cohort, saved.parameters, is_usable)
     if not is_usable.all():
         told.append(_left_empty(int((~is_usable).sum())))
     return Harmonized(values, saved.parameters, {**saved.effects, **effects}, tuple(told))
@@ -136,6 +138,15 @@ def _cautions(
         if site not in trained:
             told.append(_not_in_the_fit(site))
     return told
+
+
+def _beside_covbat(cohort: Cohort, parameters: Arrays, is_usable: Rows) -> list[Caution]:
+    """Tell of rows that miss a feature, if CovBat was asked for."""
+    if "rotation" not in parameters:
+        return []
+    n_rows = int((is_usable & ~covbat.rows_used(parameters, cohort.values)).sum())
+    text = f"{n_rows} rows miss a feature and were harmonized by ComBat alone, without CovBat."
+    return [Caution("H38", text)] if n_rows else []
 
 
 def _not_in_the_fit(site: str) -> Caution:

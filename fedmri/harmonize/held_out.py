@@ -117,7 +117,7 @@ def _errors(
     """Return errors before, after and of the baseline on the test rows, ``(3, n)``."""
     train, test = split
     truth = target[test]
-    found = [_predicted(values, target, split) for values in (before, after)]
+    found = [predicted_at(values, target, split) for values in (before, after)]
     if np.issubdtype(target.dtype, np.number):
         found.append(np.full(len(test), np.median(target[train])))
         return np.asarray(np.stack(found) - truth, dtype=np.float64)
@@ -126,9 +126,16 @@ def _errors(
     return np.stack([(said != truth).astype(np.float64) for said in found])
 
 
-def _predicted(
+def predicted_at(
     values: Array, target: NDArray[Any], split: tuple[NDArray[np.intp], NDArray[np.intp]]
 ) -> NDArray[Any]:
+    """Return what a linear model of training rows says of test rows.
+
+    Args:
+        values: Features of all rows, ``(n, p)``; NaN where missing.
+        target: Numbers, or texts as classes, ``(n,)``.
+        split: Training rows and test rows.
+    """
     train, test = split
     is_number = np.issubdtype(target.dtype, np.number)
     if not is_number and len(np.unique(target[train])) < 2:

@@ -56,7 +56,15 @@ def table_stage(config: HarmonizeConfig) -> ComBat:
     """Return the ComBat of a plan for tables."""
     of = config.table
     columns, reference = table.kept_columns(_kept(config)), of.reference or None
-    return ComBat(len(of.features), columns, of.mode, reference=reference, n_min=config.n_min)
+    return ComBat(
+        len(of.features),
+        columns,
+        of.mode,
+        reference=reference,
+        n_min=config.n_min,
+        smooth=of.smooth,
+        is_covbat=of.is_covbat,
+    )
 
 
 def read_own(path: Path, site: str, config: HarmonizeConfig) -> OwnTable:
@@ -99,7 +107,7 @@ def write_harmonized(own: OwnTable, config: HarmonizeConfig, fitted: Arrays, fol
         HarmonizeError: The parameters are not those of the plan (H21).
     """
     stage = table_stage(config)
-    n, q = stage.n_features, len(stage.columns)
+    n, q = stage.n_features, len(stage.design)
     want = {"alpha": (n,), "sigma": (n,), "is_fitted": (n,), "beta": (q, n)}
     found = {name: fitted[name].shape for name in want if name in fitted}
     if found != want:

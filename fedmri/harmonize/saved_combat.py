@@ -53,14 +53,24 @@ class SavedComBat:
         """Return the settings of the fit, under which a new site takes part with ``n_min`` rows."""
         mode = next(known for known in MODES if known == self.mode)
         columns, reference = kept_columns(self.kept), self.reference or None
-        return ComBat(len(self.features), columns, mode, reference=reference, n_min=n_min)
+        knots = self.parameters.get("knots", np.full((len(columns), 1), np.nan))
+        bends = np.isfinite(knots).all(axis=1)
+        return ComBat(
+            len(self.features),
+            columns,
+            mode,
+            reference=reference,
+            n_min=n_min,
+            smooth=tuple(name for name, is_bent in zip(columns, bends, strict=True) if is_bent),
+            is_covbat="rotation" in self.parameters,
+        )
 
     def write(self, path: Path) -> None:
         """Write it."""
         own = {
             f"{_OF_SITE}{site}/{name}": getattr(effect, name)
             for site, effect in self.effects.items()
-            for name in ("gamma_star", "delta_star")
+            for name in ("gamma_star", "delta_star", "score_shift", "score_stretch")
         }
         texts = {
             "version": np.array(self.version),
@@ -105,10 +115,15 @@ def _effects(own: Mapping[str, np.ndarray], mode: str, reference: str) -> dict[s
     effects = {}
     for site in names:
         shift, spread = (own[f"{_OF_SITE}{site}/{of}"] for of in ("gamma_star", "delta_star"))
+        scores = [
+            own.get(f"{_OF_SITE}{site}/{of}", np.zeros(0))
+            for of in ("score_shift", "score_stretch")
+        ]
         unknown, is_flat = np.full(len(shift), np.nan), np.zeros(len(shift), dtype=np.bool_)
         is_reference = site == reference
         effects[site] = SiteEffect(
-            site, unknown, unknown, unknown, shift, spread, None, is_reference, mode, is_flat
+            *(site, unknown, unknown, unknown, shift, spread, None, is_reference, mode, is_flat),
+            *scores,
         )
     return effects
 

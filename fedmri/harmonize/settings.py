@@ -24,12 +24,16 @@ class TableConfig:
             with all levels that any site has.
         mode: See ``fedmri harmonize``.
         reference: Site to whose scale the others are brought; empty for none.
+        smooth: Covariates that are numbers and whose effect may bend, as that of age does.
+        is_covbat: How features vary together is brought in line too.
     """
 
     features: tuple[str, ...] = ()
     covariates: tuple[str, ...] = ()
     mode: Mode = "eb"
     reference: str = ""
+    smooth: tuple[str, ...] = ()
+    is_covbat: bool = False
 
     def __post_init__(self) -> None:
         for name in ("features", "covariates"):
@@ -40,6 +44,8 @@ class TableConfig:
         is_fine = all(len(set(of)) == len(of) > 1 and all(of) for of in levels)
         want = "two levels or more, as in sex=F|M"
         require(is_fine, "harmonize.table.covariates", self.covariates, want)
+        is_fine = set(self.smooth) <= set(self.covariates)
+        require(is_fine, "harmonize.table.smooth", self.smooth, "covariates that are numbers")
 
     def refuse_simulation(self) -> None:
         """Refuse to simulate a plan for tables (H25)."""

@@ -157,6 +157,21 @@ def test_a_value_that_occurs_twice_at_a_site_is_still_a_measure(tmp_path: Path) 
     assert found.features == ("thickness", "hippo_vol")
 
 
+REGIONS = (
+    "Left-Caudate", "lh_caudalmiddlefrontal_area", "Left-Thalamus-Proper", "CC_Mid_Anterior",
+    "Optic-Chiasm", "Left-VentralDC", "Left-vessel", "5th-Ventricle", "MaskVol-to-eTIV",
+    "lh_S_temporal_inf_volume", "rh_G&S_cingul-Ant_meancurv", "CSF", "Brain-Stem", "WhiteMatterVol",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_names_of_regions_are_measures(tmp_path: Path, name: str) -> None:
+    """FreeSurfer's names hold words that mean something else elsewhere: caudate is no date."""
+    table = frame_of(**{name: RNG.normal(3000, 10, N)})
+    _, found, _ = harmonized(written(tmp_path, table.to_csv(index=False)))
+    assert found.features == (name, "thickness", "hippo_vol")
+
+
 def test_patterns_choose_measures_alone(tmp_path: Path) -> None:
     """``--features '*'`` takes no identifier with it; one that is named in full is told."""
     table = frame_of(RID=SHUFFLED, age=RNG.uniform(20, 80, N))
