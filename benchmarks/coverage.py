@@ -1,6 +1,6 @@
 """How often intervals hold the true score, and how often a difference is seen that is none.
 
-    python benchmarks/coverage.py [repetitions] [folder]
+    python benchmarks/coverage.py [repetitions] [folder] [layout,layout...]
 
 Each layout of hospitals and patients is a piece: a finished one is read from the folder and not run
 again. Prints Markdown. "Before" is the percentile bootstrap over patients within hospitals that
@@ -9,10 +9,12 @@ reports had, kept here alone.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 
 from fedmri.reports import intervals
 from fedmri.reports.metrics import METRICS, Metric, parts_of, weighted_metric
-from fedmri.reports.scores import Score, Tested, score_of
+from fedmri.reports.scores import Outcomes, Score, score_of
 from fedmri.reports.spread import holm
 from fedmri.reports.weighted import Panel
 
@@ -52,8 +54,10 @@ def main() -> None:
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     populations = simulated.populations()
+    wanted = sys.argv[3].split(",") if len(sys.argv) > 3 else list(LAYOUTS)
     found = {}
-    for name, sizes in LAYOUTS.items():
+    for name in wanted:
+        sizes = LAYOUTS[name]
         path = folder / f"{name.replace(' ', '')}-{repetitions}.json" if folder else None
         if path and path.exists():
             found[name] = json.loads(path.read_text(encoding="utf-8"))
@@ -123,23 +127,27 @@ def scored(metric: Metric, keys: tuple[tuple[str, str], ...], panels: tuple[Pane
     parts = [parts_of(metric, panel) or () for panel in panels]
     defined = [[p.value for p in own if np.isfinite(p.value)] for own in parts]
     values = [float(np.mean(own)) if own else float("nan") for own in defined]
-    return score_of(metric, Tested(keys, panels, tuple(range(len(panels)))), values, parts)
+    return score_of(metric, Outcomes(keys, panels, tuple(range(len(panels)))), values, parts)
 
 
 def before(metric: Metric, sample: simulated.Sample, seed: int) -> tuple[float, float] | None:
     """Return the percentile interval of a bootstrap within hospitals, as reports had it."""
-    panel, sites = sample.panels[0], np.array(sample.sites)
-    names = dict.fromkeys(sample.sites)
-    patients = tuple((name, tuple(str(i) for i in np.flatnonzero(sites == name))) for name in names)
+    panel = sample.panels[0]
     weighted = weighted_metric(metric, panel)
-    if weighted is None or len(sites) < 2:
+    if weighted is None:
         return None
-    found = weighted(panel, intervals.draw(patients, N_RESAMPLES, seed))
+    found = weighted(panel, _resamples(sample.sites, seed))
     found = found[np.isfinite(found)]
     if len(found) < 0.95 * N_RESAMPLES:
         return None
     low, high = np.round(np.quantile(found, [0.025, 0.975]), 12)
     return float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _resamples(sites: tuple[str, ...], seed: int) -> Array:
+    patients = tuple((name, tuple(map(str, own))) for name, own in itertools.groupby(sites))
+    return intervals.draw(patients, N_RESAMPLES, seed)
 
 
 def _dice(values: Array) -> Panel:
@@ -222,7 +230,7 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def _short(value: float) -> str:
-    return "–" if not np.isfinite(value) else f"{value:.3f}".lstrip("0")
+    return "-" if not np.isfinite(value) else f"{value:.3f}".lstrip("0")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

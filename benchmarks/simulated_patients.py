@@ -1,9 +1,9 @@
 """Patients whose true scores are known: what intervals and verdicts are measured on.
 
 Hospitals differ: each is one of nine kinds, and has its own share of each class. Patients are
-drawn with replacement from large finite populations, one for each kind of hospital, so every true
-value is a sum. Two models are exchangeable: each patient is in the population a second time with the models
-swapped. Whatever differs between them is chance.
+drawn with replacement from large finite populations, one for each kind of hospital. So every true
+value is a sum. Two models are exchangeable: each patient is in the population a second time with
+the models swapped. Whatever differs between them is chance.
 
 - Segmentation: Dice is skewed, 6 % of the patients have Dice 0 and HD95 374 mm.
 - Two classes: binormal scores, 20 to 60 % positive by hospital.

@@ -232,10 +232,9 @@ def newcombe(area: float, sizes: tuple[float, float], sharing: float = 1.0) -> t
         shape = 1 + middle * ((1 - theta) / (2 - theta) + theta / (1 + theta))
         return (theta - area) ** 2 - z2 * sharing * theta * (1 - theta) * shape / (m * n)
 
-    low = optimize.brentq(excess, 0.0, area) if area > 0 and excess(0.0) > 0 > excess(area) else 0.0
-    high = (
-        optimize.brentq(excess, area, 1.0) if area < 1 and excess(1.0) > 0 > excess(area) else 1.0
-    )
+    # At an area of 0 or 1 the excess has a second root there, which is not the bound.
+    low = optimize.brentq(excess, 0.0, area - 1e-9) if area > 1e-9 else 0.0
+    high = optimize.brentq(excess, area + 1e-9, 1.0) if area < 1 - 1e-9 else 1.0
     return float(low), float(high)
 
 

@@ -54,16 +54,15 @@ class Contrast:
 
     def plus(self, other: Contrast) -> Contrast:
         """Return the sum; patients and trainings that both have are paired."""
+        if self.keys == other.keys:
+            return self._added(other)
         places = {key: i for i, key in enumerate(dict.fromkeys((*self.keys, *other.keys)))}
         classes = dict(zip((*other.keys, *self.keys), (*other.classes, *self.classes), strict=True))
         seeds, mine, theirs = _aligned(self.seeds, other.seeds)
         is_paired = len(places) < len(self.keys) + len(other.keys)
         shares = np.zeros((len(seeds), len(places)))
         for one, rows in ((self, mine), (other, theirs)):
-            # Means over all its own trainings stay what they are, whichever of them are paired.
-            own = one.shares[rows]
-            own = own - own.mean(axis=0) + one.shares.mean(axis=0)
-            shares[:, [places[key] for key in one.keys]] += own
+            shares[:, [places[key] for key in one.keys]] += _rows(one, rows)
         return Contrast(
             value=self.value + other.value,
             keys=tuple(places),
@@ -71,10 +70,23 @@ class Contrast:
             seeds=seeds,
             by_training=self.by_training[mine] + other.by_training[theirs],
             shares=shares,
-            # Two models on the same patients are won or lost on the same pair.
             steps=max(self.steps, other.steps) if is_paired else self.steps + other.steps,
             is_scored=self.is_scored and other.is_scored,
             n_pairs=len(places),
+        )
+
+    def _added(self, other: Contrast) -> Contrast:
+        """Return the sum of two numbers over the same patients."""
+        seeds, mine, theirs = _aligned(self.seeds, other.seeds)
+        return replace(
+            self,
+            value=self.value + other.value,
+            seeds=seeds,
+            by_training=self.by_training[mine] + other.by_training[theirs],
+            shares=_rows(self, mine) + _rows(other, theirs),
+            # Two models on the same patients are won or lost on the same pair.
+            steps=max(self.steps, other.steps),
+            is_scored=self.is_scored and other.is_scored,
         )
 
     def minus(self, other: Contrast) -> Contrast:
@@ -116,6 +128,13 @@ class Contrast:
             return max(least, p_value(self.value, self.spread))
         is_constant = self.spread.df > 0
         return (least if abs(self.value) > 1e-12 else 1.0) if is_constant else math.nan
+
+
+def _rows(contrast: Contrast, rows: list[int]) -> Array:
+    """Return shares under some trainings; their mean stays that over all trainings."""
+    own = contrast.shares[rows]
+    shares: Array = own - own.mean(axis=0) + contrast.shares.mean(axis=0)
+    return shares
 
 
 def _aligned(

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from fedmri.reports.weighted import Array, Panel, called_classes, errors
@@ -98,7 +99,7 @@ def areas(panel: Panel) -> tuple[Part, ...]:
     return tuple(_area(panel.prediction[:, k], panel.truth == k) for k in wanted)
 
 
-def _area(score: Array, is_positive: Array) -> Part:
+def _area(score: Array, is_positive: NDArray[np.bool_]) -> Part:
     """Return a ROC area with DeLong's placements, by mid-ranks.
 
     Source:

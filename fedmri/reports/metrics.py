@@ -69,7 +69,8 @@ _ALL = (
     Metric("jaccard", "Jaccard index", 0, 1, UP, _OVERLAP, is_patient_mean=True),
     Metric(
         "hd95_mm", "HD95 (mm)", 0, math.inf, DOWN,
-        partial(bounds.positive_mean, failure=FAILED_HD95_MM, unseen=0.5), unit="mm", is_patient_mean=True,
+        partial(bounds.positive_mean, failure=FAILED_HD95_MM, unseen=0.5), unit="mm",
+        is_patient_mean=True,
     ),
     Metric(
         "accuracy", "accuracy", 0, 1, UP, bounds.proportion, weighted.accuracy,
@@ -88,20 +89,23 @@ _ALL = (
         is_by_class=True,
     ),
     Metric(
-        "brier", "Brier score", 0, 2, DOWN, partial(bounds.bounded_mean, low=0.0, high=2.0, failure=2.0, unseen=0.02), weighted.brier,
-        influence.brier, is_patient_mean=True,
+        "brier", "Brier score", 0, 2, DOWN,
+        partial(bounds.bounded_mean, low=0.0, high=2.0, failure=2.0, unseen=0.02),
+        weighted.brier, influence.brier, is_patient_mean=True,
     ),
     Metric(
-        "mae", "mean absolute error", 0, math.inf, DOWN, partial(bounds.positive_mean, unseen=0.1), weighted.mae,
-        influence.absolute_errors, is_patient_mean=True,
+        "mae", "mean absolute error", 0, math.inf, DOWN,
+        partial(bounds.positive_mean, unseen=0.1), weighted.mae, influence.absolute_errors,
+        is_patient_mean=True,
     ),
     Metric(
         "rmse", "root mean squared error", 0, math.inf, DOWN,
-        partial(bounds.positive_mean, power=2, unseen=0.15), weighted.rmse, influence.mean_square, is_root=True,
+        partial(bounds.positive_mean, power=2, unseen=0.15), weighted.rmse,
+        influence.mean_square, is_root=True,
     ),
     Metric(
-        "r2", "R\N{SUPERSCRIPT TWO}", -math.inf, 1, UP, partial(bounds.explained_variance, unseen=0.15), weighted.r2,
-        influence.explained,
+        "r2", "R\N{SUPERSCRIPT TWO}", -math.inf, 1, UP,
+        partial(bounds.explained_variance, unseen=0.15), weighted.r2, influence.explained,
     ),
     Metric(
         "pearson", "Pearson correlation", -1, 1, UP, bounds.fisher, weighted.correlation,

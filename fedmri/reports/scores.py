@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -22,7 +21,7 @@ Parts = tuple[Part, ...]
 
 
 @dataclass(frozen=True)
-class Tested:
+class Outcomes:
     """Patients and what every run of a model made of them.
 
     Attributes:
@@ -48,7 +47,7 @@ class Score:
         seeds: Trainings, shape ``(t,)``.
         by_training: The value under each, shape ``(t,)``.
         parts: Of each training; empty where the metric cannot be taken apart.
-        called: Class that each patient was called, shape ``(t, n)``, where one patient counts whole.
+        called: Class that each patient was called, shape ``(t, n)``, of metrics by steps.
     """
 
     metric: Metric
@@ -71,7 +70,7 @@ class Score:
         n = self.n_patients
         if not self.parts:
             return np.full((len(self.seeds), n), np.nan)
-        rows = [np.mean([part.influence for part in parts], axis=0) / n for parts in self.parts]
+        rows = [sum(part.influence for part in parts) / (n * len(parts)) for parts in self.parts]
         return np.stack(rows)
 
     @property
@@ -153,7 +152,7 @@ class Score:
 def _averaged(parts: Sequence[Part]) -> Part:
     if len(parts) == 1:
         return parts[0]
-    value = float(np.mean([part.value for part in parts]))
+    value = math.fsum(part.value for part in parts) / len(parts)
     influence: Array = np.mean([part.influence for part in parts], axis=0)
     sizes = np.mean([part.sizes for part in parts], axis=0)
     return Part(value, influence, tuple(sizes.tolist()))
@@ -171,7 +170,7 @@ def _sharing(mean: Part, each: Sequence[Part]) -> float:
 
 
 def score_of(
-    metric: Metric, tested: Tested, values: Sequence[float], parts: Sequence[Parts]
+    metric: Metric, tested: Outcomes, values: Sequence[float], parts: Sequence[Parts]
 ) -> Score:
     """Return the score of a model.
 

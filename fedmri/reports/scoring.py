@@ -13,7 +13,7 @@ from fedmri.reports.influence import Part
 from fedmri.reports.intervals import Patients, draw, shuffle
 from fedmri.reports.metrics import Metric, metric_of, parts_of, weighted_metric
 from fedmri.reports.models import Model, cases_of
-from fedmri.reports.scores import Parts, Score, Tested, score_of
+from fedmri.reports.scores import Outcomes, Parts, Score, score_of
 from fedmri.reports.weighted import Array, Panel, panel
 from fedmri.training.task import Case, Task
 
@@ -47,7 +47,7 @@ class Scorer:
         cases = [cases_of(run, patients) for run in model.runs]
         values = [self._task.metrics(of_run) for of_run in cases]
         keys = tuple((site, subject) for site, subjects in patients for subject in subjects)
-        tested = Tested(keys, tuple(panel(of_run) for of_run in cases), model.seeds)
+        tested = Outcomes(keys, tuple(panel(of_run) for of_run in cases), model.seeds)
         names = [name for name in values[0] if all(name in run for run in values)]
         return {
             name: self._one(metric_of(name), tested, cases, [run[name] for run in values])
@@ -57,7 +57,7 @@ class Scorer:
     def _one(
         self,
         metric: Metric,
-        tested: Tested,
+        tested: Outcomes,
         cases: Sequence[Sequence[Case]],
         values: Sequence[float],
     ) -> Score:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from scipy import special
 from fedmri.reports.weighted import Array
 
 Strata = NDArray[np.intp]
+_Stratum = tuple[str | None, float]
 LEVEL = 0.95
 """Coverage that every interval aims at."""
 BORROWED = 4.0
@@ -69,7 +72,7 @@ def careful_quantile(df: float) -> float:
     return quantile(df) * careful(df)
 
 
-def pooled_strata(labels: Sequence[object], groups: Sequence[object] | None = None) -> Strata:
+def pooled_strata(labels: Sequence[str], groups: Sequence[float] | None = None) -> Strata:
     """Return a stratum for each patient: the site, or one for all sites with a single patient.
 
     One patient has no spread, so single patients of several sites form a stratum together. A last
@@ -82,14 +85,16 @@ def pooled_strata(labels: Sequence[object], groups: Sequence[object] | None = No
     Source:
         Cochran 1977, Sampling Techniques, section 5A.12 (collapsed strata).
     """
-    keys = list(zip(labels, groups if groups is not None else [0] * len(labels), strict=True))
-    sizes: dict[tuple[object, object], int] = {}
-    for key in keys:
-        sizes[key] = sizes.get(key, 0) + 1
+    return _pooled(tuple(labels), tuple(groups) if groups is not None else (0.0,) * len(labels))
+
+
+@lru_cache(maxsize=64)
+def _pooled(labels: tuple[str, ...], groups: tuple[float, ...]) -> Strata:
+    keys = list(zip(labels, groups, strict=True))
+    sizes = Counter(keys)
+    merged: dict[_Stratum, _Stratum]
     merged = {key: key if n > 1 else (None, key[1]) for key, n in sizes.items()}
-    totals: dict[tuple[object, object], int] = {}
-    for key, n in sizes.items():
-        totals[merged[key]] = totals.get(merged[key], 0) + n
+    totals: Counter[_Stratum] = Counter(merged[key] for key in keys)
     for key, n in list(totals.items()):
         others = [(size, str(k), k) for k, size in totals.items() if k != key and k[1] == key[1]]
         if n == 1 and others:
@@ -103,8 +108,9 @@ def spread_of(shares: Array, by_training: Array, strata: Strata) -> Spread:
     """Return the variance of a number that is, to first order, a sum of its patients' shares.
 
     Patients are independent within their stratum, whose size is fixed. Trainings are crossed with
-    patients: all were tested on the same ones. What a patient and a training do together is in both
-    variances and is taken off once.
+    patients: all were tested on the same ones. What a patient and a training do together is in
+    both variances. Taking it off once would be unbiased, but its error makes verdicts from few
+    trainings too bold.
 
     Args:
         shares: What each patient moves the number by, shape ``(n_trainings, n)``.
@@ -112,21 +118,19 @@ def spread_of(shares: Array, by_training: Array, strata: Strata) -> Spread:
         strata: Stratum of each patient, shape ``(n,)``.
 
     Source:
-        Satterthwaite 1946, doi:10.2307/3002019; Roe and Metz 1997, doi:10.1016/S1076-6332(97)80161-X
-        (readers crossed with patients).
+        Satterthwaite 1946, doi:10.2307/3002019; Roe and Metz 1997,
+        doi:10.1016/S1076-6332(97)80161-X (readers crossed with patients).
     """
     n_trainings = len(shares)
-    variance, df, centred = _within(shares.mean(axis=0), strata)
+    variance, df = _within(shares.mean(axis=0), strata)
     if n_trainings < 2:
         return Spread(variance, df, 0.0, n_trainings)
     between = float(by_training.var(ddof=1)) / n_trainings
-    left = np.stack([_within(row, strata)[2] for row in shares]) - centred
-    together = float((left**2).sum()) / (n_trainings - 1) / n_trainings
-    return Spread(variance, df, max(0.0, between - together), n_trainings)
+    return Spread(variance, df, between, n_trainings)
 
 
-def _within(shares: Array, strata: Strata) -> tuple[float, float, Array]:
-    """Return variance of the sum, degrees of freedom, and what is left around stratum means."""
+def _within(shares: Array, strata: Strata) -> tuple[float, float]:
+    """Return the variance of the sum and its degrees of freedom."""
     counts = np.bincount(strata).astype(float)
     means = np.bincount(strata, shares) / np.maximum(counts, 1)
     scale = np.sqrt(counts / np.maximum(counts - 1, 1))[strata]
@@ -135,8 +139,8 @@ def _within(shares: Array, strata: Strata) -> tuple[float, float, Array]:
     variance = float(squares.sum())
     free = counts[counts > 1] - 1
     if variance <= 1e-24 or not len(free):
-        return 0.0, float(free.sum()), centred
-    return variance, _satterthwaite(squares[counts > 1] / (free + 1), free), centred
+        return 0.0, float(free.sum())
+    return variance, _satterthwaite(squares[counts > 1] / (free + 1), free)
 
 
 def _satterthwaite(variances: Array, free: Array) -> float:

@@ -170,7 +170,7 @@ def summarise(results: Results, task: Task, *, n_bootstrap: int = 2000, seed: in
     Args:
         results: What the run left behind.
         task: Its task, whose metrics are used as they are.
-        n_bootstrap: Random deals of patients to sites; and resamples, for a metric of the task's own.
+        n_bootstrap: Random deals of patients to sites, and resamples for an unknown metric.
         seed: Of both.
 
     Raises:
