@@ -12,21 +12,16 @@ from fedmri.training.task import Case, LocalTask, Reading
 
 
 def baseline_cases(
-    sites: Mapping[str, SiteData], external: Sequence[str], task: LocalTask
+    trained: Sequence[SiteData], tested: Mapping[str, SiteData], task: LocalTask
 ) -> dict[str, list[Case]]:
     """Return the baseline's test cases by site; empty for segmentation, which has no such guess.
 
     Args:
-        sites: Data of each site.
-        external: Those among them that took no part in training.
+        trained: Data of the sites whose training patients are counted.
+        tested: Data of the sites whose test patients are guessed.
         task: What is predicted.
     """
-    train = [
-        truths[0]
-        for name, data in sites.items()
-        if name not in external
-        for truths in _truths(data.examples("train")).values()
-    ]
+    train = [truths[0] for data in trained for truths in _truths(data.examples("train")).values()]
     if task.target.kind == "segmentation" or not train:
         return {}
     guess = _guess(train, task.target)
@@ -35,7 +30,7 @@ def baseline_cases(
             task.case(name, subject, [Reading(1, truth, (guess,)) for truth in truths])
             for subject, truths in _truths(data.examples("test")).items()
         ]
-        for name, data in sites.items()
+        for name, data in tested.items()
     }
 
 

@@ -19,7 +19,7 @@ class SimulationConfig:
 
     Attributes:
         arms: ``federated``; ``local``, each site alone; ``pooled``, all data in one place. The
-            baseline that looks at no image always stands beside them.
+            linear baseline and the one that looks at no image always stand beside them.
         strategies: Strategies that are compared under the plan's budget, each an arm of its own;
             empty trains the plan's strategy alone. ``loso`` always uses the plan's.
         protocol: ``sites`` tests every model at every site; ``loso`` also leaves each site out in

@@ -10,18 +10,15 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fedmri.clients.results import write_cases
-from fedmri.data.examples import open_site
 from fedmri.data.folders import existing_folder
-from fedmri.data.site_data import SiteData
 from fedmri.data.synthetic import refuse_foreign
-from fedmri.errors import DataError, RoundError, UsageError
+from fedmri.errors import RoundError, UsageError
 from fedmri.file_names import file_name, write_names
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
@@ -36,9 +33,9 @@ from fedmri.simulation.arms import (
     refuse_known,
     run_arms,
 )
-from fedmri.simulation.baseline import baseline_cases
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.pool import Engine, ProcessEngine
+from fedmri.simulation.references import reference_labels, write_references
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.simulation.sites import (
     SiteSource,
@@ -52,7 +49,6 @@ from fedmri.training.tasks import make_task
 
 log = logging.getLogger("fedmri.simulation")
 
-BASELINE = "baseline"
 CLIENT = "fedmri.clients.app:app"
 PACKAGES = ("fedmri", "torch", "flwr", "monai", "torchio", "numpy", "scikit-learn", "nibabel")
 
@@ -116,8 +112,9 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
     refuse_impossible(study.plan, study.config)
     sites = _sites_of(study)
     _write_json(folder / "used.json", sites.used)
-    every = arm_runs(study.plan, study.config, _arm_sites(study, sites))
-    write_names(folder, _labels(sites, every))
+    arm_sites = _arm_sites(study, sites)
+    every = arm_runs(study.plan, study.config, arm_sites)
+    write_names(folder, _labels(arm_sites, every))
     n_train = {site: counts["train"] for site, counts in sites.used.items()}
     runs = tuple(run for run in every if can_train(run, n_train))
     for run in (run for run in every if run not in runs):
@@ -134,7 +131,8 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
     finally:
         if engine is not None:
             engine.close()
-    _collect(study, sites, runs)
+    _collect(study, runs)
+    write_references(folder / "cases", study.plan, study.config.n_seeds, arm_sites)
     _write_json(folder / "environment.json", _environment(study, sites, time.time() - started))
     return failed
 
@@ -217,9 +215,10 @@ def _sites_of(study: Study) -> StudySites:
     return sites
 
 
-def _labels(sites: StudySites, runs: Sequence[ArmRun]) -> set[str]:
+def _labels(sites: ArmSites, runs: Sequence[ArmRun]) -> set[str]:
     """Return every name that a file or folder of the run stands for."""
-    return {BASELINE, POOL, *sites.sites, *sites.external, *(run.label for run in runs)}
+    arms = (*reference_labels(sites), *(run.label for run in runs))
+    return {POOL, *sites.sites, *sites.external, *arms}
 
 
 def _arm_sites(study: Study, sites: StudySites) -> ArmSites:
@@ -241,7 +240,7 @@ def _arm_sites(study: Study, sites: StudySites) -> ArmSites:
     return ArmSites(sites.sites, sites.external, whole, budgets)
 
 
-def _collect(study: Study, sites: StudySites, runs: tuple[ArmRun, ...]) -> None:
+def _collect(study: Study, runs: tuple[ArmRun, ...]) -> None:
     """Bring the arms' records, cases and pictures to where the report looks for them."""
     folder = study.folder
     with (folder / "metrics.jsonl").open("wb") as file:
@@ -255,26 +254,6 @@ def _collect(study: Study, sites: StudySites, runs: tuple[ArmRun, ...]) -> None:
             own = folder / "sites" / name / run.path
             _copy(own / "cases.jsonl", folder / "cases" / run.path / f"{name}.jsonl")
             _copy(own / "pictures.npz", folder / "pictures" / run.path / f"{name}.npz")
-    _collect_baseline(study, sites)
-
-
-def _collect_baseline(study: Study, sites: StudySites) -> None:
-    data = dict(_opened(study.plan, {**sites.sites, **sites.external}))
-    task = make_task(study.plan.target, study.plan.task)
-    cases = baseline_cases(data, tuple(sites.external), task)
-    for seed in range(study.plan.seed, study.plan.seed + study.config.n_seeds):
-        for site, of_site in cases.items():
-            path = study.folder / "cases" / BASELINE / f"seed-{seed}"
-            path.mkdir(parents=True, exist_ok=True)
-            write_cases(path / f"{file_name(site)}.jsonl", of_site)
-
-
-def _opened(plan: Plan, files: Mapping[str, Path]) -> Iterator[tuple[str, SiteData]]:
-    for name, path in files.items():
-        try:
-            yield name, open_site([path], plan.target, plan.data)
-        except DataError as error:
-            log.error("no baseline for %s: %s", name, error)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -28,6 +28,7 @@ _STYLES: dict[str, tuple[str, Any, str]] = {
     "pooled": ("#007A5A", "dashed", "s"),
     "local": ("#D55E00", "dashdot", "^"),
     "loso": ("#A8508A", (0, (1, 1)), "D"),
+    "linear": ("#7A5C00", (0, (4, 2)), "p"),
     "baseline": ("#5f6b7a", "dotted", "x"),
 }
 _MORE = (("#56B4E9", "dashed", "v"), ("#B8860B", "dashdot", "P"), ("#000000", "dotted", "*"))

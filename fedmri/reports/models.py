@@ -13,6 +13,8 @@ OWN = "local (own site)"
 ALL = "local (all sites)"
 PLAINEST = "fedavg"
 LEFT_OUT = "federated (site left out)"
+REFERENCES = ("linear", "baseline")
+"""Models without a network, that no seed changes."""
 POOLED_LEFT_OUT = "pooled (site left out)"
 
 
@@ -53,7 +55,7 @@ def of_arm(results: Results, arm: str) -> Model:
 
 def arms(results: Results) -> tuple[str, ...]:
     """Return the arms that were tested, in the order of the tables."""
-    order = ("federated", "loso", "pooled", "loso-pooled", "local", "baseline")
+    order = ("federated", "loso", "pooled", "loso-pooled", "local", *REFERENCES)
 
     def rank(arm: str) -> tuple[int, bool, str]:
         kind, _, name = arm.partition(":")
@@ -77,8 +79,12 @@ def compared(results: Results) -> tuple[Model, ...]:
     rows += _composite(results, "local", OWN)
     rows += _averaged(results, ALL)
     known = {"federated", "loso", "pooled", "loso-pooled", "local"}
+    known |= {f"loso-{name}" for name in REFERENCES}
     others = [arm for arm in arms(results) if arm.partition(":")[0] not in known]
-    return (*rows, *(of_arm(results, arm) for arm in others))
+    rows += [of_arm(results, arm) for arm in others]
+    for name in REFERENCES:
+        rows += _composite(results, f"loso-{name}", f"{name} (site left out)")
+    return tuple(rows)
 
 
 def _seeds(results: Results, names: Iterable[str]) -> list[int]:
@@ -128,6 +134,16 @@ def common(first: Patients, second: Patients) -> Patients:
 def is_federated(label: str) -> bool:
     """Whether a model was trained by several sites together, data kept apart."""
     return label == LEFT_OUT or label.partition(":")[0] == "federated"
+
+
+def is_reference(label: str) -> bool:
+    """Whether a row is of a model without a network, trained once."""
+    return label.partition(" (")[0] in REFERENCES
+
+
+def is_baseline(label: str) -> bool:
+    """Whether a row looks at no image."""
+    return label.partition(" (")[0] == "baseline"
 
 
 def is_left_out(label: str) -> bool:

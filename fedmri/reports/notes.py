@@ -52,7 +52,7 @@ def _tested_on_fewer(rows: Sequence[Model], inside: Sequence[str]) -> Iterator[s
 
 
 def _of_trainings(rows: Sequence[Model]) -> Iterator[str]:
-    n_seeds = {model.label: model.n_seeds for model in rows if model.label != "baseline"}
+    n_seeds = {model.label: model.n_seeds for model in rows if not models.is_reference(model.label)}
     once = [label for label, n in n_seeds.items() if n == 1]
     if once:
         which = "all models" if len(once) == len(n_seeds) else ", ".join(once)

@@ -133,7 +133,9 @@ def _code_counts(findings: Sequence[Finding]) -> list[tuple[str, int, int]]:
 
 
 def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
-    forest_rows = [row for row in summary.rows if row.label not in {models.ALL, "baseline"}]
+    forest_rows = [
+        row for row in summary.rows if row.label != models.ALL and not models.is_baseline(row.label)
+    ]
     scores = figures.validation_curves(results, summary.metric)
     losses = figures.loss_curves(results)
     drawn = {
@@ -179,7 +181,9 @@ def _matrix(summary: Summary) -> list[tuple[str, list[dict[str, Any]]]]:
     cells = summary.matrix.cells
     # The baseline would take the whole range of colours and leave one for all the models.
     trained = [
-        row for label, row in zip(summary.matrix.rows, cells, strict=True) if label != "baseline"
+        row
+        for label, row in zip(summary.matrix.rows, cells, strict=True)
+        if not models.is_baseline(label)
     ]
     values = [c.value for row in trained for c in row if c is not None and math.isfinite(c.value)]
     low, high = min(values, default=0.0), max(values, default=0.0)

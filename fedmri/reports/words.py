@@ -18,6 +18,7 @@ _MODEL_NAMES = {
     "pooled": "training on pooled data",
     OWN: "each site's own model at that site",
     ALL: "the mean of the local models at all sites",
+    "linear": "the linear baseline",
     "baseline": "the baseline that looks at no image",
 }
 

@@ -1,0 +1,97 @@
+"""The models without a network that stand in every table: written beside the arms' cases."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmri.clients.results import write_cases
+from fedmri.data.examples import open_site
+from fedmri.data.site_data import SiteData
+from fedmri.errors import DataError, FedmriError
+from fedmri.file_names import file_name
+from fedmri.plan import Plan
+from fedmri.simulation.arms import ArmSites
+from fedmri.simulation.baseline import baseline_cases
+from fedmri.simulation.linear import linear_cases
+from fedmri.training.task import Case, LocalTask
+from fedmri.training.tasks import make_task
+
+log = logging.getLogger("fedmri.simulation")
+
+Fit = Callable[[Sequence[SiteData], Mapping[str, SiteData], LocalTask], dict[str, list[Case]]]
+
+REFERENCES: Mapping[str, Fit] = {"baseline": baseline_cases, "linear": linear_cases}
+"""By name: class shares or the mean, which look at no image; and fixed features, linear."""
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """Whose patients a reference learns from, and whose it is tested on."""
+
+    label: str
+    trained: Mapping[str, Path]
+    tested: Mapping[str, Path]
+
+
+def reference_labels(sites: ArmSites) -> tuple[str, ...]:
+    """Return the labels of the arms that ``write_references`` may write."""
+    return tuple(turn.label for name in REFERENCES for turn in _turns(name, sites))
+
+
+def write_references(cases: Path, plan: Plan, n_seeds: int, sites: ArmSites) -> None:
+    """Write the test cases of all references; what an earlier call wrote is kept.
+
+    Nothing in them depends on a seed. They are written for each seed, beside the arms.
+
+    Args:
+        cases: Folder of the run's cases.
+        plan: What is learned.
+        n_seeds: Trainings of each arm.
+        sites: Whose data there are. Where ``whole`` has sites, each is also left out in turn.
+    """
+    task = make_task(plan.target, plan.task)
+    for name, fit in REFERENCES.items():
+        for turn in _turns(name, sites):
+            folder = cases / file_name(turn.label)
+            if folder.exists():
+                continue
+            try:
+                trained = list(dict(_opened(plan, turn.trained)).values())
+                found = fit(trained, dict(_opened(plan, turn.tested)), task)
+            except FedmriError as error:
+                log.error("no %s: %s", turn.label, error)
+                continue
+            _write(folder, range(plan.seed, plan.seed + n_seeds), found)
+
+
+def _turns(name: str, sites: ArmSites) -> Iterator[_Turn]:
+    yield _Turn(name, sites.sites, {**sites.sites, **sites.external})
+    for left_out, path in sites.whole.items():
+        others = {site: own for site, own in sites.sites.items() if site != left_out}
+        yield _Turn(f"loso-{name}:{left_out}", others, {left_out: path})
+
+
+def _opened(plan: Plan, files: Mapping[str, Path]) -> Iterator[tuple[str, SiteData]]:
+    for name, path in files.items():
+        try:
+            yield name, open_site([path], plan.target, plan.data)
+        except DataError as error:
+            log.error("no baseline for %s: %s", name, error)
+
+
+def _write(folder: Path, seeds: range, found: Mapping[str, Sequence[Case]]) -> None:
+    if not found:
+        return
+    part = folder.parent.parent / f"{folder.name}.part"  # a half of it is never taken for the whole
+    shutil.rmtree(part, ignore_errors=True)
+    for seed in seeds:
+        of_seed = part / f"seed-{seed}"
+        of_seed.mkdir(parents=True)
+        for site, cases in found.items():
+            write_cases(of_seed / f"{file_name(site)}.jsonl", cases)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part.rename(folder)
