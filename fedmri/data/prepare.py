@@ -35,7 +35,6 @@ from fedmri.data.volume import read_image, read_label
 from fedmri.errors import ConfigError, DataError, told
 from fedmri.round import Target
 
-
 CACHE_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """What a disk answers that takes no more files."""
 
