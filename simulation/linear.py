@@ -82,7 +82,13 @@ def _best(
 
 def _rows(sites: Sequence[SiteData], split: Split) -> Rows:
     examples = tuple(example for data in sites for example in data.examples(split))
-    features = np.array([image_features(image) for data in sites for image in images(data, split)])
+    features = np.array(
+        [
+            image_features(np.asarray(image, np.float32))
+            for data in sites
+            for image in images(data, split)
+        ]
+    )
     counts: dict[tuple[str, str], int] = {}
     for example in examples:
         patient = example.site, example.subject
@@ -128,7 +134,7 @@ def balanced(weights: Array, classes: Array) -> Array:
     """Return weights under which each class weighs the same, with a mean of 1."""
     of_class = {name: weights[classes == name].sum() for name in np.unique(classes)}
     shares = np.array([weight / of_class[c] for weight, c in zip(weights, classes, strict=True)])
-    return shares * len(weights) / shares.sum()
+    return np.asarray(shares * len(weights) / shares.sum(), np.float64)
 
 
 def _cases(rows: Rows, predictions: Array, task: LocalTask) -> list[Case]:
@@ -195,4 +201,4 @@ class Moments:
         spread = self.products / self.weight - np.outer(mean, mean)
         covariance = self.covered / self.weight - mean * level
         coefficients = np.linalg.solve(spread + strength * np.eye(len(mean)), covariance)
-        return level - float(mean @ coefficients), coefficients
+        return level - float(mean @ coefficients), np.asarray(coefficients, np.float64)

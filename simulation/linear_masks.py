@@ -52,7 +52,7 @@ class _Model:
         odds = np.full(probabilities.shape[1], (1 - self.threshold) / self.threshold, np.float32)
         odds[0] = 1
         weighted: Table = probabilities * odds
-        return weighted / weighted.sum(axis=1, keepdims=True)
+        return np.asarray(weighted / weighted.sum(axis=1, keepdims=True), np.float32)
 
 
 def mask_cases(

@@ -231,10 +231,8 @@ def _arm_sites(study: Study, sites: StudySites) -> ArmSites:
         }
     path = study.folder / "prepared" / "budgets.json"
     if not path.exists():
-        budgets = {
-            name: asdict(site_budget(study.plan, file)) for name, file in sites.sites.items()
-        }
-        _write_json(path, budgets)
+        found = {name: site_budget(study.plan, file) for name, file in sites.sites.items()}
+        _write_json(path, {name: asdict(budget) for name, budget in found.items()})
     counted = json.loads(path.read_text(encoding="utf-8"))
     budgets = {name: Budget(**one) for name, one in counted.items()}
     return ArmSites(sites.sites, sites.external, whole, budgets)

@@ -105,7 +105,7 @@ def _calibration_tables(work: Work, found: Predicted) -> list[Table]:
             f"before, {k} labelled": of.before,
             f"after, {k} labelled": of.after,
         }
-        rows += task_rows(sites, subjects, sizes, work.seed)
+        rows += task_rows(sites, subjects, sizes)
     if not rows:
         return []
     caption = (

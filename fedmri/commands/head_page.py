@@ -93,7 +93,7 @@ def _modalities(
 ) -> Iterator[tuple[str, list[Drawn]]]:
     label = None
     if target and target.kind == "segmentation" and target.name in scan.labels:
-        label = load_label(scan.labels[target.name], len(target.classes))[0]
+        label = load_label(scan.labels[target.name], target)[0]
     for modality in modalities:
         if modality in scan.images:
             try:

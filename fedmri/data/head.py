@@ -358,7 +358,7 @@ def brain_mask(values: np.ndarray, spacing_mm: Sequence[float], gap_mm: float = 
     """
     head = head_mask(values)
     low, high = float(values.min()), float(np.percentile(values, 99.5))
-    unit = ((values - low) / max(high - low, np.finfo(np.float32).tiny)).clip(0, 1)
+    unit = ((values - low) / max(high - low, float(np.finfo(np.float32).tiny))).clip(0, 1)
     sizes = [mm for mm, n in zip(spacing_mm, values.shape, strict=True) if n > 1]
     radius = [max(1, round(gap_mm / mm)) for mm in reversed(sizes)]  # SimpleITK's axes run x first
     for power in POWERS:

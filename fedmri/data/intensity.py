@@ -41,7 +41,7 @@ def scale(values: np.ndarray, scaling: str) -> np.ndarray:
     inside = values[head.mask].astype(np.float64)
     refuse_unusable(inside)
     if scaling == "zscore":
-        scores = ((values - inside.mean()) / inside.std()).astype(np.float32)
+        scores = np.asarray((values - inside.mean()) / inside.std(), dtype=np.float32)
         scores[scores == 0] = np.finfo(np.float32).tiny  # 0 says air, and this is not
         scores[head.air] = 0
         return scores

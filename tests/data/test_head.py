@@ -157,6 +157,6 @@ def test_real_tumours_are_kept(subject: str) -> None:
     data = Path(root) / "lgg-bids"
     values, _ = load_image(data / f"sub-{subject}/anat/sub-{subject}_FLAIR.nii.gz")
     masks = (data / "derivatives/manual_masks" / f"sub-{subject}").glob("anat/*mask.nii.gz")
-    label, _ = load_label(next(masks), 1)
+    label, _ = load_label(next(masks), Target("segmentation", "mask", ("tumour",)))
     assert not (scale(values, "zscore")[label > 0] == 0).any()
     assert 0.2 < head_mask(values).mean() < 0.7

@@ -40,7 +40,8 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from fedmri.clients.supernode import is_broken_off
 from fedmri.server import authority
-from fedmri.server.asking import Asking
+from fedmri.server.asking import Asking, Taken, Terms
+from fedmri.server.attendance import Attendance
 from fedmri.server.authority import renew
 from fedmri.server.callers import OPEN
 from fedmri.server.enrolment import enroll, make_home
@@ -254,8 +255,14 @@ def test_an_answer_that_is_none_ends_no_run(front: Front, order: Message, name: 
     """What a site pushes may be anything: the server notes that it failed, and asks the next."""
     grid = HttpGrid(f"127.0.0.1:{front.link.port}", insecure=True, token=front.token)
     grid.set_run(Run.create_empty(front.run))
-    asking = Asking(grid, lambda node: Message(order.content, node, "train", ttl=60.0), ["b"], 8.0)
-    answers: list[Message | None] = []
+    asking = Asking(
+        grid,
+        lambda _, node: Message(order.content, node, "train", ttl=60.0),
+        ["b"],
+        Terms("train", 8.0),
+        Attendance(),
+    )
+    answers: list[Taken] = []
     thread = threading.Thread(target=lambda: answers.extend(asking.replies()))
     thread.start()
     found = None
@@ -265,7 +272,7 @@ def test_an_answer_that_is_none_ends_no_run(front: Front, order: Message, name: 
     answer_with(GARBAGE[name], front, message_from_proto(found[0]))
     thread.join(20)
     grid.close()
-    assert answers == [None]
+    assert [taken.content for taken in answers] == [None]
 
 
 def answer_with(content: bytes, front: Front, order: Message) -> None:

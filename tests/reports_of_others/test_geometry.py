@@ -32,7 +32,7 @@ Values = np.ndarray[Any, Any]
 def affine(degrees: float = 0.0, spacing_mm: tuple[float, ...] = (2.0, 2.0, 4.0)) -> Values:
     """Return a grid turned about the left-right axis."""
     turn = nib.eulerangles.euler2mat(x=math.radians(degrees))
-    return nib.affines.from_matvec(turn @ np.diag(spacing_mm), [-30, 20, 5])
+    return np.asarray(nib.affines.from_matvec(turn @ np.diag(spacing_mm), [-30, 20, 5]))
 
 
 def head(shape: tuple[int, ...] = SHAPE) -> Values:
@@ -130,7 +130,7 @@ def test_an_oblique_or_turned_scan_is_scored_where_it_lies(
     scan, _ = volume(tmp_path, mask, affine(degrees), code, size=(40, 40))
     found, truth = brought_back(scan)
     assert np.array_equal(found, truth)
-    file = nib.load(tmp_path / "mask.nii.gz")
+    file = nib.Nifti1Image.from_filename(tmp_path / "mask.nii.gz")
     assert np.array_equal(truth, np.asarray(file.dataobj))
     assert scan.geometry.own.shape == file.shape
     assert np.allclose(scan.geometry.own.affine, file.affine)

@@ -35,7 +35,7 @@ class Case:
 def rician(signal: np.ndarray, sigma: float) -> np.ndarray:
     """Return a magnitude image with noise of a standard deviation in each channel."""
     real, imaginary = RNG.normal(0, sigma, (2, *signal.shape))
-    return np.hypot(signal + real, imaginary)
+    return np.asarray(np.hypot(signal + real, imaginary))
 
 
 HEAD = np.where(LESION, 700.0, 300 + 80 * np.cos(4 * AXES[1]) + 40 * AXES[2]) * INSIDE
