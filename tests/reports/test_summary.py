@@ -107,7 +107,7 @@ def test_a_metric_that_is_no_mean_is_computed_by_seed_and_averaged(
 def test_a_paired_difference_leaves_out_what_both_models_share(
     write_run: WriteRun, segmentation: LocalTask
 ) -> None:
-    """Patients differ by 0.6, models by 0.1 or so at each patient: the difference is 0.1 and sure."""
+    """Patients differ by 0.6, models by 0.1 or so at each: the difference is 0.1 and sure."""
 
     def predict(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
         return dice(0.2 + 0.06 * i + (0.1 + 0.001 * (-1) ** (i // 2) if arm == "federated" else 0))

@@ -102,8 +102,8 @@ def test_the_headline_of_several_strategies_praises_none(several: Summary) -> No
     assert "to 0.600 (ditto, 0.559 to 0.607) on 12 test patients of 1 site, one seed" in text
     assert "None was chosen beforehand" in text
     assert comparisons(several) == [
-        "against training on pooled data, better, of one training: ditto; no difference shown: fedavg; "
-        "worse, of one training: fedprox",
+        "against training on pooled data, better, of one training: ditto; "
+        "no difference shown: fedavg; worse, of one training: fedprox",
         "against fedavg, no difference shown: ditto, fedprox",
     ]
 
