@@ -56,11 +56,7 @@ def populations() -> dict[str, object]:
 def test_intervals_cover_and_chance_is_seldom_called(
     populations: dict[str, object], task: str, metrics: tuple[str, ...], layout: str
 ) -> None:
-<<<<<<< HEAD
-    """Of 300 studies 91 % or more are covered; of null differences at most 9.5 % are called."""
-=======
     """Of 300 studies 91 % or more are covered, and 9.5 % or fewer null differences called."""
->>>>>>> w-stats
     stream = np.random.default_rng(11)
     given, covered, called = (dict.fromkeys(metrics, 0) for _ in range(3))
     for _ in range(N):
