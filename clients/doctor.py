@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedmri.clients.home import ClientHome
 from fedmri.clients.keys import public_half
-from fedmri.clients.reach import Finding, Level, examine_network
+from fedmri.clients.reach import Finding, examine_network
 from fedmri.clients.standing import ask_standing, revoked
 from fedmri.consortium import installed_version
 from fedmri.data.bids import modalities_in
@@ -79,21 +79,20 @@ def _network(home: ClientHome) -> Iterator[Finding]:
     found = list(examine_network(home.consortium))
     yield from found
     if all(finding.level != "fail" for finding in found):
-        yield _membership(home)
+        yield from _membership(home)
 
 
-def _membership(home: ClientHome) -> Finding:
-    """Ask the server how this site stands, which no certificate tells."""
+def _membership(home: ClientHome) -> Iterator[Finding]:
+    """Ask the server how this site stands, which no certificate tells; an old one says nothing."""
     standing = ask_standing(home)
     if standing == "revoked":
         text, _, fix = str(revoked(home)).partition(" To fix: ")
-        return Finding("membership", "fail", text, fix)
-    if standing == "enrolled":
-        return Finding("membership", "ok", "the server knows this site's key")
-    fix = "ask the coordinator whether this site is enrolled, and which version the server runs"
-    level: Level = "fail" if standing == "not known" else "warn"
-    said = "the server does not know this site's key" if level == "fail" else "no answer"
-    return Finding("membership", level, said, fix)
+        yield Finding("membership", "fail", text, fix)
+    elif standing == "enrolled":
+        yield Finding("membership", "ok", "the server knows this site's key")
+    elif standing == "not known":
+        fix = "ask the coordinator whether this site is enrolled"
+        yield Finding("membership", "fail", "the server does not know this site's key", fix)
 
 
 def _version(home: ClientHome) -> Iterator[Finding]:
