@@ -136,7 +136,9 @@ class PrepareConfig:
         shape: Size to crop or pad to, in voxels, after resampling: three numbers for volumes, the
             last two of them for images; 0 keeps the scan's own along that axis. Whatever lies
             outside is gone: this is no resolution.
-        scaling: Intensities: z-score inside the head, or percentiles 1 and 99 to 0 and 1.
+        scaling: Intensities: ``zscore`` by mean and deviation inside the head, ``percentile`` (1
+            and 99 of the head to 0 and 1, clipped beyond), or ``none``. Only air beyond doubt is
+            set to a constant.
         is_n4: Whether N4 bias field correction is run (SimpleITK).
         is_skull_stripped: Whether everything outside the brain is set to zero first.
         slice_axis: Axis that is sliced, 0 to 2 in canonical (RAS) orientation.
