@@ -29,7 +29,7 @@ from fedmri.round import Form, Layout, Weights
 from fedmri.strategies.registry import make_strategy
 from fedmri.training.segmentation import COUNTS
 from fedmri.training.tasks import make_task
-from fedmri.wire import EXTRA, METRICS, MODEL, ORDER, SUMS, TRAIN_METRICS, LazyArray
+from fedmri.wire import ADAPTED, EXTRA, METRICS, MODEL, ORDER, SUMS, TRAIN_METRICS, LazyArray
 
 log = logging.getLogger("fedmri.client")
 
@@ -87,9 +87,9 @@ def declared_keys(forms: Mapping[str, Form]) -> Declared:
 @lru_cache(maxsize=8)
 def declared_scores(plan: Plan) -> Declared:
     """Return what the answer to an order to evaluate may hold."""
-    names = {"loss", "seconds", *make_task(plan.target, plan.task).metrics(())}
+    names = {"loss", "seconds", ADAPTED, *make_task(plan.target, plan.task).metrics(())}
     if plan.target.kind == "segmentation":
-        scores = names - {"loss", "seconds", *COUNTS}
+        scores = names - {"loss", "seconds", ADAPTED, *COUNTS}
         names |= {f"{score}_{name}" for score in scores for name in plan.target.classes}
     if plan.privacy.is_audited:
         names.add(AT_LEAST)

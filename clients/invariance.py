@@ -121,6 +121,10 @@ class Invariance:
         with layer_before(self.network, self._head, site_affine(stage, _fitted(extra), own)):
             yield
 
+    def is_fitted_to_scored(self, data: SiteData) -> bool:
+        """Tell whether ``scoring`` harmonizes by the very images that are scored."""
+        return isinstance(self.stage, EmbeddingComBat) and not data.examples("train")
+
     def _coral(self, data: SiteData, _: int, fitted: Weights, __: Weights) -> _Made:
         config = self.plan.harmonize
         n_groups = config.n_groups(self.plan.target)

@@ -47,6 +47,7 @@ from fedmri.training.seeds import derive_seed
 from fedmri.training.settings import TrainConfig
 from fedmri.training.tasks import make_task
 from fedmri.wire import (
+    ADAPTED,
     HARMONIZE,
     EvaluateOrder,
     Scores,
@@ -404,10 +405,11 @@ class Site:
         own = network.layout.parameters - network.layout.norm_parameters
         if state is None and own & network.initial.keys():
             raise _no_head(self.name, self.plan.strategy.name)
+        is_adapted = False
         if state is None and network.initial:
             # No batch norm of its own: this site took no part, so its images supply the statistics.
             device = self.plan.train.device
-            adapt_norm_statistics(network.module, data, split, device=device)
+            is_adapted = adapt_norm_statistics(network.module, data, split, device=device)
         invariance = Invariance(self.name, self.plan, network.module, network.layout)
         with (
             reproducible(self.plan.train.n_threads),
@@ -427,6 +429,8 @@ class Site:
         metrics = {**self._task.metrics(result.cases), "loss": result.loss}
         if split == "test" and self.plan.privacy.is_audited and self._guard.has_spent():
             metrics |= self._audit(network, data)
+        if is_adapted or invariance.is_fitted_to_scored(data):
+            metrics[ADAPTED] = 1.0
         metrics["seconds"] = time.monotonic() - started
         return Scores(self.name, len(result.cases), result.n_examples, metrics)
 

@@ -32,6 +32,8 @@ TRAIN_METRICS = frozenset(
         *("epsilon", "delta", "site_epsilon"),
     }
 )
+ADAPTED = "is_adapted"
+"""Metric beside scores: 1 where the model was adapted to the images that are scored."""
 EMBEDDING = "embedding"
 """Record beside a model that holds what its embeddings are harmonized by."""
 TOLD = "told"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fedmri.reports import models
+from fedmri.reports.budget import ArmBudget, unequal
 from fedmri.reports.intervals import n_of
 from fedmri.reports.models import Model
-from fedmri.reports.results import site_name
+from fedmri.reports.results import Results, site_name
 from fedmri.reports.verdicts import ENOUGH_TRAININGS, FEW, is_of_few_trainings
 
 
@@ -67,3 +68,23 @@ def _of_trainings(rows: Sequence[Model]) -> Iterator[str]:
     if len(set(n_seeds.values())) > 1:
         counts = ", ".join(f"{label} {n}" for label, n in n_seeds.items())
         yield f"Arms were trained with unequal numbers of seeds: {counts}."
+
+
+def protocol_notes(results: Results, budgets: Sequence[ArmBudget]) -> Iterator[str]:
+    """Yield a sentence or two on arms that had more to learn from, or saw what is scored."""
+    if uneven := unequal(budgets):
+        yield (
+            f"Budgets differ. Steps over those of the pooled arm: {', '.join(uneven)}. "
+            "A site that failed in a round took none; Ditto trains a second model."
+        )
+    adapted: dict[str, set[str]] = {}
+    for record in results.of_kind("test"):
+        if dict(record.get("metrics") or {}).get("is_adapted"):
+            arm = str(record.get("arm"))
+            adapted.setdefault(arm.partition(":")[0], set()).add(str(record.get("site")))
+    for kind, sites in adapted.items():
+        named = ", ".join(site_name(site) for site in sorted(sites))
+        yield (
+            f"Transductive scores: under {kind}, the model was adapted to the very images that are "
+            f"scored, without their answers, at {named}. A hospital with one new patient has less."
+        )

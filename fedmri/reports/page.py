@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from fedmri.errors import CODES
 from fedmri.reports import figures, models, pictures
+from fedmri.reports.budget import budget_rows
 from fedmri.reports.intervals import Estimate
 from fedmri.reports.label_losses import label_loss_sentences
 from fedmri.reports.privacy import privacy_table
@@ -90,6 +91,7 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
     head, rows = result_rows(summary)
     difference_head, differences = difference_table(summary)
     excluded = [finding for finding in results.findings if finding.is_excluded]
+    budget_head, budgets = budget_rows(summary.budgets)
     images, n_more = pictures.shown(pictures.load_pictures(results.run))
     return {
         "name": results.run.resolve().name,
@@ -116,6 +118,8 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "code_counts": _code_counts(results.findings),
         "failures": list(_failures(results)),
         "costs": _costs(results),
+        "budget_head": budget_head,
+        "budget_rows": budgets,
         **privacy_table(results.records),
         "config": results.config,
         **_drawings(results, summary),

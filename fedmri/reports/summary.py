@@ -10,6 +10,7 @@ import numpy as np
 
 from fedmri.errors import UsageError, require
 from fedmri.reports import models
+from fedmri.reports.budget import ArmBudget, arm_budgets
 from fedmri.reports.contrast import Contrast, mean_of
 from fedmri.reports.hospitals import difference_over_hospitals, over_hospitals
 from fedmri.reports.intervals import (
@@ -22,7 +23,7 @@ from fedmri.reports.intervals import (
 )
 from fedmri.reports.metrics import metric_of
 from fedmri.reports.models import Model
-from fedmri.reports.notes import notes_of
+from fedmri.reports.notes import notes_of, protocol_notes
 from fedmri.reports.results import Results
 from fedmri.reports.scores import Score
 from fedmri.reports.scoring import Scorer
@@ -152,6 +153,7 @@ class Summary:
     n_bootstrap: int
     seed: int
     notes: tuple[str, ...]
+    budgets: tuple[ArmBudget, ...] = ()
 
     def row(self, label: str) -> Row | None:
         """Return the row of a label, if there is one."""
@@ -178,6 +180,7 @@ def summarise(results: Results, task: Task, *, n_bootstrap: int = 2000, seed: in
         UsageError: The seeds or arms of one row share no patient (U14).
     """
     require(n_bootstrap >= 100, "n_bootstrap", n_bootstrap, "100 or more")
+    budgets = arm_budgets(results)
     scorer = Scorer(task, n_bootstrap, seed)
     rows = models.compared(results)
     for model in rows:
@@ -201,7 +204,12 @@ def summarise(results: Results, task: Task, *, n_bootstrap: int = 2000, seed: in
         new_site=_new_site(rows, scorer, task),
         n_bootstrap=n_bootstrap,
         seed=seed,
-        notes=(*results.warnings, *notes_of(rows, inside, len(differences))),
+        notes=(
+            *results.warnings,
+            *notes_of(rows, inside, len(differences)),
+            *protocol_notes(results, budgets),
+        ),
+        budgets=budgets,
     )
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fedmri.reports.budget import budget_rows
 from fedmri.reports.intervals import Estimate
 from fedmri.reports.models import is_federated
 from fedmri.reports.results import site_name
@@ -167,6 +168,19 @@ def _below(summary: Summary) -> list[str]:
     if first.hospitals is not None and first.hospitals.has_interval:
         lines.append(f"Another set of hospitals, {first.label}: {with_interval(first.hospitals)}.")
     return lines
+
+
+def budget_table(summary: Summary) -> Table:
+    """Return what each arm took to train, for the terminal."""
+    from rich.table import Table
+
+    head, rows = budget_rows(summary.budgets)
+    table = Table(title="Training budget, sites together, a seed", title_justify="left")
+    for place, name in enumerate(head):
+        table.add_column(name.lower(), justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def as_markdown(summary: Summary) -> str:

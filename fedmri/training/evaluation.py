@@ -107,7 +107,7 @@ def adapt_norm_statistics(
     *,
     batch_size: int = 8,
     device: str = "auto",
-) -> None:
+) -> bool:
     """Estimate batch norm's running statistics anew from a split's images; labels are not read.
 
     For a site that took no part in training and has no batch norm of its own. Every batch counts
@@ -121,12 +121,15 @@ def adapt_norm_statistics(
         batch_size: Images whose statistics are taken together.
         device: As ``train.device``.
 
+    Returns:
+        Whether anything was estimated. Scores on the same images are transductive then.
+
     Source:
         Li, Wang, Shi, Liu and Hou 2018, AdaBN, doi:10.1016/j.patcog.2018.03.005.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if not norms or not data.examples(split):
-        return
+        return False
     place = pick_device(device)
     momenta = [norm.momentum for norm in norms]
     with reproducible(), memory_explained(place), _evaluating(network.to(place)):
@@ -138,6 +141,7 @@ def adapt_norm_statistics(
             network(batch.image.to(place))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+    return True
 
 
 @contextmanager
