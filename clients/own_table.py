@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from fedmri.plan import from_json
 from fedmri.round import Form, Weights
 from fedmri.secagg.wide import wide_slots
 from fedmri.wire import SecureStep, Sums, SumsOrder
+
+log = logging.getLogger("fedmri.client")
 
 
 class TableSite:
@@ -50,7 +53,8 @@ class TableSite:
         shared = {name: value.numpy().copy() for name, value in order.shared.items()}
         weights: Weights = {}
         if order.step == self._stage.n_steps:
-            write_harmonized(self._own, self.plan.harmonize, shared, self.folder)
+            for told in write_harmonized(self._own, self.plan.harmonize, shared, self.folder):
+                log.warning("table: %s [%s]", told.text, told.code)
         elif order.step not in range(self._stage.n_steps):
             fix = "run the same version of fedmri as the server"
             found, want = f"step {order.step}", "a step of the plan's harmonization"

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize import table
+from fedmri.harmonize import cautions, table
+from fedmri.harmonize.cautions import Caution
 from fedmri.harmonize.column_parts import refuse_identifiers
 from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_site import SiteEffect, apply, fit_site
@@ -94,7 +95,9 @@ def read_own(path: Path, site: str, config: HarmonizeConfig) -> OwnTable:
     return OwnTable(source, cohort, np.array(subjects, dtype=np.str_))
 
 
-def write_harmonized(own: OwnTable, config: HarmonizeConfig, fitted: Arrays, folder: Path) -> Path:
+def write_harmonized(
+    own: OwnTable, config: HarmonizeConfig, fitted: Arrays, folder: Path
+) -> tuple[Caution, ...]:
     """Write a site's harmonized table and what it was harmonized by; nothing of it leaves.
 
     Args:
@@ -102,6 +105,9 @@ def write_harmonized(own: OwnTable, config: HarmonizeConfig, fitted: Arrays, fol
         config: Settings.
         fitted: What the last ``combine`` returned.
         folder: Where to; a file of the table's name, with ``.harmonized``, and an ``.npz``.
+
+    Returns:
+        What the site must be told of its table and its own effect.
 
     Raises:
         HarmonizeError: The parameters are not those of the plan (H21).
@@ -120,7 +126,12 @@ def write_harmonized(own: OwnTable, config: HarmonizeConfig, fitted: Arrays, fol
     path = folder / f"{own.source.path.stem}.harmonized{own.source.path.suffix}"
     own.source.write(path, own.found, clean)
     saved_as(config, fitted, {effect.site: effect}).write(path.with_suffix(".npz"))
-    return path
+    named = config.table.features
+    return (
+        *own.source.cautions,
+        *cautions.of_fit(fitted, stage.design, named),
+        *cautions.of_site(effect, stage.mode, named),
+    )
 
 
 def saved_as(
