@@ -176,7 +176,7 @@ def fisher(evidence: Evidence) -> Bounds:
     (part,), (spread,), n = evidence.parts, evidence.spreads, evidence.n_patients
     if n < LEAST_FOR_SHAPE or spread.df <= 0 or spread.patients <= 0 or abs(part.value) >= 1:
         return Bounds(*NONE, math.nan)
-    seen = spread.patients / (1 - part.value**2) ** 2
+    seen = spread.patients * n / (n - 3) / (1 - part.value**2) ** 2
     q = careful_quantile(spread.df)
     half = q * math.sqrt(max(seen, 1 / (n - 3)))
     centre = math.atanh(part.value)

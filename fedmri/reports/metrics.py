@@ -90,7 +90,7 @@ _ALL = (
     ),
     Metric(
         "brier", "Brier score", 0, 2, DOWN,
-        partial(bounds.bounded_mean, low=0.0, high=2.0, failure=2.0, unseen=0.02),
+        partial(bounds.bounded_mean, low=0.0, high=2.0, failure=2.0, unseen=0.05),
         weighted.brier, influence.brier, is_patient_mean=True,
     ),
     Metric(
