@@ -290,7 +290,7 @@ def _simulate(experiment: Experiment, resume: Path | None, *, is_json: bool) -> 
     _log_to(folder / "log.txt")
     if resume is None:
         (folder / "config.yaml").write_text(as_yaml(experiment), encoding="utf-8")
-        (folder / "command.txt").write_text(_command(), encoding="utf-8")
+        (folder / "command.txt").write_text(_command(), encoding="utf-8", errors="backslashreplace")
     command = (folder / "command.txt").read_text(encoding="utf-8")
     study = Study(plan, experiment.partition, simulation, folder, command)
     if not plan.data.source.path:
@@ -360,6 +360,7 @@ def main() -> None:
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     _keep_loopback_direct()
+    _speak_utf8()
     _print_whatever_it_is_called()
     try:
         app()
@@ -377,6 +378,14 @@ def _end_with(error: FedmriError) -> NoReturn:
     for note in getattr(error, "__notes__", []):
         print(f"  {note}", file=sys.stderr)
     sys.exit(error.exit_code)
+
+
+def _speak_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the system's locale knows no umlaut (LC_ALL=C)."""
+    is_told = os.environ.get("PYTHONUTF8") == "1"
+    if sys.getfilesystemencoding() != "utf-8" and not is_told:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, sys.orig_argv)  # this very command
 
 
 def _print_whatever_it_is_called() -> None:

@@ -142,7 +142,9 @@ def _enforce_sites(table: ScanTable) -> None:
     said = [
         f"{site or 'no site'} lost all of its {n_found} ({_counted(lost[site].values())})"
         for site, (n_used, n_found) in used_by_site(table).items()
-        if n_found and not n_used and {*lost[site].values()} != {"D31"}
+        # scans of no known site are no site that could be missed, where others are known
+        if (site or len(table.n_found) == 1) and n_found and not n_used
+        if {*lost[site].values()} != {"D31"}
     ]
     if said:
         raise DataError(
