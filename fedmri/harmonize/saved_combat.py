@@ -54,7 +54,7 @@ class SavedComBat:
         mode = next(known for known in MODES if known == self.mode)
         columns, reference = kept_columns(self.kept), self.reference or None
         knots = self.parameters.get("knots", np.full((len(columns), 1), np.nan))
-        bends = np.isfinite(knots).all(axis=1)
+        bends = np.isfinite(knots).all(axis=1).tolist()
         return ComBat(
             len(self.features),
             columns,
