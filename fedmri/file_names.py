@@ -23,7 +23,9 @@ PREFIX = re.compile(r"^(federated|local|loso-pooled|loso-linear|loso-baseline|lo
 
 PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 HASHED = re.compile(r".*-[0-9a-f]{10}")
-DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)")  # no file of Windows can be called so
+TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|sites|budgets)")
+"""Devices of Windows, and lists that lie beside the sites' own files."""
+
 N_READABLE, N_HASH = 40, 10
 
 
@@ -43,7 +45,7 @@ def file_name(label: str) -> str:
     """
     plain = label.replace(":", "-", 1)
     is_plain = PLAIN.fullmatch(plain) and not HASHED.fullmatch(plain)
-    if is_plain and not DEVICES.fullmatch(plain) and label_of(plain) == label:
+    if is_plain and not TAKEN.fullmatch(plain) and label_of(plain) == label:
         return plain
     letters = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
     readable = re.sub(r"[^A-Za-z0-9_]+", "-", letters).strip("-_")[:N_READABLE] or "name"

@@ -30,6 +30,8 @@ ODD = [
     "東京",
     "大阪",
     "con",
+    "sites",
+    "budgets",
     "a\nb",
     "a\0b",
     "-rf",
@@ -60,6 +62,12 @@ def test_a_name_of_a_file_is_one_short_safe_part(label: str, tmp_path: Path) -> 
     assert name[0].isalnum()
     (tmp_path / f"{name}.jsonl").write_text("x")
     assert [path.stem for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("label", ["sites", "budgets"])
+def test_a_site_never_writes_over_a_list_of_the_run(label: str) -> None:
+    """``prepared/sites.json`` lists all sites; a site of that name has another file."""
+    assert file_name(label) != label
 
 
 def test_no_two_names_meet_on_a_disk_that_knows_no_case() -> None:
