@@ -63,6 +63,8 @@ def linear_cases(
     }
 
     def scored(strength: float, rows: Rows) -> list[Case]:
+        if not rows.examples:  # a hospital of one patient has none to test
+            return []
         return _cases(rows, fits[strength]((rows.features - centre) / scale), task)
 
     best = _best(fits, lambda strength: task.metrics(scored(strength, validation)), task)

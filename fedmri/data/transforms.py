@@ -90,6 +90,8 @@ def prepare_arrays(
         _resample(subject, config)
     affine = np.eye(4) if is_flat else subject.get_first_image().affine
     grid = Grid.of(subject.get_first_image().spatial_shape, affine)
+    if 0 in grid.shape:
+        raise ValueError(f"nothing is left of the image at a voxel size of {config.spacing_mm} mm")
     channels = {int(name): scalar.numpy()[0] for name, scalar in scalars.items()}
     marked = None if label is None else _Marked.of(label)
     sizes = wanted_size(config, is_flat=is_flat)
