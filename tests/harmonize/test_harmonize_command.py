@@ -58,6 +58,29 @@ def test_a_table_is_harmonized_and_shown(table: Path) -> None:
     assert said["version"] in page
 
 
+def test_a_bent_age_and_covbat_are_options(table: Path) -> None:
+    """They are applied, and a fit that was kept is applied to later rows alike."""
+    frame = pd.read_csv(table)
+    call(table, "--covariates", "age,sex", "--smooth", "age", "--covbat")
+    wanted = harmonized(table)
+    later = part(table, "later.csv", frame.index % 20 < 10)
+    call(later, "--parameters", str(table.with_name("table.harmonized.npz")))
+    found = harmonized(later)
+    np.testing.assert_allclose(found["v0"], wanted.loc[found.index, "v0"], rtol=1e-12)
+    assert "CovBat, eb, smooth in age" in table.with_name("table.harmonized.html").read_text()
+
+
+def test_a_confounded_target_is_told_with_what_labels_bring(table: Path) -> None:
+    """The share between sites is printed, and the errors with labelled patients."""
+    frame = pd.read_csv(table)
+    frame["age"] += 40 * frame.who.str.startswith("Oulu")
+    frame.to_csv(table, index=False)
+    said = call(table, "--target", "age", "--calibrate", "3")
+    assert "of the variance of age lies between sites" in said
+    assert "[H36]" in said
+    assert "With 3 labelled patients there" in said
+
+
 def test_the_same_call_writes_the_same_bytes(table: Path, tmp_path: Path) -> None:
     """Table and page depend on table and seed alone."""
     outs = [tmp_path / name / "out.csv" for name in ("a", "b")]

@@ -100,6 +100,41 @@ def test_each_site_ends_with_its_rows_of_the_pooled_harmonization(
         assert [entry["kind"] for entry in left] == ["sums"] * 4
 
 
+def test_bent_effects_and_covbat_federate_alike(tmp_path: Path) -> None:
+    """Knots and components come from sums too; a later hospital needs the file alone."""
+    tables = write_tables(tmp_path)
+    more = ("harmonize.table.smooth=[age]", "harmonize.table.is_covbat=true")
+    federate(tmp_path, tables, load([*SETTINGS, *more]).plan)
+    pooled = cohort(
+        read(tmp_path / "all.csv").frame,
+        Columns("site", covariates=("age", "sex"), features=FEATURES),
+    )
+    stage = ComBat(4, pooled.columns, smooth=("age",), is_covbat=True)
+    wanted = harmonize(pooled, stage).values
+    for path in tables:
+        own = pd.read_csv(tmp_path / "own" / path.stem / f"{path.stem}.harmonized.csv")
+        found = own[list(FEATURES)].to_numpy()
+        assert np.allclose(found, wanted[pooled.sites == path.stem], atol=1e-10, equal_nan=True)
+    saved = read_combat(tmp_path / "run" / "parameters.npz")
+    later = harmonize_later(pooled, saved, n_min=10).values
+    assert np.allclose(later, wanted, atol=1e-10, equal_nan=True)
+
+
+def test_an_identifier_named_by_the_plan_stays_at_the_site(tmp_path: Path) -> None:
+    """A plan cannot have a site add up its record numbers, whatever it calls the plan's feature."""
+    tables = write_tables(tmp_path)
+    for path in tables:
+        frame = pd.read_csv(path)
+        frame.assign(RID=range(100, 100 + len(frame))).to_csv(path, index=False)
+    plan = load([*SETTINGS, "harmonize.table.features=[left,RID]"]).plan
+    with pytest.raises(RoundError, match=r"left out: site0 \(H31\)"):
+        federate(tmp_path, tables, plan)
+    for path in tables:
+        ledger = tmp_path / "own" / f"{path.stem}.jsonl"
+        kinds = [json.loads(line)["kind"] for line in ledger.read_text().splitlines()]
+        assert "sums" not in kinds
+
+
 def test_a_hospital_joins_later_by_the_file_of_the_run(tmp_path: Path) -> None:
     """It holds no site's own effect, and gives a site what it would have had in the run."""
     federate(tmp_path, write_tables(tmp_path), load(SETTINGS).plan)
