@@ -191,7 +191,8 @@ class Made:
 def made() -> Made:
     """Return a site whose classes are noise: whatever is chosen on them is chance."""
     stream = np.random.default_rng(0)
-    sides: list[Split] = ["train"] * 12 + ["val"] * 6 + ["test"] * 6
+    numbers: dict[Split, int] = {"train": 12, "val": 6, "test": 6}
+    sides = [side for side, n in numbers.items() for _ in range(n)]
     items = tuple(
         Example("s", f"p{i}", f"p{i}", side, Path(), None, None, float(i % 2), (True,), (1.0, 1.0))
         for i, side in enumerate(sides)
