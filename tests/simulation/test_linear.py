@@ -104,6 +104,15 @@ def test_test_patients_change_nothing_of_what_is_fitted() -> None:
 
 
 @pytest.mark.parametrize("target", [KIND, AGE, MASK])
+def test_a_site_without_patients_to_test_has_no_case(target: Target) -> None:
+    """A hospital of one patient, whom the split gave to training or validation."""
+    own, task = site(target, 1), make_task(target, TaskConfig())
+    found = linear_cases([own], {"s1": own, "s2": site(target, 2, n=0)}, task)
+    assert found["s1"]
+    assert found["s2"] == []
+
+
+@pytest.mark.parametrize("target", [KIND, AGE, MASK])
 def test_nobody_to_learn_from_is_no_baseline(target: Target) -> None:
     """No training patient at any site: no cases, and no error."""
     assert linear_cases([], {"s1": site(target, 1)}, make_task(target, TaskConfig())) == {}
