@@ -127,7 +127,7 @@ def test_an_identifier_named_by_the_plan_stays_at_the_site(tmp_path: Path) -> No
         frame = pd.read_csv(path)
         frame.assign(RID=range(100, 100 + len(frame))).to_csv(path, index=False)
     plan = load([*SETTINGS, "harmonize.table.features=[left,RID]"]).plan
-    with pytest.raises(RoundError, match=r"left out: site0 \(H31\)"):
+    with pytest.raises(RoundError, match=r"left out: site0 \(H31: \w.*\)"):
         federate(tmp_path, tables, plan)
     for path in tables:
         ledger = tmp_path / "own" / f"{path.stem}.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -82,8 +83,10 @@ def test_a_site_beyond_the_fit_is_scored_with_the_frozen_parameters(run_tiny: Ru
 
 def test_too_few_sites_of_enough_patients_end_the_run(run_tiny: RunTiny) -> None:
     """ComBat counts on ten examples a site: a code names the sites that have fewer."""
-    with pytest.raises(RoundError, match=r"quorum of sums.*site01 \(H02\).*\[R01\]"):
+    with pytest.raises(RoundError, match=r"\[R08\]") as caught:
         run_tiny("a", "harmonize=combat", FEDERATED)
+    (note,) = caught.value.__notes__
+    assert re.search(r"quorum of sums.*site01 \(H02: \w.*\).*\[R01\]", note)
 
 
 def test_a_list_names_several_and_refuses_two_of_one_place(tmp_path: Path) -> None:
