@@ -19,6 +19,8 @@ from fedmri.simulation import arms, demo
 from tests.e2e.conftest import plan_of
 from tests.latecomers import Latecomers
 
+pytestmark = pytest.mark.slow  # real processes; on a busy machine they start too late
+
 TIMEOUT_S = 480.0
 DEADLINE_S = 60.0
 LATE = "site01"
