@@ -170,7 +170,7 @@ def _harmonized(work: Work, is_train: NDArray[np.bool_] | None, *, may_exclude: 
         *work.source.cautions,
         *nearly_numbers(frame, parts),
         *named_identifiers(frame, parts),
-        *unfit_values(work.cohort),
+        *unfit_values(work.cohort, result.parameters["is_fitted"] > 0),
         *result.cautions,
     )
     return dataclasses.replace(result, cautions=told)

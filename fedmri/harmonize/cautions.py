@@ -51,7 +51,10 @@ def _of_fit(
     left = np.flatnonzero(parameters["is_fitted"] == 0)
     if left.size:
         names = named([features[k] for k in left[: MAX_NAMED + 1]], left.size)
-        text = f"Left as they were, for they do not vary or too few rows have them: {names}."
+        text = (
+            "Left as they were, for they do not vary, vary at one site alone, or too few rows have "
+            f"them: {names}."
+        )
         yield Caution("H09", text)
     n_excluded = int(parameters["n_excluded"][0])
     if n_excluded:

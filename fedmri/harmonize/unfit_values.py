@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,16 @@ FAR = 25.0
 FEWEST = 8
 
 
-def unfit_values(cohort: Cohort) -> list[Caution]:
-    """Return what is to be told of values that the model of ComBat does not fit (H35)."""
-    return [*_zeros(cohort), *_outliers(cohort)]
+def unfit_values(cohort: Cohort, is_fitted: NDArray[np.bool_]) -> list[Caution]:
+    """Return what is to be told of values that the model of ComBat does not fit (H35).
+
+    Args:
+        cohort: The table.
+        is_fitted: Features that were harmonized, ``(p,)``; others are left and not told here.
+    """
+    names = tuple(name for name, is_in in zip(cohort.features, is_fitted, strict=True) if is_in)
+    own = replace(cohort, features=names, values=cohort.values[:, is_fitted])
+    return [*_zeros(own), *_outliers(own)]
 
 
 def _zeros(cohort: Cohort) -> Iterator[Caution]:

@@ -254,11 +254,12 @@ def test_zeros_and_outliers_are_told(tmp_path: Path) -> None:
     """A count of lesions is no bell curve, and one wild value moves a whole site."""
     table = frame_of(lesion_count=np.tile([0, 3, 1, 9], N // 4))
     table.loc[5, "thickness"] = 2500.0
-    _, found, _ = harmonized(written(tmp_path, table.to_csv(index=False)))
-    told = unfit_values(found)
+    _, found, result = harmonized(written(tmp_path, table.to_csv(index=False)))
+    told = unfit_values(found, result.parameters["is_fitted"] > 0)
     assert [c.code for c in told] == ["H35", "H35"]
     assert "lesion_count (25%)" in told[0].text
     assert "thickness 2500 in row 6 (A)" in told[1].text
+    assert unfit_values(found, np.zeros(3, dtype=np.bool_)) == []  # nothing was harmonized
 
 
 def test_infinite_values_are_refused_with_their_place(tmp_path: Path) -> None:
