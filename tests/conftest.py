@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import locale
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,27 @@ TINY = (
 )
 
 RunTiny = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def process_left_as_found() -> Iterator[None]:
+    """Fail a test that changes what all later tests of its process stand on."""
+    before = _process()
+    yield
+    changed = {name: (before[name], now) for name, now in _process().items() if now != before[name]}
+    assert not changed, f"this test changed its process: {changed}"
+
+
+def _process() -> dict[str, object]:
+    ours = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return {
+        "locale": locale.setlocale(locale.LC_CTYPE),
+        "folder": os.getcwd(),
+        "umask": umask,
+        "environment": ours,
+    }
 
 
 @pytest.fixture(scope="session")

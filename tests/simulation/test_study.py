@@ -259,7 +259,7 @@ def test_noise_goes_under_the_masks_of_a_secure_sum(run_tiny: RunTiny) -> None:
 
 def test_a_round_beyond_the_budget_is_not_trained(run_tiny: RunTiny) -> None:
     """The site says so by its code, before it trains; the run ends where too few are left."""
-    with pytest.raises(RoundError, match=r"site01 \(P31\).*\[R01\]"):
+    with pytest.raises(RoundError, match=r"site01 \(P31: .*\[R01\]"):
         run_tiny("a", *PRIVATE, "privacy.max_epsilon=0.01", "simulation.arms=[federated]")
 
 
@@ -315,7 +315,7 @@ def test_a_hospitals_noise_repeats_to_the_bit_and_is_spent_once(run_tiny: RunTin
 
 def test_a_hospitals_budget_and_a_large_network_are_refused(run_tiny: RunTiny) -> None:
     """Before anything is trained, by code."""
-    with pytest.raises(RoundError, match=r"site01 \(P31\).*\[R01\]"):
+    with pytest.raises(RoundError, match=r"site01 \(P31: .*\[R01\]"):
         run_tiny("a", *SITE_NOISE, "privacy.site.max_epsilon=0.01")
     with pytest.raises(PrivacyError, match=r"\[P66\]"):
         run_tiny("b", *SITE_NOISE, "strategy=fedavg", "model.width=8")
