@@ -173,14 +173,13 @@ class Plan:
     @property
     def shape(self) -> tuple[int, ...]:
         """Spatial shape of an example, in voxels; 0 where the data decide."""
-        depth, height, width = self.data.prepare.shape
-        if self.data.prepare.dimension == "3d":
-            return depth, height, width
-        axes = [depth, height, width]
-        if depth:
-            del axes[self.data.prepare.slice_axis]
-            return tuple(axes)
-        return height, width
+        prepare = self.data.prepare
+        cropped = list(prepare.shape)
+        if prepare.dimension != "3d":
+            # A first number of 0 says that the other two are the size within the plane.
+            del cropped[prepare.slice_axis if cropped[0] else 0]
+        resampled = prepare.size or (0,) * len(cropped)
+        return tuple(crop or size for crop, size in zip(cropped, resampled, strict=True))
 
     @property
     def network(self) -> NetworkArguments:

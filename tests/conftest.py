@@ -36,14 +36,14 @@ def process_left_as_found() -> Iterator[None]:
 
 
 def _process() -> dict[str, object]:
-    ours = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+    texts = ("LANG", "LC_", "PYTHON", "HOME", "XDG_", "TZ", "FEDMRI_")
     umask = os.umask(0o077)
     os.umask(umask)
     return {
         "locale": locale.setlocale(locale.LC_CTYPE),
         "folder": os.getcwd(),
         "umask": umask,
-        "environment": ours,
+        "environment": {n: text for n, text in os.environ.items() if n.startswith(texts)},
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from fedmri.config import as_yaml, experiment_of, groups, load, load_resolved, setting_names
 from fedmri.errors import ConfigError
+from fedmri.models.build import build_network
 from fedmri.plan import from_json, to_json
 
 
@@ -165,6 +166,36 @@ def test_every_shipped_choice_loads(group: str) -> None:
         is_of_embeddings = group == "harmonize" or name == "moon"
         more = plain if name == "scaffold" else whole if is_of_embeddings else []
         assert load([f"{group}={name}", *more])
+
+
+@pytest.mark.parametrize("name", groups()["experiment"])
+def test_the_network_of_every_shipped_experiment_fits_its_images(name: str) -> None:
+    """Its sides are known before any scan is read, resampled or cropped."""
+    plan = load([f"experiment={name}"]).plan
+    assert all(plan.shape)
+    build_network(plan.model, **plan.network)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "shape"),
+    [
+        (("dimension=2d", "size=[64,48]"), (64, 48)),
+        (("dimension=2d", "shape=[0,64,48]"), (64, 48)),
+        (("dimension=2d", "shape=[32,64,48]"), (32, 64)),
+        (("dimension=2d", "shape=[32,64,48]", "slice_axis=0"), (64, 48)),
+        (("dimension=2d", "size=[64,48]", "shape=[0,32,0]"), (32, 48)),
+        (("dimension=3d", "size=[64,48,16]", "shape=[0,32,0]"), (64, 32, 16)),
+        (("dimension=3d", "size=[0,48,0]"), (0, 48, 0)),
+        (("dimension=2d",), (0, 0)),
+    ],
+)
+def test_the_shape_of_an_example_is_known_from_the_settings(
+    prepare: tuple[str, ...], shape: tuple[int, ...]
+) -> None:
+    """What is cropped has that size, what is resampled its own, and the rest the data decide."""
+    base = ["experiment=tumour_kind", "data.prepare.size=[]", "data.prepare.shape=[0,0,0]"]
+    plan = load([*base, *(f"data.prepare.{setting}" for setting in prepare)]).plan
+    assert plan.shape == shape
 
 
 def test_every_key_of_the_settings_is_known() -> None:

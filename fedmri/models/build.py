@@ -84,7 +84,7 @@ def _require_multiple(name: str, entry: Entry, sizes: Sizes) -> None:
         near = tuple(-(-size // entry.multiple) * entry.multiple for size in sizes.shape)
         want = f"sides that are multiples of {entry.multiple}"
         size = f"{near}" if is_known else "such a size"
-        fix = f"set data.prepare.shape to {size}, or take another model"
+        fix = f"set data.prepare.size or data.prepare.shape to {size}, or take another model"
         raise ConfigError("C21", f"images for {name}", found=f"{sizes.shape}", want=want, fix=fix)
 
 
@@ -107,7 +107,7 @@ def _require_passage(config: ModelConfig, network: nn.Module, sizes: Sizes) -> N
             functional_call(network, empty, (image,))
     except (RuntimeError, ValueError) as error:
         want = f"room for {config.norm} norm and pooling in a batch of one image"
-        fix = "set data.prepare.shape to a larger size, set model.norm=group, or take another model"
+        fix = "set a larger data.prepare.size or shape, set model.norm=group, or take another model"
         found = f"{sizes.shape} ({error})"
         what = f"images for {config.name}"
         raise ConfigError("C21", what, found=found, want=want, fix=fix) from error

@@ -216,9 +216,9 @@ def test_a_network_for_another_task_is_answered_with_those_that_can() -> None:
 def test_a_size_that_cannot_be_halved_is_answered_with_one_that_can(
     name: str, shape: tuple[int, ...], near: str
 ) -> None:
-    """The message says which prepare.shape to set."""
+    """The message says which size to set."""
     message = refusal(name, target_of(name), shape)
-    assert f"set data.prepare.shape to {near}" in message
+    assert f"set data.prepare.size or data.prepare.shape to {near}" in message
     assert "[C21]" in message
 
 
@@ -230,7 +230,7 @@ def test_a_norm_that_one_voxel_cannot_have_is_refused(norm: str) -> None:
 
 def test_images_that_vanish_in_the_pooling_are_refused() -> None:
     """Four poolings of 8 voxels leave nothing."""
-    assert "set data.prepare.shape to a larger size" in refusal("cnn3d", shape=(8, 8))
+    assert "set a larger data.prepare.size" in refusal("cnn3d", shape=(8, 8))
 
 
 def test_images_of_differing_size_are_taken_where_the_network_pools_them() -> None:
