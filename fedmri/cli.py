@@ -314,7 +314,8 @@ def _report(experiment: Experiment, folder: Path, *, is_json: bool) -> None:
     from fedmri.commands.image_page import try_image_page
     from fedmri.reports.page import write_report
     from fedmri.reports.results import lost_by_choice
-    from fedmri.reports.tables import as_json, budget_table, result_table
+    from fedmri.reports.tables import as_json
+    from fedmri.reports.terminal import show_summary
     from fedmri.training.tasks import make_task
 
     task = make_task(experiment.plan.target, experiment.plan.task)
@@ -323,9 +324,7 @@ def _report(experiment: Experiment, folder: Path, *, is_json: bool) -> None:
     if is_json:
         print(as_json(summary))
         return
-    console = Console()
-    console.print(result_table(summary))
-    console.print(budget_table(summary))
+    show_summary(summary, Console())
     for reason in lost_by_choice(folder):
         print(f"Warning: {reason}.")
     print(f"Report: {page}")

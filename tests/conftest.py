@@ -41,7 +41,7 @@ def _process() -> dict[str, object]:
     os.umask(umask)
     return {
         "locale": locale.setlocale(locale.LC_CTYPE),
-        "folder": os.getcwd(),
+        "folder": Path.cwd(),
         "umask": umask,
         "environment": {n: text for n, text in os.environ.items() if n.startswith(texts)},
     }

@@ -3,7 +3,8 @@
 from fedmri.reports.page import write_report
 from fedmri.reports.results import Results, load_results
 from fedmri.reports.summary import Summary, summarise
-from fedmri.reports.tables import as_json, as_markdown, result_table
+from fedmri.reports.tables import as_json, as_markdown
+from fedmri.reports.terminal import show_summary
 from fedmri.reports.words import headline
 
 __all__ = [
@@ -13,7 +14,7 @@ __all__ = [
     "as_markdown",
     "headline",
     "load_results",
-    "result_table",
+    "show_summary",
     "summarise",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""A summary as tables: on a page, on screen, as Markdown and as JSON."""
+"""A summary as tables of a page, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fedmri.reports.budget import budget_rows
 from fedmri.reports.intervals import Estimate
-from fedmri.reports.models import is_federated
-from fedmri.reports.results import site_name
 from fedmri.reports.summary import Difference, Row, Summary
 from fedmri.reports.words import (
     DASH,
@@ -19,17 +16,11 @@ from fedmri.reports.words import (
     comparisons,
     headline,
     metric_name,
-    number,
     strategies_of,
     strategy_name,
     verdict,
-    verdict_lines,
     with_interval,
 )
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
 
 HOSPITALS = "Another set of hospitals (95 % interval)"
 """Head of a column: hospitals as random units, each of the same weight."""
@@ -131,56 +122,6 @@ def _shown(difference: Difference | None) -> str:
     if difference is None:
         return DASH
     return f"{with_interval(difference.estimate, is_signed=True)}: {verdict(difference)}"
-
-
-def result_table(summary: Summary) -> Table:
-    """Return the result table for the terminal: primary metric over all and by site."""
-    from rich.table import Table
-    from rich.text import Text
-
-    metric = metric_name(summary.metric)
-    table = Table(
-        title=f"{capital(metric)}, test patients (95 % interval)",
-        title_justify="left",
-        caption="\n".join(_below(summary)),
-        caption_justify="left",
-    )
-    table.add_column("model")
-    sites = (*summary.sites, *summary.external_sites)
-    for name in ("all sites", *sites):
-        table.add_column(Text(site_name(name)), justify="right")
-    for row in summary.rows:
-        by_site = [row.by_site.get(site, {}).get(summary.metric) for site in sites]
-        values = [DASH if e is None else number(e.value) for e in by_site]
-        cells = [row.label, with_interval(row.overall.get(summary.metric)), *values]
-        style = "bold" if is_federated(row.label) else None
-        table.add_row(*(Text(cell) for cell in cells), style=style)
-    return table
-
-
-def _below(summary: Summary) -> list[str]:
-    """Return what stands below the table on screen: seeds, verdicts and other hospitals."""
-    seeds = sorted({row.n_seeds for row in summary.rows})
-    counts = " or ".join(map(str, seeds))
-    lines = [f"Trained with {counts} {'seed' if seeds == [1] else 'seeds'}."]
-    lines += [f"{capital(part)}." for part in verdict_lines(summary)]
-    first = summary.rows[0]
-    if first.hospitals is not None and first.hospitals.has_interval:
-        lines.append(f"Another set of hospitals, {first.label}: {with_interval(first.hospitals)}.")
-    return lines
-
-
-def budget_table(summary: Summary) -> Table:
-    """Return what each arm took to train, for the terminal."""
-    from rich.table import Table
-
-    head, rows = budget_rows(summary.budgets)
-    table = Table(title="Training budget, sites together, a seed", title_justify="left")
-    for place, name in enumerate(head):
-        table.add_column(name.lower(), justify="right" if place else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def as_markdown(summary: Summary) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Callable
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from fedmri.reports.results import load_results
 from fedmri.reports.summary import Summary, summarise
-from fedmri.reports.tables import as_json, as_markdown, difference_table, result_table
+from fedmri.reports.tables import as_json, as_markdown, difference_table
 from fedmri.reports.words import comparisons, headline, number
 from fedmri.training.task import LocalTask
 
@@ -117,15 +115,6 @@ def test_several_strategies_have_a_row_each_and_a_column_for_each_reference(
     assert [row[0] for row in rows] == [f"federated:{n}" for n in ("fedavg", "ditto", "fedprox")]
     assert rows[0][2] == "\N{EN DASH}"
     assert rows[1][1] == "+0.100 (+0.093 to +0.107): better, of one training"
-
-
-def test_the_terminal_shows_every_model_and_site(summary: Summary) -> None:
-    """The table on screen has a row for each model and a column for each site."""
-    file = io.StringIO()
-    Console(file=file, width=160).print(result_table(summary))
-    text = file.getvalue()
-    for name in ("federated", "pooled", "local (own site)", "DU", "HT", "CS", "EZ (external)"):
-        assert name in text
 
 
 def test_json_holds_every_number_and_no_nan(write_run: WriteRun, classification: LocalTask) -> None:
