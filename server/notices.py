@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 
 from fedmri.errors import CODES
-from fedmri.reports.page import duration
+from fedmri.reports.templates import duration
 from fedmri.server.status import RunStatus, SiteStatus
 
 DOING = {"train": "trains", "evaluate": "scores the model", "query": "adds up"}

@@ -11,15 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from fedmri.errors import CODES
 from fedmri.files import write_whole
 from fedmri.reports import figures
 from fedmri.reports.intervals import Estimate
-from fedmri.reports.page import duration
 from fedmri.reports.privacy import privacy_table
-from fedmri.reports.words import capital, metric_name, number, span, with_interval
+from fedmri.reports.templates import template
+from fedmri.reports.words import capital, metric_name, number, span
 from fedmri.server.history import History, finite, read_history, read_object
 from fedmri.server.home import ServerHome
 from fedmri.server.pooling import BY_SITE, Pooled, SiteScores, estimate, pool
@@ -136,23 +134,8 @@ def _why_untested(result: RunResult) -> str:
 
 def render(result: RunResult, history: History) -> str:
     """Return the page."""
-    environment = Environment(
-        loader=PackageLoader("fedmri.server", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": lambda value: number(math.nan if value is None else value),
-        "span": span,
-        "with_interval": with_interval,
-        "metric_name": metric_name,
-        "capital": capital,
-        "megabytes": lambda n_bytes: f"{n_bytes / 1e6:,.1f}",
-        "duration": duration,
-    }
-    return environment.get_template("run_report.html.jinja").render(_context(result, history))
+    page = template("run_report.html.jinja", "fedmri.server")
+    return page.render(_context(result, history))
 
 
 def _context(result: RunResult, history: History) -> dict[str, Any]:

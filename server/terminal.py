@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fedmri.reports.page import duration
+from fedmri.reports.templates import duration
 from fedmri.reports.words import DASH, metric_name, number
 from fedmri.server.home import ServerHome
 from fedmri.server.notices import notices

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -21,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fedmri.errors import CODES, FedmriError, UsageError
+from fedmri.reports.templates import template
 from fedmri.server.home import ServerHome
 from fedmri.server.notices import notices
 from fedmri.server.status import as_json, chosen_run, read_run, read_server
@@ -54,9 +54,7 @@ def web_app(read: Read, token: str) -> ASGIApp:
 
     Whoever lacks the token gets 403, whatever else is asked for.
     """
-    source = Environment(
-        loader=PackageLoader("fedmri.server", ""), autoescape=True, undefined=StrictUndefined
-    ).get_template("live.html.jinja")
+    source = template("live.html.jinja", "fedmri.server")
 
     async def page(request: Request) -> Response:
         view = await run_in_threadpool(read, request.query_params.get("run", ""))

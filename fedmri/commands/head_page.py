@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import nibabel as nib
@@ -17,22 +18,28 @@ from fedmri.data.scans import Scan, ScanTable
 from fedmri.data.volume import load_image, load_label
 from fedmri.errors import DataError, UsageError
 from fedmri.reports.pictures import png
+from fedmri.reports.templates import template
 from fedmri.round import Target
 
 CODES = frozenset({"D46", "D47"})
 N_SLICES = 3
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Heads</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body{{font-family:sans-serif;margin:1rem;background:#fff;color:#222}}
-@media (prefers-color-scheme: dark){{body{{background:#181818;color:#ddd}}}}
-img{{max-width:100%;width:22rem}}figure{{display:inline-block;margin:.5rem;max-width:66rem}}
-</style></head><body><h1>Heads in doubt</h1>
-<p>The dashed blue line surrounds the estimated head. The solid orange line surrounds the label.
-The pictures show patients: they stay on this computer.</p>
-{body}
-</body></html>
-"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file beside the page, and what it shows."""
+
+    address: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A scan, what the check doubts about it, and its pictures."""
+
+    scan: str
+    reasons: tuple[str, ...]
+    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -61,24 +68,27 @@ def write_head_pages(
     Raises:
         UsageError: The folder cannot be written to (U01).
     """
-    doubts: dict[tuple[str, str, str], list[str]] = {}
+    reasons: dict[tuple[str, str, str], list[str]] = {}
     for finding in table.findings:
         if finding.code in CODES:
             key = (finding.site, finding.subject, finding.session)
-            doubts.setdefault(key, []).append(f"{finding.reason} [{finding.code}]")
-    flagged = [scan for scan in table.scans if (scan.site, scan.subject, scan.session) in doubts]
-    body, number = [], 0
-    page = folder / "index.html"
+            reasons.setdefault(key, []).append(f"{finding.reason} [{finding.code}]")
+    flagged = [scan for scan in table.scans if (scan.site, scan.subject, scan.session) in reasons]
+    page, numbers = folder / "index.html", itertools.count(1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for scan in flagged:
-            reasons = doubts[scan.site, scan.subject, scan.session]
-            body.append(f"<h2>{escape(scan.site)} {escape(scan.key)}</h2>")
-            body += [f"<p>{escape(reason)}</p>" for reason in reasons]
-            for modality, drawn in _modalities(scan, target, modalities):
-                number += 1
-                body.append(_figure(folder / f"{number:04d}.png", modality, drawn))
-        text = PAGE.format(body="\n".join(body) or "<p>No head is in doubt.</p>")
+        doubts = [
+            Doubt(
+                f"{scan.site} {scan.key}",
+                tuple(reasons[scan.site, scan.subject, scan.session]),
+                tuple(
+                    _picture(folder / f"{next(numbers):04d}.png", modality, planes)
+                    for modality, planes in _drawn(scan, target, modalities)
+                ),
+            )
+            for scan in flagged
+        ]
+        text = template("head_page.html.jinja", "fedmri.commands").render(doubts=doubts)
         write_whole(page, lambda file: file.write(text.encode("utf-8", "replace")))
     except OSError as error:
         fix = "name another folder after --pictures"
@@ -88,18 +98,18 @@ def write_head_pages(
     return page, len(flagged)
 
 
-def _modalities(
+def _drawn(
     scan: Scan, target: Target | None, modalities: Sequence[str]
 ) -> Iterator[tuple[str, list[Drawn]]]:
+    """Yield the planes by modality; of what cannot be read, the check has said why."""
     label = None
     if target and target.kind == "segmentation" and target.name in scan.labels:
-        label = load_label(scan.labels[target.name], target)[0]
+        with suppress(DataError):
+            label = load_label(scan.labels[target.name], target)[0]
     for modality in modalities:
         if modality in scan.images:
-            try:
+            with suppress(DataError):
                 yield modality, _planes(scan.images[modality], label)
-            except DataError:
-                continue  # the check has said why
 
 
 def _planes(path: Path, label: NDArray[np.int16] | None) -> list[Drawn]:
@@ -137,11 +147,10 @@ def _up(volume: NDArray, axis: int, place: int) -> NDArray:  # type: ignore[type
     return np.ascontiguousarray(np.take(volume, place, axis).T[::-1])
 
 
-def _figure(path: Path, modality: str, planes: Sequence[Drawn]) -> str:
+def _picture(path: Path, modality: str, planes: Sequence[Drawn]) -> Picture:
     image = np.hstack([plane.image for plane in planes])
     head = np.hstack([plane.head for plane in planes])
     labels = [plane.label for plane in planes if plane.label is not None]
     drawn = png(image, np.hstack(labels) if labels else None, head)
     write_whole(path, lambda file: file.write(drawn))
-    words = f"{escape(modality)}, with the outline of the estimated head"
-    return f'<figure><img src="{path.name}" alt="{words}"><figcaption>{words}</figcaption></figure>'
+    return Picture(path.name, f"{modality}, with the outline of the estimated head")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -20,6 +18,7 @@ from fedmri.reports.influence import mean_of
 from fedmri.reports.intervals import Estimate, estimate_of
 from fedmri.reports.metrics import METRICS
 from fedmri.reports.spread import Strata, pooled_strata, spread_of, t_bounds
+from fedmri.reports.templates import template
 from fedmri.reports.words import number, span, with_interval
 
 Array = NDArray[np.float64]
@@ -71,13 +70,9 @@ class BeforeAfter:
 
 def write_page(path: Path, shown: BeforeAfter) -> None:
     """Write the page; the same values give the same bytes, and it needs no other file."""
-    source = resources.files(__package__).joinpath("before_after.html.jinja")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(source.read_text(encoding="utf-8"))
     drawings = [(f.name, histograms(f, f"feature{k}")) for k, f in enumerate(shown.features)]
-    path.write_text(template.render(shown=shown, drawings=drawings), encoding="utf-8")
+    page = template("before_after.html.jinja").render(shown=shown, drawings=drawings)
+    path.write_text(page, encoding="utf-8")
 
 
 def task_rows(

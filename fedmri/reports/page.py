@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from fedmri.errors import CODES
@@ -18,17 +16,14 @@ from fedmri.reports.budget import budget_rows
 from fedmri.reports.intervals import Estimate
 from fedmri.reports.label_losses import label_loss_sentences
 from fedmri.reports.privacy import privacy_table
-from fedmri.reports.results import Finding, Results, load_results, site_name
+from fedmri.reports.results import Finding, Results, load_results
 from fedmri.reports.summary import Summary, summarise
 from fedmri.reports.tables import difference_table, result_rows
+from fedmri.reports.templates import template
 from fedmri.reports.words import (
-    capital,
     comparisons,
     headline,
     metric_name,
-    number,
-    span,
-    with_interval,
 )
 from fedmri.training.task import Task
 
@@ -60,30 +55,7 @@ def write_report(run: Path, task: Task) -> tuple[Path, Summary]:
 
 def render(results: Results, summary: Summary) -> str:
     """Return the page."""
-    source = resources.files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "number": number,
-        "span": span,
-        "with_interval": with_interval,
-        "metric_name": metric_name,
-        "capital": capital,
-        "site_name": site_name,
-        "megabytes": lambda n_bytes: f"{n_bytes / 1e6:,.1f}",
-        "duration": duration,
-    }
-    return environment.from_string(source).render(_context(results, summary))
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time: ``4 min 3 s``."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"
+    return template("report.html.jinja").render(_context(results, summary))
 
 
 def _context(results: Results, summary: Summary) -> dict[str, Any]:

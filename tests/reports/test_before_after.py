@@ -37,18 +37,6 @@ def page(tmp_path: Path) -> Path:
     return tmp_path / "page.html"
 
 
-def test_the_page_follows_the_reader_into_the_dark(page: Path) -> None:
-    """It declares both schemes, and every colour of its text and ground has a dark one."""
-    style = re.search(r"<style>(.*?)</style>", page.read_text(), re.S)
-    assert style is not None
-    light, _, rest = style[1].partition("@media (prefers-color-scheme: dark)")
-    dark = rest[: rest.index("}\n}")]
-    assert re.findall(r"(--\w+):", light) == re.findall(r"(--\w+):", dark)
-    assert 'name="color-scheme" content="light dark"' in page.read_text()
-    outside = light.partition("}")[2] + rest[rest.index("}\n}") :]
-    assert set(re.findall(r"#[0-9a-f]{3,6}", outside)) <= {"#fff"}  # the paper of drawings
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium")
 def test_a_phone_shows_whole_words_without_scrolling_sideways(page: Path, tmp_path: Path) -> None:
     """At 390 px the page is no wider than the screen, and no table cell is one letter wide."""

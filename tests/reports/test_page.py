@@ -20,7 +20,9 @@ from PIL import Image
 
 from fedmri.errors import UsageError
 from fedmri.reports import pictures
-from fedmri.reports.page import duration, write_report
+from fedmri.reports.page import write_report
+from fedmri.reports.tables import result_rows
+from fedmri.reports.templates import duration
 from fedmri.round import Target
 from fedmri.training.settings import TaskConfig
 from fedmri.training.task import LocalTask
@@ -297,23 +299,50 @@ def test_a_browser_opens_the_page_without_complaint(page: Path, tmp_path: Path) 
     assert "CONSOLE" not in done.stderr
 
 
-@needs_chromium
-def test_a_browser_draws_the_page_wide_and_narrow(page: Path, tmp_path: Path) -> None:
-    """The page fills a desktop, and a phone of 360 px without scrolling sideways."""
-    frame = tmp_path / "phone.html"
+def widths(page: Path, selector: str, width: int, folder: Path) -> tuple[int, int]:
+    """Return the pixels that an element takes, and those that it has, in a window of a width."""
+    frame = folder / "frame.html"
     # The window of a headless browser is never narrower than 500 px; a frame is.
     frame.write_text(
-        f'<iframe src="{page.as_uri()}" style="width:360px;height:800px" onload="'
-        "const root = this.contentDocument.documentElement;"
-        "document.title = root.scrollWidth + ' of ' + root.clientWidth"
-        '"></iframe>'
+        f'<iframe src="{page.as_uri()}" style="width:{width}px;height:800px;border:0" onload="'
+        f"const one = this.contentDocument.querySelector('{selector}');"
+        "document.title = one.scrollWidth + ' of ' + one.clientWidth"
+        '"></iframe>',
+        encoding="utf-8",
     )
     done = chromium(
-        tmp_path / "narrow", "--allow-file-access-from-files", "--dump-dom", frame.as_uri()
+        folder / "frame", "--allow-file-access-from-files", "--dump-dom", frame.as_uri()
     )
     title = re.search(r"<title>(\d+) of (\d+)</title>", done.stdout)
     assert title is not None
-    assert int(title[1]) <= int(title[2]) <= 360
+    return int(title[1]), int(title[2])
+
+
+@needs_chromium
+def test_a_laptop_shows_the_whole_table_of_scores(
+    write_run: Callable[..., Path], classification: LocalTask, tmp_path: Path
+) -> None:
+    """At 1280 px the widest table, that of a classification, needs no scrolling."""
+
+    def predict(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
+        truth = i % (2 + (site == "B")) == 0
+        score = 0.2 + 0.4 * truth + 0.05 * (i % (7 + len(arm)))
+        scores = {"predicted": float(score > 0.5), "loss": 0.7}
+        return {"truth": float(truth), "prediction": [1 - score, score], "scores": scores}
+
+    arms = ["federated", "pooled", "local-A", "local-B", "local-C"]
+    run = write_run({"A": 30, "B": 34, "C": 32}, predict, arms=arms)
+    page, summary = write_report(run, classification)
+    assert len(result_rows(summary)[0]) == 10
+    needed, there = widths(page, "#result .scroll", 1280, tmp_path)
+    assert needed <= there
+
+
+@needs_chromium
+def test_a_browser_draws_the_page_wide_and_narrow(page: Path, tmp_path: Path) -> None:
+    """The page fills a desktop, and a phone of 360 px without scrolling sideways."""
+    needed, there = widths(page, "html", 360, tmp_path)
+    assert needed <= there <= 360
     image = tmp_path / "wide.png"
     chromium(tmp_path / "wide", "--window-size=1200,2000", f"--screenshot={image}", page.as_uri())
     assert is_drawn(image, (1200, 2000))
