@@ -40,7 +40,7 @@ def _process() -> dict[str, object]:
     umask = os.umask(0o077)
     os.umask(umask)
     return {
-        "locale": locale.setlocale(locale.LC_CTYPE),
+        "locale": locale.setlocale(locale.LC_ALL),
         "folder": Path.cwd(),
         "umask": umask,
         "environment": {n: text for n, text in os.environ.items() if n.startswith(texts)},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import locale
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -176,7 +178,8 @@ def _decoded(path: Path, data: Dataset) -> tuple[NDArray[Any], bool]:
     if syntax in BY_ITK:
         scales = {frame.scale for frame in frames_of(data, int(data.get("NumberOfFrames") or 1))}
         if len(scales) <= 1:
-            image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
+            with kept_locale():
+                image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
             return sitk.GetArrayFromImage(image), True
     raise DataError(
         "D66",
@@ -185,6 +188,16 @@ def _decoded(path: Path, data: Dataset) -> tuple[NDArray[Any], bool]:
         want="a compression that this installation can undo",
         fix="pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or export uncompressed",
     )
+
+
+@contextmanager
+def kept_locale() -> Iterator[None]:
+    """Undo what GDCM does to a process: it leaves the locale C, in which files have no umlauts."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 def _whole_bits(values: NDArray[Any], data: Dataset) -> NDArray[Any]:

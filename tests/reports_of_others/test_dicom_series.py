@@ -22,6 +22,7 @@ from pydicom.uid import (
 )
 
 from fedmri.data.check import examine
+from fedmri.data.frames import kept_locale
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, SourceConfig
@@ -126,7 +127,8 @@ def packed(folder: Path, how: str, edit: Edit = keep) -> None:
     """Compress each slice by the library that hospitals' converters use."""
     series(folder, 1, edit=edit)
     for path in folder.iterdir():
-        image = sitk.ReadImage(str(path))
+        with kept_locale():
+            image = sitk.ReadImage(str(path))
         writer: Any = sitk.ImageFileWriter()  # type: ignore[no-untyped-call]
         writer.KeepOriginalImageUIDOn()
         writer.SetUseCompression(True)
@@ -135,7 +137,8 @@ def packed(folder: Path, how: str, edit: Edit = keep) -> None:
         header = pydicom.dcmread(path)
         if header.PhotometricInterpretation == "MONOCHROME1":
             image = 65535 - image  # which turns back what reading turned round
-        writer.Execute(image)
+        with kept_locale():
+            writer.Execute(image)
         written = pydicom.dcmread(path)
         assert written.file_meta.TransferSyntaxUID.is_compressed
         header.PixelData, header["PixelData"].VR = written.PixelData, "OB"
