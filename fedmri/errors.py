@@ -287,7 +287,7 @@ class HarmonizeError(FedmriError):
 def require(is_met: bool, key: str, value: object, want: str) -> None:  # noqa: FBT001  # reads as a sentence
     """Raise the ConfigError of a setting that has a value it cannot take."""
     if not is_met:
-        fix = f"set {key} to {want}"
+        fix = f"change {key}"
         raise ConfigError("C01", f"setting {key}", found=repr(value), want=want, fix=fix)
 
 

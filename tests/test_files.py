@@ -106,7 +106,7 @@ def test_settings_are_read_into_the_dataclass(tmp_path: Path) -> None:
         ("mode: c", "C01", "setting mode"),
         ("name: [a]", "C01", "setting name"),
         ("inner: 3", "C01", "setting inner"),
-        ("inner: {share: 7}", "C01", "set inner.share to 0 to 1"),
+        ("inner: {share: 7}", "C01", "want 0 to 1. To fix: change inner.share"),
         ("- a", "C04", "a list"),
         ("a: b: c", "C04", "mapping values are not allowed"),
         ("!!python/object/apply:os.getcwd []", "C04", "could not determine a constructor"),

@@ -32,6 +32,9 @@ class SubjectTable:
     findings: tuple[Finding, ...] = ()
 
 
+SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
+
+
 def read_table(path: Path, required: str) -> SubjectTable:
     """Read a tab-separated table: UTF-8 with or without mark, UTF-16 with mark, or Latin-1.
 
@@ -124,7 +127,21 @@ def _check_header(path: Path, columns: tuple[str, ...], required: str) -> None:
     if required not in columns:
         named = ", ".join(columns)[:200]
         want = f"a column {required!r}, separated by tabs"
-        raise _unusable(path, f"columns {named!r}", want, f"add the column {required!r}")
+        raise _unusable(path, f"columns {named!r}", want, _mend_header(columns, required))
+
+
+def _mend_header(columns: tuple[str, ...], required: str) -> str:
+    """Return what puts a header right: another separator, another name, or one column more."""
+    for separator, name in SEPARATORS.items():
+        if required in [cell.strip(" \"'") for cell in columns[0].split(separator)]:
+            return f"write the table with tabs in place of {name}"
+    near = [name for name in columns if plain_name(name) == plain_name(required)]
+    return f"rename the column {near[0]!r}" if near else f"add the column {required!r}"
+
+
+def plain_name(name: str) -> str:
+    """Return a name without case and signs: ``Participant ID`` is ``participantid``."""
+    return re.sub(r"[\W_]", "", name).casefold()
 
 
 def _unusable(path: Path, found: str, want: str, fix: str) -> DataError:
