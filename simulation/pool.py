@@ -12,7 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -157,17 +158,29 @@ class ProcessEngine:
         return worker.run(job, arrays)
 
 
+def _context(client: str) -> ForkServerContext | SpawnContext:
+    """Return how workers start: forked off one process that has imported what all need.
+
+    That process has run nothing and has one thread. Where there is no fork, each worker imports.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([client.partition(":")[0]])
+    return context
+
+
 class _Worker:
     """One process and the blocks that its replies come in."""
 
     def __init__(self, number: int, client: str, log_file: str, folder: str) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = _context(client)
         self._pipe, theirs = context.Pipe()
         self._blocks = [Block(Path(folder) / f"reply-{number}-{i}") for i in range(N_SLOTS)]
         self._free = threading.Semaphore(N_SLOTS)
         self._slots = list(range(N_SLOTS))
         paths = [str(block.path) for block in self._blocks]
-        self._process: SpawnProcess = context.Process(
+        self._process: BaseProcess = context.Process(
             target=work, args=(theirs, client, log_file, paths), daemon=True
         )
         self._process.start()

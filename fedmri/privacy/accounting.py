@@ -13,8 +13,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from opacus.accountants import PRVAccountant, RDPAccountant
-
 from fedmri.errors import PrivacyError, require
 
 PRV_SLACK = 0.02
@@ -131,6 +129,8 @@ def curve(
 
 
 def _prv(history: Sequence[Steps], delta: float) -> float:
+    from opacus.accountants import PRVAccountant  # takes seconds to import
+
     accountant = PRVAccountant()
     accountant.history = [(s.noise_multiplier, s.sample_rate, s.n_steps) for s in history]
     try:
@@ -140,6 +140,8 @@ def _prv(history: Sequence[Steps], delta: float) -> float:
 
 
 def _rdp(history: Sequence[Steps], delta: float) -> float:
+    from opacus.accountants import RDPAccountant
+
     accountant = RDPAccountant()
     accountant.history = [(s.noise_multiplier, s.sample_rate, s.n_steps) for s in history]
     return float(accountant.get_epsilon(delta))

@@ -14,9 +14,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from opacus.optimizers import DPOptimizer
 from torch import nn
 from torch.optim import Optimizer
 
@@ -33,6 +33,9 @@ from fedmri.privacy.per_sample import (
 from fedmri.privacy.settings import PrivacyConfig
 from fedmri.privacy.stream import Stream
 from fedmri.round import Batch
+
+if TYPE_CHECKING:
+    from fedmri.privacy.noised_sum import NoisedSum
 
 CHUNK = 8
 """Examples whose gradients are in memory together."""
@@ -69,7 +72,7 @@ class PrivateSteps:
     def __post_init__(self) -> None:
         self._stream = Stream(self.key)
         self._is_vmapped: bool | None = None
-        self._noised: _NoisedSum | None = None
+        self._noised: NoisedSum | None = None
         self._expected = self.config.batch_subjects
 
     def n_steps(self, examples: Sequence[Example], local_epochs: int, local_steps: int) -> int:
@@ -110,8 +113,10 @@ class PrivateSteps:
             PrivacyError: The network has batch norm (P33).
         """
         if self._noised is None:
+            from fedmri.privacy.noised_sum import NoisedSum  # Opacus takes seconds to import
+
             refuse_batch_norm(network)
-            self._noised = _NoisedSum(optimizer, self.config, self._stream)
+            self._noised = NoisedSum(optimizer, self.config, self._stream)
         self._noised.zero_grad(set_to_none=True)
         device = next(network.parameters()).device
         for batch in batches:
@@ -129,42 +134,6 @@ class PrivateSteps:
             with torch.random.fork_rng():
                 self._is_vmapped = is_vmap_right(network, loss, image[:2], target[:2])
         return (by_vmap if self._is_vmapped else by_loop)(network, loss, image, target)
-
-
-class _NoisedSum(DPOptimizer):  # type: ignore[misc]  # opacus has no types for it
-    """Opacus's clipping and summing, with noise of our own stream and a sum taken by chunks."""
-
-    def __init__(self, optimizer: Optimizer, config: PrivacyConfig, stream: Stream) -> None:
-        super().__init__(
-            optimizer,
-            noise_multiplier=config.noise_multiplier,
-            max_grad_norm=config.clip_norm,
-            expected_batch_size=None,
-            loss_reduction="sum",
-        )
-        self._stream = stream
-
-    def take(self, network: nn.Module, gradients: Gradients) -> None:
-        """Clip each example's gradient and add it to the sum; one that is not finite is 0."""
-        norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()])
-        is_finite = norms.isfinite().all(dim=0)
-        parameters = dict(network.named_parameters())
-        for name, found in gradients.items():
-            keep = is_finite.view(-1, *[1] * (found.ndim - 1))
-            parameters[name].grad_sample = torch.where(keep, found, 0.0)  # type: ignore[attr-defined]
-        self.clip_and_accumulate()
-        for parameter in self.params:
-            parameter.grad_sample = None
-
-    def finish(self, expected: float) -> None:
-        """Add the noise of the step to the sum, and divide by the expected number of patients."""
-        std = self.noise_multiplier * self.max_grad_norm
-        for parameter in self.params:
-            total = parameter.summed_grad
-            noise = torch.from_numpy(self._stream.normal(parameter.numel())).to(parameter)
-            noised = std * noise.view_as(parameter) + (0 if total is None else total)
-            parameter.grad = noised / expected
-            parameter.summed_grad = None
 
 
 def _by_subject(examples: Sequence[Example]) -> list[list[int]]:
