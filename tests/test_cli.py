@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from fedmri.cli import main
 from fedmri.config import load
 
 FEDMRI = [sys.executable, "-c", "from fedmri.cli import main; main()"]
 HEAVY = ("torch", "monai", "flwr", "ray", "hydra", "torchio", "pandas", "matplotlib")
 
 Settings = Callable[..., list[str]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def fedmri(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -25,6 +28,27 @@ def fedmri(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*FEDMRI, *arguments], cwd=cwd, capture_output=True, text=True, check=False
     )
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Return what runs the command in this process, which has imported all that it needs."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["fedmri", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        code = int(ended.value.code or 0)
+        return subprocess.CompletedProcess(sys.argv, code, said.out, said.err)
+
+    yield run
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers, root.level = handlers, level
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
@@ -101,9 +125,9 @@ def test_the_report_command_prints_json_for_machines(finished: tuple[Path, str, 
     assert json.loads(done.stdout)
 
 
-def test_dry_run_prints_settings_that_config_reads(tmp_path: Path) -> None:
+def test_dry_run_prints_settings_that_config_reads(here: Command, tmp_path: Path) -> None:
     """The output of --dry-run is a file for --config."""
-    done = fedmri("simulate", "--sites", "3", "train.lr=0.5", "--dry-run", cwd=tmp_path)
+    done = here("simulate", "--sites", "3", "train.lr=0.5", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     file = tmp_path / "mine.yaml"
     file.write_text(done.stdout)
@@ -127,20 +151,20 @@ def test_dry_run_prints_settings_that_config_reads(tmp_path: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_a_mistake_is_one_line_and_its_exit_status(
-    arguments: list[str], status: int, said: str, tmp_path: Path
+    arguments: list[str], status: int, said: str, here: Command, tmp_path: Path
 ) -> None:
     """What, found, wanted, how to fix; no traceback."""
-    done = fedmri(*arguments, cwd=tmp_path)
+    done = here(*arguments, cwd=tmp_path)
     assert done.returncode == status, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_too_many_sites_are_answered_with_what_there_is(
-    hospitals: Path, tiny: Settings, tmp_path: Path
+    hospitals: Path, tiny: Settings, here: Command, tmp_path: Path
 ) -> None:
     """Asking for 9 of 3 hospitals names the number and a partition that would do it."""
-    done = fedmri("simulate", "--sites", "9", *tiny(), cwd=tmp_path)
+    done = here("simulate", "--sites", "9", *tiny(), cwd=tmp_path)
     assert done.returncode == 4, done.stderr
     assert "3" in done.stderr
     assert "dirichlet" in done.stderr or "iid" in done.stderr
@@ -196,9 +220,11 @@ def test_control_c_leaves_a_run_that_goes_on(tiny: Settings, tmp_path: Path) -> 
     assert models[0].read_bytes() == models[1].read_bytes()
 
 
-def test_a_network_that_cannot_do_the_task_is_refused_before_the_data(tmp_path: Path) -> None:
+def test_a_network_that_cannot_do_the_task_is_refused_before_the_data(
+    here: Command, tmp_path: Path
+) -> None:
     """A contradiction in the plan is found in seconds, not after an hour of preparation."""
-    done = fedmri("simulate", "model=densenet121", "--data", "nowhere", cwd=tmp_path)
+    done = here("simulate", "model=densenet121", "--data", "nowhere", cwd=tmp_path)
     assert done.returncode == 4, done.stderr
     assert "C20" in done.stderr
 
@@ -225,7 +251,11 @@ def test_loopback_goes_to_no_proxy(before: str, tmp_path: Path) -> None:
     ("arguments", "said", "status"),
     [
         (["task.loss=bananas"], "want a loss for segmentation", 4),
-        (["data.prepare.shape=[7,9,3]"], "set data.prepare.shape to (16, 16, 16)", 4),
+        (
+            ["data.prepare.shape=[7,9,3]"],
+            "set data.prepare.size or data.prepare.shape to (16, 16, 16)",
+            4,
+        ),
         (["model=resnet18"], "want a network for segmentation", 4),
         (["strategy=scaffold"], "want plain SGD", 4),
         (["--data", "nowhere"], "found no folder", 3),
@@ -235,20 +265,22 @@ def test_loopback_goes_to_no_proxy(before: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_dry_run_refuses_what_a_run_would(
-    arguments: list[str], said: str, status: int, tmp_path: Path
+    arguments: list[str], said: str, status: int, here: Command, tmp_path: Path
 ) -> None:
     """Settings that were printed as good and fail after hours of data would be worse than none."""
-    done = fedmri("simulate", "--dry-run", *arguments, cwd=tmp_path)
+    done = here("simulate", "--dry-run", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_plan_without_data_is_not_rehearsed_on_made_patients(tmp_path: Path) -> None:
+def test_a_plan_without_data_is_not_rehearsed_on_made_patients(
+    here: Command, tmp_path: Path
+) -> None:
     """A consortium's plan names masks that the example data lack: nothing is made or trained."""
     target = "{kind: segmentation, name: glioma_mask, classes: [tumour]}"
     (tmp_path / "plan.yaml").write_text(f"target: {target}\n")
-    done = fedmri("simulate", "--config", "plan.yaml", cwd=tmp_path)
+    done = here("simulate", "--config", "plan.yaml", cwd=tmp_path)
     assert done.returncode == 4
     assert "found target 'glioma_mask'" in done.stderr
     assert "--data PATH" in done.stderr
