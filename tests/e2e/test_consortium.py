@@ -20,8 +20,8 @@ COMBAT = ("harmonize=[nyul,combat]", "harmonize.n_min=2")
 @pytest.mark.parametrize(
     ("strategy", "more"),
     [
-        ("fedavg", ()),
         ("fedprox", ("harmonize=coral",)),
+        pytest.param("fedavg", (), marks=pytest.mark.slow),
         pytest.param("fedbn", (), marks=pytest.mark.slow),
         # the private deployment below has this one too
         pytest.param("scaffold", (*PLAIN_SGD, "harmonize=nyul"), marks=pytest.mark.slow),

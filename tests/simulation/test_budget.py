@@ -72,15 +72,18 @@ def test_examples_are_shared_evenly() -> None:
     "settings",
     [
         ("train.batch_size=3",),
-        ("train.batch_size=2", "train.local_epochs=2"),
+        pytest.param(("train.batch_size=2", "train.local_epochs=2"), marks=pytest.mark.slow),
         ("train.batch_size=2", "train.local_steps=5"),
-        ("train.local_steps=3",),
+        pytest.param(("train.local_steps=3",), marks=pytest.mark.slow),
         ("train.local_steps=1", "partition=quantity", "partition.n_sites=4", "partition.alpha=0.3"),
         (
             *("privacy.noise_multiplier=1.0", "privacy.batch_subjects=3", "train.local_steps=4"),
             *PLAIN_SGD,
         ),
-        ("privacy.noise_multiplier=1.0", "privacy.batch_subjects=3", *PLAIN_SGD),
+        pytest.param(
+            ("privacy.noise_multiplier=1.0", "privacy.batch_subjects=3", *PLAIN_SGD),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=[
         *("a batch that does not divide", "two epochs", "steps", "steps over all", "unequal sites"),

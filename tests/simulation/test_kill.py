@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,7 +59,7 @@ def killed_and_resumed(cwd: Path, name: str, settings: list[str], after_s: float
     return model(cwd, name)
 
 
-@pytest.mark.parametrize("n_kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_killed_study_resumes_to_the_same_bits(
     tiny: Callable[..., list[str]], tmp_path: Path, n_kills: int
 ) -> None:
@@ -78,6 +78,14 @@ def test_a_killed_study_resumes_to_the_same_bits(
         assert killed_and_resumed(tmp_path, name, [*settings, workers], after_s) == want
 
 
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the processes that a process started, and those that they started."""
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, path.read_text(encoding="utf-8").split()):
+            yield child
+            yield from descendants(child)
+
+
 def test_workers_end_with_the_study_that_is_killed(
     tiny: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -88,9 +96,8 @@ def test_workers_end_with_the_study_that_is_killed(
         (tmp_path / "runs").glob("*/arms/*/*/checkpoints/r*")
     ):
         time.sleep(0.05)
-    threads = Path(f"/proc/{started.pid}/task").glob("*/children")
-    workers = [int(pid) for path in threads for pid in path.read_text().split()]
-    assert len(workers) >= 2
+    workers = list(descendants(started.pid))
+    assert len(workers) >= 3  # with the process that they are forked off
     os.kill(started.pid, signal.SIGKILL)
     started.communicate()
     end = time.monotonic() + 10

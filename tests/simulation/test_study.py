@@ -57,7 +57,10 @@ def test_the_same_seed_gives_the_same_weights(run_tiny: RunTiny) -> None:
             ("strategy=silobn", "model.norm=batch", "train.optimizer=ranger"),
             marks=pytest.mark.slow,
         ),
-        ("train.is_optimizer_kept=true", "train.schedule=plateau", "model.dropout=0.2"),
+        pytest.param(
+            ("train.is_optimizer_kept=true", "train.schedule=plateau", "model.dropout=0.2"),
+            marks=pytest.mark.slow,
+        ),
         ("data.augment.affine=1", "data.augment.noise=1", "data.augment.mixup=1"),
         ("strategy=scaffold", "harmonize=nyul", "rounds.n_rounds=3", *PLAIN_SGD),
         ("strategy=fedrep", "train.is_optimizer_kept=true"),
