@@ -1,11 +1,12 @@
 """What happens to a run when one process dies or freezes, or a connection breaks, at any moment.
 
-    python benchmarks/chaos.py [N] [SEED] [VICTIM:ACTION ...]
+    [SILENT=site03] python benchmarks/chaos.py [N] [SEED] [VICTIM:ACTION ...]
 
 Real processes over TLS on loopback: a coordinator and three sites, in two consortia side by side.
 In each of N runs one victim is killed (SIGKILL), frozen (SIGSTOP, later SIGCONT) or cut off by a
 proxy between a site and the server, or the server is ended (SIGTERM). What systemd would start
-again is started again. The final weights are compared with those of a simulation of the same plan.
+again is started again. A silent site never approves a plan. The final weights are compared with
+those of a simulation of the same plan.
 Prints a Markdown table.
 """
 
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -27,8 +29,9 @@ sys.path.insert(0, str(ROOT))  # the tests break consortia by the same means
 from fedmri.config import load  # noqa: E402  # after the path
 from fedmri.data.synthetic import SyntheticConfig, generate  # noqa: E402
 from fedmri.plan import Plan  # noqa: E402
-from fedmri.simulation import demo  # noqa: E402
+from fedmri.simulation import arms, demo  # noqa: E402
 from tests.e2e.breaking import Lane, Outcome, Scenario, go  # noqa: E402
+from tests.latecomers import NEVER, Latecomers  # noqa: E402
 
 SETTINGS = (
     "experiment=smoke",
@@ -41,6 +44,8 @@ SETTINGS = (
     "rounds.quorum=1.0",
     "rounds.timeout_s=120",
 )
+SILENT = os.environ.get("SILENT", "")
+WITH_SILENT = ("rounds.min_sites=2", "rounds.quorum=0.6") if SILENT else ()
 STRATEGIES = ("fedavg", "fedbn")
 PROCESSES = ("server", "ServerApp", "SuperNode", "worker", "client")
 KINDS = (
@@ -58,7 +63,8 @@ def scenarios(n: int, seed: int, only: list[str]) -> list[Scenario]:
     made = []
     for number, (victim, action) in enumerate(order[:n], 1):
         for_s = draw.uniform(1, 20) if action in ("kill", "end") else draw.uniform(5, 90)
-        site, at = f"site0{draw.randint(1, 3)}", draw.uniform(0.05, 0.9)
+        sites = [site for site in ("site01", "site02", "site03") if site != SILENT]
+        site, at = draw.choice(sites), draw.uniform(0.05, 0.9)
         strategy = STRATEGIES[number % len(STRATEGIES)]
         made.append(Scenario(number, strategy, victim, action, site, at, for_s))
     return made
@@ -96,7 +102,11 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="fedmri-chaos-"))
     data = folder / "data"
     generate(data, SyntheticConfig(n_sites=3, n_subjects=6, spacing_mm=8), 0)
-    plans = {s: load([*SETTINGS, f"strategy={s}", f"name={s}"]).plan for s in STRATEGIES}
+    plans = {
+        s: load([*SETTINGS, *WITH_SILENT, f"strategy={s}", f"name={s}"]).plan for s in STRATEGIES
+    }
+    if SILENT:
+        arms.InProcessGrid = partial(Latecomers, {SILENT: NEVER})  # type: ignore[misc]
     right = {s: demo.simulated(p, data, folder / s, folder / "cache") for s, p in plans.items()}
     todo: queue.Queue[Scenario] = queue.Queue()
     for scenario in scenarios(n, seed, sys.argv[3:]):
@@ -107,7 +117,7 @@ def main() -> None:
     logging.getLogger("chaos").info("In %s", folder)
     print("| run | strategy | victim | action | after | what happened | seconds | right bits |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    lanes = [Lane(folder / f"lane-{i}", data) for i in range(N_LANES)]
+    lanes = [Lane(folder / f"lane-{i}", data, SILENT) for i in range(N_LANES)]
     threads = [threading.Thread(target=work, args=(lane, todo, plans, right)) for lane in lanes]
     for thread in threads:
         thread.start()

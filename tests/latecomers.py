@@ -12,6 +12,8 @@ from fedmri.simulation.flower import sent
 from fedmri.simulation.in_process import InProcessGrid
 from fedmri.wire import ORDER
 
+NEVER = 10**9
+"""A round that no run has."""
 UNAPPROVED = Error(100, "privacy error P11")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import verify
 from fedmri.errors import FedmriError
 from fedmri.files import write_whole
@@ -70,16 +71,35 @@ class Outcome:
     is_right: bool = False
 
 
-class Lane:
-    """A running consortium that takes one run after another."""
+AUTOMATIC = "is_approval_automatic: true"
 
-    def __init__(self, folder: Path, data: Path) -> None:
+
+def ask_before_each_plan(site: ClientHome) -> None:
+    """Set a hospital to look at each plan itself; until it approves, it says nothing."""
+    text = site.settings_file.read_text(encoding="utf-8")
+    assert AUTOMATIC in text
+    write_whole(site.settings_file, text.replace(AUTOMATIC, "is_approval_automatic: false"))
+
+
+class Lane:
+    """A running consortium that takes one run after another.
+
+    Args:
+        folder: Where it lies.
+        data: A BIDS data set; each of its sites is one of the consortium.
+        silent: A site that never approves a plan; "" for none.
+    """
+
+    def __init__(self, folder: Path, data: Path, silent: str = "") -> None:
+        self.silent = silent
         self.consortium = demo.make_consortium(folder, demo.own_folders(data, folder / "scans"))
         self.proxies: dict[str, Proxy] = {}
         for name, home in self.consortium.sites.items():
             proxy = self.proxies[name] = Proxy(self.consortium.server.config.port)
             through = replace(home.consortium, address=f"127.0.0.1:{proxy.port}")
             write_whole(home.consortium_file, through.to_json())
+        if silent:
+            ask_before_each_plan(self.consortium.sites[silent])
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.usual_s = 0.0
 
@@ -144,7 +164,7 @@ class Lane:
         run = demo.submit(self.consortium, plan, "undisturbed")
         is_right = demo.wait(run, LONGEST_S, lambda run: None) == right
         self.usual_s = time.monotonic() - began
-        wrong = wrong_records(run, plan)
+        wrong = wrong_records(run, plan, self.silent)
         log.info("undisturbed: %.0f s, right bits: %s %s", self.usual_s, is_right, wrong)
 
     def strike(self, scenario: Scenario, outcome: Outcome) -> None:
@@ -227,7 +247,7 @@ def go(lane: Lane, scenario: Scenario, plan: Plan, right: str) -> Outcome:
     lane.usual_s = min(lane.usual_s, outcome.seconds)  # the first run prepared the data as well
     outcome.told = [*seen.told(), *outcome.told]
     if not striker.is_alive() or scenario.action == "stop":
-        outcome.faults += wrong_records(run, plan) if outcome.is_right else []
+        outcome.faults += wrong_records(run, plan, lane.silent) if outcome.is_right else []
     striker.join()
     outcome.faults += [f"{seen.most} ServerApps at once"] if seen.most > 1 else []
     for home in lane.consortium.sites.values():
@@ -259,16 +279,17 @@ class _Watch:
         return [text for text in self._seen if text not in ("queued", "running", "finished")]
 
 
-def wrong_records(run: RunFolder, plan: Plan) -> list[str]:
-    """Return what is missing or double among the records of a finished run."""
+def wrong_records(run: RunFolder, plan: Plan, silent: str) -> list[str]:
+    """Return what is missing or double among the records of a run, but for a silent site."""
     lines = (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     found: Counter[tuple[object, ...]] = Counter(
         (r["kind"], r["round"], r.get("site"), r.get("status", "ok"))
         for r in records
-        if r["kind"] != "harmonized"
+        if r["kind"] != "harmonized" and (not silent or r.get("site") != silent)
     )
-    sites, n_rounds = run.note.members, plan.rounds.n_rounds
+    n_rounds = plan.rounds.n_rounds
+    sites = [site for site in run.note.members if site != silent]
     want: Counter[tuple[object, ...]] = Counter(
         {("test", n_rounds, site, "ok"): 1 for site in sites}
     )

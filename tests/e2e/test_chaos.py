@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fedmri.clients.ledger import entries
-from fedmri.simulation import demo
+from fedmri.simulation import arms, demo
 from tests.e2e.breaking import Lane, Scenario, go
 from tests.e2e.conftest import plan_of
+from tests.latecomers import NEVER, Latecomers
 
+SILENT = ("rounds.quorum=0.6", "rounds.min_sites=2", "strategy=fedavg")
 SECURE = plan_of("secagg.is_on=true", "harmonize=nyul", "rounds.timeout_s=120")
 
 
@@ -105,3 +108,20 @@ def test_no_failure_is_spent_twice(
         here = [e["update"] for e in entries(home.privacy_ledger) if e["run"] == run]
         assert here == [entry["update"] for entry in entries(simulated)]
         assert len(here) == plan.rounds.n_rounds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["worker", "ServerApp"])
+def test_a_silent_hospital_and_a_failure_change_no_bit(
+    hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    """One hospital never approves and a process of another dies: the two others end as planned."""
+    plan = plan_of(*SILENT, "rounds.timeout_s=60")
+    monkeypatch.setattr(arms, "InProcessGrid", partial(Latecomers, {"site03": NEVER}))
+    right = demo.simulated(plan, hospitals, tmp_path / "simulated", tmp_path / "cache")
+    lane = Lane(tmp_path / "lane", hospitals, silent="site03")
+    lane.usual_s = 10.0
+    with lane.running():
+        outcome = go(lane, Scenario(1, "fedavg", victim, "kill", "site02", 0.8, 0.0), plan, right)
+    assert outcome.is_right, outcome.told
+    assert outcome.faults == []

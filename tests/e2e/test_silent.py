@@ -12,10 +12,10 @@ import pytest
 
 from fedmri.clients import approval
 from fedmri.clients.approval import seen_plans
-from fedmri.files import write_whole
 from fedmri.plan import Plan
 from fedmri.server.runs import RunFolder
 from fedmri.simulation import arms, demo
+from tests.e2e.breaking import ask_before_each_plan
 from tests.e2e.conftest import plan_of
 from tests.latecomers import Latecomers
 
@@ -25,7 +25,6 @@ TIMEOUT_S = 480.0
 DEADLINE_S = 60.0
 LATE = "site01"
 JOINS = 3
-AUTOMATIC = "is_approval_automatic: true"
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +34,7 @@ def consortium(
     """Run a coordinator and three hospitals, the first of which wants to look at each plan."""
     folder = tmp_path_factory.mktemp("silent")
     made = demo.make_consortium(folder, demo.own_folders(hospitals, folder / "scans"))
-    settings = made.sites[LATE].settings_file
-    text = settings.read_text(encoding="utf-8")
-    assert AUTOMATIC in text
-    write_whole(settings, text.replace(AUTOMATIC, "is_approval_automatic: false"))
+    ask_before_each_plan(made.sites[LATE])
     with demo.running(made):
         yield made
 
