@@ -276,6 +276,7 @@ def byte_copies(scans: tuple[Scan, ...]) -> set[str]:
 
 
 @real_data
+@pytest.mark.slow
 def test_byte_copies_within_a_real_site_are_found_exactly() -> None:
     """Every file of SARTAJ that another has is left out, and no other is called such a copy."""
     source = SourceConfig(path=f"{DATA}/tumor2d/sartaj")

@@ -17,16 +17,16 @@ PLAIN_SGD = ("train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0"
 COMBAT = ("harmonize=[nyul,combat]", "harmonize.n_min=2")
 
 
+@pytest.mark.slow  # as the private and the secure one below show, which are run each time
 @pytest.mark.parametrize(
     ("strategy", "more"),
     [
         ("fedprox", ("harmonize=coral",)),
-        pytest.param("fedavg", (), marks=pytest.mark.slow),
-        pytest.param("fedbn", (), marks=pytest.mark.slow),
-        # the private deployment below has this one too
-        pytest.param("scaffold", (*PLAIN_SGD, "harmonize=nyul"), marks=pytest.mark.slow),
-        pytest.param("fedbn", COMBAT, marks=pytest.mark.slow),
-        pytest.param("cyclic", (), marks=pytest.mark.slow),
+        ("fedavg", ()),
+        ("fedbn", ()),
+        ("scaffold", (*PLAIN_SGD, "harmonize=nyul")),
+        ("fedbn", COMBAT),
+        ("cyclic", ()),
     ],
 )
 def test_a_deployment_ends_with_the_weights_of_a_simulation(

@@ -25,6 +25,8 @@ from fedmri.simulation import demo
 from tests.e2e.conftest import plan_of
 from tests.e2e.tap import Tap, disguised, found, on_disk
 
+pytestmark = pytest.mark.slow  # four minutes of real processes
+
 NAME, BORN, WHERE = "Käthe Zweistein", "1931-07-04", "Kanarienweg 7"
 LABEL = "Zweistein19310704"
 TEXTS = (NAME, "Zweistein", BORN, "19310704", WHERE, "Kanarienweg")
