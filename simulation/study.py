@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 import logging
 import os
@@ -10,7 +11,8 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -106,10 +108,35 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
         ConfigError: The plan cannot be carried out; see ``refuse_impossible``.
         PrivacyError: Noise for a whole hospital would drown what is shared (P66, P67).
         DataError: The data cannot be trained on.
+        UsageError: Another process works on the run (U02).
     """
+    refuse_impossible(study.plan, study.config)
+    with _alone_in(study.folder):
+        return _run(study, observe)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold a run folder: two processes would mix their rounds. The hold ends with the process."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        _hold(number, folder)
+        yield
+    finally:
+        os.close(number)
+
+
+def _hold(number: int, folder: Path) -> None:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        found, fix = "another process that works on it", "wait for its end, or end it"
+        raise UsageError("U02", f"run {folder}", found=found, want="none", fix=fix) from error
+
+
+def _run(study: Study, observe: Observer) -> dict[str, str]:
     started = time.time()
     folder = study.folder
-    refuse_impossible(study.plan, study.config)
     sites = _sites_of(study)
     _write_json(folder / "used.json", sites.used)
     arm_sites = _arm_sites(study, sites)

@@ -14,7 +14,7 @@ import pytest
 
 from fedmri.clients.ledger import entries
 from fedmri.config import load
-from fedmri.errors import ConfigError, PrivacyError, RoundError
+from fedmri.errors import ConfigError, PrivacyError, RoundError, UsageError
 from fedmri.reports import load_results, summarise
 from fedmri.server.checkpoint import digest, load_weights_file
 from fedmri.server.records import Record
@@ -206,6 +206,21 @@ def test_private_training_counts_what_it_costs(run_tiny: RunTiny) -> None:
         assert len(spent) == 3
         assert 0 < spent[0] < spent[1] < spent[2]
         assert all(r["loss"] != r["loss"] for r in rounds)  # NaN alone is not itself
+
+
+def test_a_run_that_is_going_on_is_not_taken_up_by_a_second_process(run_tiny: RunTiny) -> None:
+    """Two processes in one folder would mix their rounds; the first one goes on undisturbed."""
+    refused: list[str] = []
+
+    def interfere(record: Record) -> None:
+        if record["kind"] == "round" and not refused:
+            with pytest.raises(UsageError, match=r"another process.*\[U02\]") as caught:
+                run_tiny("a", "simulation.arms=[federated]")
+            refused.append(str(caught.value))
+
+    disturbed = run_tiny("a", "simulation.arms=[federated]", observe=interfere)
+    assert refused
+    assert model_of(disturbed) == model_of(run_tiny("b", "simulation.arms=[federated]"))
 
 
 def test_private_training_repeats_to_the_bit_and_spends_once(run_tiny: RunTiny) -> None:
