@@ -13,6 +13,7 @@ from fedmri.errors import DataError
 
 MAX_TABLE_BYTES = 64 * 2**20
 MISSING = frozenset({"", "n/a", "nan"})  # BIDS writes n/a; not "NA", which may be a site's name
+SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
 
 Row = Mapping[str, str]
 
@@ -30,9 +31,6 @@ class SubjectTable:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...] = ()
-
-
-SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
 
 
 def read_table(path: Path, required: str) -> SubjectTable:
@@ -135,11 +133,11 @@ def _mend_header(columns: tuple[str, ...], required: str) -> str:
     for separator, name in SEPARATORS.items():
         if required in [cell.strip(" \"'") for cell in columns[0].split(separator)]:
             return f"write the table with tabs in place of {name}"
-    near = [name for name in columns if plain_name(name) == plain_name(required)]
+    near = [name for name in columns if _plain(name) == _plain(required)]
     return f"rename the column {near[0]!r}" if near else f"add the column {required!r}"
 
 
-def plain_name(name: str) -> str:
+def _plain(name: str) -> str:
     """Return a name without case and signs: ``Participant ID`` is ``participantid``."""
     return re.sub(r"[\W_]", "", name).casefold()
 

@@ -97,5 +97,7 @@ def memory_explained(device: torch.device) -> Iterator[None]:
             raise
         what = f"memory of {device}"
         want = "room for one step of training"
-        fix = "lower train.batch_size or data.prepare.size, or set train.precision=bf16"
+        fix = (
+            "lower train.batch_size, data.prepare.size or model.width, or set train.precision=bf16"
+        )
         raise RoundError("R21", what, found="none left", want=want, fix=fix) from error
