@@ -26,6 +26,9 @@ LEAST_FOR_FAILURES = 5
 """Fewer patients cannot show that some fail."""
 OUTLIER = 4.0
 """A failure of an error metric is an error of so many times the usual one."""
+HEAVY_TAILS = 1.15
+"""How much larger the variance of a correlation is than a few hundred patients show, where errors
+have the tails of Student's t with 5 degrees of freedom; measured by ``benchmarks/coverage.py``."""
 
 
 @dataclass(frozen=True)
@@ -133,20 +136,39 @@ def scaled_t(value: float, spread: Spread, low: float, high: float) -> tuple[flo
     return value - half, value + half
 
 
-def positive_mean(
-    evidence: Evidence, *, unseen: float, failure: float | None = None, power: int = 1
-) -> Bounds:
+def positive_mean(evidence: Evidence, *, unseen: float, failure: float | None = None) -> Bounds:
     """Student's interval on the log scale, guarded above against a failure that was not seen."""
-    (part,), (spread,) = evidence.parts, evidence.spreads
-    is_too_few = evidence.n_patients < (LEAST_FOR_SHAPE if power > 1 else LEAST_FOR_FAILURES)
-    if spread.df <= 0 or spread.patients <= 0 or part.value <= 0 or is_too_few:
+    (part,), n = evidence.parts, evidence.n_patients
+    if n < LEAST_FOR_FAILURES or part.value <= 0:
         return Bounds(*NONE, math.nan)
-    q, value = careful_quantile(spread.df), part.value
-    error = failure / value - 1 if failure is not None else OUTLIER**power - 1
-    hidden = unseen * (max(0.0, error) / power) ** 2 / _reach(evidence.n_patients)
-    relative = spread.patients / value**2
+    error = failure / part.value - 1 if failure is not None else OUTLIER - 1
+    return _log_student(evidence, unseen * max(0.0, error) ** 2 / _reach(n))
+
+
+def root_mean_square(evidence: Evidence, *, unseen: float) -> Bounds:
+    """The interval of the root of a mean square; a root halves what is relative."""
+    if evidence.n_patients < LEAST_FOR_SHAPE:
+        return Bounds(*NONE, math.nan)
+    return _log_student(evidence, _hidden_squares(evidence.n_patients, unseen) / 4)
+
+
+def _hidden_squares(n_patients: int, unseen: float) -> float:
+    """Return the relative variance of a mean square that these patients do not show.
+
+    Squares of errors have heavy tails. However many patients there are, the worst is not among
+    them, so the share stays and does not vanish as patients grow in number.
+    """
+    return unseen * (OUTLIER**2 - 1) ** 2 / (n_patients * 30)
+
+
+def _log_student(evidence: Evidence, hidden: float) -> Bounds:
+    """Return Student's interval on the log scale; ``hidden`` is a relative variance added above."""
+    (part,), (spread,) = evidence.parts, evidence.spreads
+    if spread.df <= 0 or spread.patients <= 0 or part.value <= 0:
+        return Bounds(*NONE, math.nan)
+    q, relative = careful_quantile(spread.df), spread.patients / part.value**2
     low, high = math.sqrt(relative), math.sqrt(relative + hidden)
-    return Bounds(value * math.exp(-q * low), value * math.exp(q * high), q)
+    return Bounds(part.value * math.exp(-q * low), part.value * math.exp(q * high), q)
 
 
 def explained_variance(evidence: Evidence, *, unseen: float) -> Bounds:
@@ -162,7 +184,7 @@ def explained_variance(evidence: Evidence, *, unseen: float) -> Bounds:
         parts=(Part(1 - part.value, -part.influence, part.sizes),),
         spreads=(replace(spread, patients=spread.patients * n / (n - 3)),),
     )
-    bounds = positive_mean(lost, unseen=unseen)
+    bounds = _log_student(lost, _hidden_squares(n, unseen))
     return Bounds(1 - bounds.high, 1 - bounds.low, bounds.quantile)
 
 
@@ -178,7 +200,7 @@ def fisher(evidence: Evidence) -> Bounds:
         return Bounds(*NONE, math.nan)
     seen = spread.patients * n / (n - 3) / (1 - part.value**2) ** 2
     q = careful_quantile(spread.df)
-    half = q * math.sqrt(max(seen, 1 / (n - 3)))
+    half = q * math.sqrt(HEAVY_TAILS * max(seen, 1 / (n - 3)))
     centre = math.atanh(part.value)
     return Bounds(math.tanh(centre - half), math.tanh(centre + half), q)
 

@@ -100,7 +100,7 @@ _ALL = (
     ),
     Metric(
         "rmse", "root mean squared error", 0, math.inf, DOWN,
-        partial(bounds.positive_mean, power=2, unseen=0.15), weighted.rmse,
+        partial(bounds.root_mean_square, unseen=0.15), weighted.rmse,
         influence.mean_square, is_root=True,
     ),
     Metric(
