@@ -8,7 +8,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedmri.errors import NetworkError
+from fedmri.errors import NetworkError, told
 from fedmri.files import make_private_folder, write_private, write_whole
 
 CURVE = ec.SECP384R1.name
@@ -46,7 +46,7 @@ def public_half(key: Path) -> str:
         is_shared = key.stat().st_mode & 0o077
         private = serialization.load_ssh_private_key(key.read_bytes(), None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        found = type(error).__name__
+        found = told(error)
         raise NetworkError("N06", what, found=found, want=want, fix=fix) from error
     if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name != CURVE:
         raise NetworkError("N06", what, found=type(private).__name__, want=want, fix=fix)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from fedmri.errors import NetworkError, UsageError
+from fedmri.errors import NetworkError, UsageError, told
 
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """Names of sites: they become folder names and label tables."""
@@ -72,7 +72,7 @@ def read_consortium(path: Path) -> Consortium:
         consortium = TypeAdapter(Consortium).validate_python(values)
         is_dialled = bool(consortium.host) and 0 < consortium.port < 65536
     except (OSError, ValueError, ValidationError) as error:
-        found = type(error).__name__
+        found = told(error)
         raise _unusable(path, found) from error
     if not is_dialled or not SITE_NAME.fullmatch(consortium.site):
         raise _unusable(path, f"site {consortium.site!r} at {consortium.address!r}")

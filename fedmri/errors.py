@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from pydantic import ValidationError
+
 CODES: dict[str, str] = {
     "U01": "the command cannot be carried out as it was called",
     "U02": "the run folder cannot be resumed",
@@ -304,6 +306,12 @@ def told(error: Exception) -> str:
         return f"{error.strerror[0].lower()}{error.strerror[1:]}{file}"
     if isinstance(error, KeyError):
         return f"no {error} in it"
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        if not place and first["type"] != "json_invalid":  # a class of ours is no word
+            return f"a {type(first['input']).__name__}"
+        return f"{first['msg']}{f' at {place}' if place else ''}"[:LONGEST]
     text = " ".join(str(error).split())
     return text[:LONGEST] or type(error).__name__
 

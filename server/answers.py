@@ -10,7 +10,7 @@ from typing import Any
 
 from flwr.app import Array, ArrayRecord, RecordDict
 
-from fedmri.errors import RoundError
+from fedmri.errors import RoundError, told
 
 PREFIX = ".answers-"
 
@@ -70,7 +70,7 @@ class Answers:
         except OSError as error:
             fix = "make room on the server's disk, then resume the run"
             what, want = f"answer of site {site} on its way", "a disk that it can wait on"
-            found = error.strerror or type(error).__name__
+            found = told(error)
             raise RoundError("R44", what, found=found, want=want, fix=fix) from error
 
     def take(self, site: str) -> RecordDict:

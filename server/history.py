@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from fedmri.errors import UsageError
+from fedmri.errors import UsageError, told
 from fedmri.round import Target
 
 
@@ -102,7 +102,7 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise broken_file(path, error.strerror or "an error", "a file to read") from error
+        raise broken_file(path, told(error), "a file to read") from error
     except ValueError as error:
         raise broken_file(path, "no JSON", "a JSON object") from error
     if not isinstance(values, dict):

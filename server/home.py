@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from fedmri.consortium import is_ip
-from fedmri.errors import UsageError, require
+from fedmri.errors import UsageError, require, told
 from fedmri.files import write_whole
 from fedmri.settings_file import read_settings
 
@@ -70,7 +70,7 @@ class EnrolledSite:
 class Registry:
     """Everything in ``sites.json``."""
 
-    sites: tuple[EnrolledSite, ...] = field(default=())
+    sites: tuple[EnrolledSite, ...]
 
 
 class ServerHome:
@@ -115,7 +115,7 @@ class ServerHome:
         try:
             registry = TypeAdapter(Registry).validate_json(self.registry.read_bytes())
         except (OSError, ValidationError) as error:
-            found = type(error).__name__
+            found = told(error)
             fix = "restore it from the backup, or enrol the sites again"
             what, want = f"registry {self.registry}", "the list of enrolled sites"
             raise UsageError("U24", what, found=found, want=want, fix=fix) from error

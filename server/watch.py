@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fedmri.errors import CODES, FedmriError, UsageError
+from fedmri.errors import CODES, FedmriError, UsageError, told
 from fedmri.reports.templates import template
 from fedmri.server.home import ServerHome
 from fedmri.server.notices import notices
@@ -123,7 +123,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         fix = "choose another --port, or 0 for any that is free"
-        found = error.strerror or str(error)
+        found = told(error)
         what = f"address {host}:{port} of the page"
         raise UsageError("U45", what, found=found, want="a free one", fix=fix) from error
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from fedmri.data.folders import existing_folder
 from fedmri.data.synthetic import refuse_foreign
-from fedmri.errors import RoundError, UsageError
+from fedmri.errors import RoundError, UsageError, told
 from fedmri.file_names import file_name, write_names
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
@@ -89,7 +89,7 @@ def new_folder(runs: Path, name: str) -> Path:
             continue
         except OSError as error:
             fix = "set simulation.runs to a folder that can be written"
-            found = error.strerror or "an error"
+            found = told(error)
             want = "a writable folder"
             raise UsageError(
                 "U01", f"run folder {folder}", found=found, want=want, fix=fix

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,3 +169,22 @@ def test_a_framework_stays_in_its_rooms(library: str) -> None:
         if any(f"{name}.".startswith(f"{library}.") for name in imported(tree))
     }
     assert users <= ALONE[library]
+
+
+LIGHT = (
+    "cli",
+    "clients.approval",
+    "clients.enrolment",
+    "clients.ledger",
+    "clients.standing",
+    "server.enrolment",
+    "server.status",
+)
+
+
+def test_what_people_ask_for_often_loads_no_learning() -> None:
+    """Status, plans, ledger and registry answer in a second, and not in the ten of PyTorch."""
+    lines = [f"import fedmri.{module}" for module in LIGHT]
+    code = "; ".join([*lines, "import sys", "print(*sys.modules)"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"torch", "monai", "sklearn", "matplotlib"} & set(done.stdout.split()) == set()

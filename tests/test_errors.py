@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fedmri import errors
+from fedmri.clients.keys import public_half
+from fedmri.consortium import read_consortium
 from fedmri.errors import CODES, FedmriError
+from fedmri.server.home import ServerHome
 
 ROOT = Path(__file__).parents[1]
 CLASSES = {
@@ -90,3 +94,42 @@ def test_only_kind_and_code_may_travel(letter: str) -> None:
     error: FedmriError = CLASSES[letter](code, "/home/x/sub-1", found="1", want="2", fix="move it")
     assert str(error) == f"/home/x/sub-1: found 1, want 2. To fix: move it. [{code}]"
     assert error.public == f"{CLASSES[letter].kind} error {code}"
+
+
+BROKEN = {
+    "missing": None,
+    "a folder": Path(),
+    "empty": b"",
+    "cut off": b'{"site',
+    "another list": b"[1]",
+    "without its fields": b"{}",
+    "not text": b"\xff\xfe\x00",
+}
+
+
+def registry(path: Path) -> object:
+    """Read the registry of a server's folder that is made of one file."""
+    home = ServerHome(path.parent / "server")
+    home.registry.parent.mkdir()
+    path.rename(home.registry)
+    return home.sites()
+
+
+@pytest.mark.parametrize(
+    "reader", [read_consortium, public_half, registry], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_was_found_is_said_in_words(
+    tmp_path: Path, reader: Callable[[Path], object], name: str
+) -> None:
+    """No reader knows what a JSONDecodeError is, or a class of ours."""
+    path, content = tmp_path / "file", BROKEN[name]
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        path.mkdir()
+    if reader is registry and name == "missing":
+        pytest.skip("a server without a site yet has no registry")
+    with pytest.raises(FedmriError) as caught:
+        reader(path)
+    assert not re.search(r"[A-Z]\w+Error|Consortium|Registry|Errno", str(caught.value))

@@ -87,13 +87,14 @@ def approve(
 ) -> None:
     """Show a plan, ask, and write down that this site consents to it, to the byte."""
     from fedmri.clients import approval
+    from fedmri.clients.consent import describe
     from fedmri.clients.home import ClientHome
 
     home = ClientHome(folder)
     signed = approval.seen_plan(home, plan)
     signed.verify(home.consortium.coordinator)
     policy = home.config.policy
-    print(approval.describe(signed, policy))
+    print(describe(signed, policy))
     approval.refuse_violations(policy, signed.plan)
     if not yes and not typer.confirm("Approve this plan for this site?"):
         print("Not approved.")

@@ -16,7 +16,7 @@ from fedmri.data.cache import write_whole
 from fedmri.data.head import find_head
 from fedmri.data.scans import Scan, ScanTable
 from fedmri.data.volume import load_image, load_label
-from fedmri.errors import DataError, UsageError
+from fedmri.errors import DataError, UsageError, told
 from fedmri.reports.pictures import png
 from fedmri.reports.templates import template
 from fedmri.round import Target
@@ -93,7 +93,7 @@ def write_head_pages(
     except OSError as error:
         fix = "name another folder after --pictures"
         what = f"folder {folder} of pictures"
-        found = error.strerror or type(error).__name__
+        found = told(error)
         raise UsageError("U01", what, found=found, want="a folder to write to", fix=fix) from error
     return page, len(flagged)
 

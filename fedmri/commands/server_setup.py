@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fedmri.commands.apps import HERE, AsJson, ServerDir, server_app
-from fedmri.errors import UsageError
+from fedmri.errors import UsageError, told
 
 SOON_DAYS = 30
 
@@ -186,5 +186,5 @@ def _text_of(path: Path) -> str:
         return path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         fix = "name the file keys/site.pub that the site sent"
-        found = type(error).__name__
+        found = told(error)
         raise UsageError("U22", f"key {path}", found=found, want="a text", fix=fix) from error

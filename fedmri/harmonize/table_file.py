@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedmri.errors import HarmonizeError
+from fedmri.errors import HarmonizeError, told
 from fedmri.harmonize.cautions import Caution
 
 SEPARATORS = "\t;,|"  # of two that fit alike the first: commas also stand in numbers
@@ -146,9 +146,9 @@ def _bytes(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        found = "a folder" if path.is_dir() else error.strerror or type(error).__name__
+        found = "a folder" if path.is_dir() else told(error)
         raise HarmonizeError(
-            "H28", f"table {path}", found=found.lower(), want="a file of text", fix=fix
+            "H28", f"table {path}", found=found, want="a file of text", fix=fix
         ) from error
     start = raw[:64].lstrip()
     for sign, kind in _FOREIGN:

@@ -9,13 +9,13 @@ import pytest
 from fedmri.clients.approval import (
     approvals,
     approve,
-    describe,
     keep_seen,
     refuse_unapproved,
     seen_plan,
     seen_plans,
     status_of,
 )
+from fedmri.clients.consent import describe
 from fedmri.clients.home import ClientHome
 from fedmri.clients.policy import SitePolicy
 from fedmri.errors import NetworkError, PrivacyError, UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedmri.clients.approval import describe
+from fedmri.clients.consent import describe
 from fedmri.clients.network import network_of
 from fedmri.clients.policy import SitePolicy
 from fedmri.clients.site import Site
