@@ -283,9 +283,17 @@ def _simulate(experiment: Experiment, resume: Path | None, *, is_json: bool) -> 
 
     from fedmri.config import as_yaml
     from fedmri.simulation.progress import Bars
-    from fedmri.simulation.study import Study, new_folder, refuse_failed, run_study
+    from fedmri.simulation.study import (
+        Study,
+        new_folder,
+        refuse_failed,
+        refuse_impossible,
+        run_study,
+    )
 
     simulation, plan = experiment.simulation, experiment.plan
+    if resume is None:
+        refuse_impossible(plan, simulation)  # before there is a run folder
     folder = resume or new_folder(Path(simulation.runs), plan.name)
     _log_to(folder / "log.txt")
     if resume is None:

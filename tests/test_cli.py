@@ -158,6 +158,7 @@ def test_a_mistake_is_one_line_and_its_exit_status(
     assert done.returncode == status, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists(), "a refused run leaves no folder"
 
 
 def test_too_many_sites_are_answered_with_what_there_is(
@@ -227,6 +228,7 @@ def test_a_network_that_cannot_do_the_task_is_refused_before_the_data(
     done = here("simulate", "model=densenet121", "--data", "nowhere", cwd=tmp_path)
     assert done.returncode == 4, done.stderr
     assert "C20" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("before", ["", "example.org", "127.0.0.1,example.org"])
