@@ -16,9 +16,9 @@ from pathlib import Path
 from fedmri.child import die_with_parent
 from fedmri.clients.flower import supernode_command
 from fedmri.clients.home import ClientHome
-from fedmri.clients.standing import STANDING, ask_standing, note, noted, revoked
+from fedmri.clients.standing import LOCK, STANDING, ask_standing, note, noted, revoked
 from fedmri.errors import NetworkError
-from fedmri.files import write_whole
+from fedmri.files import hold, write_whole
 
 log = logging.getLogger("fedmri.client")
 
@@ -151,14 +151,9 @@ def lock(home: ClientHome) -> int:
     Raises:
         NetworkError: Another client runs in this folder (N21).
     """
-    import fcntl
-
-    path = home.folder / "lock"
-    number = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(number)
+        number = hold(home.folder / LOCK)
+    except BlockingIOError as error:
         fix = "end the other one, or use another folder"
         want = "no other client in this folder"
         raise NetworkError("N21", str(home.folder), found="one", want=want, fix=fix) from error

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import http.client
 import json
 import logging
-import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +18,15 @@ from fedmri.clients.flower import signed_headers
 from fedmri.clients.home import ClientHome
 from fedmri.clients.reach import connect, proxy_for
 from fedmri.errors import CODES, FedmriError, PrivacyError
-from fedmri.files import write_whole
+from fedmri.files import is_held, write_whole
 
 log = logging.getLogger("fedmri.client")
 
 PATH = "/fedmri/standing"
 STANDING, ORDER, TOLD = "standing.json", "order.json", "told.json"
+LOCK = "lock"
+"""Of the client that runs in a folder, with its process number."""
+
 Standing = Literal["enrolled", "revoked", "not known", "no answer"]
 ANSWERS: Mapping[int, Standing] = {204: "enrolled", 410: "revoked", 401: "not known"}
 
@@ -91,19 +92,14 @@ def revoked(home: ClientHome) -> FedmriError:
 
 def client_pid(home: ClientHome) -> int | None:
     """Return the process of the client that runs in a folder, or None where none does."""
-    path = home.folder / "lock"
+    path = home.folder / LOCK
     try:
-        number = os.open(path, os.O_RDONLY)
+        if not is_held(path):
+            return None
+        text = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
         return None
-    try:
-        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        text = path.read_text(encoding="ascii", errors="replace").strip()
-        return int(text) if text.isdigit() else 0
-    finally:
-        os.close(number)
-    return None
+    return int(text) if text.isdigit() else 0
 
 
 def _folder(home: ClientHome) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -31,6 +32,36 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     _write(part, content.encode() if isinstance(content, str) else content, mode)
     part.replace(path)
     _sync(path.parent)
+
+
+def hold(path: Path) -> int:
+    """Hold a folder, or a file that is made, for this process alone; return the open descriptor.
+
+    The hold ends when the descriptor is closed, and in any case with the process.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+    """
+    how = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    number = os.open(path, how, PRIVATE_FILE)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(number)
+        raise
+    return number
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether a process holds a file; OSError where there is none."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(number)
+    return False
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

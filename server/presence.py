@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fedmri import files
 from fedmri.errors import NetworkError
 from fedmri.server.home import ServerHome
 
@@ -25,29 +24,19 @@ def hold(home: ServerHome) -> int:
     Raises:
         NetworkError: Another server runs here (N21).
     """
-    number = os.open(home.state / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(number)
+        return files.hold(home.state / LOCK)
+    except BlockingIOError as error:
         fix, want = "end the other one, or use another folder", "no other server in this folder"
         raise NetworkError("N21", str(home.folder), found="one", want=want, fix=fix) from error
-    return number
 
 
 def is_served(home: ServerHome) -> bool:
     """Tell whether a server process lives in this folder, however long it has said nothing."""
     try:
-        number = os.open(home.state / LOCK, os.O_RDONLY)
+        return files.is_held(home.state / LOCK)
     except OSError:
         return True  # of a version without the lock: its last word counts
-    try:
-        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(number)
-    return False
 
 
 @dataclass(frozen=True)

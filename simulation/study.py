@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from fedmri.data.folders import existing_folder
 from fedmri.data.synthetic import refuse_foreign
 from fedmri.errors import RoundError, UsageError, told
 from fedmri.file_names import file_name, write_names
+from fedmri.files import hold
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
 from fedmri.server.rounds import initial_model
@@ -118,20 +118,15 @@ def run_study(study: Study, observe: Observer) -> dict[str, str]:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Hold a run folder: two processes would mix their rounds. The hold ends with the process."""
-    number = os.open(folder, os.O_RDONLY)
     try:
-        _hold(number, folder)
-        yield
-    finally:
-        os.close(number)
-
-
-def _hold(number: int, folder: Path) -> None:
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        number = hold(folder)
     except BlockingIOError as error:
         found, fix = "another process that works on it", "wait for its end, or end it"
         raise UsageError("U02", f"run {folder}", found=found, want="none", fix=fix) from error
+    try:
+        yield
+    finally:
+        os.close(number)
 
 
 def _run(study: Study, observe: Observer) -> dict[str, str]:
