@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,12 +16,15 @@ import pytest
 from fedmri.clients.ledger import entries
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError, RoundError, UsageError
+from fedmri.files import hold
 from fedmri.reports import load_results, summarise
 from fedmri.server.checkpoint import digest, load_weights_file
 from fedmri.server.records import Record
-from fedmri.simulation.study import Study, advice
+from fedmri.simulation.partition import PartitionConfig
+from fedmri.simulation.settings import SimulationConfig
+from fedmri.simulation.study import Study, advice, run_study
 from fedmri.training.tasks import make_task
-from tests.conftest import RunTiny
+from tests.conftest import TINY, RunTiny
 
 SITES = ("site01", "site02", "site03")
 PLAIN_SGD = ("train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0", "train.lr=0.05")
@@ -500,3 +504,13 @@ def test_the_best_round_can_be_the_model(run_tiny: RunTiny) -> None:
     }
     best = max(means, key=lambda index: (means[index], -index))
     assert records(folder, kind="done")[0]["round"] == best
+
+
+def test_a_second_process_in_a_run_folder_is_refused(tmp_path: Path) -> None:
+    """Two would mix their rounds; the refusal touches nothing."""
+    study = Study(load([*TINY]).plan, PartitionConfig(), SimulationConfig(), tmp_path, "")
+    number = hold(tmp_path)
+    with pytest.raises(UsageError, match=r"another process that works on it.*U02"):
+        run_study(study, lambda record: None)
+    os.close(number)
+    assert list(tmp_path.iterdir()) == []
