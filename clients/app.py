@@ -113,11 +113,15 @@ def border_of(context: Context) -> Border:
     """Return the border of a context.
 
     ``node_config`` names the ``site``, and in a hospital the ``ledger``, the ``plan-sha256`` and
-    the ``run`` that go into it, and patients at least behind an update (``n_min_update``) and
-    behind metrics (``n_min``).
+    the ``run`` that go into it, patients at least behind an update (``n_min_update``) and behind
+    metrics (``n_min``), and the digits of a metric (``score-digits``).
     """
     node = context.node_config
-    limits = Limits(int(node.get("n_min_update", 0)), int(node.get("n_min", 0)))
+    limits = Limits(
+        int(node.get("n_min_update", 0)),
+        int(node.get("n_min", 0)),
+        int(node.get("score-digits", Limits.digits)),
+    )
     ledger = Ledger(Path(str(node["ledger"]))) if "ledger" in node else None
     plan, run = str(node.get("plan-sha256", "")), str(node.get("run", ""))
     return Border(str(node["site"]), limits, ledger, plan, run)
@@ -153,7 +157,8 @@ def guard_of(context: Context) -> Guard:
     membership = Membership(str(context.run_config.get("roll", "")), str(node.get("key", "")))
     cap, run = float(node.get("max-epsilon", 0)), str(node.get("run", ""))
     gate = gate_of(node, folder / "leakage.jsonl")
-    return Guard(secret, ledger, cap, run, membership, gate)
+    most = int(node.get("max-scorings", 0))
+    return Guard(secret, ledger, cap, run, membership, gate, most)
 
 
 def table_of(context: Context) -> TableSite:

@@ -8,7 +8,7 @@ import getpass
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fedmri.clients.home import ClientHome
@@ -31,12 +31,14 @@ class Approval:
         time: When, UTC.
         who: User of the machine.
         how: ``command``, ``policy.approved`` or ``policy.is_approval_automatic``.
+        run: The run that began under it, on a line of its own; None on the line of the consent.
     """
 
     plan: str
     time: str
     who: str
     how: str
+    run: str | None = None
 
 
 def keep_seen(home: ClientHome, signed: SignedPlan) -> None:
@@ -69,52 +71,102 @@ def seen_plan(home: ClientHome, prefix: str) -> SignedPlan:
     return found[0]
 
 
-def approvals(home: ClientHome) -> dict[str, Approval]:
-    """Return the approvals of a site by content hash of the plan."""
-    return {approval.plan: approval for approval in _read(home.approvals)}
+@dataclass(frozen=True)
+class Consent:
+    """What a site has said to one plan.
+
+    Attributes:
+        given: Approvals, the oldest first; each is for one run.
+        begun: Runs that began under them.
+    """
+
+    given: tuple[Approval, ...] = ()
+    begun: frozenset[str] = frozenset()
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a run may begin that has not begun yet."""
+        return len(self.begun) < len(self.given)
+
+
+def consent(home: ClientHome, sha256: str) -> Consent:
+    """Return what the site has said to a plan."""
+    lines = [line for line in _read(home.approvals) if line.plan == sha256]
+    begun = frozenset(line.run for line in lines if line.run is not None)
+    return Consent(tuple(line for line in lines if line.run is None), begun)
 
 
 def approve(home: ClientHome, signed: SignedPlan, how: str) -> Approval:
-    """Write down the consent to a plan; one that is there already stays as it is."""
-    there = approvals(home).get(signed.sha256)
-    if there is not None:
-        return there
-    time = f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
-    approval = Approval(signed.sha256, time, getpass.getuser(), how)
-    number = os.open(home.approvals, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
+    """Write down the consent to one run of a plan; one that no run has used stays as it is."""
+    there = consent(home, signed.sha256)
+    if there.is_free:
+        return there.given[-1]
+    approval = Approval(signed.sha256, _now(), getpass.getuser(), how)
+    _append(home.approvals, approval)
+    return approval
+
+
+def _append(path: Path, approval: Approval) -> None:
+    number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
     with os.fdopen(number, "a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         # after a power cut the last line may be without its end: a new line starts in any case
         file.write(f"\n{json.dumps(asdict(approval))}\n")
         file.flush()
         os.fsync(file.fileno())
-    return approval
 
 
-def refuse_unapproved(home: ClientHome, signed: SignedPlan) -> None:
+def _now() -> str:
+    return f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def refuse_unapproved(home: ClientHome, signed: SignedPlan, run: str) -> None:
     """Refuse a plan that the site's limits or its people do not let run.
 
     The plan is kept, so that it can be approved later. A policy that approves is written down too.
+    An approval is for one run, the first that asks: another one would get all answers again.
 
     Raises:
         NetworkError: The coordinator did not sign it (N02), or it cannot be read (N01, N03).
-        PrivacyError: It goes beyond the limits (P10), or nobody approved it (P11).
+        PrivacyError: It goes beyond the limits (P10), nobody approved it (P11), or it was approved
+            for another run (P15).
     """
     signed.verify(home.consortium.coordinator)
     plan = signed.plan
     keep_seen(home, signed)
     policy = home.config.policy
     refuse_violations(policy, plan)
-    if signed.sha256 in approvals(home):
+    there = consent(home, signed.sha256)
+    if run in there.begun:
         return
-    if signed.sha256 in policy.approved:
-        approve(home, signed, "policy.approved")
-    elif policy.is_approval_automatic:
-        approve(home, signed, "policy.is_approval_automatic")
-    else:
-        short = signed.sha256[:N_SHOWN]
-        what, fix = f"plan {short}", f"look at it and approve it: `fedmri client approve {short}`"
-        raise PrivacyError("P11", what, found="no approval", want="one of this site", fix=fix)
+    if not there.is_free:
+        how = _how(policy, signed, there)
+        if not how:
+            raise _used(signed, there) if there.given else _unapproved(signed)
+        approve(home, signed, how)
+    by = consent(home, signed.sha256).given[-1]
+    _append(home.approvals, replace(by, time=_now(), run=run))
+
+
+def _how(policy: SitePolicy, signed: SignedPlan, there: Consent) -> str:
+    """Return what of the site's settings approves a run; empty where a person has to."""
+    if policy.is_approval_automatic:
+        return "policy.is_approval_automatic"
+    is_listed = signed.sha256 in policy.approved and not there.given
+    return "policy.approved" if is_listed else ""
+
+
+def _unapproved(signed: SignedPlan) -> PrivacyError:
+    short = signed.sha256[:N_SHOWN]
+    what, fix = f"plan {short}", f"look at it and approve it: `fedmri client approve {short}`"
+    return PrivacyError("P11", what, found="no approval", want="one of this site", fix=fix)
+
+
+def _used(signed: SignedPlan, there: Consent) -> PrivacyError:
+    short, runs = signed.sha256[:N_SHOWN], plain(", ".join(sorted(there.begun)))
+    fix = f"ask the coordinator why, then approve it once more: `fedmri client approve {short}`"
+    found, want = f"another run; it was approved for {runs}", "one run for each approval"
+    return PrivacyError("P15", f"plan {short}", found=found, want=want, fix=fix)
 
 
 def refuse_violations(policy: SitePolicy, plan: Plan, n_subjects: int | None = None) -> None:
@@ -135,9 +187,11 @@ def status_of(home: ClientHome, signed: SignedPlan) -> str:
         return f"refused: {error.public}"
     if found:
         return plain(f"refused: {'; '.join(found)}")
-    there = approvals(home).get(signed.sha256)
-    if there is not None:
-        return f"approved {there.time} by {there.who} ({there.how})"
+    there = consent(home, signed.sha256)
+    if there.given:
+        last = there.given[-1]
+        used = "" if there.is_free else plain(f", used by run {', '.join(sorted(there.begun))}")
+        return f"approved {last.time} by {last.who} ({last.how}){used}"
     policy = home.config.policy
     is_allowed = policy.is_approval_automatic or signed.sha256 in policy.approved
     return "approved by site.yaml" if is_allowed else "waits for approval"

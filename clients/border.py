@@ -34,6 +34,8 @@ from fedmri.wire import ADAPTED, EXTRA, METRICS, MODEL, ORDER, SUMS, TRAIN_METRI
 log = logging.getLogger("fedmri.client")
 
 COUNTED = ("n_examples", "n_subjects")
+EXACT = frozenset({"n_steps", "n_seen", "n_skipped", "epsilon", "delta", "site_epsilon", ADAPTED})
+"""Metrics that leave as they are: counts of steps, and what was spent."""
 N_MOST = 1 << 31
 NUMPY = "numpy.ndarray"
 PUBLIC = re.compile(r"[a-z]+ error ([A-Z]\d\d)")
@@ -49,12 +51,14 @@ class Declared:
         metrics: Names that metrics may have.
         arrays: Type and shape of each entry, by array record; empty where there is none.
         are_counts_told: Whether counts leave; a secure sum hides them with the values.
+        ranges: Range of a metric, where it has one: what is beyond it leaves as its end.
     """
 
     kind: Kind
     metrics: frozenset[str]
     arrays: Mapping[str, Mapping[str, Form]] = field(default_factory=dict)
     are_counts_told: bool = True
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def declared_update(
@@ -87,13 +91,14 @@ def declared_keys(forms: Mapping[str, Form]) -> Declared:
 @lru_cache(maxsize=8)
 def declared_scores(plan: Plan) -> Declared:
     """Return what the answer to an order to evaluate may hold."""
-    names = {"loss", "seconds", ADAPTED, *make_task(plan.target, plan.task).metrics(())}
+    task = make_task(plan.target, plan.task)
+    names = {"loss", "seconds", ADAPTED, *task.metrics(())}
     if plan.target.kind == "segmentation":
         scores = names - {"loss", "seconds", ADAPTED, *COUNTS}
         names |= {f"{score}_{name}" for score in scores for name in plan.target.classes}
     if plan.privacy.is_audited:
         names.add(AT_LEAST)
-    return Declared("scores", frozenset(names))
+    return Declared("scores", frozenset(names), ranges=task.ranges)
 
 
 @dataclass(frozen=True)
@@ -103,10 +108,12 @@ class Limits:
     Attributes:
         n_update: Behind an update; below it the update stays.
         n_reported: Behind metrics; below it they stay, and scores say nothing of the patients.
+        digits: Significant digits of a score or loss: a mean over patients carries no pixel.
     """
 
     n_update: int = 0
     n_reported: int = 0
+    digits: int = 3
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,11 @@ class Border:
             counts = counts if allowed.arrays else dict.fromkeys(counts, 0)
         if not allowed.are_counts_told:
             counts = dict.fromkeys(counts, 0)
+        digits, ranges = self.limits.digits, allowed.ranges
+        metrics = {
+            name: value if name in EXACT else rounded(value, digits, ranges.get(name))
+            for name, value in metrics.items()
+        }
         leaving = RecordDict()
         for name, forms in allowed.arrays.items():
             leaving[name] = _arrays(name, content[name], forms, is_anew=self.ledger is not None)
@@ -178,6 +190,29 @@ class Border:
     def _egress(self, leaving: RecordDict, kind: Kind, round_index: int) -> Egress:
         digest, n_bytes = digest_of(leaving)
         return Egress(self.plan, self.run, round_index, kind, n_bytes, digest, _in_words(leaving))
+
+
+def rounded(value: float, digits: int, span: tuple[float, float] | None = None) -> float:
+    """Return a metric as it may leave: within its range, of few digits, and no finer than its grid.
+
+    Args:
+        value: The metric; NaN stays.
+        digits: Significant digits.
+        span: Its range. The grid has ``10**(digits + 1)`` steps over it, for digits after many
+            zeros would carry as much as those that were cut.
+    """
+    if not math.isfinite(value):
+        return value
+    if span is not None:
+        low, high = span
+        step = (high - low) / 10 ** (digits + 1)
+        value = low + round((min(max(value, low), high) - low) / step) * step
+    return float(f"{value:.{digits}g}")
+
+
+def bits_of(digits: int) -> float:
+    """Return how many bits a metric of so many digits can carry at most; see ``rounded``."""
+    return math.log2(10 ** (digits + 1) + 1)
 
 
 def public_of(error: Exception) -> str:

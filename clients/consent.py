@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fedmri.clients.approval import plain
+from fedmri.clients.border import bits_of
 from fedmri.clients.leaving import key_bytes, score_metrics, train_metrics, update_bytes
 from fedmri.clients.policy import SitePolicy, violations
 from fedmri.errors import PrivacyError
@@ -33,7 +34,6 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
     plan = signed.plan
     target, source, train = plan.target, plan.data.source, plan.train
     amount = f"{train.local_steps} steps" if train.local_steps else f"{train.local_epochs} epochs"
-    scored = ", ".join(score_metrics(plan))
     counts = "" if plan.secagg.is_on else "numbers of examples and patients trained on; "
     entries, named, extra = _network(plan)
     n_numbers = sum(value.numel() for value in entries.values())
@@ -50,10 +50,9 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         f"{counts}{', '.join(train_metrics(plan))}",
         "filters": _filters(plan),
         "held back here": _held_back(policy),
-        "leaves when scored": f"over {policy.min_subjects_reported} patients or more: {scored}; "
-        "their number; over fewer: that there are fewer",
-        "never leaves": "images, label maps, tables, names, paths, dates, any value of one "
-        "patient, texts of errors (a code does)",
+        "leaves when scored": _scored(plan, policy),
+        "never leaves": "images, label maps, tables, names, paths, dates, scores of one patient, "
+        "texts of errors (a code does)",
         "privacy cost": _privacy(plan),
         "signed for": f"fedmri {signed.version}",
     }
@@ -70,6 +69,19 @@ def _aggregation(signed: SignedPlan) -> str:
         f"secure: the server learns sums over {summed.n_needed} or more of the sites "
         f"{', '.join(summed.sites)}, and no site's own values or counts; what leaves is masked, in "
         f"8 bytes a number. Compare with the other sites, by telephone: keys {summed.fingerprint}"
+    )
+
+
+def _scored(plan: Plan, policy: SitePolicy) -> str:
+    """Return what scores leave, how often, and how much they can say of patients at most."""
+    if policy.max_epsilon:
+        return "nothing: scores have no noise, and this site has a cap on epsilon"
+    names, n, digits = score_metrics(plan), plan.rounds.n_scorings, policy.score_digits
+    n_bytes = n * len(names) * bits_of(digits) / 8
+    return (
+        f"over {policy.min_subjects_reported} patients or more: {', '.join(names)}; their number; "
+        f"over fewer: that there are fewer. {n} times, {digits} digits each; a dishonest server "
+        f"can learn at most {n_bytes:,.0f} bytes about your patients by it"
     )
 
 

@@ -63,6 +63,8 @@ policy:
   # max_leakage: 0
   # leakage_every: 1
   # leakage_steps: 100
+  # max_scorings: 200
+  # score_digits: 3
   # Whether plans within these limits run without anybody having approved them.
   # is_approval_automatic: false
   # Plans approved by this file, by their hash.

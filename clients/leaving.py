@@ -8,7 +8,7 @@ import torch
 
 from fedmri.clients.border import declared_scores
 from fedmri.clients.secure import masked_form
-from fedmri.clients.site import COUNTING
+from fedmri.clients.site import HIDDEN
 from fedmri.codec import declared
 from fedmri.plan import Plan
 from fedmri.round import ExtraForms, Form, Weights
@@ -36,13 +36,13 @@ def key_bytes(n_sites: int) -> int:
 def train_metrics(plan: Plan) -> list[str]:
     """Return the metrics that really leave beside an update; what is NaN by the plan is none."""
     names = set(TRAIN_METRICS)
-    if plan.privacy.site.is_on:
+    if plan.privacy.is_noised:
         names -= {"loss"}  # a loss has no noise: it is held back
-    else:
+    if not plan.privacy.site.is_on:
         names -= {"site_epsilon"}
     if not plan.privacy.is_on:
         names -= {"epsilon", "delta"}
-    return sorted(names - COUNTING if plan.secagg.is_on else names)
+    return sorted(names - HIDDEN if plan.secagg.is_on else names)
 
 
 def score_metrics(plan: Plan) -> list[str]:

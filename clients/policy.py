@@ -11,6 +11,7 @@ from fedmri.errors import require
 from fedmri.plan import Plan
 from fedmri.round import TaskKind
 
+MOST_DIGITS = 6
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -34,6 +35,8 @@ class SitePolicy:
             measure, 1 measures and lets all out.
         leakage_every: Rounds from one measurement to the next; the first is always measured.
         leakage_steps: Steps of each of its two searches for an image: the cost of a measurement.
+        max_scorings: Most scorings of one run: a model on validation or test patients.
+        score_digits: Significant digits of a score or a loss that leaves, 1 to 6.
         is_approval_automatic: Whether a plan of the coordinator that keeps to the limits is run
             without anybody having looked at it.
         approved: Content hashes of plans that are approved by this file.
@@ -51,6 +54,8 @@ class SitePolicy:
     max_leakage: float = 0.0
     leakage_every: int = 1
     leakage_steps: int = 100
+    max_scorings: int = 200
+    score_digits: int = 3
     is_approval_automatic: bool = False
     approved: tuple[str, ...] = ()
 
@@ -60,12 +65,15 @@ class SitePolicy:
             "min_subjects_reported",
             "leakage_every",
             "leakage_steps",
+            "max_scorings",
         ):
             value = getattr(self, name)
             require(value >= 1, f"policy.{name}", value, "1 or more")
         for name in ("max_rounds", "max_epsilon", "max_clip_grad_norm", "max_update_norm"):
             value = getattr(self, name)
             require(value >= 0, f"policy.{name}", value, "0 or more")
+        digits = self.score_digits
+        require(1 <= digits <= MOST_DIGITS, "policy.score_digits", digits, f"1 to {MOST_DIGITS}")
         require(0 <= self.max_leakage <= 1, "policy.max_leakage", self.max_leakage, "0 to 1")
         kinds = get_args(TaskKind)
         are_kinds = set(self.tasks) <= set(kinds)
@@ -95,6 +103,9 @@ def _of_plan(policy: SitePolicy, plan: Plan) -> Iterator[str]:
         yield f"network {model} is not one of {', '.join(policy.models)} (policy.models)"
     if policy.max_rounds and n_rounds > policy.max_rounds:
         yield f"{n_rounds} rounds are more than {policy.max_rounds} (policy.max_rounds)"
+    if plan.rounds.n_scorings > policy.max_scorings:
+        found = f"{plan.rounds.n_scorings} scorings are more than {policy.max_scorings}"
+        yield f"{found} (policy.max_scorings); a larger rounds.evaluate_every has fewer"
     if policy.is_secagg_required and not plan.secagg.is_on:
         yield "updates would be sent in clear (policy.is_secagg_required)"
     if policy.max_epsilon and not plan.privacy.is_on:

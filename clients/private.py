@@ -14,13 +14,14 @@ from fedmri.clients.gate import Gate
 from fedmri.clients.ledger import entries
 from fedmri.clients.privacy_ledger import Cap, PrivacyLedger, Spend
 from fedmri.clients.secure import Membership
+from fedmri.errors import PrivacyError
 from fedmri.privacy.accounting import Spent, Steps
 from fedmri.privacy.dp_sgd import PrivateSteps
 from fedmri.privacy.settings import PrivacyConfig, SiteNoiseConfig
 from fedmri.privacy.site_level import round_cost
 from fedmri.privacy.stream import Stream, key_for
 from fedmri.round import Weights
-from fedmri.wire import TrainOrder
+from fedmri.wire import EvaluateOrder, TrainOrder
 
 N_SECRET = 32
 
@@ -36,6 +37,7 @@ class Guard:
         run: Name of the run.
         membership: What the site takes part in secure sums with.
         gate: What the site asks of an update besides, whatever the plan.
+        max_scorings: Scorings of one run that the site gives; 0 leaves it to the plan.
     """
 
     secret: bytes
@@ -44,6 +46,19 @@ class Guard:
     run: str = ""
     membership: Membership = field(default_factory=Membership)
     gate: Gate = field(default_factory=Gate)
+    max_scorings: int = 0
+
+    def refuse_scoring(self) -> None:
+        """Refuse scores, which have no noise, where the site has a cap on epsilon.
+
+        Raises:
+            PrivacyError: It has (P16).
+        """
+        if self.max_epsilon:
+            what, found = "scores of this site's patients", "no noise on them"
+            want = f"nothing without noise beside policy.max_epsilon {self.max_epsilon:g}"
+            fix = "nothing is lost: the run goes on without this site's scores"
+            raise PrivacyError("P16", what, found=found, want=want, fix=fix)
 
     def steps(self, config: PrivacyConfig, order: str, phase: str) -> PrivateSteps:
         """Return where a phase's batches and gradients come from.
@@ -126,8 +141,8 @@ def simulated_secret(site: str) -> bytes:
     return hashlib.sha256(f"simulated site {site}".encode()).digest()
 
 
-def order_digest(site: str, plan: str, order: TrainOrder) -> str:
-    """Return the SHA-256 of all that decides what a site trains in a round."""
+def order_digest(site: str, plan: str, order: TrainOrder | EvaluateOrder) -> str:
+    """Return the SHA-256 of all that decides what a site trains, or scores, in a round."""
     total = hashlib.sha256(repr((site, plan, order.round_index)).encode())
     _add(total, {"": order.weights, **order.extra})
     return total.hexdigest()

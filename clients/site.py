@@ -19,6 +19,7 @@ from fedmri.clients.network import Network, network_of
 from fedmri.clients.privacy_ledger import Spend
 from fedmri.clients.private import Guard, order_digest, update_digest
 from fedmri.clients.results import write_cases, write_pictures
+from fedmri.clients.scorings import Asked, Scorings
 from fedmri.clients.secure import SecureSite, Values, masked_form, sum_forms
 from fedmri.clients.site_state import SiteState, SiteStates
 from fedmri.codec import declared, encode
@@ -57,8 +58,9 @@ from fedmri.wire import (
     TrainOrder,
 )
 
-COUNTING = frozenset({"n_steps", "n_seen", "n_skipped", "delta"})
-"""Metrics that tell how many examples or patients a site has; a secure sum hides that."""
+HIDDEN = frozenset({"n_steps", "n_seen", "n_skipped", "delta", "loss"})
+"""Metrics that tell how many examples or patients a site has, or what its images are like: beside a
+secure sum they do not leave."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class Site:
         self._guard = guard
         self._images = ImageSums(name, self.plan, self._data, guard)
         self._secure = SecureSite(name, folder, guard.membership)
+        self._scorings = Scorings(folder / "scorings.jsonl", guard.max_scorings)
         self._harmonized: tuple[str, SiteData] | None = None
 
     @property
@@ -203,7 +206,7 @@ class Site:
             self._refuse_large(update.weights, order.weights)
             weight = WEIGHTINGS[self.plan.strategy.weighting](update)
             own = {name: value.numpy() for name, value in update.weights.items()}
-            told = {name: v for name, v in update.metrics.items() if name not in COUNTING}
+            told = {name: v for name, v in update.metrics.items() if name not in HIDDEN}
             return Values(f"round {order.round_index}", weighted_update(own, weight), told)
 
         masked, metrics = self._secure.mask(order.masking, digest, slots, values)
@@ -256,8 +259,7 @@ class Site:
         if main.result.n_examples:  # who has nobody to train on has nothing of its own
             self._keep(order.round_index, after)
         metrics = {
-            # a loss has no noise
-            "loss": math.nan if self.plan.privacy.site.is_on else main.result.loss,
+            "loss": math.nan if self.plan.privacy.is_noised else main.result.loss,
             "n_steps": float(sum(phase.result.n_steps for phase in results.values())),
             "n_seen": self._n_seen(before, [phase.result for phase in results.values()]),
             "n_skipped": float(sum(phase.result.n_skipped for phase in results.values())),
@@ -395,9 +397,24 @@ class Site:
         return replace(train, local_steps=own, local_examples=0)
 
     def evaluate(self, order: EvaluateOrder) -> Scores:
-        """Score the received model on this site's patients; a patient's own results stay here."""
-        started = time.monotonic()
+        """Score the received model on this site's patients; a patient's own results stay here.
+
+        Of each round and split one model is scored, once: asked again, the answer is the same.
+
+        Raises:
+            PrivacyError: See ``Scorings`` (P13, P14), and ``Guard.refuse_scoring`` (P16).
+        """
         split: Split = "test" if order.split == "test" else "val"
+        asked = Asked(split, order.round_index, order_digest(self.name, self._plan_json, order))
+        scores = self._scorings.given(asked)
+        if scores is None:
+            self._guard.refuse_scoring()
+            scores = self._scored(order, split)
+            self._scorings.keep(asked, scores)
+        return scores
+
+    def _scored(self, order: EvaluateOrder, split: Split) -> Scores:
+        started = time.monotonic()
         network, data = network_of(self._plan_json), self._data_as(order.extra)
         state = self._states.before(order.round_index + 1)
         self._load(network, order.weights, state)
@@ -426,7 +443,7 @@ class Site:
             )
         if split == "test":
             self._keep_results(result)
-        metrics = {**self._task.metrics(result.cases), "loss": result.loss}
+        metrics = {**self._task.metrics(self._task.clipped(result.cases)), "loss": result.loss}
         if split == "test" and self.plan.privacy.is_audited and self._guard.has_spent():
             metrics |= self._audit(network, data)
         if is_adapted or invariance.is_fitted_to_scored(data):

@@ -61,7 +61,7 @@ def answer(folder: Path, task: Task) -> Message:
         task.message.content = unbundle(task.message.content)
         signed = SignedPlan.from_json(str(sent["signed-plan"]))
         context.node_config |= _own_settings(home, signed, str(sent["run"]))
-        refuse_unapproved(home, signed)
+        refuse_unapproved(home, signed, str(sent["run"]))
         refuse_beyond(task.message, signed.plan)
         prepared = _prepared(folder, signed)
         # a table lies where its owner put it; what is written belongs into the site's folder
@@ -96,6 +96,8 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
         "leakage-every": policy.leakage_every,
         "leakage-steps": policy.leakage_steps,
         "leakage-ledger": str(home.leakage_ledger),
+        "max-scorings": policy.max_scorings,
+        "score-digits": policy.score_digits,
     }
 
 
@@ -166,7 +168,8 @@ def refuse_beyond(message: Message, plan: Plan) -> None:
     """
     fields = json.loads(str(message.content.config_records[ORDER]["json"]))
     index, n_rounds = fields["round"], plan.rounds.n_rounds
-    if type(index) is not int or not 0 <= index <= n_rounds:
+    least = 1 if message.metadata.message_type == MessageType.TRAIN else 0
+    if type(index) is not int or not least <= index <= n_rounds:
         raise _no_order(f"round {index!r} of {n_rounds}")
 
 

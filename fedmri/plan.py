@@ -76,6 +76,12 @@ class RoundsConfig:
         require(is_scored, "rounds.select", self.select, "last where evaluate_every is 0")
 
     @property
+    def n_scorings(self) -> int:
+        """Models that a site is asked to score: on validation patients, and the final one."""
+        every = self.evaluate_every
+        return (self.n_rounds // every if every else 0) + 1
+
+    @property
     def n_states(self) -> int:
         """States of a site that may still be asked for, one a round, counted from the newest.
 

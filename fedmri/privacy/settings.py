@@ -90,6 +90,11 @@ class PrivacyConfig:
         """Whether gradients are clipped and noised."""
         return self.noise_multiplier > 0
 
+    @property
+    def is_noised(self) -> bool:
+        """Whether anything that is trained has noise: then nothing of it leaves without."""
+        return self.is_on or self.site.is_on
+
     def alone(self) -> PrivacyConfig:
         """Return it for one data holder, from whom nothing leaves: its patients' noise stays."""
         return replace(self, site=SiteNoiseConfig())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from fedmri.data.site_data import Example
 from fedmri.round import Target
 from fedmri.training.losses import Loss, balanced_weights, class_loss, loss_name
 from fedmri.training.settings import TaskConfig
-from fedmri.training.task import Case, Reading
+from fedmri.training.task import MOST_LOSS, Case, Reading
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -73,6 +73,24 @@ class Classification:
         truth = readings[0].truth
         scores = {"predicted": float(vote), "is_correct": float(vote == truth)}
         return Case(site, subject, len(rows), truth, tuple(mean.tolist()), scores)
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Shares lie between 0 and 1, the Brier score between 0 and 2."""
+        names = ("balanced_accuracy", "accuracy", "macro_f1", "auc")
+        return {**dict.fromkeys(names, (0.0, 1.0)), "brier": (0.0, 2.0), "loss": (0.0, MOST_LOSS)}
+
+    def clipped(self, cases: Sequence[Case]) -> list[Case]:
+        """Return results whose probabilities are some; else all of it is on a wrong class."""
+        return [self._within(case) for case in cases]
+
+    def _within(self, case: Case) -> Case:
+        if all(map(math.isfinite, case.prediction)):
+            return case
+        n_classes = len(self.target.classes)
+        wrong = (int(case.truth) + 1) % n_classes
+        certain = tuple(float(k == wrong) for k in range(n_classes))
+        return replace(case, prediction=certain, scores={"predicted": wrong, "is_correct": 0.0})
 
     def caption(self, reading: Reading) -> str:
         """Return the class, and the predicted class with its probability."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,7 +27,8 @@ class Evaluation:
 
     Attributes:
         cases: One for each patient, sorted by site and subject.
-        loss: Mean over examples; NaN where there are none.
+        loss: Mean over patients, each within the task's range, of their mean over examples; NaN
+            where there are none.
         n_examples: Volumes or slices.
         pictures: Of as many patients as were asked for, evenly spaced.
     """
@@ -62,8 +63,8 @@ def evaluate(  # noqa: PLR0913  # every one is named at the call
     """Score a network on every patient of a split, without gradients and in evaluation mode.
 
     Examples of a scan are put together, and dropped when the next scan comes; scans of a patient
-    make one case. The network is left in the mode that it was in. Losses are float32 and, since
-    overlap losses are those of a batch, depend a little on ``batch_size``; cases do not.
+    make one case. The network is left in the mode that it was in. Losses are float32, of each
+    example by itself; neither they nor cases depend on ``batch_size``.
 
     Args:
         network: Network to score; it is moved to the device.
@@ -82,7 +83,8 @@ def evaluate(  # noqa: PLR0913  # every one is named at the call
     pictures: list[Picture] = []
     wanted = _spaced(data.examples(split), n_pictures)
     place = pick_device(device)
-    loss_sum, n_examples = 0.0, 0
+    losses: dict[Patient, list[float]] = {}
+    n_examples = 0
     with reproducible(), memory_explained(place), _evaluating(network.to(place)):
         rows = _rows(network, data, split, task, batch_size=batch_size)
         for _, group in groupby(rows, key=lambda row: (row.example.site, row.example.scan)):
@@ -90,14 +92,21 @@ def evaluate(  # noqa: PLR0913  # every one is named at the call
             reading = _read(task, scan)
             patient = (scan[0].example.site, scan[0].example.subject)
             readings.setdefault(patient, []).append(reading)
-            loss_sum += sum(row.loss for row in scan)
+            losses.setdefault(patient, []).extend(row.loss for row in scan)
             n_examples += len(scan)
             if patient in wanted:
                 wanted.remove(patient)
                 pictures.append(_picture(task, scan, reading))
     cases = tuple(task.case(*patient, readings[patient]) for patient in sorted(readings))
-    loss = loss_sum / n_examples if n_examples else math.nan
-    return Evaluation(cases, loss, n_examples, tuple(pictures))
+    return Evaluation(cases, _mean_loss(task, losses), n_examples, tuple(pictures))
+
+
+def _mean_loss(task: LocalTask, losses: Mapping[Patient, Sequence[float]]) -> float:
+    """Return the mean over patients, none of whom decides it alone."""
+    low, high = task.ranges["loss"]
+    own = [math.fsum(losses[patient]) / len(losses[patient]) for patient in sorted(losses)]
+    within = [min(max(loss, low), high) if math.isfinite(loss) else high for loss in own]
+    return math.fsum(within) / len(within) if within else math.nan
 
 
 def adapt_norm_statistics(
@@ -162,10 +171,13 @@ def _rows(
     examples = iter(data.examples(split))
     device = next(network.parameters()).device
     for batch in data.eval_batches(split, batch_size=batch_size):
-        outputs = network(batch.image.to(device))
-        loss = float(task.loss(outputs, batch.target.to(device)))
+        outputs, target = network(batch.image.to(device)), batch.target.to(device)
         predictions = task.predict(outputs).cpu()
-        for image, truth, prediction in zip(batch.image, batch.target, predictions, strict=True):
+        for i, (image, truth, prediction) in enumerate(
+            zip(batch.image, batch.target, predictions, strict=True)
+        ):
+            # each by itself: overlap losses of a batch would mix patients
+            loss = float(task.loss(outputs[i : i + 1], target[i : i + 1]))
             yield _Row(next(examples), image, truth, prediction, loss)
 
 

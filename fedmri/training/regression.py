@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -64,6 +64,30 @@ class Regression:
         return Case(
             site, subject, len(values), truth, (value,), {"absolute_error": abs(value - truth)}
         )
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Errors up to ``task.max_error``; an R2 below -1 counts as -1."""
+        error = (0.0, self._max_error)
+        unit = (-1.0, 1.0)
+        loss = (0.0, self.config.max_error)
+        return {"mae": error, "rmse": error, "r2": unit, "pearson": unit, "loss": loss}
+
+    @property
+    def _max_error(self) -> float:
+        """Largest error of a patient that is reported, in the target's unit."""
+        return self.config.max_error * self.config.target_scale
+
+    def clipped(self, cases: Sequence[Case]) -> list[Case]:
+        """Return results whose predictions are ``task.max_error`` away from the truth at most."""
+        return [self._within(case) for case in cases]
+
+    def _within(self, case: Case) -> Case:
+        most, error = self._max_error, case.prediction[0] - case.truth
+        if abs(error) <= most:
+            return case
+        error = math.copysign(most, error) if not math.isnan(error) else most
+        return replace(case, prediction=(case.truth + error,), scores={"absolute_error": most})
 
     def caption(self, reading: Reading) -> str:
         """Return the value and the predicted value."""

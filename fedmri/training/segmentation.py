@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ from fedmri.errors import RoundError
 from fedmri.round import Target
 from fedmri.training.losses import Loss, loss_name, mask_loss
 from fedmri.training.settings import TaskConfig
-from fedmri.training.task import Case, Reading
+from fedmri.training.task import MOST_LOSS, Case, Reading
 
 COUNTS = ("n_both_empty", "n_missed", "n_false_alarms")
 
@@ -100,6 +100,25 @@ class Segmentation:
         n_examples = sum(reading.n_examples for reading in readings)
         scores = combined(reading.scores for reading in readings)
         return Case(site, subject, n_examples, math.nan, (), scores)
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Overlaps lie between 0 and 1; a distance counts up to that of a missed lesion."""
+        by_name = {"dice": (0.0, 1.0), "jaccard": (0.0, 1.0)}
+        by_name["hd95_mm"] = (0.0, self.config.missed_hd95_mm)
+        own = {f"{n}_{one}": span for n, span in by_name.items() for one in self.target.classes}
+        return {**by_name, **own, "loss": (0.0, MOST_LOSS)}
+
+    def clipped(self, cases: Sequence[Case]) -> list[Case]:
+        """Return results whose distances are those of a missed lesion at most."""
+        return [replace(case, scores=self._within(case.scores)) for case in cases]
+
+    def _within(self, scores: Mapping[str, float]) -> dict[str, float]:
+        spans = self.ranges
+        return {
+            name: min(max(value, spans[name][0]), spans[name][1]) if name in spans else value
+            for name, value in scores.items()
+        }
 
     def caption(self, reading: Reading) -> str:
         """Return the scan's Dice."""

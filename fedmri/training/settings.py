@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,8 @@ class TaskConfig:
             ``target_scale`` it brings the target near 0 and 1, as 50 and 20 do for adults' ages:
             public constants of the plan, the same at all sites, not computed from patients.
         target_scale: Change of the target that a network's 1 stands for (regression).
+        max_error: Largest error of one patient that counts in what a site reports, in units of
+            ``target_scale`` (regression): one patient then cannot decide a mean over many.
     """
 
     loss: str = "auto"
@@ -38,6 +41,7 @@ class TaskConfig:
     vote: Literal["mean", "majority"] = "mean"
     target_centre: float = 0.0
     target_scale: float = 1.0
+    max_error: float = 100.0
 
     def __post_init__(self) -> None:
         smoothing = self.label_smoothing
@@ -47,7 +51,9 @@ class TaskConfig:
         require(0 < alpha < 1, "task.tversky_alpha", alpha, "between 0 and 1")
         missed = self.missed_hd95_mm
         require(missed > 0, "task.missed_hd95_mm", missed, "a positive number")
-        require(self.target_scale > 0, "task.target_scale", self.target_scale, "a positive number")
+        for name in ("target_scale", "max_error"):
+            value = getattr(self, name)
+            require(0 < value < math.inf, f"task.{name}", value, "a positive number")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import torch
 
 
+MOST_LOSS = 20.0
+"""Largest loss of a patient that counts in a mean: that of a probability of 2e-9 for the truth."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """What the network made of one scan: all that is kept of it once the next one comes.
@@ -107,6 +111,19 @@ class LocalTask(Task, Protocol):
 
     def case(self, site: str, subject: str, readings: Sequence[Reading]) -> Case:
         """Return a patient's result from the readings of all scans."""
+        ...
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """The range of the loss and of every metric, declared before any patient is seen."""
+        ...
+
+    def clipped(self, cases: Sequence[Case]) -> list[Case]:
+        """Return results with every patient's errors within the declared ranges.
+
+        One patient then moves a mean over n patients by one n-th of the range at most, whatever
+        the network. A prediction that is not finite is as wrong as can be.
+        """
         ...
 
     def caption(self, reading: Reading) -> str:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from fedmri.clients.approval import (
-    approvals,
+    Consent,
     approve,
+    consent,
     keep_seen,
     refuse_unapproved,
     seen_plan,
@@ -37,11 +38,11 @@ def test_a_plan_waits_until_it_is_approved(home: ClientHome, sign: Sign, plan: P
     """The first order is refused and shows the plan to the site; once approved, it runs."""
     signed = sign(plan)
     with pytest.raises(PrivacyError, match=rf"client approve {signed.sha256[:12]}.*\[P11\]"):
-        refuse_unapproved(home, signed)
+        refuse_unapproved(home, signed, "first")
     assert seen_plans(home) == [signed]
     assert status_of(home, signed) == "waits for approval"
     approve(home, seen_plan(home, signed.sha256[:12]), "command")
-    refuse_unapproved(home, signed)
+    refuse_unapproved(home, signed, "first")
     assert status_of(home, signed).startswith("approved 20")
 
 
@@ -50,7 +51,7 @@ def test_a_changed_plan_is_another_plan(home: ClientHome, sign: Sign, plan: Plan
     approve(home, sign(plan), "command")
     changed = sign(replace(plan, rounds=replace(plan.rounds, n_rounds=99)))
     with pytest.raises(PrivacyError, match=r"\[P11\]"):
-        refuse_unapproved(home, changed)
+        refuse_unapproved(home, changed, "first")
 
 
 def test_an_approval_is_no_signature(home: ClientHome, sign: Sign, plan: Plan) -> None:
@@ -59,7 +60,7 @@ def test_an_approval_is_no_signature(home: ClientHome, sign: Sign, plan: Plan) -
     forged = SignedPlan(signed.text.replace('"seed":0', '"seed":1'), signed.signature)
     approve(home, forged, "command")
     with pytest.raises(NetworkError, match=r"\[N02\]"):
-        refuse_unapproved(home, forged)
+        refuse_unapproved(home, forged, "first")
     assert seen_plans(home) == []
 
 
@@ -68,7 +69,7 @@ def test_limits_win_over_an_approval(home: ClientHome, sign: Sign, plan: Plan) -
     approve(home, sign(plan), "command")
     strict = with_policy(home, "models: [unet]")
     with pytest.raises(PrivacyError, match=r"network cnn3d is not one of unet.*\[P10\]"):
-        refuse_unapproved(strict, sign(plan))
+        refuse_unapproved(strict, sign(plan), "first")
     assert status_of(strict, sign(plan)).startswith("refused: network cnn3d")
 
 
@@ -81,9 +82,10 @@ def test_a_policy_that_approves_is_written_down(
     value = f"[{signed.sha256}]" if how == "policy.approved" else "true"
     relaxed = with_policy(home, f"{how.removeprefix('policy.')}: {value}")
     for _ in range(2):
-        refuse_unapproved(relaxed, signed)
-    assert approvals(relaxed)[signed.sha256].how == how
-    assert relaxed.approvals.read_text().count(signed.sha256) == 1
+        refuse_unapproved(relaxed, signed, "first")
+    there = consent(relaxed, signed.sha256)
+    assert [approval.how for approval in there.given] == [how]
+    assert there.begun == {"first"}
 
 
 def test_a_torn_approval_approves_nothing(home: ClientHome, sign: Sign, plan: Plan) -> None:
@@ -92,9 +94,52 @@ def test_a_torn_approval_approves_nothing(home: ClientHome, sign: Sign, plan: Pl
     approve(home, signed, "command")
     whole = home.approvals.read_text()
     home.approvals.write_text(whole[:-10])
-    assert approvals(home) == {}
+    assert consent(home, signed.sha256) == Consent()
     approve(home, signed, "command")
-    assert list(approvals(home)) == [signed.sha256]
+    assert len(consent(home, signed.sha256).given) == 1
+
+
+def test_an_approval_is_for_one_run(home: ClientHome, sign: Sign, plan: Plan) -> None:
+    """Under another name a coordinator would get every answer, and every sum, a second time."""
+    signed = sign(plan)
+    approve(home, signed, "command")
+    for _ in range(2):  # a run that goes on is the same run
+        refuse_unapproved(home, signed, "first")
+    with pytest.raises(PrivacyError, match=r"approved for first.*once more.*\[P15\]"):
+        refuse_unapproved(home, signed, "second")
+    assert status_of(home, signed).endswith("used by run first")
+    for _ in range(2):  # said twice, it is one consent
+        approve(home, signed, "command")
+    refuse_unapproved(home, signed, "second")
+    with pytest.raises(PrivacyError, match=r"\[P15\]"):
+        refuse_unapproved(home, signed, "third")
+    refuse_unapproved(home, signed, "first")
+
+
+def test_a_listed_plan_is_approved_once(home: ClientHome, sign: Sign, plan: Plan) -> None:
+    """A hash in site.yaml stands for one run as well; a policy without a person for each."""
+    signed = sign(plan)
+    listed = with_policy(home, f"approved: [{signed.sha256}]")
+    refuse_unapproved(listed, signed, "first")
+    with pytest.raises(PrivacyError, match=r"\[P15\]"):
+        refuse_unapproved(listed, signed, "second")
+    text = home.settings_file.read_text().replace("approved:", "is_approval_automatic: true\n  #")
+    home.settings_file.write_text(text)
+    refuse_unapproved(ClientHome(home.folder), signed, "second")
+
+
+def test_a_plan_with_many_scorings_is_beyond_the_limits(
+    home: ClientHome, sign: Sign, plan: Plan
+) -> None:
+    """Before the run, and not in the middle of it."""
+    signed = sign(replace(plan, rounds=replace(plan.rounds, n_rounds=30, evaluate_every=3)))
+    assert signed.plan.rounds.n_scorings == 11
+    approve(home, signed, "command")
+    refuse_unapproved(with_policy(home, "max_scorings: 11"), signed, "first")
+    text = home.settings_file.read_text().replace("max_scorings: 11", "max_scorings: 10")
+    home.settings_file.write_text(text)
+    with pytest.raises(PrivacyError, match=r"11 scorings are more than 10.*\[P10\]"):
+        refuse_unapproved(ClientHome(home.folder), signed, "first")
 
 
 def test_a_kept_plan_that_was_changed_is_not_shown(

@@ -83,11 +83,11 @@ def test_a_number_leaves_where_the_plan_asks_and_the_site_has_trained(make_site:
     assert AT_LEAST not in declared_scores(plain.plan).metrics
     assert AT_LEAST in declared_scores(audited.plan).metrics
     sent = received(audited)
-    assert AT_LEAST not in audited.evaluate(EvaluateOrder(1, "test", sent)).metrics
+    assert AT_LEAST not in audited.evaluate(EvaluateOrder(0, "test", sent)).metrics
     audited.train(TrainOrder(1, received(audited)))
     assert audited.evaluate(EvaluateOrder(1, "test", sent)).metrics[AT_LEAST] == 0  # of nine
     assert AT_LEAST not in audited.evaluate(EvaluateOrder(1, "val", sent)).metrics
-    assert AT_LEAST not in plain.evaluate(EvaluateOrder(1, "test", sent)).metrics
+    assert AT_LEAST not in plain.evaluate(EvaluateOrder(2, "test", sent)).metrics
 
 
 def test_an_audit_without_a_guarantee_is_refused() -> None:

@@ -11,7 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import fedmri.commands.client_site  # noqa: F401  # it registers the commands
-from fedmri.clients.approval import approvals, keep_seen, refuse_unapproved
+from fedmri.clients.approval import Consent, consent, keep_seen, refuse_unapproved
 from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import Egress, Ledger
 from fedmri.commands.apps import client_app
@@ -86,7 +86,7 @@ def test_a_plan_is_listed_approved_and_run(home: ClientHome, sign: Sign, plan: P
     result = client(home, "approve", short, typed="y\n")
     assert "classification of lesion" in result.output
     assert result.exit_code == 0
-    refuse_unapproved(home, signed)
+    refuse_unapproved(home, signed, "first")
     (said,) = json.loads(client(home, "plans", "--json").output)
     assert said["plan"] == signed.sha256
     assert said["status"].startswith("approved 20")
@@ -100,7 +100,7 @@ def test_without_a_yes_nothing_is_approved(
     signed = sign(plan)
     keep_seen(home, signed)
     assert client(home, "approve", signed.sha256, typed=typed).exit_code == 1
-    assert approvals(home) == {}
+    assert consent(home, signed.sha256) == Consent()
 
 
 def test_a_plan_beyond_the_limits_cannot_be_approved(
@@ -113,7 +113,7 @@ def test_a_plan_beyond_the_limits_cannot_be_approved(
     result = client(home, "approve", signed.sha256, "--yes")
     assert isinstance(result.exception, PrivacyError)
     assert "BEYOND THE LIMITS" in result.output
-    assert approvals(home) == {}
+    assert consent(home, signed.sha256) == Consent()
 
 
 def test_the_ledger_is_shown_and_verified(home: ClientHome) -> None:

@@ -53,8 +53,8 @@ def test_keys_and_shares_grow_with_the_sites() -> None:
     ("settings", "named", "missing"),
     [
         ((), {"loss", "n_steps", "train_seconds"}, {"epsilon", "delta", "site_epsilon"}),
-        (("secagg.is_on=true",), {"loss", "train_seconds"}, {"n_steps", "n_skipped"}),
-        (("privacy.noise_multiplier=1", "privacy.batch_subjects=2"), {"epsilon", "loss"}, set()),
+        (("secagg.is_on=true",), {"train_seconds"}, {"n_steps", "n_skipped", "loss"}),
+        (("privacy.noise_multiplier=1", "privacy.batch_subjects=2"), {"epsilon"}, {"loss"}),
         (
             ("privacy.site.noise_multiplier=2", "privacy.site.clip_norm=0.1", "strategy=lgfedavg"),
             {"site_epsilon"},

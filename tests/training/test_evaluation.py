@@ -74,7 +74,7 @@ def test_slices_and_scans_of_a_patient_make_one_case(make_site: MakeSite) -> Non
     assert [(case.subject, case.n_examples) for case in result.cases] == [("a", 1), ("b", 3)]
     assert [case.prediction for case in result.cases] == [(31,), (54,)]
     assert result.n_examples == 4
-    assert result.loss == pytest.approx((5 + 5 + 12 + 1) / 4)
+    assert result.loss == pytest.approx(((5 + 5 + 12) / 3 + 1) / 2)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])

@@ -1,0 +1,241 @@
+"""Scores as an oracle: whoever has crafted weights scored learns no patient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Message
+
+from fedmri.clients.approval import approve, keep_seen
+from fedmri.clients.border import declared_scores, rounded
+from fedmri.clients.home import ClientHome
+from fedmri.clients.ledger import entries
+from fedmri.clients.network import network_of
+from fedmri.models.weights import weights
+from fedmri.plan import Plan, to_json
+from fedmri.round import Target, Weights
+from fedmri.signed_plan import SignedPlan
+from fedmri.training.classification import Classification
+from fedmri.training.regression import Regression
+from fedmri.training.segmentation import Segmentation
+from fedmri.training.settings import TaskConfig
+from fedmri.training.task import Case, LocalTask
+from fedmri.wire import (
+    EvaluateOrder,
+    Scores,
+    TrainOrder,
+    evaluate_content,
+    read_scores,
+    read_update,
+    train_content,
+    unbundle,
+)
+from tests.clients.conftest import OWN, MakeSite, Sign
+from tests.hostile.conftest import Order, code_of, with_policy
+
+pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # flwr's
+
+
+def crafted(plan: Plan, number: int) -> Weights:
+    """Return weights that the server made up: no round led to them."""
+    model = weights(network_of(to_json(plan)).module)
+    rng = torch.Generator().manual_seed(number)
+    return {
+        name: torch.randn(value.shape, generator=rng).to(value.dtype) * 10 if number else value
+        for name, value in model.items()
+    }
+
+
+def read(reply: Message) -> Scores:
+    """Return the scores of an answer."""
+    return read_scores(OWN, unbundle(reply.content))
+
+
+@pytest.fixture
+def signed(plan: Plan, sign: Sign, home: ClientHome) -> SignedPlan:
+    """Return the plan, signed, and approved once by a person at the site."""
+    with_policy(home)
+    signed = sign(plan)
+    keep_seen(home, signed)
+    approve(home, signed, "command")
+    return signed
+
+
+def test_crafted_weights_get_one_answer_a_round(
+    order: Order, signed: SignedPlan, home: ClientHome
+) -> None:
+    """Forty networks for one round and two splits: two answers, whatever the splits are called."""
+    answered = []
+    for number in range(10):
+        for split in ("val", "test", "VAL", "anything"):
+            ask = EvaluateOrder(1, split, crafted(signed.plan, number))
+            reply = order(signed, evaluate_content(ask), "evaluate")
+            answered.append(code_of(reply))
+    assert answered[:4] == ["ok"] * 4  # "VAL" and "anything" got what "val" got
+    assert set(answered[4:]) == {"P13"}
+    told = [entry["sha256"] for entry in entries(home.ledger) if entry["kind"] == "scores"]
+    assert len(told) == 4
+    assert len(set(told)) == 2
+
+
+def test_an_answer_that_was_lost_is_given_again(order: Order, signed: SignedPlan) -> None:
+    """A server that resumes asks again, and gets the very answer, seconds and all."""
+    content = evaluate_content(EvaluateOrder(1, "test", crafted(signed.plan, 0)))
+    first, again = (read(order(signed, content, "evaluate")) for _ in range(2))
+    assert first == again
+
+
+def test_extras_count_as_the_model(order: Order, signed: SignedPlan) -> None:
+    """What images are harmonized by, sent along, is another model as well."""
+    model = crafted(signed.plan, 0)
+    plain = evaluate_content(EvaluateOrder(1, "val", model))
+    with_extra = EvaluateOrder(1, "val", model, extra={"odd": {"x": torch.ones(3)}})
+    assert code_of(order(signed, plain, "evaluate")) == "ok"
+    assert code_of(order(signed, evaluate_content(with_extra), "evaluate")) == "P13"
+
+
+def test_another_name_for_the_run_gets_nothing(order: Order, signed: SignedPlan) -> None:
+    """The name of a run is signed by nobody: it opens no second book."""
+    content = evaluate_content(EvaluateOrder(1, "val", crafted(signed.plan, 0)))
+    assert code_of(order(signed, content, "evaluate", run="one")) == "ok"
+    for run in ("two", "", "one ", "ONE"):
+        assert code_of(order(signed, content, "evaluate", run=run)) == "P15"
+
+
+def test_a_site_gives_so_many_scorings(
+    order: Order, plan: Plan, sign: Sign, home: ClientHome
+) -> None:
+    """The cap lies on the disk: it holds over restarts, for all rounds and splits together."""
+    with_policy(home, "max_scorings: 3", "is_approval_automatic: true")
+    signed = sign(replace(plan, rounds=replace(plan.rounds, n_rounds=9, evaluate_every=9)))
+    codes = [
+        code_of(
+            order(signed, evaluate_content(EvaluateOrder(n, split, crafted(plan, n))), "evaluate")
+        )
+        for n in range(4)
+        for split in ("val", "test")
+    ]
+    assert codes == ["ok"] * 3 + ["P14"] * 5
+
+
+def test_under_a_cap_on_epsilon_no_score_leaves(
+    order: Order, plan: Plan, sign: Sign, home: ClientHome
+) -> None:
+    """Scores have no noise: beside a cap they would be free of charge."""
+    with_policy(home, "max_epsilon: 10", "is_approval_automatic: true")
+    private = replace(plan.privacy, noise_multiplier=2.0, batch_subjects=2)
+    signed = sign(replace(plan, privacy=private))
+    for split in ("val", "test"):
+        ask = EvaluateOrder(1, split, crafted(plan, 0))
+        assert code_of(order(signed, evaluate_content(ask), "evaluate")) == "P16"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e38])
+def test_a_network_that_breaks_is_told_from_none(
+    order: Order, signed: SignedPlan, value: float
+) -> None:
+    """Whether a patient makes a network overflow would be a bit: it is a bad score, and no code."""
+    model = {n: torch.full_like(v, value) for n, v in crafted(signed.plan, 1).items()}
+    reply = order(signed, evaluate_content(EvaluateOrder(1, "val", model)), "evaluate")
+    assert code_of(reply) == "ok"
+    assert read(reply).metrics["loss"] <= 20
+
+
+def test_numbers_that_leave_are_short(order: Order, signed: SignedPlan) -> None:
+    """Three digits each, on a grid over the metric's range; counts are counts."""
+    ask = EvaluateOrder(1, "test", crafted(signed.plan, 3))
+    metrics = read(order(signed, evaluate_content(ask), "evaluate")).metrics
+    assert {"loss", "auc", "brier"} <= metrics.keys()
+    for name, value in metrics.items():
+        assert math.isnan(value) or float(f"{value:.3g}") == value, name
+
+
+def test_no_training_loss_leaves_beside_a_secure_sum_or_noise(make_site: MakeSite) -> None:
+    """In clear it is a mean over training patients under weights that the server chose."""
+    private = make_site("privacy.noise_multiplier=1", "privacy.batch_subjects=2")
+    model = {k: v.clone() for k, v in weights(network_of(to_json(private.plan)).module).items()}
+    assert math.isnan(private.train(TrainOrder(1, model)).metrics["loss"])
+
+
+def test_a_training_loss_in_clear_is_short(order: Order, signed: SignedPlan) -> None:
+    """Its many digits would carry what the rest of the update does not."""
+    content = train_content(TrainOrder(1, crafted(signed.plan, 0)))
+    loss = read_update(OWN, unbundle(order(signed, content, "train").content)).metrics["loss"]
+    assert float(f"{loss:.3g}") == loss
+
+
+TASKS: dict[str, LocalTask] = {
+    "regression": Regression(Target("regression", "age"), TaskConfig(target_scale=1.0)),
+    "classification": Classification(Target("classification", "kind", ("a", "b")), TaskConfig()),
+    "segmentation": Segmentation(Target("segmentation", "mask", ("lesion",)), TaskConfig()),
+}
+N, DIGITS = 5, 3
+
+
+def cases(kind: str, secret: float) -> list[Case]:
+    """Return five patients; what is predicted for the last is what the attacker reads of them."""
+    if kind == "regression":
+        values = [(50.0 + i, 50.0 + i) for i in range(N - 1)] + [(50.0, 50.0 + secret)]
+        return [Case("s", str(i), 1, t, (p,), {}) for i, (t, p) in enumerate(values)]
+    if kind == "classification":
+        share = 1 / (1 + math.exp(-min(max(secret, -700), 700)))
+        rows = [(float(i % 2), 0.01 if i % 2 else 0.99) for i in range(N - 1)] + [(0.0, share)]
+        return [
+            Case("s", str(i), 1, t, (p, 1 - p), {"predicted": float(p < 0.5), "is_correct": 1.0})
+            for i, (t, p) in enumerate(rows)
+        ]
+    dice = abs(math.sin(secret)) if math.isfinite(secret) else 0.5
+    scores = [{"dice": 0.0, "jaccard": 0.0, "hd95_mm": 0.0}] * (N - 1)
+    last = {"dice": dice, "jaccard": dice / (2 - dice), "hd95_mm": abs(secret)}
+    return [Case("s", str(i), 1, math.nan, (), one) for i, one in enumerate([*scores, last])]
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_one_patient_says_no_more_than_the_stated_bits(
+    kind: str, hide: Callable[[LocalTask, list[Case]], dict[str, float]]
+) -> None:
+    """The best that crafted weights can do: one patient free, the others still, a fine sweep.
+
+    The bound of docs/privacy.md: the metrics that are means have at most 10**(digits + 1) / n + 2
+    values, any other at most 10**(digits + 1) + 1.
+    """
+    task = TASKS[kind]
+    rng = np.random.default_rng(0)
+    secrets = np.concatenate([
+        rng.uniform(-1, 1, 1_000) * 10.0 ** rng.integers(-6, 300, 1_000),
+        np.linspace(-500, 500, 1_000),
+        [math.nan, math.inf, -math.inf],
+    ])  # fmt: skip
+    found: dict[str, set[float]] = {}
+    for secret in secrets:
+        for name, value in hide(task, cases(kind, float(secret))).items():
+            found.setdefault(name, set()).add(value)
+    means = {"mae", "accuracy", "brier", "dice", "jaccard", "hd95_mm"}
+    for name, values in found.items():
+        most = 10 ** (DIGITS + 1) / (N if name in means else 1) + 2
+        assert len(values) <= most, (name, len(values))
+
+
+@pytest.fixture
+def hide() -> Callable[[LocalTask, list[Case]], dict[str, float]]:
+    """Return what a site does to its patients' results before they leave."""
+
+    def hidden(task: LocalTask, own: list[Case]) -> dict[str, float]:
+        metrics = task.metrics(task.clipped(own))
+        return {n: rounded(v, DIGITS, task.ranges.get(n)) for n, v in metrics.items()}
+
+    return hidden
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_every_metric_that_may_leave_has_a_range(kind: str) -> None:
+    """Counts are whole, and of seconds no patient decides; all others are within a range."""
+    target = TASKS[kind].target
+    allowed = declared_scores(Plan(target))
+    free = {name for name in allowed.metrics if name not in allowed.ranges}
+    assert {name for name in free if not name.startswith("n_")} == {"seconds", "is_adapted"}
