@@ -143,7 +143,8 @@ def guard_of(context: Context) -> Guard:
     """Return what a site trains its patients privately with.
 
     In a hospital ``node_config`` names the files of its ``privacy-secret`` and
-    ``privacy-ledger``, of its enrolled ``key``, and its own cap ``max-epsilon``. A simulated site
+    ``privacy-ledger``, of its enrolled ``key``, and its own caps ``max-epsilon``,
+    ``max-site-epsilon`` and ``max-scorings``. A simulated site
     has a secret and a key that are none, and a ledger in its folder for the run. ``run_config``
     holds the ``roll`` of secure sums, where the plan has them. ``gate_of`` reads the site's limits
     on updates.
@@ -156,9 +157,9 @@ def guard_of(context: Context) -> Guard:
     ledger = Path(str(node.get("privacy-ledger", folder / "privacy.jsonl")))
     membership = Membership(str(context.run_config.get("roll", "")), str(node.get("key", "")))
     cap, run = float(node.get("max-epsilon", 0)), str(node.get("run", ""))
-    gate = gate_of(node, folder / "leakage.jsonl")
-    most = int(node.get("max-scorings", 0))
-    return Guard(secret, ledger, cap, run, membership, gate, most)
+    gate = gate_of(node, folder / "leakage.jsonl", secret)
+    most, site_cap = int(node.get("max-scorings", 0)), float(node.get("max-site-epsilon", 0))
+    return Guard(secret, ledger, cap, run, membership, gate, most, site_cap)
 
 
 def table_of(context: Context) -> TableSite:

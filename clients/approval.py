@@ -20,6 +20,9 @@ from fedmri.signed_plan import SignedPlan
 
 N_SHOWN = 12
 """Digits of a hash that a person is shown; enough to tell plans apart."""
+N_KEPT = 100
+"""Plans that are kept although nobody has said anything to them."""
+WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,30 @@ class Approval:
 
 
 def keep_seen(home: ClientHome, signed: SignedPlan) -> None:
-    """Keep a plan that reached the site, so that it can be looked at and approved."""
+    """Keep a plan that reached the site, so that it can be looked at and approved.
+
+    Of plans that nobody has said anything to, the newest ``N_KEPT`` stay: a server that signs plan
+    after plan does not fill the disk.
+    """
     path = home.plans / f"{signed.sha256}.json"
-    if not path.exists():
-        home.plans.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(path, signed.to_json())
+    if path.exists():
+        return
+    home.plans.mkdir(mode=0o700, parents=True, exist_ok=True)
+    said = {line.plan for line in _read(home.approvals)}
+    waiting = [path for path in _kept(home) if path.stem not in said]
+    for old in waiting[: max(0, len(waiting) + 1 - N_KEPT)]:
+        old.unlink()
+    write_whole(path, signed.to_json())
+
+
+def _kept(home: ClientHome) -> list[Path]:
+    """Return the files of plans, the oldest first."""
+    return sorted(home.plans.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path))
 
 
 def seen_plans(home: ClientHome) -> list[SignedPlan]:
     """Return the plans that reached the site and are whole, the oldest first."""
-    paths = sorted(home.plans.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path))
+    paths = _kept(home)
     plans = [SignedPlan.from_json(path.read_text(encoding="utf-8")) for path in paths]
     return [plan for path, plan in zip(paths, plans, strict=True) if plan.sha256 == path.stem]
 
@@ -78,10 +95,14 @@ class Consent:
     Attributes:
         given: Approvals, the oldest first; each is for one run.
         begun: Runs that began under them.
+        ended: Why there is none, where there was one.
+        is_withdrawn: Whether a person took it back.
     """
 
     given: tuple[Approval, ...] = ()
     begun: frozenset[str] = frozenset()
+    ended: str = ""
+    is_withdrawn: bool = False
 
     @property
     def is_free(self) -> bool:
@@ -90,10 +111,35 @@ class Consent:
 
 
 def consent(home: ClientHome, sha256: str) -> Consent:
-    """Return what the site has said to a plan."""
-    lines = [line for line in _read(home.approvals) if line.plan == sha256]
-    begun = frozenset(line.run for line in lines if line.run is not None)
-    return Consent(tuple(line for line in lines if line.run is None), begun)
+    """Return what the site has said to a plan: since it was withdrawn, and as long as it lasts."""
+    days, found = home.config.policy.approval_days, Consent()
+    oldest = _text_of(dt.datetime.now(dt.UTC) - dt.timedelta(days=days)) if days else ""
+    for line in _read(home.approvals):
+        if line.plan != sha256:
+            continue
+        if line.how == WITHDRAWN:
+            found = Consent(ended=f"withdrawn {line.time} by {line.who}", is_withdrawn=True)
+        elif line.run is not None:
+            found = replace(found, begun=found.begun | {line.run})
+        elif line.time < oldest:
+            found = replace(found, ended=f"expired: it was given {line.time}")
+        else:
+            found = replace(found, given=(*found.given, line), ended="", is_withdrawn=False)
+    return found
+
+
+def withdraw(home: ClientHome, signed: SignedPlan) -> None:
+    """Write down that the site no longer consents to a plan: its next order is refused.
+
+    Raises:
+        UsageError: It does not consent now (U31).
+    """
+    there = consent(home, signed.sha256)
+    if not there.given:
+        what, found = f"plan {signed.sha256[:N_SHOWN]}", there.ended or "no approval of it"
+        want, fix = "a plan that this site has approved", "see `fedmri client plans`"
+        raise UsageError("U31", what, found=found, want=want, fix=fix)
+    _append(home.approvals, Approval(signed.sha256, _now(), getpass.getuser(), WITHDRAWN))
 
 
 def approve(home: ClientHome, signed: SignedPlan, how: str) -> Approval:
@@ -117,7 +163,11 @@ def _append(path: Path, approval: Approval) -> None:
 
 
 def _now() -> str:
-    return f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return _text_of(dt.datetime.now(dt.UTC))
+
+
+def _text_of(time: dt.datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def refuse_unapproved(home: ClientHome, signed: SignedPlan, run: str) -> None:
@@ -137,12 +187,12 @@ def refuse_unapproved(home: ClientHome, signed: SignedPlan, run: str) -> None:
     policy = home.config.policy
     refuse_violations(policy, plan)
     there = consent(home, signed.sha256)
-    if run in there.begun:
+    if there.given and run in there.begun:
         return
     if not there.is_free:
         how = _how(policy, signed, there)
         if not how:
-            raise _used(signed, there) if there.given else _unapproved(signed)
+            raise _used(signed, there) if there.given else _unapproved(signed, there)
         approve(home, signed, how)
     by = consent(home, signed.sha256).given[-1]
     _append(home.approvals, replace(by, time=_now(), run=run))
@@ -150,16 +200,19 @@ def refuse_unapproved(home: ClientHome, signed: SignedPlan, run: str) -> None:
 
 def _how(policy: SitePolicy, signed: SignedPlan, there: Consent) -> str:
     """Return what of the site's settings approves a run; empty where a person has to."""
+    if there.is_withdrawn:  # what a person took back, no setting gives again
+        return ""
     if policy.is_approval_automatic:
         return "policy.is_approval_automatic"
     is_listed = signed.sha256 in policy.approved and not there.given
     return "policy.approved" if is_listed else ""
 
 
-def _unapproved(signed: SignedPlan) -> PrivacyError:
+def _unapproved(signed: SignedPlan, there: Consent) -> PrivacyError:
     short = signed.sha256[:N_SHOWN]
     what, fix = f"plan {short}", f"look at it and approve it: `fedmri client approve {short}`"
-    return PrivacyError("P11", what, found="no approval", want="one of this site", fix=fix)
+    found = f"an approval that is {there.ended}" if there.ended else "no approval"
+    return PrivacyError("P11", what, found=found, want="one of this site", fix=fix)
 
 
 def _used(signed: SignedPlan, there: Consent) -> PrivacyError:
@@ -192,9 +245,9 @@ def status_of(home: ClientHome, signed: SignedPlan) -> str:
         last = there.given[-1]
         used = "" if there.is_free else plain(f", used by run {', '.join(sorted(there.begun))}")
         return f"approved {last.time} by {last.who} ({last.how}){used}"
-    policy = home.config.policy
-    is_allowed = policy.is_approval_automatic or signed.sha256 in policy.approved
-    return "approved by site.yaml" if is_allowed else "waits for approval"
+    if _how(home.config.policy, signed, there):
+        return "approved by site.yaml"
+    return f"{plain(there.ended)}; waits for approval" if there.ended else "waits for approval"
 
 
 def _read(path: Path) -> Iterator[Approval]:

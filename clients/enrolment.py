@@ -53,6 +53,7 @@ policy:
   # gradients must be clipped; 0 sets no limit.
   # max_rounds: 0
   # max_epsilon: 0
+  # max_site_epsilon: 0
   # max_clip_grad_norm: 0
   # Whether a plan must hide this site's updates from the server by secure sums.
   # is_secagg_required: false
@@ -65,6 +66,8 @@ policy:
   # leakage_steps: 100
   # max_scorings: 200
   # score_digits: 3
+  # Days that an approval lasts; 0 for ever.
+  # approval_days: 365
   # Whether plans within these limits run without anybody having approved them.
   # is_approval_automatic: false
   # Plans approved by this file, by their hash.

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from fedmri.clients.digests import update_digest
 from fedmri.clients.ledger import Ledger
 from fedmri.codec import decode
 from fedmri.data.site_data import SiteData, Split
@@ -29,6 +30,7 @@ from fedmri.leakage.sample import N_PATIENTS, chosen_batches, joined, moved
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
 from fedmri.plan import Plan
+from fedmri.privacy.stream import key_for
 from fedmri.round import Batch, Update, Weights
 from fedmri.training.device import memory_explained, pick_device, reproducible
 from fedmri.training.seeds import derive_seed
@@ -100,10 +102,12 @@ class Gate:
         max_norm: Largest L2 norm of the change of all parameters; 0 sets no limit.
         max_leakage: Highest score of the leakage meter; 0 does not measure, 1 measures and lets
             all out.
-        every: Rounds from one measurement to the next; the first round is always measured.
+        every: Of so many updates one is measured, drawn by the site: round 1 always, of the others
+            no server knows which.
         n_steps: Steps of each of the two searches for an image: the cost of a measurement.
         ledger: File that scores are written to.
         run: Name of the run.
+        secret: The site's own, which draws what is measured.
     """
 
     max_norm: float = 0.0
@@ -112,6 +116,7 @@ class Gate:
     n_steps: int = 100
     ledger: Path | None = None
     run: str = ""
+    secret: bytes = b""
 
     def refuse(self, leaving: Leaving) -> None:
         """Refuse an update that is beyond the site's limits; one of no patient is let out.
@@ -124,8 +129,19 @@ class Gate:
             return
         if self.max_norm:
             self._refuse_large(leaving)
-        if self.max_leakage and (leaving.order.round_index - 1) % self.every == 0:
+        if self.max_leakage and self._is_drawn(leaving):
             self._refuse_leaking(leaving)
+
+    def _is_drawn(self, leaving: Leaving) -> bool:
+        """Tell whether an update is measured; the same order, after a restart too, is told alike.
+
+        Round numbers come from the server, which would know whom a count of them lets pass.
+        """
+        if leaving.order.round_index == 1:
+            return True
+        digest = update_digest(leaving.order.weights, leaving.order.extra)
+        key = key_for(self.secret, "gate", leaving.site, leaving.order.round_index, digest)
+        return int.from_bytes(key) % self.every == 0
 
     def _refuse_large(self, leaving: Leaving) -> None:
         seen, received = leaving.seen, leaving.order.weights
@@ -189,7 +205,7 @@ class Gate:
         Ledger(self.ledger).append(line)
 
 
-def gate_of(node: Mapping[str, Any], ledger: Path) -> Gate:
+def gate_of(node: Mapping[str, Any], ledger: Path, secret: bytes) -> Gate:
     """Return the gate of a site's ``node_config``; without limits in it, one that is open."""
     return Gate(
         max_norm=float(node.get("max-update-norm", 0)),
@@ -198,6 +214,7 @@ def gate_of(node: Mapping[str, Any], ledger: Path) -> Gate:
         n_steps=int(node.get("leakage-steps", Gate.n_steps)),
         ledger=Path(str(node.get("leakage-ledger", ledger))),
         run=str(node.get("run", "")),
+        secret=secret,
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
+from fedmri.clients.digests import update_digest
 from fedmri.clients.privacy_ledger import Spend, Unit
-from fedmri.clients.private import Guard, update_digest
+from fedmri.clients.private import Guard
 from fedmri.data.site_data import SiteData, Voxels
 from fedmri.errors import RoundError
 from fedmri.harmonize.bounded_nyul import BoundedNyul

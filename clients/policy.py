@@ -28,15 +28,19 @@ class SitePolicy:
         max_epsilon: Most privacy loss of a patient over all plans together, at the plan's delta or
             one tenth over the site's training patients, whichever is less. A plan without
             differential privacy has no finite loss, so any limit refuses it.
+        max_site_epsilon: Most privacy loss of this site as a whole over all plans together, by
+            noise for a whole hospital and at a delta of 0.001 at most. A plan without such noise
+            has no finite loss, so any limit refuses it.
         max_clip_grad_norm: A plan must clip the gradient of each step, at this L2 norm or below.
         is_secagg_required: Whether a plan must hide this site's updates from the server.
         max_update_norm: Largest L2 norm of an update's change of all parameters.
         max_leakage: Highest score of the leakage meter, 0 to 1, that an update may have; 0 does not
             measure, 1 measures and lets all out.
-        leakage_every: Rounds from one measurement to the next; the first is always measured.
+        leakage_every: Of so many updates one is measured, drawn by the site; of round 1 each is.
         leakage_steps: Steps of each of its two searches for an image: the cost of a measurement.
         max_scorings: Most scorings of one run: a model on validation or test patients.
         score_digits: Significant digits of a score or a loss that leaves, 1 to 6.
+        approval_days: Days that an approval lasts; 0 for ever.
         is_approval_automatic: Whether a plan of the coordinator that keeps to the limits is run
             without anybody having looked at it.
         approved: Content hashes of plans that are approved by this file.
@@ -48,6 +52,7 @@ class SitePolicy:
     models: tuple[str, ...] = ()
     max_rounds: int = 0
     max_epsilon: float = 0.0
+    max_site_epsilon: float = 0.0
     max_clip_grad_norm: float = 0.0
     is_secagg_required: bool = False
     max_update_norm: float = 0.0
@@ -56,6 +61,7 @@ class SitePolicy:
     leakage_steps: int = 100
     max_scorings: int = 200
     score_digits: int = 3
+    approval_days: int = 365
     is_approval_automatic: bool = False
     approved: tuple[str, ...] = ()
 
@@ -69,7 +75,14 @@ class SitePolicy:
         ):
             value = getattr(self, name)
             require(value >= 1, f"policy.{name}", value, "1 or more")
-        for name in ("max_rounds", "max_epsilon", "max_clip_grad_norm", "max_update_norm"):
+        for name in (
+            "max_rounds",
+            "approval_days",
+            "max_epsilon",
+            "max_site_epsilon",
+            "max_clip_grad_norm",
+            "max_update_norm",
+        ):
             value = getattr(self, name)
             require(value >= 0, f"policy.{name}", value, "0 or more")
         digits = self.score_digits
@@ -92,7 +105,11 @@ def violations(policy: SitePolicy, plan: Plan, n_subjects: int | None = None) ->
         plan: What is to be trained.
         n_subjects: Patients that the site would train on; None where that is not yet known.
     """
-    return [*_of_plan(policy, plan), *_of_data(policy, n_subjects)]
+    return [
+        *_of_plan(policy, plan),
+        *_of_privacy(policy, plan),
+        *_of_data(policy, n_subjects),
+    ]
 
 
 def _of_plan(policy: SitePolicy, plan: Plan) -> Iterator[str]:
@@ -108,13 +125,22 @@ def _of_plan(policy: SitePolicy, plan: Plan) -> Iterator[str]:
         yield f"{found} (policy.max_scorings); a larger rounds.evaluate_every has fewer"
     if policy.is_secagg_required and not plan.secagg.is_on:
         yield "updates would be sent in clear (policy.is_secagg_required)"
-    if policy.max_epsilon and not plan.privacy.is_on:
-        allowed = f"epsilon {policy.max_epsilon:g} (policy.max_epsilon)"
-        yield f"without differential privacy the privacy loss has no bound; allowed is {allowed}"
     limit, norm = policy.max_clip_grad_norm, plan.train.clip_grad_norm
     if limit and not 0 < norm <= limit:
         found = f"clipped at {norm:g}" if norm else "not clipped"
         yield f"gradients are {found}, must be at {limit:g} or below (policy.max_clip_grad_norm)"
+
+
+def _of_privacy(policy: SitePolicy, plan: Plan) -> Iterator[str]:
+    if policy.max_epsilon and not plan.privacy.is_on:
+        allowed = f"epsilon {policy.max_epsilon:g} (policy.max_epsilon)"
+        yield f"without differential privacy the privacy loss has no bound; allowed is {allowed}"
+    if policy.max_epsilon and plan.harmonize.has_bare_sums:
+        allowed = f"epsilon {policy.max_epsilon:g} (policy.max_epsilon)"
+        yield f"sums for harmonization have no noise for a patient; allowed is {allowed}"
+    if policy.max_site_epsilon and not plan.privacy.site.is_on:
+        allowed = f"epsilon {policy.max_site_epsilon:g} (policy.max_site_epsilon)"
+        yield f"without noise for the whole site its loss has no bound; allowed is {allowed}"
 
 
 def _of_data(policy: SitePolicy, n_subjects: int | None) -> Iterator[str]:

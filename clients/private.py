@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
+from fedmri.clients.digests import update_digest
 from fedmri.clients.gate import Gate
 from fedmri.clients.ledger import entries
 from fedmri.clients.privacy_ledger import Cap, PrivacyLedger, Spend
@@ -21,9 +18,10 @@ from fedmri.privacy.settings import PrivacyConfig, SiteNoiseConfig
 from fedmri.privacy.site_level import round_cost
 from fedmri.privacy.stream import Stream, key_for
 from fedmri.round import Weights
-from fedmri.wire import EvaluateOrder, TrainOrder
 
 N_SECRET = 32
+MOST_DELTA = 1e-3
+"""Under a site's own cap on what it loses as a whole; a plan cannot choose a larger one."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,7 @@ class Guard:
         membership: What the site takes part in secure sums with.
         gate: What the site asks of an update besides, whatever the plan.
         max_scorings: Scorings of one run that the site gives; 0 leaves it to the plan.
+        max_site_epsilon: The site's own cap on what it loses as a whole; 0 leaves it to the plan.
     """
 
     secret: bytes
@@ -47,6 +46,7 @@ class Guard:
     membership: Membership = field(default_factory=Membership)
     gate: Gate = field(default_factory=Gate)
     max_scorings: int = 0
+    max_site_epsilon: float = 0.0
 
     def refuse_scoring(self) -> None:
         """Refuse scores, which have no noise, where the site has a cap on epsilon.
@@ -81,7 +81,7 @@ class Guard:
     def reserve(self, spend: Spend, config: PrivacyConfig, n_subjects: int) -> Spent:
         """Write down what leaves and what it costs, before it does; return all that was spent."""
         is_site = spend.kind == "dp-site"
-        cap = _site_cap(config.site) if is_site else self._cap(config, n_subjects)
+        cap = self._site_cap(config.site) if is_site else self._cap(config, n_subjects)
         return PrivacyLedger(self.ledger).reserve(spend, cap)
 
     def has_spent(self) -> bool:
@@ -106,7 +106,7 @@ class Guard:
         Raises:
             PrivacyError: It would (P31), or the ledger was changed or cut (P05, P06).
         """
-        PrivacyLedger(self.ledger).refuse_beyond(round_cost(config), _site_cap(config))
+        PrivacyLedger(self.ledger).refuse_beyond(round_cost(config), self._site_cap(config))
 
     def reserve_site(
         self, config: SiteNoiseConfig, fingerprint: str, round_index: int, update: str
@@ -115,7 +115,7 @@ class Guard:
         cost = round_cost(config)
         numbers = (cost.noise_multiplier, cost.sample_rate, cost.n_steps)
         spend = Spend(fingerprint, self.run, round_index, update, *numbers, "dp-site")
-        return PrivacyLedger(self.ledger).reserve(spend, _site_cap(config))
+        return PrivacyLedger(self.ledger).reserve(spend, self._site_cap(config))
 
     def delta_of(self, config: PrivacyConfig, n_subjects: int) -> float:
         """Return the delta of a plan's guarantee here.
@@ -131,33 +131,12 @@ class Guard:
         caps = [cap for cap in (config.max_epsilon, self.max_epsilon) if cap]
         return Cap(min(caps, default=float("inf")), self.delta_of(config, n_subjects))
 
-
-def _site_cap(config: SiteNoiseConfig) -> Cap:
-    return Cap(config.max_epsilon or float("inf"), config.delta, "dp-site")
+    def _site_cap(self, config: SiteNoiseConfig) -> Cap:
+        caps = [cap for cap in (config.max_epsilon, self.max_site_epsilon) if cap]
+        most = MOST_DELTA if self.max_site_epsilon else 1.0
+        return Cap(min(caps, default=float("inf")), min(config.delta, most), "dp-site")
 
 
 def simulated_secret(site: str) -> bytes:
     """Return the secret of a simulated site: it can be repeated, and protects nobody."""
     return hashlib.sha256(f"simulated site {site}".encode()).digest()
-
-
-def order_digest(site: str, plan: str, order: TrainOrder | EvaluateOrder) -> str:
-    """Return the SHA-256 of all that decides what a site trains, or scores, in a round."""
-    total = hashlib.sha256(repr((site, plan, order.round_index)).encode())
-    _add(total, {"": order.weights, **order.extra})
-    return total.hexdigest()
-
-
-def update_digest(arrays: Weights, extra: Mapping[str, Weights]) -> str:
-    """Return the SHA-256 of what a site is about to send."""
-    total = hashlib.sha256()
-    _add(total, {"": arrays, **extra})
-    return total.hexdigest()
-
-
-def _add(total: hashlib._Hash, records: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-    for record in sorted(records):
-        for name in sorted(records[record]):
-            value = np.ascontiguousarray(records[record][name].detach().cpu().numpy())
-            total.update(repr((record, name, str(value.dtype), value.shape)).encode())
-            total.update(value.reshape(-1).view(np.uint8).data)

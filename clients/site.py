@@ -12,12 +12,13 @@ import torch
 
 from fedmri.clients.audit import audit
 from fedmri.clients.contrast import contrasting
+from fedmri.clients.digests import order_digest, update_digest
 from fedmri.clients.gate import Leaving
 from fedmri.clients.image_sums import ImageSums
 from fedmri.clients.invariance import Invariance, Term
 from fedmri.clients.network import Network, network_of
 from fedmri.clients.privacy_ledger import Spend
-from fedmri.clients.private import Guard, order_digest, update_digest
+from fedmri.clients.private import Guard
 from fedmri.clients.results import write_cases, write_pictures
 from fedmri.clients.scorings import Asked, Scorings
 from fedmri.clients.secure import SecureSite, Values, masked_form, sum_forms

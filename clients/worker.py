@@ -97,6 +97,7 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
         "leakage-steps": policy.leakage_steps,
         "leakage-ledger": str(home.leakage_ledger),
         "max-scorings": policy.max_scorings,
+        "max-site-epsilon": policy.max_site_epsilon,
         "score-digits": policy.score_digits,
     }
 

@@ -13,7 +13,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from google.protobuf.message import DecodeError
 
-from fedmri.errors import RoundError
+from fedmri.errors import CODES, RoundError
 from fedmri.server.answers import Answers
 from fedmri.server.attendance import Attendance, Missed, State
 
@@ -275,7 +275,7 @@ class Asking:
         node = asked.node if ids else Present(asked.node.node_id, "")
         self._asked[site] = replace(asked, message_ids=ids, node=node)
         if self._attendance.note(site, "lost"):
-            log.warning("site %s was lost and is asked again: %s", site, reply.error.reason)
+            log.warning("site %s was lost and is asked again: %r", site, reply.error.reason)
 
     def _finish(self, site: str, reply: Message | None) -> None:
         """Note a site's last word in this exchange."""
@@ -377,8 +377,7 @@ def code_of(reply: Message | None) -> str:
     """Return the fedmri code at the end of an error's public text; any other failure is R05."""
     reason = str(reply.error.reason) if reply is not None and reply.has_error() else ""
     last = reason.split(" ")[-1]
-    is_code = len(last) == 3 and last[0].isalpha() and last[1:].isdigit()
-    return last if is_code else SILENT
+    return last if last in CODES else SILENT
 
 
 def is_unapproved(reply: Message) -> bool:

@@ -103,6 +103,22 @@ def approve(
     print(f"Approved {done.time} by {done.who}. The next round that the server asks for is run.")
 
 
+@client_app.command("withdraw")
+def withdraw(
+    plan: Annotated[str, typer.Argument(help="First digits of the plan's content hash.")],
+    folder: ClientDir = HERE,
+) -> None:
+    """Take the consent to a plan back: from the next order on, this site refuses it."""
+    from fedmri.clients import approval
+    from fedmri.clients.home import ClientHome
+
+    home = ClientHome(folder)
+    signed = approval.seen_plan(home, plan)
+    approval.withdraw(home, signed)
+    print(f"Withdrawn. This site refuses plan {signed.sha256[: approval.N_SHOWN]} from now on.")
+    print("What it sent before is in the models of others: no command takes that back.")
+
+
 @client_app.command("status")
 def status(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
     """Show how this site stands: its client, the server, its last order, what was refused."""

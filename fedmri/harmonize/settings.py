@@ -116,6 +116,13 @@ class HarmonizeConfig:
         is_noised = self.noise_multiplier > 0
         return self.image == "nyul" and (is_noised or self.weighting == "patient")
 
+    @property
+    def has_bare_sums(self) -> bool:
+        """Whether sums leave that no noise for one patient is on."""
+        is_covered = self.noise_multiplier > 0 and self.weighting == "patient"
+        is_image = self.image != "none" and not is_covered
+        return is_image or self.embedding != "none" or bool(self.table.features)
+
     def alone(self) -> HarmonizeConfig:
         """Return it for one data holder: a hospital by itself hides in no sum over hospitals."""
         return replace(self, noise_multiplier=0.0) if self.weighting == "site" else self

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fedmri.clients.approval import (
+    N_KEPT,
     Consent,
     approve,
     consent,
@@ -15,6 +16,7 @@ from fedmri.clients.approval import (
     seen_plan,
     seen_plans,
     status_of,
+    withdraw,
 )
 from fedmri.clients.consent import describe
 from fedmri.clients.home import ClientHome
@@ -126,6 +128,55 @@ def test_a_listed_plan_is_approved_once(home: ClientHome, sign: Sign, plan: Plan
     text = home.settings_file.read_text().replace("approved:", "is_approval_automatic: true\n  #")
     home.settings_file.write_text(text)
     refuse_unapproved(ClientHome(home.folder), signed, "second")
+
+
+def test_a_consent_can_be_taken_back(home: ClientHome, sign: Sign, plan: Plan) -> None:
+    """The run that goes on is refused at its next order, and no setting gives it again."""
+    signed = sign(plan)
+    approve(home, signed, "command")
+    refuse_unapproved(home, signed, "first")
+    withdraw(home, signed)
+    with pytest.raises(PrivacyError, match=r"withdrawn 20.*\[P11\]"):
+        refuse_unapproved(home, signed, "first")
+    automatic = with_policy(home, "is_approval_automatic: true")
+    with pytest.raises(PrivacyError, match=r"withdrawn 20.*\[P11\]"):
+        refuse_unapproved(automatic, signed, "second")
+    assert status_of(automatic, signed).startswith("withdrawn 20")
+    with pytest.raises(UsageError, match=r"withdrawn 20.*\[U31\]"):
+        withdraw(automatic, signed)
+    approve(automatic, signed, "command")
+    refuse_unapproved(automatic, signed, "first")
+
+
+def test_an_approval_lasts_so_many_days(home: ClientHome, sign: Sign, plan: Plan) -> None:
+    """A run that began under it ends with it; a policy without a person renews it."""
+    signed = sign(plan)
+    approve(home, signed, "command")
+    refuse_unapproved(home, signed, "first")
+    lines = home.approvals.read_text()
+    year = int(lines.split('"time": "')[1][:4])
+    home.approvals.write_text(lines.replace(f'"{year}', f'"{year - 2}'))
+    with pytest.raises(PrivacyError, match=rf"expired: it was given {year - 2}.*\[P11\]"):
+        refuse_unapproved(home, signed, "first")
+    assert "waits for approval" in status_of(home, signed)
+    for_ever = with_policy(home, "approval_days: 0")
+    refuse_unapproved(for_ever, signed, "first")
+    text = home.settings_file.read_text().replace("approval_days: 0", "is_approval_automatic: true")
+    home.settings_file.write_text(text)
+    refuse_unapproved(ClientHome(home.folder), signed, "first")
+
+
+def test_a_server_cannot_fill_the_disk_with_plans(home: ClientHome, sign: Sign, plan: Plan) -> None:
+    """Of plans that nobody said anything to the newest stay; one that was approved always does."""
+    kept = sign(plan)
+    keep_seen(home, kept)
+    approve(home, kept, "command")
+    plans = [sign(replace(plan, seed=seed)) for seed in range(1, N_KEPT + 20)]
+    for signed in plans:
+        keep_seen(home, signed)
+    there = {signed.sha256 for signed in seen_plans(home)}
+    assert len(there) == N_KEPT + 1
+    assert {kept.sha256, plans[-1].sha256} <= there
 
 
 def test_a_plan_with_many_scorings_is_beyond_the_limits(

@@ -92,6 +92,18 @@ def test_a_plan_is_listed_approved_and_run(home: ClientHome, sign: Sign, plan: P
     assert said["status"].startswith("approved 20")
 
 
+def test_a_plan_is_withdrawn(home: ClientHome, sign: Sign, plan: Plan) -> None:
+    """The command says what it does, and what it cannot."""
+    signed = sign(plan)
+    keep_seen(home, signed)
+    client(home, "approve", signed.sha256, "--yes")
+    result = client(home, "withdraw", signed.sha256[:12])
+    assert result.exit_code == 0
+    assert "no command takes that back" in result.output
+    assert "withdrawn 20" in client(home, "plans").output
+    assert client(home, "withdraw", signed.sha256[:12]).exit_code != 0
+
+
 @pytest.mark.parametrize("typed", ["n\n", "\n", ""])
 def test_without_a_yes_nothing_is_approved(
     typed: str, home: ClientHome, sign: Sign, plan: Plan

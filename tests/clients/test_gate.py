@@ -95,12 +95,18 @@ def test_too_few_patients_to_see_a_leak_let_nothing_out(make_site: MakeSite) -> 
 def test_the_first_round_is_measured_and_then_every_few(
     make_site: MakeSite, tmp_path: Path
 ) -> None:
-    """Every third round: the first and the fourth."""
-    ledger = tmp_path / "leakage.jsonl"
-    site = make_site(*HELD_OUT, gate=Gate(max_leakage=1, every=3, n_steps=1, ledger=ledger))
-    for round_index in range(1, 5):
-        bits_of(site, round_index)
-    assert [line["round"] for line in entries(ledger)] == [1, 4]
+    """The first, and of the others those that the site draws: no server knows which."""
+    drawn = []
+    for number, secret in enumerate((b"a", b"b", b"a")):
+        ledger = tmp_path / f"leakage-{number}.jsonl"
+        gate = Gate(max_leakage=1, every=3, n_steps=1, ledger=ledger, secret=secret)
+        site = make_site(*HELD_OUT, gate=gate)
+        for round_index in range(1, 9):
+            bits_of(site, round_index)
+        drawn.append([line["round"] for line in entries(ledger)])
+    assert [rounds[0] for rounds in drawn] == [1, 1, 1]
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert all(1 < len(rounds) < 8 for rounds in drawn)
 
 
 @pytest.mark.parametrize("update", ["weights", "difference"])
@@ -155,8 +161,8 @@ def test_the_settings_of_a_gate_come_from_its_node(tmp_path: Path) -> None:
     """Each by its name, as text or number; without any the gate is open."""
     told = {"max-update-norm": 2.5, "max-leakage": "0.4", "leakage-every": "3"}
     told |= {"leakage-steps": 7, "leakage-ledger": "/own", "run": "brain"}
-    assert gate_of(told, tmp_path) == Gate(2.5, 0.4, 3, 7, Path("/own"), "brain")
-    assert gate_of({}, tmp_path) == Gate(ledger=tmp_path)
+    assert gate_of(told, tmp_path, b"s") == Gate(2.5, 0.4, 3, 7, Path("/own"), "brain", b"s")
+    assert gate_of({}, tmp_path, b"") == Gate(ledger=tmp_path)
 
 
 @pytest.mark.parametrize(("secagg", "code"), [("false", "R01"), ("true", "P51")])
@@ -166,7 +172,7 @@ def test_a_simulation_measures_in_its_federated_arm(
     """Scores lie in the sites' folders, not in the run's records; a gate that is shut ends it."""
     arms = ("simulation.arms=[federated,local]", "rounds.n_rounds=2")
     settings = (*HELD_OUT, *arms, f"secagg.is_on={secagg}", "filters.percentile=50")
-    folder = run_tiny("a", *settings, "simulation.max_leakage=1", "simulation.leakage_every=2")
+    folder = run_tiny("a", *settings, "simulation.max_leakage=1", "simulation.leakage_every=1000")
     found = sorted(folder.glob("sites/*/*/seed-0/leakage.jsonl"))
     assert {path.parent.parent.name for path in found} == {"federated"}
     assert [line["round"] for line in entries(found[0])] == [1]
