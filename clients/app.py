@@ -155,7 +155,9 @@ def guard_of(context: Context) -> Guard:
         secret = Path(str(node["privacy-secret"])).read_bytes()
     folder = Path(str(node["folder"]))
     ledger = Path(str(node.get("privacy-ledger", folder / "privacy.jsonl")))
-    membership = Membership(str(context.run_config.get("roll", "")), str(node.get("key", "")))
+    membership = Membership(
+        str(context.run_config.get("roll", "")), str(node.get("key", "")), str(node.get("book", ""))
+    )
     cap, run = float(node.get("max-epsilon", 0)), str(node.get("run", ""))
     gate = gate_of(node, folder / "leakage.jsonl", secret)
     most, site_cap = int(node.get("max-scorings", 0)), float(node.get("max-site-epsilon", 0))

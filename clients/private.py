@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from fedmri.clients.digests import update_digest
 from fedmri.clients.gate import Gate
 from fedmri.clients.ledger import entries
 from fedmri.clients.privacy_ledger import Cap, PrivacyLedger, Spend
+from fedmri.clients.revealed import sketch_of
 from fedmri.clients.secure import Membership
 from fedmri.errors import PrivacyError
 from fedmri.privacy.accounting import Spent, Steps
@@ -47,6 +52,10 @@ class Guard:
     gate: Gate = field(default_factory=Gate)
     max_scorings: int = 0
     max_site_epsilon: float = 0.0
+
+    def sketch(self, values: Mapping[str, NDArray[Any]]) -> tuple[float, ...]:
+        """Return a short form of values, by which alike ones are known; see ``sketch_of``."""
+        return sketch_of(values, self.secret)
 
     def refuse_scoring(self) -> None:
         """Refuse scores, which have no noise, where the site has a cap on epsilon.

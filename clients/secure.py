@@ -1,9 +1,8 @@
 """A site's part in secure sums: one step after another, each on the disk before its answer leaves.
 
 A server that lost an answer asks again and gets the same one; any other order out of turn is
-refused. Of the values of one round, or of one step of the harmonization, a site lets the server
-learn one sum: it does not reveal its shares again for other survivors, for the difference of two
-such sums would be the values of a few sites.
+refused. Of the same values a site lets the server learn one sum: it does not reveal its shares
+again for other survivors, see ``Revealed``.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
+from fedmri.clients.revealed import Revealed, Subject
 from fedmri.errors import PrivacyError
 from fedmri.files import PRIVATE_FILE, make_private_folder, write_whole
 from fedmri.round import Form, Weights
@@ -46,10 +46,13 @@ class Membership:
         roll: Who takes part in them, as JSON of ``Roll``: signed by the coordinator.
         key: File of the site's enrolled private key; "" is a simulated site, whose key protects
             nothing.
+        book: File of what was revealed of the plan, whatever the run; "" is one in the run's own
+            folder.
     """
 
     roll: str = ""
     key: str = ""
+    book: str = ""
 
     def private_key(self, site: str) -> ec.EllipticCurvePrivateKey:
         """Return the site's enrolled key."""
@@ -65,13 +68,12 @@ class Values:
     """What a site adds to a sum, and what it tells in clear beside it.
 
     Attributes:
-        of: What they are values of: a round, or a step of the harmonization. By the order that they
-            were computed for; what the server says later of the sum is not asked.
+        of: What they are, by what they were computed from; no label of the server's is in it.
         arrays: What is added.
         metrics: What is told.
     """
 
-    of: str
+    of: Subject
     arrays: Mapping[str, NDArray[np.generic]]
     metrics: Mapping[str, float] = field(default_factory=dict)
 
@@ -86,15 +88,13 @@ class _Kept:
         order: Digest of the order that was answered last; the answer lies beside it.
         metrics: What was told in clear beside that.
         summed: What was masked last.
-        revealed: Survivors of each sum that was revealed, by what was summed.
     """
 
     number: int = -1
     state: bytes = b""
     order: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    summed: str = ""
-    revealed: Mapping[str, list[str]] = field(default_factory=dict)
+    summed: Subject = field(default_factory=Subject)
 
 
 class SecureSite:
@@ -109,6 +109,7 @@ class SecureSite:
     def __init__(self, site: str, folder: Path, membership: Membership) -> None:
         self._site = site
         self._path = folder / "secure-sum.safetensors"
+        self._revealed = Revealed(Path(membership.book or folder / "revealed.jsonl"))
         self._membership = membership
         self._roll = Roll.from_json(membership.roll) if membership.roll else Roll()
 
@@ -161,16 +162,23 @@ class SecureSite:
         order: SumsOrder,
         shapes: Mapping[str, tuple[int, ...]],
         own: Callable[[], Mapping[str, NDArray[np.float64]]],
+        sketched: Callable[[Mapping[str, NDArray[np.float64]]], tuple[float, ...]] | None = None,
     ) -> Weights:
         """Return this site's part of a harmonization's sums under its masks; see ``mask``."""
         what = {"shared": order.shared, "model": order.weights, **order.extra}
         parts = (_digest(name, order.round_index, values) for name, values in what.items())
         digest = f"sums {order.step} {' '.join(parts)}"
         slots = wide_slots(shapes)
-        of = f"harmonization step {order.step}"
-        if order.weights:  # without a model, values are the same in whatever round they are asked
-            of += f" after round {order.round_index}"
-        return self.mask(order.masking, digest, slots, lambda: Values(of, to_limbs(own())))[0]
+
+        def values() -> Values:
+            arrays = own()
+            # all steps before the rounds are of the same scans, or rows: one account of them
+            of = Subject("sums before the rounds", "all")
+            if order.weights and sketched:
+                of = Subject("embeddings", _digest("model", 0, order.weights), sketched(arrays))
+            return Values(of, to_limbs(arrays))
+
+        return self.mask(order.masking, digest, slots, values)[0]
 
     def forms(self, order: SecureStep) -> dict[str, Form]:
         """Return the form of the answer to a step besides the values."""
@@ -196,12 +204,10 @@ class SecureSite:
             state, sealed = half.share(state, Roster.from_arrays(arrays, sites))
             return replace(kept, state=state.to_bytes()), dict(sealed.to_arrays(sites))
         survivors = Survivors.from_arrays(arrays, sites)
-        names = sorted(survivors.sites)
-        if kept.revealed.get(kept.summed, names) != names:
-            raise _again(kept.summed)
+        self._revealed.refuse_other(kept.summed, survivors.sites)
         state, reveal = half.reveal(state, survivors)
-        kept = replace(kept, revealed={**kept.revealed, kept.summed: names}, state=state.to_bytes())
-        return kept, dict(reveal.to_arrays(sites))
+        self._revealed.keep(kept.summed, survivors.sites)
+        return replace(kept, state=state.to_bytes()), dict(reveal.to_arrays(sites))
 
     def _half(self, number: int, slots: Mapping[str, Slot]) -> SiteHalf:
         secure_sum: SecureSum = self._roll.sum(number, slots)
@@ -217,10 +223,12 @@ class SecureSite:
             return _Kept()
         with safe_open(self._path, "numpy") as file:
             fields = json.loads(file.metadata()["fields"])
-        return _Kept(**{**fields, "state": bytes.fromhex(fields["state"])})
+        summed = fields["summed"]
+        subject = Subject(**{**summed, "sketch": tuple(summed["sketch"])})
+        return _Kept(**{**fields, "state": bytes.fromhex(fields["state"]), "summed": subject})
 
     def _keep(self, kept: _Kept, answer: Arrays) -> None:
-        fields = json.dumps({**vars(kept), "state": kept.state.hex()})
+        fields = json.dumps({**asdict(kept), "state": kept.state.hex()})
         make_private_folder(self._path.parent)
         write_whole(self._path, save(answer, {"fields": fields}), PRIVATE_FILE)
 
@@ -263,9 +271,3 @@ def _in_clear() -> PrivacyError:
 def _out_of_turn(found: str, want: str) -> PrivacyError:
     fix = "nothing is lost: the server begins a new sum in the next round, or when it resumes"
     return PrivacyError("P54", "order for a secure sum", found=found, want=want, fix=fix)
-
-
-def _again(summed: str) -> PrivacyError:
-    fix = "let the sites of the first sum come back, then resume the run"
-    found, want = f"other sites in the sum of {summed}", "those of the sum that was revealed before"
-    return PrivacyError("P54", "second sum of the same values", found=found, want=want, fix=fix)

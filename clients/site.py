@@ -20,6 +20,7 @@ from fedmri.clients.network import Network, network_of
 from fedmri.clients.privacy_ledger import Spend
 from fedmri.clients.private import Guard
 from fedmri.clients.results import write_cases, write_pictures
+from fedmri.clients.revealed import Subject
 from fedmri.clients.scorings import Asked, Scorings
 from fedmri.clients.secure import SecureSite, Values, masked_form, sum_forms
 from fedmri.clients.site_state import SiteState, SiteStates
@@ -134,7 +135,7 @@ class Site:
             return self._images.of(order)
 
         if self.plan.secagg.is_on:
-            weights = self._secure.sums(order, self._sum_shapes(order), own)
+            weights = self._secure.sums(order, self._sum_shapes(order), own, self._guard.sketch)
         else:
             weights = {name: torch.from_numpy(values) for name, values in own().items()}
         return Sums(self.name, weights, self._n_subjects, len(self._data.examples("train")))
@@ -208,7 +209,10 @@ class Site:
             weight = WEIGHTINGS[self.plan.strategy.weighting](update)
             own = {name: value.numpy() for name, value in update.weights.items()}
             told = {name: v for name, v in update.metrics.items() if name not in HIDDEN}
-            return Values(f"round {order.round_index}", weighted_update(own, weight), told)
+            change = {name: values - order.weights[name].numpy() for name, values in own.items()}
+            received = update_digest(order.weights, order.extra)
+            of = Subject("update", received, self._guard.sketch(change))
+            return Values(of, weighted_update(own, weight), told)
 
         masked, metrics = self._secure.mask(order.masking, digest, slots, values)
         counts = len(self._data.examples("train")), self._n_subjects

@@ -91,6 +91,7 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
         "privacy-ledger": str(home.privacy_ledger),
         "max-epsilon": policy.max_epsilon,
         "key": str(home.key),
+        "book": str(home.runs / signed.sha256 / "revealed.jsonl"),
         "max-update-norm": policy.max_update_norm,
         "max-leakage": policy.max_leakage,
         "leakage-every": policy.leakage_every,

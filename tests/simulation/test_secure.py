@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedmri.clients.revealed import Subject
 from fedmri.clients.secure import Membership, SecureSite, Values, simulated_key
 from fedmri.config import load, load_resolved
 from fedmri.errors import PrivacyError, RoundError
@@ -52,13 +53,13 @@ def test_the_mean_is_that_of_updates_in_clear(run_tiny: RunTiny, settings: tuple
             assert torch.allclose(found[name], value, rtol=1e-5, atol=1e-6), name
 
 
-def test_what_is_recorded_says_nothing_of_a_site_alone_but_its_loss(run_tiny: RunTiny) -> None:
-    """Neither counts nor numbers of steps, which tell them, are in the server's records."""
+def test_what_is_recorded_says_nothing_of_a_site_alone(run_tiny: RunTiny) -> None:
+    """Neither counts nor steps, which tell them, nor a training loss are in the server's records."""
     folder = run_tiny("a", *SECURE, "rounds.n_rounds=1")
     fields = {name for record in records(folder, kind="round") for name in record}
     assert fields == {
         *("kind", "arm", "seed", "round", "site", "status", "seconds"),
-        *("bytes_up", "bytes_down", "loss", "train_seconds"),
+        *("bytes_up", "bytes_down", "train_seconds"),
     }
 
 
@@ -105,7 +106,7 @@ def test_a_site_that_is_broken_is_left_out_of_the_sum(run_tiny: RunTiny) -> None
     folder = run_tiny("a", *settings)
     (folder / "arms/federated/seed-0/model.safetensors").unlink()
     (folder / "arms/federated/seed-0/checkpoints/round-000001.safetensors").unlink()
-    for kept in folder.rglob("secure-sum.safetensors"):
+    for kept in (*folder.rglob("secure-sum.safetensors"), *folder.rglob("revealed.jsonl")):
         kept.unlink()  # or the others would not reveal a second sum of the same round
     (folder / "prepared/site02.json").write_text("{")
     run_tiny("a", *settings, "simulation.workers=2")  # new processes, which open the file again
@@ -173,7 +174,7 @@ class Sum:
 
         def compute() -> Values:
             self.n_computed += 1
-            return Values("round 4", {"x": np.array([1.0, 2.0])}, {"loss": 0.5})
+            return Values(Subject("update", "a model"), {"x": np.array([1.0, 2.0])}, {"loss": 0.5})
 
         weights, metrics = self.sites[site].mask(masking, "round 4", SLOTS, compute)
         assert metrics == {"loss": 0.5}
@@ -212,7 +213,7 @@ def test_masks_are_not_used_twice(tmp_path: Path) -> None:
     one = Sum(tmp_path)
     masking = one.boxes()
     one.mask("site01", masking)
-    others = Values("round 5", {"x": np.zeros(2)})
+    others = Values(Subject("update", "another"), {"x": np.zeros(2)})
     with pytest.raises(PrivacyError, match=r"\[P54\]"):
         one.sites["site01"].mask(masking, "round 5", SLOTS, lambda: others)
 

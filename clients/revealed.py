@@ -1,0 +1,129 @@
+"""What a site let secure sums reveal: the same values over other sites would give a site away.
+
+A sum over A, B and C and one of the same values over A and B have C's values as their difference.
+Whether values are the same is read off them, and off what they were computed for. What the server
+calls them, and the run, say nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmri.errors import PrivacyError
+from fedmri.files import PRIVATE_FILE, make_private_folder
+from fedmri.privacy.stream import Stream, key_for
+
+N_BUCKETS = 256
+LIKE = 0.2
+"""Distance of two vectors, over the longer one, below which they count as the same values. Updates
+of two rounds of a run are 0.2 (one step of plain SGD) to 1.7 (AdamW) apart."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a sum was of.
+
+    Attributes:
+        kind: Sort of values: ``update``, ``embeddings`` or ``sums before the rounds``.
+        of: Digest of what decides the values, without round, step or name.
+        sketch: The values themselves, made short: see ``sketch_of``; empty where ``of`` says all.
+    """
+
+    kind: str = ""
+    of: str = ""
+    sketch: tuple[float, ...] = ()
+
+    def is_like(self, other: Subject) -> bool:
+        """Tell whether a sum of one tells what a sum of the other does."""
+        if self.kind != other.kind:
+            return False
+        if self.of == other.of:
+            return True
+        mine, theirs = np.array(self.sketch), np.array(other.sketch)
+        if not mine.size or mine.shape != theirs.shape:
+            return False
+        longer = max(float(np.linalg.norm(mine)), float(np.linalg.norm(theirs)))
+        return bool(np.linalg.norm(mine - theirs) < LIKE * longer)
+
+
+def sketch_of(values: Mapping[str, NDArray[Any]], secret: bytes) -> tuple[float, ...]:
+    """Return a vector as sums of its numbers under random signs, in few buckets.
+
+    Distances stay within about a tenth. The signs are the site's own: no server can make two
+    vectors whose sketches are alike and that are not.
+
+    Source:
+        Charikar, Chen and Farach-Colton 2004, doi:10.1016/S0304-3975(03)00400-6.
+    """
+    flat = np.concatenate([np.ravel(values[name]).astype(np.float64) for name in sorted(values)])
+    n_rows = -(-flat.size // N_BUCKETS)
+    padded = np.zeros(n_rows * N_BUCKETS)
+    stream = Stream(key_for(secret, "sketch"))
+    padded[: flat.size] = flat * np.where(stream.uniform(flat.size) < 0.5, -1.0, 1.0)
+    found: list[float] = padded.reshape(n_rows, N_BUCKETS).sum(axis=0).tolist()
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Line:
+    subject: Subject
+    sites: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """All sums of a plan that a site let be revealed, on its disk.
+
+    Attributes:
+        path: File of them, a line each; made on first use, for its owner alone.
+    """
+
+    path: Path
+
+    def refuse_other(self, subject: Subject, sites: frozenset[str]) -> None:
+        """Refuse a sum of values that were revealed over other sites.
+
+        Of two sums over subsets of n sites, each above half of them, no difference is large enough
+        to be a sum over as many: so only the very same sites will do.
+
+        Raises:
+            PrivacyError: They were (P54).
+        """
+        for line in self._lines():
+            if line.subject.is_like(subject) and set(line.sites) != sites:
+                fix = "let the sites of the first sum come back, then resume the run"
+                found = f"the sites {', '.join(sorted(sites))}"
+                want = f"{', '.join(line.sites)}, over which the same was revealed before"
+                what = f"second sum of the same values ({subject.kind})"
+                raise PrivacyError("P54", what, found=found, want=want, fix=fix)
+
+    def keep(self, subject: Subject, sites: frozenset[str]) -> None:
+        """Write down what is about to be revealed; when this returns, it is on the disk."""
+        line = _Line(subject, tuple(sorted(sites)))
+        if line in self._lines():
+            return
+        make_private_folder(self.path.parent)
+        number = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
+        with os.fdopen(number, "a", encoding="utf-8") as file:
+            file.write(f"\n{json.dumps(asdict(line))}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _lines(self) -> Iterator[_Line]:
+        if not self.path.exists():
+            return
+        for text in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                line = json.loads(text)
+                subject = {**line["subject"], "sketch": tuple(line["subject"]["sketch"])}
+                yield _Line(Subject(**subject), tuple(line["sites"]))
+            except (ValueError, TypeError, KeyError):
+                continue  # blank, or torn: that sum was not revealed
