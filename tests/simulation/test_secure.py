@@ -54,7 +54,7 @@ def test_the_mean_is_that_of_updates_in_clear(run_tiny: RunTiny, settings: tuple
 
 
 def test_what_is_recorded_says_nothing_of_a_site_alone(run_tiny: RunTiny) -> None:
-    """Neither counts nor steps, which tell them, nor a training loss are in the server's records."""
+    """Neither counts nor steps, which tell them, nor a training loss are in the records."""
     folder = run_tiny("a", *SECURE, "rounds.n_rounds=1")
     fields = {name for record in records(folder, kind="round") for name in record}
     assert fields == {
