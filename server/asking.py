@@ -34,8 +34,12 @@ OFFLINE = 5
 LOST = frozenset({3, 4, OFFLINE, 8})
 """Flower's error codes of an app that was not there, a node offline, and an app that crashed."""
 
-UNREADABLE = (AttributeError, DecodeError, LookupError, RecursionError, TypeError, ValueError)
+UNREADABLE = (
+    *(AttributeError, DecodeError, LookupError, RecursionError, TypeError, ValueError),
+    MemoryError,
+)
 """What comes of bytes that are no message: Flower believes a site that they are one."""
+ODD = "R03"
 
 
 @dataclass(frozen=True)
@@ -253,7 +257,7 @@ class Asking:
             replies = list(self._grid.pull_messages(asked.message_ids))
         except UNREADABLE as error:
             log.warning("site %s gave no answer but what ends in %r", site, error)
-            self._finish(site, None)
+            self._finish(site, None, ODD)
             return
         for reply in replies:
             if is_unapproved(reply):
@@ -277,10 +281,10 @@ class Asking:
         if self._attendance.note(site, "lost"):
             log.warning("site %s was lost and is asked again: %r", site, reply.error.reason)
 
-    def _finish(self, site: str, reply: Message | None) -> None:
-        """Note a site's last word in this exchange."""
+    def _finish(self, site: str, reply: Message | None, odd: str = "") -> None:
+        """Note a site's last word in this exchange; ``odd`` is the code of one that is none."""
         content = reply.content if reply is not None and reply.has_content() else None
-        code = "ok" if content is not None else code_of(reply)
+        code = "ok" if content is not None else odd or code_of(reply)
         self._open.pop(site)
         self._n_good += content is not None
         if content is not None and site != self._head:

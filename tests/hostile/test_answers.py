@@ -1,0 +1,183 @@
+"""Answers that come to any size: a few bytes that name one piece a million times."""
+
+from __future__ import annotations
+
+import json
+import threading
+import tracemalloc
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.serde import message_from_proto
+from flwr.proto.fleet_pb2 import PullMessagesResponse, PushMessagesResponse
+from flwr.proto.message_pb2 import PushObjectRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.inflatable.inflatable_object import (
+    InflatableObject,
+    add_header_to_object_body,
+    get_all_nested_objects,
+    get_object_tree,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.run import Run
+from flwr.superlink.grid import http_grid
+from flwr.superlink.grid.http_grid import HttpGrid
+
+from fedmri.plan import Plan
+from fedmri.round import Target
+from fedmri.server.asking import Asking, Taken, Terms
+from fedmri.server.attendance import Attendance
+from fedmri.server.inflating import COPIES, SLACK, bound_answers, refuse_swollen
+from fedmri.wire import bundle, pack
+from tests.e2e.front import FLEET, Front, signed, with_id
+from tests.e2e.test_intrusion import front, order
+
+__all__ = ["front", "order"]
+pytestmark = [  # of what flwr calls
+    pytest.mark.filterwarnings("ignore:No path_separator found:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),
+]
+PLAN = Plan(Target("classification", "lesion", ("mass", "spots")))
+MODEL = {"w": torch.zeros(1000)}
+PIECE = np.zeros(250_000, np.float32)  # 1 MB
+TIMES = 100_000
+
+
+class Swollen(Array):
+    """An array that names its one piece many times."""
+
+    def deflate(self) -> bytes:
+        """Return its head: a few hundred kilobytes that stand for 100 GB."""
+        body = {
+            "dtype": self.dtype,
+            "shape": self.shape,
+            "stype": self.stype,
+            "arraychunk_ids": [0] * TIMES,
+        }
+        return add_header_to_object_body(object_body=json.dumps(body).encode(), obj=self)
+
+
+Swollen.__qualname__ = "Array"
+
+
+def swollen() -> ArrayRecord:
+    """Return a record of it."""
+    honest, record = Array(PIECE), ArrayRecord()
+    record["w"] = Swollen(honest.dtype, honest.shape, honest.stype, honest.data)
+    return record
+
+
+def repeated() -> ArrayRecord:
+    """Return a record that names one array many times."""
+    one = Array(PIECE)
+    return ArrayRecord({f"w{i}": one for i in range(2000)})
+
+
+def records() -> dict[str, ArrayRecord]:
+    """Return many records that are one."""
+    one = ArrayRecord({f"w{i}": Array(PIECE) for i in range(20)})
+    return {f"extra.{i}": one for i in range(100)}
+
+
+ANSWERS = {
+    "one piece a hundred thousand times": lambda: {"model": swollen()},
+    "one array two thousand times": lambda: {"model": repeated()},
+    "one record a hundred times": records,
+}
+
+
+def inflated(object_id: str, parts: dict[str, bytes]) -> InflatableObject:
+    """Put an object together as the server's grid does."""
+    found: InflatableObject = vars(http_grid)["inflate_object_from_contents"](object_id, parts)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def bounded() -> Iterator[None]:
+    """Bound the answers of this process, and take the bound away again."""
+    before = vars(http_grid)["inflate_object_from_contents"]
+    bound_answers(PLAN, MODEL)
+    yield
+    vars(http_grid)["inflate_object_from_contents"] = before
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_that_would_swell_is_refused_before_it_does(name: str) -> None:
+    """Its parts are looked at, and none is copied."""
+    content = RecordDict({**ANSWERS[name]()})
+    parts = {key: part.deflate() for key, part in get_all_nested_objects(content).items()}
+    assert sum(map(len, parts.values())) < SLACK
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"an answer of [\d,]+ bytes"):
+        inflated(content.object_id, dict(parts))
+    assert tracemalloc.get_traced_memory()[1] < SLACK
+    tracemalloc.stop()
+
+
+def test_an_honest_answer_passes() -> None:
+    """Also one whose pieces are alike: of zeros Flower sends one piece."""
+    zeros = {"w": torch.zeros(4_000_000)}  # four equal pieces
+    bound_answers(PLAN, zeros)
+    content = bundle(RecordDict({"model": pack(zeros), "extra.a": pack(zeros)}))
+    parts = {key: part.deflate() for key, part in get_all_nested_objects(content).items()}
+    arrived = inflated(content.object_id, dict(parts))
+    assert arrived.object_id == content.object_id
+    assert inflate_object_from_contents(content.object_id, parts).object_id == content.object_id
+
+
+def test_the_bound_is_that_of_the_plan() -> None:
+    """To the byte, whatever holds them; an object that holds itself has no size."""
+    content = ArrayRecord({"w": Array(PIECE)})
+    parts = {key: part.deflate() for key, part in get_all_nested_objects(content).items()}
+    whole = sum(map(len, parts.values()))
+    refuse_swollen(content.object_id, parts, whole)
+    with pytest.raises(ValueError, match=f"{whole:,}"):
+        refuse_swollen(content.object_id, parts, whole - 1)
+    assert whole + SLACK > COPIES * 4000 + SLACK
+
+
+def test_a_swollen_answer_over_the_real_front_costs_its_site_the_round(
+    front: Front, order: Message
+) -> None:
+    """Pushed as a site pushes, over TLS: the server notes R03, and asks on."""
+    grid = HttpGrid(f"127.0.0.1:{front.link.port}", insecure=True, token=front.token)
+    grid.set_run(Run.create_empty(front.run))
+    asking = Asking(
+        grid,
+        lambda _, node: Message(order.content, node, "train", ttl=60.0),
+        ["b"],
+        Terms("train", 20.0),
+        Attendance(),
+    )
+    answers: list[Taken] = []
+    thread = threading.Thread(target=lambda: answers.extend(asking.replies()))
+    thread.start()
+    found = None
+    while not found:
+        response = front.pull("b", signed(front.keys["b"]))
+        found = PullMessagesResponse.FromString(response.content).messages_list
+    content = RecordDict({"model": swollen(), "order": ConfigRecord({"a": 1})})
+    push(front, with_id(Message(content, reply_to=message_from_proto(found[0]))))
+    thread.join(40)
+    grid.close()
+    assert [(taken.content, taken.code) for taken in answers] == [(None, "R03")]
+
+
+def push(front: Front, reply: Message) -> None:
+    """Push an answer and all its objects as site b."""
+    vars(reply.metadata)["_src_node_id"] = front.ids["b"]
+    parts = get_all_nested_objects(reply)
+    response = front.push("b", reply, get_object_tree(reply))
+    pushed = PushMessagesResponse.FromString(response.content)
+    for key in pushed.objects_to_push:
+        part = PushObjectRequest(
+            node=Node(node_id=front.ids["b"]),
+            run_id=front.run,
+            object_id=key,
+            object_content=parts[key].deflate(),
+            session_id=pushed.session_id,
+        )
+        front.call(FLEET + "push-object", part, signed(front.keys["b"]))
