@@ -129,7 +129,9 @@ def _server_line(status: ServerStatus) -> Text:
 
 def _members(status: ServerStatus) -> RenderableType:
     if not status.members:
-        return _text("No site yet: enrol one with `fedmri server enroll NAME KEY.pub`.")
+        return _text(
+            "No site yet: enrol one with `fedmri server enroll NAME KEY.pub --max-patients N`."
+        )
     table = _table("site", "online", "last seen", "enrolled")
     for member in status.members:
         seen = ago(member.last_seen, status.time)

@@ -153,6 +153,6 @@ def _members(enrolled: Mapping[str, EnrolledSite], text: str) -> list[str]:
     foreign = [name for name in names if name not in there]
     if foreign:
         want = f"some of {', '.join(there) or 'none, for nobody is enrolled'}"
-        fix = "enroll them first: fedmri server enroll NAME KEY.pub"
+        fix = "enroll them first: fedmri server enroll NAME KEY.pub --max-patients N"
         raise UsageError("U54", "sites of the run", found=", ".join(foreign), want=want, fix=fix)
     return names

@@ -37,7 +37,12 @@ def init(
     print(f"{home.folder} is ready. Sites will dial {home.config.address}.")
     print(f"The certificate lasts {days_left(home).server} days; `fedmri server renew` renews it.")
     print("Keep a backup of the folder where nobody else can read it: sites trust its keys.")
-    print(f"Next: fedmri server enroll NAME KEY.pub --dir {shlex.quote(str(folder))}")
+    print(
+        f"Next: fedmri server enroll NAME KEY.pub --max-patients N --dir {shlex.quote(str(folder))}"
+    )
+
+
+NOT_SAID = -1
 
 
 @server_app.command("enroll")
@@ -58,9 +63,15 @@ def enroll(
             help="Patients that the site declares: its weight in the mean is bounded by them. "
             "0: not declared."
         ),
-    ] = 0,
+    ] = NOT_SAID,
 ) -> None:
     """Let a site in by the public key that it made itself, and write its enrolment file."""
+    if max_patients == NOT_SAID and not max_examples:
+        # without it one site that claims enough examples would own the mean of all
+        fix = f"ask the site, then: fedmri server enroll {name} {key} --max-patients N"
+        what, want = "server enroll", "--max-patients (0: this site's weight has no bound)"
+        raise UsageError("U01", what, found="no number of patients", want=want, fix=fix)
+    max_patients = max(0, max_patients)
     from fedmri.consortium import key_fingerprint
     from fedmri.server.enrolment import enroll as enroll_site
     from fedmri.server.home import ServerHome

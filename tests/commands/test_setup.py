@@ -58,7 +58,8 @@ def test_both_sides_are_told_what_to_compare_by_telephone(run: Run) -> None:
     """The key's fingerprint and the consortium's are printed at both ends."""
     run("server", "init", "server", "--name", "s.example.org")
     made = run("client", "init", "site", "--data", "scans").stdout
-    let_in = run("server", "enroll", "a", "site/keys/site.pub", "--dir", "server").stdout
+    given = ("site/keys/site.pub", "--max-patients", "40", "--dir", "server")
+    let_in = run("server", "enroll", "a", *given).stdout
     joined = run("client", "join", "server/enrolments/a.json", "--dir", "site").stdout
     consortium = ClientHome(Path("site")).consortium
     key = key_fingerprint(consortium.public_key)
@@ -108,7 +109,9 @@ def test_the_doctor_ends_with_the_status_of_the_network(run: Run) -> None:
     assert (lines["enrolment"]["level"], lines["data"]["level"]) == ("fail", "fail")
 
 
-@pytest.mark.parametrize("command", ["revoke a", "sites", "renew", "enroll a key.pub"])
+@pytest.mark.parametrize(
+    "command", ["revoke a", "sites", "renew", "enroll a key.pub --max-patients 9"]
+)
 def test_a_command_in_another_folder_touches_nothing(run: Run, command: str) -> None:
     """Without --dir the folder is the one that the command was started in."""
     Path("key.pub").write_text("any")
@@ -116,6 +119,15 @@ def test_a_command_in_another_folder_touches_nothing(run: Run, command: str) -> 
     with pytest.raises(UsageError, match=r"U2[12]"):
         run("server", *command.split())
     assert sorted(Path().rglob("*")) == before
+
+
+def test_a_site_is_not_let_in_without_a_bound_on_its_weight(run: Run) -> None:
+    """A claim of two thousand million examples would own the mean; 0 says that this is accepted."""
+    Path("key.pub").write_text("any")
+    with pytest.raises(UsageError, match=r"no number of patients.*--max-patients N.*\[U01\]"):
+        run("server", "enroll", "a", "key.pub")
+    with pytest.raises(UsageError, match=r"\[U21\]"):  # no server's folder: it got further
+        run("server", "enroll", "a", "key.pub", "--max-patients", "0")
 
 
 def test_every_command_and_option_explains_itself() -> None:
