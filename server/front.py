@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from fedmri.server.callers import OPEN, PUSH, STANDING, Asker, Caller, is_answer_of
+from fedmri.server.thinned import Thinned
 
 log = logging.getLogger("fedmri.server")
+REFUSED = Thinned(log, logging.WARNING)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -79,7 +81,7 @@ class FleetOnly:
             if caller:
                 self._seen(caller.node_id)
             return
-        log.warning("refused %.*r from %s: %d", N_LOGGED, scope["path"], _address(scope), status)
+        REFUSED.note("refused %.*r from %s: %d", N_LOGGED, scope["path"], _address(scope), status)
         answer = [(b"content-type", b"text/plain"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": status, "headers": answer})
         await send({"type": "http.response.body", "body": b"refused\n"})

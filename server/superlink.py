@@ -15,6 +15,7 @@ import uvicorn
 from fedmri.errors import NetworkError
 from fedmri.server.callers import Asker, asker_of, caller_of
 from fedmri.server.delivery import hold_back_parts, notice_lost_orders
+from fedmri.server.doors import Doorkeeper, PatientLoop, raise_file_limit
 from fedmri.server.flower import Control, Secrets, key_bytes, superlink_app
 from fedmri.server.front import FleetOnly
 from fedmri.server.home import ServerHome
@@ -34,6 +35,7 @@ class SuperLink:
     """
 
     def __init__(self, home: ServerHome) -> None:
+        raise_file_limit()
         self.port = free_port()
         known = Secrets.fresh()
         home.database.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +52,8 @@ class SuperLink:
             ssl_certfile=str(home.tls_cert),
             ssl_keyfile=str(home.tls_key),
             lifespan="off",
-            http="h11",  # the other parser takes headers without an end
+            http=Doorkeeper,  # of h11: the other parser takes headers without an end
+            loop=f"{PatientLoop.__module__}:{PatientLoop.__name__}",
             server_header=False,
         )
         self.contacts: dict[int, float] = {}

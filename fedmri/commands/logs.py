@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from logging.handlers import TimedRotatingFileHandler
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from fedmri.repeats import quiet_root
 
-N_DAYS = 30
+MOST_BYTES, N_KEPT = 20_000_000, 10
 
 
 def log_to(path: Path) -> None:
-    """Send all logs to a file that is changed every midnight and kept for a month."""
+    """Send all logs to a file that is changed at 20 MB; ten are kept, whatever strangers do."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handler = TimedRotatingFileHandler(path, when="midnight", backupCount=N_DAYS, encoding="utf-8")
+    handler = RotatingFileHandler(path, maxBytes=MOST_BYTES, backupCount=N_KEPT, encoding="utf-8")
     form = "%(asctime)s %(process)d %(name)s %(levelname)s %(message)s"
     logging.basicConfig(handlers=[handler], format=form, level=logging.INFO, force=True)
     quiet_root()
