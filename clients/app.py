@@ -161,7 +161,8 @@ def guard_of(context: Context) -> Guard:
     cap, run = float(node.get("max-epsilon", 0)), str(node.get("run", ""))
     gate = gate_of(node, folder / "leakage.jsonl", secret)
     most, site_cap = int(node.get("max-scorings", 0)), float(node.get("max-site-epsilon", 0))
-    return Guard(secret, ledger, cap, run, membership, gate, most, site_cap)
+    n_least = int(node.get("n_min_update", 0))
+    return Guard(secret, ledger, cap, run, membership, gate, most, site_cap, n_least)
 
 
 def table_of(context: Context) -> TableSite:

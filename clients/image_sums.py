@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedmri.clients.digests import update_digest
+from fedmri.clients.floor import by_channel, without_channels
 from fedmri.clients.privacy_ledger import Spend, Unit
 from fedmri.clients.private import Guard
 from fedmri.data.site_data import SiteData, Voxels
@@ -52,12 +57,22 @@ class ImageSums:
                 be trusted or written.
         """
         stage, shared = self._stage(order), as_arrays(order.shared)
+        kept = self._kept
         if not isinstance(stage, BoundedNyul):
-            return stage.site_sums(order.step, self.data.scans("train"), shared)
+            scans = without_channels(self.data.scans("train"), kept)
+            return stage.site_sums(order.step, scans, shared)
         groups = image_groups(self.data, self.plan.harmonize)
-        sums = stage.site_sums(order.step, groups, shared)
+        sums = stage.site_sums(order.step, (without_channels(g, kept) for g in groups), shared)
         is_noised = self.plan.harmonize.noise_multiplier > 0
         return self._noised(order, sums, stage.bound) if is_noised else sums
+
+    @cached_property
+    def _kept(self) -> NDArray[np.bool_]:
+        """Which modalities enough patients have: the others are in no sum."""
+        n_channels, n_least = len(self.plan.data.source.modalities), self.guard.n_least
+        if not n_least:
+            return np.ones(n_channels, dtype=np.bool_)
+        return by_channel(self.data, n_channels, n_least)
 
     def _stage(self, order: SumsOrder) -> ImageStage:
         stage = image_stage(self.plan.harmonize, len(self.plan.data.source.modalities))

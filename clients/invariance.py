@@ -10,12 +10,18 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from fedmri.clients.floor import by_class
 from fedmri.data.site_data import SiteData, Split
 from fedmri.errors import RoundError
 from fedmri.harmonize.domain_head import RATE, SITES, domain_head, kept_of, place_of
 from fedmri.harmonize.embedding_choice import EmbeddingStage, embedding_stage
 from fedmri.harmonize.embedding_combat import EmbeddingComBat, layer_before, site_affine
-from fedmri.harmonize.embedding_stage import Embeddings, pooled_consensus, site_moments
+from fedmri.harmonize.embedding_stage import (
+    Embeddings,
+    PooledMoments,
+    pooled_consensus,
+    site_moments,
+)
 from fedmri.harmonize.invariance import Coral, FedHarmony, consensus_of, embedding_of, moment_sums
 from fedmri.harmonize.sums import Arrays
 from fedmri.models.weights import weights
@@ -48,8 +54,10 @@ class Invariance:
         model = weights(self.network)
         return embedding_stage(self.plan.harmonize, model, self.entries, self.plan.target)
 
-    def sums(self, order: SumsOrder, data: SiteData | None) -> Arrays:
+    def sums(self, order: SumsOrder, data: SiteData | None, n_least: int = 0) -> Arrays:
         """Return this site's part of the sums over its training examples; zeros without data.
+
+        Where sums are by class, a class of fewer than ``n_least`` patients is not in them.
 
         Raises:
             RoundError: The plan has no such step (R11).
@@ -60,7 +68,13 @@ class Invariance:
             found, want = f"step {order.step}", "a step of the plan's harmonization"
             raise RoundError("R11", "order for sums", found=found, want=want, fix=fix)
         shared = {name: value.numpy() for name, value in order.shared.items()}
-        return stage.site_sums(order.step, () if data is None else self.of(data, "train"), shared)
+        if data is None:
+            return stage.site_sums(order.step, (), shared)
+        own = self.of(data, "train")
+        if isinstance(stage, PooledMoments) and stage.n_groups > 1:
+            patients = [(e.site, e.subject) for e in data.examples("train")]
+            own = by_class(own, patients, n_least)
+        return stage.site_sums(order.step, own, shared)
 
     def of(self, data: SiteData, split: Split) -> Embeddings:
         """Return the embeddings of a split's examples, in evaluation mode and without gradients."""

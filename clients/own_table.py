@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 
+from fedmri.clients.floor import rows_of
 from fedmri.clients.private import Guard
 from fedmri.clients.secure import SecureSite, sum_forms
 from fedmri.errors import RoundError
 from fedmri.harmonize.own_table import OwnTable, read_own, table_stage, write_harmonized
+from fedmri.harmonize.site_table import SiteTable
 from fedmri.harmonize.sums import Arrays
 from fedmri.plan import from_json
 from fedmri.round import Form, Weights
@@ -37,11 +39,17 @@ class TableSite:
         self._secure = SecureSite(name, folder, guard.membership)
         self.plan = from_json(plan_json)
         self._path = path
+        self._n_least = guard.n_least
         self._stage = table_stage(self.plan.harmonize)
 
     @cached_property
     def _own(self) -> OwnTable:
         return read_own(self._path, self.name, self.plan.harmonize)
+
+    @cached_property
+    def _rows(self) -> SiteTable:
+        """What is summed: nothing that too few patients have."""
+        return rows_of(self._own, self._n_least) if self._n_least else self._own.rows
 
     def sums(self, order: SumsOrder) -> Sums:
         """Return this site's part of a step; after the last, write the table and return nothing.
@@ -84,7 +92,7 @@ class TableSite:
         return self._secure.forms(order)
 
     def _own_sums(self, step: int, shared: Arrays) -> Arrays:
-        return self._stage.site_sums(step, self._own.rows, shared)
+        return self._stage.site_sums(step, self._rows, shared)
 
     def _shapes(self, order: SumsOrder) -> dict[str, tuple[int, ...]]:
         shared = {name: value.numpy() for name, value in order.shared.items()}

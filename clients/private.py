@@ -41,6 +41,7 @@ class Guard:
         membership: What the site takes part in secure sums with.
         gate: What the site asks of an update besides, whatever the plan.
         max_scorings: Scorings of one run that the site gives; 0 leaves it to the plan.
+        n_least: Patients that must be behind each cell of a sum; see ``clients.floor``.
         max_site_epsilon: The site's own cap on what it loses as a whole; 0 leaves it to the plan.
     """
 
@@ -52,6 +53,7 @@ class Guard:
     gate: Gate = field(default_factory=Gate)
     max_scorings: int = 0
     max_site_epsilon: float = 0.0
+    n_least: int = 0
 
     def sketch(self, values: Mapping[str, NDArray[Any]]) -> tuple[float, ...]:
         """Return a short form of values, by which alike ones are known; see ``sketch_of``."""

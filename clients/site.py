@@ -131,7 +131,8 @@ class Site:
 
         def own() -> Arrays:
             if order.weights:
-                return self._invariance(order).sums(order, self._data_as(order.extra))
+                data = self._data_as(order.extra)
+                return self._invariance(order).sums(order, data, self._guard.n_least)
             return self._images.of(order)
 
         if self.plan.secagg.is_on:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmri.errors import HarmonizeError
 from fedmri.harmonize.quantiles import OCTAVES, Image, refuse_empty
 from fedmri.harmonize.sums import Arrays
 
@@ -40,6 +41,7 @@ class Moments:
         """Return a step's sums over this site's head voxels, by channel."""
         if step == 0:
             return {COUNTS: self._octaves(data)}
+        self._refuse_odd(step, shared)
         n, first, second = np.zeros((3, self.n_channels))
         middle = shared[MEAN] if step == 2 else np.zeros(self.n_channels)
         for image in data:
@@ -70,6 +72,20 @@ class Moments:
         # the shift is what rounding, or a site lost since step 1, left in the mean
         variance = np.maximum(total[SECOND] / n - shift**2, 0) * scale**2
         return {MEAN: shared[MEAN] + shift * scale, VARIANCE: variance}
+
+    def _refuse_odd(self, step: int, shared: Arrays) -> None:
+        """Refuse a scale or a mean that no step before leads to (H21)."""
+        names = (SCALE,) if step == 1 else (SCALE, MEAN)
+        found = [shared.get(name, np.zeros(0)) for name in names]
+        have_form = all(values.shape == (self.n_channels,) for values in found)
+        if (
+            not have_form
+            or not np.isin(found[0], _POWERS).all()
+            or not np.isfinite(found[-1]).all()
+        ):
+            fix = "run the same version of fedmri as the server; if it is, ask the coordinator"
+            what, want = f"scale and mean in step {step}", "a power of two, and a number"
+            raise HarmonizeError("H21", what, found="others", want=want, fix=fix)
 
     def _octaves(self, data: Iterable[Image]) -> NDArray[np.float64]:
         counts = np.zeros((self.n_channels, len(_POWERS)))

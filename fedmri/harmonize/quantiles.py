@@ -46,7 +46,7 @@ class Quantiles:
         Returns:
             ``counts`` of shape ``(C, n_shares, 511)``; exact integers.
         """
-        edges = shared[EDGES] if step else self._first_edges()
+        edges = self._refined(step, shared) if step else self._first_edges()
         counts = np.zeros((*edges.shape[:2], N_BINS + 2))
         for image in data:
             for channel in range(self.n_channels):
@@ -69,6 +69,37 @@ class Quantiles:
         if step == self.n_steps - 1:
             return {QUANTILES: (low + high) / 2}
         return {EDGES: np.linspace(low, high, N_BINS + 1, axis=-1)}
+
+    def _refined(self, step: int, shared: Arrays) -> NDArray[np.float64]:
+        """Return the edges of a step; refuse any that no honest step before it leads to.
+
+        Counts between edges of the server's choice would show single voxels.
+
+        Raises:
+            HarmonizeError: They are others (H21).
+        """
+        edges = shared.get(EDGES, np.zeros(0))
+        form = (self.n_channels, len(self.shares), N_BINS + 1)
+        if edges.shape != form or not all(
+            self._is_refined(row, step) for row in edges.reshape(-1, N_BINS + 1)
+        ):
+            fix = "run the same version of fedmri as the server; if it is, ask the coordinator"
+            what, want = f"edges of bins in step {step}", "equal bins within one of the step before"
+            raise HarmonizeError("H21", what, found="others", want=want, fix=fix)
+        return edges
+
+    @staticmethod
+    def _is_refined(row: NDArray[np.float64], step: int) -> bool:
+        low, high = OCTAVES[:-1], OCTAVES[1:]
+        if not np.isfinite(row).all() or not OCTAVES[0] <= row[0] < row[-1] <= OCTAVES[-1]:
+            return False
+        for _ in range(step - 1):  # the bins of the step before, in the octave that holds these
+            place = int(np.searchsorted(low, row[:2].mean(), side="right")) - 1
+            low = np.linspace(low[place], high[place], N_BINS + 1)
+            low, high = low[:-1], low[1:]
+        place = int(np.searchsorted(low, row[:2].mean(), side="right")) - 1
+        wanted = np.linspace(low[place], high[place], N_BINS + 1)
+        return bool(np.allclose(row, wanted, rtol=1e-12, atol=0))
 
     def _first_edges(self) -> NDArray[np.float64]:
         return np.broadcast_to(OCTAVES, (self.n_channels, len(self.shares), N_BINS + 1))
