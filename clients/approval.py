@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import getpass
-import json
-import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fedmri.clients.home import ClientHome
 from fedmri.clients.policy import SitePolicy, violations
 from fedmri.errors import NetworkError, PrivacyError, UsageError
-from fedmri.files import PRIVATE_FILE, write_whole
+from fedmri.files import append_line, whole_lines, write_whole
 from fedmri.plan import Plan
 from fedmri.signed_plan import SignedPlan
 
@@ -139,7 +137,8 @@ def withdraw(home: ClientHome, signed: SignedPlan) -> None:
         what, found = f"plan {signed.sha256[:N_SHOWN]}", there.ended or "no approval of it"
         want, fix = "a plan that this site has approved", "see `fedmri client plans`"
         raise UsageError("U31", what, found=found, want=want, fix=fix)
-    _append(home.approvals, Approval(signed.sha256, _now(), getpass.getuser(), WITHDRAWN))
+    taken = Approval(signed.sha256, _now(), getpass.getuser(), WITHDRAWN)
+    append_line(home.approvals, asdict(taken))
 
 
 def approve(home: ClientHome, signed: SignedPlan, how: str) -> Approval:
@@ -148,18 +147,8 @@ def approve(home: ClientHome, signed: SignedPlan, how: str) -> Approval:
     if there.is_free:
         return there.given[-1]
     approval = Approval(signed.sha256, _now(), getpass.getuser(), how)
-    _append(home.approvals, approval)
+    append_line(home.approvals, asdict(approval))
     return approval
-
-
-def _append(path: Path, approval: Approval) -> None:
-    number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
-    with os.fdopen(number, "a", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        # after a power cut the last line may be without its end: a new line starts in any case
-        file.write(f"\n{json.dumps(asdict(approval))}\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _now() -> str:
@@ -195,7 +184,7 @@ def refuse_unapproved(home: ClientHome, signed: SignedPlan, run: str) -> None:
             raise _used(signed, there) if there.given else _unapproved(signed, there)
         approve(home, signed, how)
     by = consent(home, signed.sha256).given[-1]
-    _append(home.approvals, replace(by, time=_now(), run=run))
+    append_line(home.approvals, asdict(replace(by, time=_now(), run=run)))
 
 
 def _how(policy: SitePolicy, signed: SignedPlan, there: Consent) -> str:
@@ -251,13 +240,9 @@ def status_of(home: ClientHome, signed: SignedPlan) -> str:
 
 
 def _read(path: Path) -> Iterator[Approval]:
-    if not path.exists():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield Approval(**json.loads(line))
-        except (ValueError, TypeError):
-            continue  # blank, or torn: the consent of nobody
+    for line in whole_lines(path):
+        with suppress(TypeError):  # of another version: the consent of nobody
+            yield Approval(**line)
 
 
 def plain(text: str) -> str:

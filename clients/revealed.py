@@ -7,8 +7,6 @@ calls them, and the run, say nothing.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmri.errors import PrivacyError
-from fedmri.files import PRIVATE_FILE, make_private_folder
+from fedmri.files import append_line, whole_lines
 from fedmri.privacy.stream import Stream, key_for
 
 N_BUCKETS = 256
@@ -110,20 +108,9 @@ class Revealed:
         line = _Line(subject, tuple(sorted(sites)))
         if line in self._lines():
             return
-        make_private_folder(self.path.parent)
-        number = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
-        with os.fdopen(number, "a", encoding="utf-8") as file:
-            file.write(f"\n{json.dumps(asdict(line))}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, asdict(line))
 
     def _lines(self) -> Iterator[_Line]:
-        if not self.path.exists():
-            return
-        for text in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                line = json.loads(text)
-                subject = {**line["subject"], "sketch": tuple(line["subject"]["sketch"])}
-                yield _Line(Subject(**subject), tuple(line["sites"]))
-            except (ValueError, TypeError, KeyError):
-                continue  # blank, or torn: that sum was not revealed
+        for line in whole_lines(self.path):
+            subject = {**line["subject"], "sketch": tuple(line["subject"]["sketch"])}
+            yield _Line(Subject(**subject), tuple(line["sites"]))

@@ -6,15 +6,11 @@ the first model of a round is the only one; asked again with it, the site gives 
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from fedmri.errors import PrivacyError
-from fedmri.files import PRIVATE_FILE, make_private_folder
+from fedmri.files import append_line, whole_lines
 from fedmri.wire import Scores
 
 
@@ -52,7 +48,7 @@ class Scorings:
             PrivacyError: Another model was scored for this round (P13), or the site has given all
                 the scorings that it gives (P14).
         """
-        there = {(line["split"], line["round_index"]): line for line in self._lines()}
+        there = {(line["split"], line["round_index"]): line for line in whole_lines(self.path)}
         line = there.get((asked.split, asked.round_index))
         if line is not None:
             if line["model"] != asked.model:
@@ -64,23 +60,7 @@ class Scorings:
 
     def keep(self, asked: Asked, scores: Scores) -> None:
         """Write an answer down before it leaves; when this returns, it is on the disk."""
-        make_private_folder(self.path.parent)
-        text = json.dumps({**asdict(asked), "scores": asdict(scores)})
-        number = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
-        with os.fdopen(number, "a", encoding="utf-8") as file:
-            # after a power cut the last line may be without its end: a new line starts in any case
-            file.write(f"\n{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self.path.exists():
-            return
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue  # blank, or torn: that answer never left
+        append_line(self.path, {**asdict(asked), "scores": asdict(scores)})
 
 
 def _another(asked: Asked) -> PrivacyError:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
@@ -32,6 +36,29 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     _write(part, content.encode() if isinstance(content, str) else content, mode)
     part.replace(path)
     _sync(path.parent)
+
+
+def append_line(path: Path, value: object) -> None:
+    """Add a line of JSON to a file of the owner's alone; when this returns, it is on the disk."""
+    make_private_folder(path.parent)
+    number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
+    with os.fdopen(number, "a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # after a power cut the last line may be without its end: a new line starts in any case
+        file.write(f"\n{json.dumps(value)}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield what ``append_line`` added; a line that was torn is as if it had never been."""
+    if not path.exists():
+        return
+    for text in path.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):
+            found = json.loads(text)
+            if isinstance(found, dict):
+                yield found
 
 
 def hold(path: Path) -> int:
