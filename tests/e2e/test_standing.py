@@ -82,7 +82,8 @@ def test_a_hospital_follows_what_the_coordinator_does(
     until(lambda: status(consortium, ONE)["standing"] == "enrolled", "the server answers")
     server = consortium.server.folder
     assert fedmri(server, "server", "limit", ONE, "--max-patients", "1").returncode == 0
-    wanted = ("rounds.n_rounds=400", "rounds.min_sites=2", "rounds.quorum=0.6")
+    rounds = ("rounds.n_rounds=400", "rounds.evaluate_every=0")
+    wanted = (*rounds, "rounds.min_sites=2", "rounds.quorum=0.6")
     run = demo.submit(consortium, plan_of("name=told", *wanted))
     is_told_that_it_is_left_out(consortium, run)
     assert fedmri(server, "server", "limit", ONE, "--max-patients", "400").returncode == 0
