@@ -162,7 +162,10 @@ def guard_of(context: Context) -> Guard:
     gate = gate_of(node, folder / "leakage.jsonl", secret)
     most, site_cap = int(node.get("max-scorings", 0)), float(node.get("max-site-epsilon", 0))
     n_least = int(node.get("n_min_update", 0))
-    return Guard(secret, ledger, cap, run, membership, gate, most, site_cap, n_least)
+    account = Path(str(node["privacy-account"])) if "privacy-account" in node else None
+    return Guard(
+        *(secret, ledger, cap, run, membership, gate, most, site_cap, n_least), account=account
+    )
 
 
 def table_of(context: Context) -> TableSite:

@@ -46,6 +46,7 @@ class ClientHome:
         self.ledger = self.folder / "ledger/egress.jsonl"
         self.privacy_ledger = self.folder / "ledger/privacy.jsonl"
         self.leakage_ledger = self.folder / "ledger/leakage.jsonl"
+        self.privacy_account = self.folder / "keys/privacy.account.json"
         self.secret = self.folder / "keys/privacy.secret"
         self.runs = self.folder / "runs"
         self.cache = self.folder / "cache"

@@ -150,8 +150,15 @@ def entries(path: Path) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def verify(path: Path) -> Chain:
+REMEDY = "move it and its head away, and a new one begins"
+
+
+def verify(path: Path, remedy: str = REMEDY) -> Chain:
     """Follow the chain from its first line to its head.
+
+    Args:
+        path: The ledger.
+        remedy: What to do once it is known who changed or cut it.
 
     Raises:
         PrivacyError: A line was changed, removed, put in or moved (P05, with its number), or lines
@@ -166,12 +173,12 @@ def verify(path: Path) -> Chain:
             first_odd = 0
         chain = grown
         if (chain.n_entries, chain.torn) == (head.n_entries, b"") and chain.sha256 != head.sha256:
-            raise _changed(path, number)
+            raise _changed(path, number, remedy)
     if first_odd and chain.n_entries < head.n_entries:
-        raise _changed(path, first_odd)
+        raise _changed(path, first_odd, remedy)
     # Between a line and the head a power cut leaves the head behind, at first without a head.
     if chain.n_entries < head.n_entries or (not head.n_entries and chain.n_entries > N_UNCOUNTED):
-        raise _cut(path, chain.n_entries, head.n_entries)
+        raise _cut(path, chain.n_entries, head.n_entries, remedy)
     return chain
 
 
@@ -249,15 +256,15 @@ def _write_all(number: int, content: bytes) -> None:
         content = content[os.write(number, content) :]
 
 
-def _changed(path: Path, number: int) -> PrivacyError:
+def _changed(path: Path, number: int, remedy: str = REMEDY) -> PrivacyError:
     found = f"line {number} does not follow from the line before it"
     want = "a chain without a break"
-    fix = "find out who changed it; then move it and its head away, and a new one begins"
+    fix = f"find out who changed it; then {remedy}"
     return PrivacyError("P05", f"ledger {path}", found=found, want=want, fix=fix)
 
 
-def _cut(path: Path, n_found: int, n_counted: int) -> PrivacyError:
+def _cut(path: Path, n_found: int, n_counted: int, remedy: str = REMEDY) -> PrivacyError:
     found = f"{n_found} entries"
     want = f"{n_counted}, as {head_file(path).name} counts" if n_counted else "a head that counts"
-    fix = "find out who cut it; then move it and its head away, and a new one begins"
+    fix = f"find out who cut it; then {remedy}"
     return PrivacyError("P06", f"ledger {path}", found=found, want=want, fix=fix)

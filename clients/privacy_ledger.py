@@ -11,16 +11,19 @@ Only the same bits, sent again, are free: who has them learns nothing from a cop
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
-from fedmri.clients.ledger import Ledger, entries, unwritable, verify
+from fedmri.clients.ledger import Ledger, entries, head_file, unwritable, verify
 from fedmri.errors import PrivacyError
-from fedmri.files import PRIVATE_FILE, make_private_folder
+from fedmri.files import PRIVATE_FILE, make_private_folder, write_whole
 from fedmri.privacy.accounting import Spent, Steps, spent
 
 Unit = Literal["dp", "dp-site"]
@@ -73,15 +76,25 @@ class Cap:
     kind: Unit = "dp"
 
 
+REMEDY = "call `fedmri client renew-account`: what was spent before is carried over"
+CARRIED = "carried over"
+Total = tuple[Unit, float, float]
+"""What steps are added up by: whose privacy, noise multiplier and sample rate."""
+
+
 class PrivacyLedger:
     """A site's account of privacy; several processes may write to it at once.
 
+    What it comes to is written down in a second place. A ledger that holds less, for it was moved
+    away or taken from an old backup, is no account.
+
     Args:
         path: The ledger; made with its folder on first use, for its owner alone.
+        account: The second place; None has none.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, account: Path | None = None) -> None:
+        self.path, self._account = path, account
 
     def history(self, fingerprint: str = "", kind: Unit = "dp") -> list[Steps]:
         """Return all steps that left, or those of one data set alone (to show, not to decide).
@@ -93,7 +106,8 @@ class PrivacyLedger:
         Raises:
             PrivacyError: The ledger was changed (P05) or cut (P06).
         """
-        verify(self.path)
+        verify(self.path, REMEDY)
+        self._refuse_less()
         return [
             Steps(line["noise_multiplier"], line["sample_rate"], line["n_steps"])
             for line in entries(self.path)
@@ -144,7 +158,77 @@ class PrivacyLedger:
                 return self.spent(cap.delta, kind=cap.kind)
             after = self.refuse_beyond(entry.steps, cap)
             Ledger(self.path).append(entry)
+            self._keep(self._totals())
             return after
+
+    def renew(self) -> Path | None:
+        """Begin a new ledger that holds what was spent before; return where the old one lies now.
+
+        For a ledger that was changed, cut or lost: of both places, and of all lines that can be
+        read, the most counts.
+        """
+        with self._alone():
+            totals = self._totals()
+            for key, n_steps in self._known().items():
+                totals[key] = max(totals.get(key, 0), n_steps)
+            moved = None
+            if self.path.exists():
+                moved = next(
+                    place
+                    for place in (self.path.with_suffix(f".old-{n}.jsonl") for n in count(1))
+                    if not place.exists()
+                )
+                self.path.rename(moved)
+            head_file(self.path).unlink(missing_ok=True)
+            for (kind, noise, rate), n_steps in sorted(totals.items()):
+                update = f"{CARRIED} {kind} {noise!r} {rate!r}"
+                entry = Spend("", CARRIED, 0, update, noise, rate, n_steps, kind)
+                Ledger(self.path).append(entry)
+            self._keep(totals)
+            return moved
+
+    def _totals(self) -> dict[Total, int]:
+        """Return the steps of all lines that can be read."""
+        found: Counter[Total] = Counter()
+        for line in entries(self.path):
+            if line["kind"] in WHOSE:
+                key = line["kind"], float(line["noise_multiplier"]), float(line["sample_rate"])
+                found[key] += int(line["n_steps"])
+        return dict(found)
+
+    def _known(self) -> dict[Total, int]:
+        """Return the steps in the second place; none where there is none."""
+        if self._account is None or not self._account.exists():
+            return {}
+        try:
+            rows = json.loads(self._account.read_text(encoding="utf-8"))
+            return {(kind, float(noise), float(rate)): int(n) for kind, noise, rate, n in rows}
+        except (ValueError, TypeError) as error:
+            found, want = "a file that cannot be read", "the account that fedmri wrote"
+            fix = "take it from the newest backup of the folder keys"
+            raise PrivacyError(
+                "P06", f"account {self._account}", found=found, want=want, fix=fix
+            ) from error
+
+    def _keep(self, totals: dict[Total, int]) -> None:
+        if self._account is not None:
+            rows = sorted([*key, n_steps] for key, n_steps in totals.items())
+            try:
+                make_private_folder(self._account.parent)
+                write_whole(self._account, json.dumps(rows), PRIVATE_FILE)
+            except OSError as error:
+                raise unwritable(self._account, error) from error
+
+    def _refuse_less(self) -> None:
+        totals = self._totals()
+        less = [key for key, n_steps in self._known().items() if totals.get(key, 0) < n_steps]
+        if less:
+            kind, noise, rate = less[0]
+            found = f"{totals.get(less[0], 0)} steps of noise {noise:g} at rate {rate:g}"
+            want = f"the {self._known()[less[0]]} that were taken"
+            fix = f"find out who moved it or put an old one in its place; then {REMEDY}"
+            what = f"ledger {self.path} of {WHOSE[kind]}"
+            raise PrivacyError("P06", what, found=found, want=want, fix=fix)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -41,6 +41,7 @@ class Guard:
         membership: What the site takes part in secure sums with.
         gate: What the site asks of an update besides, whatever the plan.
         max_scorings: Scorings of one run that the site gives; 0 leaves it to the plan.
+        account: Second place of what was spent; None in a simulation.
         n_least: Patients that must be behind each cell of a sum; see ``clients.floor``.
         max_site_epsilon: The site's own cap on what it loses as a whole; 0 leaves it to the plan.
     """
@@ -54,6 +55,7 @@ class Guard:
     max_scorings: int = 0
     max_site_epsilon: float = 0.0
     n_least: int = 0
+    account: Path | None = None
 
     def sketch(self, values: Mapping[str, NDArray[Any]]) -> tuple[float, ...]:
         """Return a short form of values, by which alike ones are known; see ``sketch_of``."""
@@ -87,13 +89,13 @@ class Guard:
         Raises:
             PrivacyError: They would (P31), or the ledger was changed or cut (P05, P06).
         """
-        PrivacyLedger(self.ledger).refuse_beyond(steps, self._cap(config, n_subjects))
+        PrivacyLedger(self.ledger, self.account).refuse_beyond(steps, self._cap(config, n_subjects))
 
     def reserve(self, spend: Spend, config: PrivacyConfig, n_subjects: int) -> Spent:
         """Write down what leaves and what it costs, before it does; return all that was spent."""
         is_site = spend.kind == "dp-site"
         cap = self._site_cap(config.site) if is_site else self._cap(config, n_subjects)
-        return PrivacyLedger(self.ledger).reserve(spend, cap)
+        return PrivacyLedger(self.ledger, self.account).reserve(spend, cap)
 
     def has_spent(self) -> bool:
         """Tell whether this site's patients were trained on in the run."""
@@ -117,7 +119,9 @@ class Guard:
         Raises:
             PrivacyError: It would (P31), or the ledger was changed or cut (P05, P06).
         """
-        PrivacyLedger(self.ledger).refuse_beyond(round_cost(config), self._site_cap(config))
+        PrivacyLedger(self.ledger, self.account).refuse_beyond(
+            round_cost(config), self._site_cap(config)
+        )
 
     def reserve_site(
         self, config: SiteNoiseConfig, fingerprint: str, round_index: int, update: str
@@ -126,7 +130,7 @@ class Guard:
         cost = round_cost(config)
         numbers = (cost.noise_multiplier, cost.sample_rate, cost.n_steps)
         spend = Spend(fingerprint, self.run, round_index, update, *numbers, "dp-site")
-        return PrivacyLedger(self.ledger).reserve(spend, self._site_cap(config))
+        return PrivacyLedger(self.ledger, self.account).reserve(spend, self._site_cap(config))
 
     def delta_of(self, config: PrivacyConfig, n_subjects: int) -> float:
         """Return the delta of a plan's guarantee here.

@@ -89,6 +89,7 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
         "run": run,
         "privacy-secret": str(own_secret(home)),
         "privacy-ledger": str(home.privacy_ledger),
+        "privacy-account": str(home.privacy_account),
         "max-epsilon": policy.max_epsilon,
         "key": str(home.key),
         "book": str(home.runs / signed.sha256 / "revealed.jsonl"),

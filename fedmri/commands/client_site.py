@@ -202,6 +202,19 @@ def ledger(
         print("Nothing has left this site.")
 
 
+@client_app.command("renew-account")
+def renew_account(folder: ClientDir = HERE) -> None:
+    """Begin a new privacy ledger after one was changed, cut or lost: what was spent stays spent."""
+    from fedmri.clients.home import ClientHome
+    from fedmri.clients.privacy_ledger import PrivacyLedger
+
+    home = ClientHome(folder)
+    _ = home.config  # a folder that is not a site's is said so
+    moved = PrivacyLedger(home.privacy_ledger, home.privacy_account).renew()
+    print(f"The old ledger lies in {moved}." if moved else "There was no ledger any more.")
+    print(f"{home.privacy_ledger} holds what was spent before, as entries that were carried over.")
+
+
 def _line_of(entry: dict[str, Any]) -> str:
     from fedmri.clients.approval import plain
 
