@@ -32,6 +32,9 @@ $(READY): pyproject.toml constraints.txt
 simulate: $(READY) ## Train one model over five simulated hospitals and write a report
 	$(BIN)/fedmri simulate --sites 5 $(ARGS)
 
+# Processes side by side fill the cores: a second thread in each of them would only be in the way.
+test test-all: export OMP_NUM_THREADS := 1
+
 test: $(READY) ## Run the tests, but for those marked slow
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
