@@ -12,9 +12,6 @@ from typing import Any
 from fedmri.server.callers import OPEN, PUSH, STANDING, Asker, Caller, is_answer_of
 from fedmri.server.thinned import Thinned
 
-log = logging.getLogger("fedmri.server")
-REFUSED = Thinned(log, logging.WARNING)
-
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -54,6 +51,7 @@ class FleetOnly:
         self._asker_of = asker_of
         self._seen = seen
         self._taken: OrderedDict[int, float] = OrderedDict()
+        self._refused = Thinned(logging.getLogger("fedmri.server"), logging.WARNING)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -81,7 +79,9 @@ class FleetOnly:
             if caller:
                 self._seen(caller.node_id)
             return
-        REFUSED.note("refused %.*r from %s: %d", N_LOGGED, scope["path"], _address(scope), status)
+        self._refused.note(
+            "refused %.*r from %s: %d", N_LOGGED, scope["path"], _address(scope), status
+        )
         answer = [(b"content-type", b"text/plain"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": status, "headers": answer})
         await send({"type": "http.response.body", "body": b"refused\n"})
