@@ -12,7 +12,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 # A file of tests stays in one process: its fixtures are made once. More than four share too little.
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+# tests/conftest.py has the order: few long tests first, so that no process is left with them.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 help: ## Show these words
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16

@@ -26,6 +26,14 @@ TINY = (
 RunTiny = Callable[..., Path]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put whole consortia and simulations first: a process that begins them last ends last."""
+    long = ("e2e", "simulation", "leakage")
+    items.sort(key=lambda item: min(
+        (long.index(part) for part in item.path.parts if part in long), default=len(long)
+    ))  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def process_left_as_found() -> Iterator[None]:
     """Fail a test that changes what all later tests of its process stand on."""
