@@ -15,9 +15,10 @@ from fedmri.errors import FedmriError
 from fedmri.repeats import quiet_root
 from fedmri.server.asking import present, wait_for_sites
 from fedmri.server.home import ServerHome
+from fedmri.server.inflating import bound_answers
 from fedmri.server.memory import return_large_blocks
 from fedmri.server.records import Record
-from fedmri.server.rounds import Rounds, Run
+from fedmri.server.rounds import Rounds, Run, initial_model
 from fedmri.server.runs import RunFolder, write_json
 from fedmri.server.tables import Tables
 
@@ -39,6 +40,7 @@ def main(grid: Grid, context: Context) -> None:
     (folder.path / FAILED).unlink(missing_ok=True)
     try:
         run = _run(grid, folder, home)
+        bound_answers(run.plan, initial_model(run.plan)[0])
         program = Tables if run.plan.harmonize.table.features else Rounds
         program(run, grid, _note).go()
     except FedmriError as error:

@@ -49,7 +49,6 @@ from fedmri.server.harmonizing import (
     total_by_secure_sum,
     total_in_clear,
 )
-from fedmri.server.inflating import bound_answers
 from fedmri.server.records import Observer, Records
 from fedmri.server.secure import SecureSums, Wanted, masked_of
 from fedmri.strategies.registry import make_strategy
@@ -135,7 +134,6 @@ class Rounds:
         model, entries = initial_model(self.run.plan)
         self.local, self.parameters = self.strategy.local_names(entries), entries.parameters
         self.layout = entries
-        bound_answers(self.run.plan, model)
         found = self.checkpoints.latest()
         if found is None:
             self.records.rewind(0)
