@@ -42,9 +42,6 @@ def init(
     )
 
 
-NOT_SAID = -1
-
-
 @server_app.command("enroll")
 def enroll(
     name: Annotated[str, typer.Argument(help="Name of the site, such as hospital-a.")],
@@ -58,26 +55,25 @@ def enroll(
         ),
     ] = 0,
     max_patients: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Patients that the site declares: its weight in the mean is bounded by them. "
             "0: not declared."
         ),
-    ] = NOT_SAID,
+    ] = None,
 ) -> None:
     """Let a site in by the public key that it made itself, and write its enrolment file."""
-    if max_patients == NOT_SAID and not max_examples:
+    if max_patients is None and not max_examples:
         # without it one site that claims enough examples would own the mean of all
         fix = f"ask the site, then: fedmri server enroll {name} {key} --max-patients N"
         what, want = "server enroll", "--max-patients (0: this site's weight has no bound)"
         raise UsageError("U01", what, found="no number of patients", want=want, fix=fix)
-    max_patients = max(0, max_patients)
     from fedmri.consortium import key_fingerprint
     from fedmri.server.enrolment import enroll as enroll_site
     from fedmri.server.home import ServerHome
 
     home = ServerHome(folder)
-    consortium = enroll_site(home, name, _text_of(key), max_examples, max_patients)
+    consortium = enroll_site(home, name, _text_of(key), max_examples, max_patients or 0)
     print(f"Site {name} is enrolled with the key {key_fingerprint(consortium.public_key)}.")
     print(f"Send it {home.enrolments / name}.json; the file holds no secret.")
     print("Compare by telephone: the key above, and the consortium's fingerprint")
