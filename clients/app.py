@@ -142,10 +142,10 @@ def site_of(context: Context) -> Site:
 def guard_of(context: Context) -> Guard:
     """Return what a site trains its patients privately with.
 
-    In a hospital ``node_config`` names the files of its ``privacy-secret`` and
-    ``privacy-ledger``, of its enrolled ``key``, and its own caps ``max-epsilon``,
-    ``max-site-epsilon`` and ``max-scorings``. A simulated site
-    has a secret and a key that are none, and a ledger in its folder for the run. ``run_config``
+    In a hospital ``node_config`` names the files of its ``privacy-secret``, ``privacy-ledger`` and
+    ``privacy-account``, of its enrolled ``key``, the ``book`` of what secure sums revealed, and
+    its own caps ``max-epsilon``, ``max-site-epsilon`` and ``max-scorings``. A simulated site has a
+    secret and a key that are none, and ledger and book in its folder for the run. ``run_config``
     holds the ``roll`` of secure sums, where the plan has them. ``gate_of`` reads the site's limits
     on updates.
     """
@@ -158,13 +158,17 @@ def guard_of(context: Context) -> Guard:
     membership = Membership(
         str(context.run_config.get("roll", "")), str(node.get("key", "")), str(node.get("book", ""))
     )
-    cap, run = float(node.get("max-epsilon", 0)), str(node.get("run", ""))
-    gate = gate_of(node, folder / "leakage.jsonl", secret)
-    most, site_cap = int(node.get("max-scorings", 0)), float(node.get("max-site-epsilon", 0))
-    n_least = int(node.get("n_min_update", 0))
-    account = Path(str(node["privacy-account"])) if "privacy-account" in node else None
     return Guard(
-        *(secret, ledger, cap, run, membership, gate, most, site_cap, n_least), account=account
+        secret,
+        ledger,
+        max_epsilon=float(node.get("max-epsilon", 0)),
+        run=str(node.get("run", "")),
+        membership=membership,
+        gate=gate_of(node, folder / "leakage.jsonl", secret),
+        max_scorings=int(node.get("max-scorings", 0)),
+        max_site_epsilon=float(node.get("max-site-epsilon", 0)),
+        n_least=int(node.get("n_min_update", 0)),
+        account=Path(str(node["privacy-account"])) if "privacy-account" in node else None,
     )
 
 

@@ -23,6 +23,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedmri.clients.audit import AT_LEAST
 from fedmri.clients.ledger import Egress, Kind, Ledger
+from fedmri.clients.policy import SitePolicy
 from fedmri.errors import CODES, FedmriError, PrivacyError
 from fedmri.plan import Plan
 from fedmri.round import Form, Layout, Weights
@@ -113,7 +114,7 @@ class Limits:
 
     n_update: int = 0
     n_reported: int = 0
-    digits: int = 3
+    digits: int = SitePolicy.score_digits
 
 
 @dataclass(frozen=True)

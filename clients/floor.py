@@ -47,12 +47,17 @@ def by_class(own: Embeddings, patients: Sequence[Hashable], n_least: int) -> Emb
     return Embeddings(own.site, own.values[kept], own.labels[kept])
 
 
+def patient_scans(data: SiteData) -> Iterator[tuple[Hashable, Voxels]]:
+    """Yield each training scan with its patient, scan after scan as the examples are."""
+    scans = dict.fromkeys((e.site, e.subject, e.scan) for e in data.examples("train"))
+    patients = ((site, subject) for site, subject, _ in scans)
+    yield from zip(patients, data.scans("train"), strict=True)
+
+
 def by_channel(data: SiteData, n_channels: int, n_least: int) -> NDArray[np.bool_]:
     """Tell of each channel whether enough patients have it, shape ``(C,)``."""
-    scans = dict.fromkeys((e.site, e.subject, e.scan) for e in data.examples("train"))
-    patients = [(site, subject) for site, subject, _ in scans]
     there: dict[int, set[Hashable]] = defaultdict(set)
-    for patient, voxels in zip(patients, data.scans("train"), strict=True):
+    for patient, voxels in patient_scans(data):
         for channel in range(n_channels):
             if voxels[channel].any():
                 there[channel].add(patient)
@@ -86,7 +91,7 @@ def rows_of(own: OwnTable, n_least: int) -> SiteTable:
         for column in _presence(values[kept]):
             now[kept] &= _unless_few(column, inside, n_least)
         for place, column in enumerate(_presence(values[kept])):
-            if len({p for p, is_there in zip(inside, column, strict=True) if is_there}) < n_least:
+            if _n_patients(inside, column) < n_least:
                 values[:, place] = np.nan
         if (now == kept).all():
             return SiteTable(found.sites[0], values[kept], found.covariates[kept])
@@ -111,10 +116,14 @@ def _presence(values: NDArray[np.float64]) -> Iterator[list[bool]]:
         yield column.tolist()
 
 
+def _n_patients(patients: Sequence[Hashable], rows: Iterable[bool]) -> int:
+    return len({patient for patient, is_in in zip(patients, rows, strict=True) if is_in})
+
+
 def _unless_few(column: list[bool], patients: Sequence[Hashable], n_least: int) -> Rows:
     """Tell of each row whether it stays: those without a feature go where they are few."""
-    n_without = len({p for p, is_there in zip(patients, column, strict=True) if not is_there})
-    n_with = len({p for p, is_there in zip(patients, column, strict=True) if is_there})
+    n_with = _n_patients(patients, column)
+    n_without = _n_patients(patients, [not is_there for is_there in column])
     if n_without and n_without < n_least <= n_with:
         return np.array(column, dtype=np.bool_)
     return np.ones(len(column), dtype=np.bool_)

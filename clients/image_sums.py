@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmri.clients.digests import update_digest
-from fedmri.clients.floor import by_channel, without_channels
+from fedmri.clients.floor import by_channel, patient_scans, without_channels
 from fedmri.clients.privacy_ledger import Spend, Unit
 from fedmri.clients.private import Guard
 from fedmri.data.site_data import SiteData, Voxels
@@ -106,8 +106,5 @@ def image_groups(data: SiteData, config: HarmonizeConfig) -> Iterator[Iterator[V
     if config.weighting == "site":
         yield data.scans("train")
         return
-    scans = dict.fromkeys((e.site, e.subject, e.scan) for e in data.examples("train"))
-    patients = ((site, subject) for site, subject, _ in scans)
-    pairs = zip(patients, data.scans("train"), strict=True)
-    for _, of_patient in groupby(pairs, key=lambda pair: pair[0]):
+    for _, of_patient in groupby(patient_scans(data), key=lambda pair: pair[0]):
         yield (voxels for _, voxels in of_patient)

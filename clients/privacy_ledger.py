@@ -158,7 +158,7 @@ class PrivacyLedger:
                 return self.spent(cap.delta, kind=cap.kind)
             after = self.refuse_beyond(entry.steps, cap)
             Ledger(self.path).append(entry)
-            self._keep(self._totals())
+            self._keep()
             return after
 
     def renew(self) -> Path | None:
@@ -184,7 +184,7 @@ class PrivacyLedger:
                 update = f"{CARRIED} {kind} {noise!r} {rate!r}"
                 entry = Spend("", CARRIED, 0, update, noise, rate, n_steps, kind)
                 Ledger(self.path).append(entry)
-            self._keep(totals)
+            self._keep()
             return moved
 
     def _totals(self) -> dict[Total, int]:
@@ -210,9 +210,10 @@ class PrivacyLedger:
                 "P06", f"account {self._account}", found=found, want=want, fix=fix
             ) from error
 
-    def _keep(self, totals: dict[Total, int]) -> None:
+    def _keep(self) -> None:
+        """Write what the ledger comes to into the second place."""
         if self._account is not None:
-            rows = sorted([*key, n_steps] for key, n_steps in totals.items())
+            rows = sorted([*key, n_steps] for key, n_steps in self._totals().items())
             try:
                 make_private_folder(self._account.parent)
                 write_whole(self._account, json.dumps(rows), PRIVATE_FILE)
@@ -220,12 +221,13 @@ class PrivacyLedger:
                 raise unwritable(self._account, error) from error
 
     def _refuse_less(self) -> None:
-        totals = self._totals()
-        less = [key for key, n_steps in self._known().items() if totals.get(key, 0) < n_steps]
+        known = self._known()
+        totals = self._totals() if known else {}
+        less = [key for key, n_steps in known.items() if totals.get(key, 0) < n_steps]
         if less:
             kind, noise, rate = less[0]
             found = f"{totals.get(less[0], 0)} steps of noise {noise:g} at rate {rate:g}"
-            want = f"the {self._known()[less[0]]} that were taken"
+            want = f"the {known[less[0]]} that were taken"
             fix = f"find out who moved it or put an old one in its place; then {REMEDY}"
             what = f"ledger {self.path} of {WHOSE[kind]}"
             raise PrivacyError("P06", what, found=found, want=want, fix=fix)

@@ -8,7 +8,7 @@ calls them, and the run, say nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ class Subject:
     of: str = ""
     sketch: tuple[float, ...] = ()
 
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, Any]) -> Subject:
+        """Return it from what ``asdict`` and JSON made of it."""
+        return cls(**{**fields, "sketch": tuple(fields["sketch"])})
+
     def is_like(self, other: Subject) -> bool:
         """Tell whether a sum of one tells what a sum of the other does."""
         if self.kind != other.kind:
@@ -65,7 +70,7 @@ def sketch_of(values: Mapping[str, NDArray[Any]], secret: bytes) -> tuple[float,
     n_rows = -(-flat.size // N_BUCKETS)
     padded = np.zeros(n_rows * N_BUCKETS)
     stream = Stream(key_for(secret, "sketch"))
-    padded[: flat.size] = flat * np.where(stream.uniform(flat.size) < 0.5, -1.0, 1.0)
+    padded[: flat.size] = flat * stream.signs(flat.size)
     found: list[float] = padded.reshape(n_rows, N_BUCKETS).sum(axis=0).tolist()
     return tuple(found)
 
@@ -73,7 +78,7 @@ def sketch_of(values: Mapping[str, NDArray[Any]], secret: bytes) -> tuple[float,
 @dataclass(frozen=True)
 class _Line:
     subject: Subject
-    sites: tuple[str, ...] = field(default=())
+    sites: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -112,5 +117,4 @@ class Revealed:
 
     def _lines(self) -> Iterator[_Line]:
         for line in whole_lines(self.path):
-            subject = {**line["subject"], "sketch": tuple(line["subject"]["sketch"])}
-            yield _Line(Subject(**subject), tuple(line["sites"]))
+            yield _Line(Subject.of_fields(line["subject"]), tuple(line["sites"]))

@@ -223,8 +223,7 @@ class SecureSite:
             return _Kept()
         with safe_open(self._path, "numpy") as file:
             fields = json.loads(file.metadata()["fields"])
-        summed = fields["summed"]
-        subject = Subject(**{**summed, "sketch": tuple(summed["sketch"])})
+        subject = Subject.of_fields(fields["summed"])
         return _Kept(**{**fields, "state": bytes.fromhex(fields["state"]), "summed": subject})
 
     def _keep(self, kept: _Kept, answer: Arrays) -> None:

@@ -46,11 +46,19 @@ class Stream:
 
     def uniform(self, n: int) -> Floats:
         """Return ``n`` numbers above 0 and below 1, on a grid of ``2**-53``."""
-        if 8 * n > self._n_left:
-            self._begin()
-        self._n_left -= 8 * n
-        words = np.frombuffer(self._cipher.update(bytes(8 * n)), dtype="<u8")
+        words = np.frombuffer(self._take(8 * n), dtype="<u8")
         return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+
+    def signs(self, n: int) -> Floats:
+        """Return ``n`` times 1 or -1, each as likely, of a bit each."""
+        bits = np.unpackbits(np.frombuffer(self._take(-(-n // 8)), dtype=np.uint8), count=n)
+        return 1.0 - 2.0 * bits.astype(np.float64)
+
+    def _take(self, n_bytes: int) -> bytes:
+        if n_bytes > self._n_left:
+            self._begin()
+        self._n_left -= n_bytes
+        return self._cipher.update(bytes(n_bytes))
 
     def _begin(self) -> None:
         nonce = bytes(4) + self._n_begun.to_bytes(12)  # the first four bytes are the counter

@@ -6,7 +6,8 @@ import base64
 import datetime as dt
 import socket
 import ssl
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +17,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import Message
-from flwr.common.serde import message_to_proto
+from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     PullMessagesRequest,
+    PullMessagesResponse,
     PushMessagesRequest,
 )
 from flwr.proto.message_pb2 import (
@@ -31,8 +33,12 @@ from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
+from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.superlink.grid.http_grid import HttpGrid
 
+from fedmri.server.asking import Asking, Taken, Terms
+from fedmri.server.attendance import Attendance
 from fedmri.server.home import ServerHome
 from fedmri.server.superlink import SuperLink
 
@@ -99,6 +105,31 @@ class Front:
             message_object_trees=[tree or get_object_tree(message)],
         )
         return self.call(FLEET + "push-messages", request, signed(self.keys[site]))
+
+    def asked(
+        self, order: Message, answer: Callable[[Message], None], timeout_s: float
+    ) -> list[Taken]:
+        """Have the server's half ask site b, and b answer; return what the server took for it."""
+        grid = HttpGrid(f"127.0.0.1:{self.link.port}", insecure=True, token=self.token)
+        grid.set_run(Run.create_empty(self.run))
+        asking = Asking(
+            grid,
+            lambda _, node: Message(order.content, node, "train", ttl=60.0),
+            ["b"],
+            Terms("train", timeout_s),
+            Attendance(),
+        )
+        answers: list[Taken] = []
+        thread = threading.Thread(target=lambda: answers.extend(asking.replies()))
+        thread.start()
+        found = None
+        while not found:
+            response = self.pull("b", signed(self.keys["b"]))
+            found = PullMessagesResponse.FromString(response.content).messages_list
+        answer(message_from_proto(found[0]))
+        thread.join(2 * timeout_s + 4)
+        grid.close()
+        return answers
 
     def raw(self, data: bytes) -> bytes:
         """Send bytes over TLS and return what comes back."""

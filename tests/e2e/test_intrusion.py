@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.common.serde import message_from_proto
 from flwr.proto.fleet_pb2 import (
     PullMessagesRequest,
     PullMessagesResponse,
@@ -33,15 +32,11 @@ from flwr.proto.message_pb2 import (
 )
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
-from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid.http_grid import HttpGrid
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from fedmri.clients.supernode import is_broken_off
 from fedmri.server import authority
-from fedmri.server.asking import Asking, Taken, Terms
-from fedmri.server.attendance import Attendance
 from fedmri.server.authority import renew
 from fedmri.server.callers import OPEN
 from fedmri.server.enrolment import enroll, make_home
@@ -253,25 +248,7 @@ GARBAGE = {
 @pytest.mark.parametrize("name", GARBAGE)
 def test_an_answer_that_is_none_ends_no_run(front: Front, order: Message, name: str) -> None:
     """What a site pushes may be anything: the server notes that it failed, and asks the next."""
-    grid = HttpGrid(f"127.0.0.1:{front.link.port}", insecure=True, token=front.token)
-    grid.set_run(Run.create_empty(front.run))
-    asking = Asking(
-        grid,
-        lambda _, node: Message(order.content, node, "train", ttl=60.0),
-        ["b"],
-        Terms("train", 8.0),
-        Attendance(),
-    )
-    answers: list[Taken] = []
-    thread = threading.Thread(target=lambda: answers.extend(asking.replies()))
-    thread.start()
-    found = None
-    while not found:
-        response = front.pull("b", signed(front.keys["b"]))
-        found = PullMessagesResponse.FromString(response.content).messages_list
-    answer_with(GARBAGE[name], front, message_from_proto(found[0]))
-    thread.join(20)
-    grid.close()
+    answers = front.asked(order, lambda asked: answer_with(GARBAGE[name], front, asked), 8.0)
     assert [taken.content for taken in answers] == [None]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import tracemalloc
 from collections.abc import Iterator
 
@@ -11,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.common.serde import message_from_proto
-from flwr.proto.fleet_pb2 import PullMessagesResponse, PushMessagesResponse
+from flwr.proto.fleet_pb2 import PushMessagesResponse
 from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import (
@@ -22,14 +20,10 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_object_tree,
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.run import Run
 from flwr.superlink.grid import http_grid
-from flwr.superlink.grid.http_grid import HttpGrid
 
 from fedmri.plan import Plan
 from fedmri.round import Target
-from fedmri.server.asking import Asking, Taken, Terms
-from fedmri.server.attendance import Attendance
 from fedmri.server.inflating import COPIES, SLACK, bound_answers, refuse_swollen
 from fedmri.wire import bundle, pack
 from tests.e2e.front import FLEET, Front, signed, with_id
@@ -143,26 +137,12 @@ def test_a_swollen_answer_over_the_real_front_costs_its_site_the_round(
     front: Front, order: Message
 ) -> None:
     """Pushed as a site pushes, over TLS: the server notes R03, and asks on."""
-    grid = HttpGrid(f"127.0.0.1:{front.link.port}", insecure=True, token=front.token)
-    grid.set_run(Run.create_empty(front.run))
-    asking = Asking(
-        grid,
-        lambda _, node: Message(order.content, node, "train", ttl=60.0),
-        ["b"],
-        Terms("train", 20.0),
-        Attendance(),
-    )
-    answers: list[Taken] = []
-    thread = threading.Thread(target=lambda: answers.extend(asking.replies()))
-    thread.start()
-    found = None
-    while not found:
-        response = front.pull("b", signed(front.keys["b"]))
-        found = PullMessagesResponse.FromString(response.content).messages_list
     content = RecordDict({"model": swollen(), "order": ConfigRecord({"a": 1})})
-    push(front, with_id(Message(content, reply_to=message_from_proto(found[0]))))
-    thread.join(40)
-    grid.close()
+
+    def answer(asked: Message) -> None:
+        push(front, with_id(Message(content, reply_to=asked)))
+
+    answers = front.asked(order, answer, 20.0)
     assert [(taken.content, taken.code) for taken in answers] == [(None, "R03")]
 
 
