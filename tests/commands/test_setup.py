@@ -16,7 +16,7 @@ from fedmri.cli import app
 from fedmri.clients.home import ClientHome
 from fedmri.commands.apps import client_app, server_app
 from fedmri.consortium import key_fingerprint
-from fedmri.errors import NetworkError, UsageError
+from fedmri.errors import ConfigError, NetworkError, UsageError
 from fedmri.server.home import ServerHome
 
 Run = Callable[..., Result]
@@ -128,6 +128,9 @@ def test_a_site_is_not_let_in_without_a_bound_on_its_weight(run: Run) -> None:
         run("server", "enroll", "a", "key.pub")
     with pytest.raises(UsageError, match=r"U2[12]"):  # no server's folder: it got further
         run("server", "enroll", "a", "key.pub", "--max-patients", "0")
+    run("server", "init", "server", "--name", "127.0.0.1")
+    with pytest.raises(ConfigError, match=r"\[C01\]"):  # none less than none
+        run("server", "enroll", "a", "key.pub", "--max-patients", "-1", "--dir", "server")
 
 
 def test_every_command_and_option_explains_itself() -> None:
