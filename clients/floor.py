@@ -47,6 +47,26 @@ def by_class(own: Embeddings, patients: Sequence[Hashable], n_least: int) -> Emb
     return Embeddings(own.site, own.values[kept], own.labels[kept])
 
 
+MOST = 10.0
+"""Lengths of the median patient's embedding that anybody's counts at most."""
+
+
+def bounded(own: Embeddings, patients: Sequence[Hashable]) -> Embeddings:
+    """Return embeddings none of which is much longer than the usual.
+
+    Weights that were made for it answer one patient with a number that drowns all others, and the
+    sum is that patient's. Nothing that a network was trained to gives comes near the bound.
+    """
+    lengths = torch.linalg.vector_norm(own.values, dim=1).nan_to_num(torch.inf, torch.inf)
+    by_patient: dict[Hashable, list[float]] = defaultdict(list)
+    for patient, length in zip(patients, lengths.tolist(), strict=True):
+        by_patient[patient].append(length)
+    usual = float(np.median([float(np.mean(found)) for found in by_patient.values()] or [0.0]))
+    is_long = lengths > MOST * usual
+    short = torch.nan_to_num(own.values / lengths[:, None], 0.0, 0.0, 0.0) * MOST * usual
+    return Embeddings(own.site, torch.where(is_long[:, None], short, own.values), own.labels)
+
+
 def patient_scans(data: SiteData) -> Iterator[tuple[Hashable, Voxels]]:
     """Yield each training scan with its patient, scan after scan as the examples are."""
     scans = dict.fromkeys((e.site, e.subject, e.scan) for e in data.examples("train"))

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from fedmri.clients.floor import by_class
+from fedmri.clients.floor import bounded, by_class
 from fedmri.data.site_data import SiteData, Split
 from fedmri.errors import RoundError
 from fedmri.harmonize.domain_head import RATE, SITES, domain_head, kept_of, place_of
@@ -57,7 +57,8 @@ class Invariance:
     def sums(self, order: SumsOrder, data: SiteData | None, n_least: int = 0) -> Arrays:
         """Return this site's part of the sums over its training examples; zeros without data.
 
-        Where sums are by class, a class of fewer than ``n_least`` patients is not in them.
+        Where a hospital has a floor of ``n_least`` patients, a class of fewer is not in sums by
+        class, and no embedding counts many times the usual.
 
         Raises:
             RoundError: The plan has no such step (R11).
@@ -71,8 +72,10 @@ class Invariance:
         if data is None:
             return stage.site_sums(order.step, (), shared)
         own = self.of(data, "train")
+        patients = [(e.site, e.subject) for e in data.examples("train")]
+        if n_least:
+            own = bounded(own, patients)
         if isinstance(stage, PooledMoments) and stage.n_groups > 1:
-            patients = [(e.site, e.subject) for e in data.examples("train")]
             own = by_class(own, patients, n_least)
         return stage.site_sums(order.step, own, shared)
 

@@ -12,7 +12,7 @@ import torch
 from flwr.app import Context, RecordDict
 
 from fedmri.clients.app import guard_of
-from fedmri.clients.floor import by_class, in_large_cells
+from fedmri.clients.floor import MOST, bounded, by_class, in_large_cells
 from fedmri.clients.own_table import TableSite
 from fedmri.clients.private import Guard
 from fedmri.config import load
@@ -148,6 +148,35 @@ def test_a_class_of_few_patients_is_in_no_moment() -> None:
     assert sums["n_examples"].tolist() == [20, 20, 0]
     assert not sums["first"][2].any()
     assert not sums["second"][2].any()
+
+
+@pytest.mark.parametrize("size", [1e3, 1e9, 1e150, float("inf"), float("nan")])
+def test_weights_that_single_out_a_patient_do_not_get_their_embedding(size: float) -> None:
+    """Crafted weights make one patient's embedding drown the sum: it counts as ten at most."""
+    values = torch.randn(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    usual = float(torch.linalg.vector_norm(values, dim=1).median())
+    values[7] *= size
+    patients = [number // 2 for number in range(20)]  # of two slices each
+    own = bounded(Embeddings("a", values, torch.zeros(20)), patients)
+    lengths = torch.linalg.vector_norm(own.values, dim=1)
+    assert float(lengths[7]) <= 2 * MOST * usual
+    others = [number for number in range(20) if number != 7]
+    assert torch.equal(own.values[others], values[others])
+
+
+def test_weights_that_silence_all_but_a_patient_get_nothing() -> None:
+    """Where all others answer 0, so does the one."""
+    values = torch.zeros(20, 4, dtype=torch.float64)
+    values[7] = 3.0
+    own = bounded(Embeddings("a", values, torch.zeros(20)), list(range(20)))
+    assert not own.values.any()
+
+
+def test_usual_embeddings_keep_their_bits() -> None:
+    """Nothing of an honest network comes near the bound."""
+    values = torch.randn(500, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    own = Embeddings("a", values.relu(), torch.zeros(500))
+    assert torch.equal(bounded(own, list(range(500))).values, own.values)
 
 
 def test_cells_count_patients_and_not_rows() -> None:
