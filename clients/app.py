@@ -144,7 +144,8 @@ def guard_of(context: Context) -> Guard:
 
     In a hospital ``node_config`` names the files of its ``privacy-secret``, ``privacy-ledger`` and
     ``privacy-account``, of its enrolled ``key``, the ``book`` of what secure sums revealed, and
-    its own caps ``max-epsilon``, ``max-site-epsilon`` and ``max-scorings``. A simulated site has a
+    its own caps ``max-epsilon``, ``max-site-epsilon`` and ``max-scorings``, with the file of
+    ``scorings``. A simulated site has a
     secret and a key that are none, and ledger and book in its folder for the run. ``run_config``
     holds the ``roll`` of secure sums, where the plan has them. ``gate_of`` reads the site's limits
     on updates.
@@ -169,6 +170,7 @@ def guard_of(context: Context) -> Guard:
         max_site_epsilon=float(node.get("max-site-epsilon", 0)),
         n_least=int(node.get("n_min_update", 0)),
         account=Path(str(node["privacy-account"])) if "privacy-account" in node else None,
+        scorings=Path(str(node["scorings"])) if "scorings" in node else None,
     )
 
 

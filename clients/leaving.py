@@ -37,7 +37,7 @@ def train_metrics(plan: Plan) -> list[str]:
     """Return the metrics that really leave beside an update; what is NaN by the plan is none."""
     names = set(TRAIN_METRICS)
     if plan.privacy.is_noised:
-        names -= {"loss"}  # a loss has no noise: it is held back
+        names -= {"loss", "n_skipped"}  # they have no noise: they are held back
     if not plan.privacy.site.is_on:
         names -= {"site_epsilon"}
     if not plan.privacy.is_on:

@@ -38,7 +38,8 @@ class SitePolicy:
             measure, 1 measures and lets all out.
         leakage_every: Of so many updates one is measured, drawn by the site; of round 1 each is.
         leakage_steps: Steps of each of its two searches for an image: the cost of a measurement.
-        max_scorings: Most scorings of one run: a model on validation or test patients.
+        max_scorings: Most scorings of one run, a model on validation or test patients each, and
+            codes of errors that the data decide.
         score_digits: Significant digits of a score or a loss that leaves, 1 to 6.
         approval_days: Days that an approval lasts; 0 for ever.
         is_approval_automatic: Whether a plan of the coordinator that keeps to the limits is run

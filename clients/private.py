@@ -24,7 +24,6 @@ from fedmri.privacy.site_level import round_cost
 from fedmri.privacy.stream import Stream, key_for
 from fedmri.round import Weights
 
-N_SECRET = 32
 MOST_DELTA = 1e-3
 """Under a site's own cap on what it loses as a whole; a plan cannot choose a larger one."""
 
@@ -42,6 +41,7 @@ class Guard:
         gate: What the site asks of an update besides, whatever the plan.
         max_scorings: Scorings of one run that the site gives; 0 leaves it to the plan.
         account: Second place of what was spent; None in a simulation.
+        scorings: File of the scorings of the run, whatever data they were of; None in a simulation.
         n_least: Patients that must be behind each cell of a sum; see ``clients.floor``.
         max_site_epsilon: The site's own cap on what it loses as a whole; 0 leaves it to the plan.
     """
@@ -56,6 +56,7 @@ class Guard:
     max_site_epsilon: float = 0.0
     n_least: int = 0
     account: Path | None = None
+    scorings: Path | None = None
 
     def sketch(self, values: Mapping[str, NDArray[Any]]) -> tuple[float, ...]:
         """Return a short form of values, by which alike ones are known; see ``sketch_of``."""

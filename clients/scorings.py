@@ -1,15 +1,19 @@
-"""What a site answered when a model was scored: one model for each round and split, once.
+"""What a site told of its patients besides updates: scores, and codes of errors that data decide.
 
 Whoever may have any weights scored, any number of times, can read patients out of the answers. So
-the first model of a round is the only one; asked again with it, the site gives the same answer.
+the first model of a round is the only one; asked again with it, the site gives the same answer. An
+error that the data decide, such as a loss that is not finite, tells a bit of them and counts, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from fedmri.errors import PrivacyError
+from fedmri.errors import FedmriError, PrivacyError
 from fedmri.files import append_line, whole_lines
 from fedmri.wire import Scores
 
@@ -29,13 +33,17 @@ class Asked:
     model: str
 
 
+TELLING = frozenset({"R04", "R20", "R21", "R41", "P55", "P63", "P64"})
+"""Codes of errors that follow from the data under the weights of an order."""
+
+
 @dataclass(frozen=True)
 class Scorings:
-    """All scorings of a run at a site, on its disk.
+    """All scorings of a run at a site, and the codes that told of its data, on its disk.
 
     Attributes:
         path: File of them, a line each; made on first use, for its owner alone.
-        most: Scorings that the site gives; 0 leaves it to the rounds of the plan.
+        most: Scorings and codes that the site gives; 0 leaves it to the rounds of the plan.
     """
 
     path: Path
@@ -48,15 +56,43 @@ class Scorings:
             PrivacyError: Another model was scored for this round (P13), or the site has given all
                 the scorings that it gives (P14).
         """
-        there = {(line["split"], line["round_index"]): line for line in whole_lines(self.path)}
-        line = there.get((asked.split, asked.round_index))
-        if line is not None:
-            if line["model"] != asked.model:
-                raise _another(asked)
-            return Scores(**line["scores"])
-        if self.most and len(there) >= self.most:
-            raise _used_up(len(there))
+        for line in self._lines:
+            if (line.get("split"), line.get("round_index")) == (asked.split, asked.round_index):
+                if line["model"] != asked.model:
+                    raise _another(asked)
+                return Scores(**line["scores"])
+        self._refuse_more()
         return None
+
+    @contextmanager
+    def counting(self, order: str) -> Iterator[None]:
+        """Write down the code of an error in the block that tells of the data, before it leaves.
+
+        Args:
+            order: Digest of the order: the same code for the same order tells nothing more.
+
+        Raises:
+            PrivacyError: The site has told all that it tells (P14).
+        """
+        known = [line for line in self._lines if line.get("order") == order]
+        if not known:
+            self._refuse_more()
+        try:
+            yield
+        except FedmriError as error:
+            line = {"order": order, "code": error.code}
+            if error.code in TELLING and line not in known:
+                append_line(self.path, line)
+            raise
+
+    @property
+    def _lines(self) -> list[dict[str, Any]]:
+        return list(whole_lines(self.path))
+
+    def _refuse_more(self) -> None:
+        n_given = len(self._lines)
+        if self.most and n_given >= self.most:
+            raise _used_up(n_given)
 
     def keep(self, asked: Asked, scores: Scores) -> None:
         """Write an answer down before it leaves; when this returns, it is on the disk."""
@@ -73,4 +109,6 @@ def _another(asked: Asked) -> PrivacyError:
 def _used_up(n_given: int) -> PrivacyError:
     fix = "ask for a plan with fewer scorings (rounds.evaluate_every), or raise policy.max_scorings"
     want = "no more, as this site's policy.max_scorings says"
-    return PrivacyError("P14", "scorings", found=f"{n_given} that were given", want=want, fix=fix)
+    return PrivacyError(
+        "P14", "scorings and codes", found=f"{n_given} that were given", want=want, fix=fix
+    )

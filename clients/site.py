@@ -115,7 +115,8 @@ class Site:
         self._guard = guard
         self._images = ImageSums(name, self.plan, self._data, guard)
         self._secure = SecureSite(name, folder, guard.membership)
-        self._scorings = Scorings(folder / "scorings.jsonl", guard.max_scorings)
+        scorings = guard.scorings or folder / "scorings.jsonl"
+        self._scorings = Scorings(scorings, guard.max_scorings)
         self._harmonized: tuple[str, SiteData] | None = None
 
     @property
@@ -199,9 +200,12 @@ class Site:
 
         The update's weights are as they travel: encoded by the plan's transport, or masked.
         """
-        if not self.plan.secagg.is_on:
-            return self._trained(order)
         digest = order_digest(self.name, self._plan_json, order)
+        with self._scorings.counting(digest):
+            return self._masked(order, digest) if self.plan.secagg.is_on else self._trained(order)
+
+    def _masked(self, order: TrainOrder, digest: str) -> Update:
+        """Train for one round and return the update under masks."""
         slots = self._slots(None)
 
         def values() -> Values:
@@ -264,16 +268,25 @@ class Site:
         )
         if main.result.n_examples:  # who has nobody to train on has nothing of its own
             self._keep(order.round_index, after)
-        metrics = {
-            "loss": math.nan if self.plan.privacy.is_noised else main.result.loss,
-            "n_steps": float(sum(phase.result.n_steps for phase in results.values())),
-            "n_seen": self._n_seen(before, [phase.result for phase in results.values()]),
-            "n_skipped": float(sum(phase.result.n_skipped for phase in results.values())),
-            "train_seconds": sum(phase.result.seconds for phase in results.values()),
-        }
+        metrics = self._measured(before, results)
         metrics |= self._spend(order, before, sent.arrays, kept.extra)
         counts = main.result.n_examples, main.result.n_subjects
         return Update(self.name, sent.arrays, *counts, metrics, kept.extra)
+
+    def _measured(self, before: SiteRound, results: Mapping[str, _PhaseResult]) -> dict[str, float]:
+        """Return what a round's training tells of itself; beside noise, nothing of the data."""
+        phases = [phase.result for phase in results.values()]
+        told = {
+            "loss": results[Phase().name].result.loss,
+            "n_steps": float(sum(one.n_steps for one in phases)),
+            "n_seen": self._n_seen(before, phases),
+            "n_skipped": float(sum(one.n_skipped for one in phases)),
+            "train_seconds": sum(one.seconds for one in phases),
+        }
+        if self.plan.privacy.is_noised:
+            told["loss"] = math.nan
+            del told["n_skipped"]
+        return told
 
     def _guarded(self, order: TrainOrder, shared: Weights) -> Weights:
         """Return the shared entries filtered, and noised for the site as a whole, by the plan."""

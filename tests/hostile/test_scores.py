@@ -239,3 +239,35 @@ def test_every_metric_that_may_leave_has_a_range(kind: str) -> None:
     allowed = declared_scores(Plan(target))
     free = {name for name in allowed.metrics if name not in allowed.ranges}
     assert {name for name in free if not name.startswith("n_")} == {"seconds", "is_adapted"}
+
+
+def test_codes_that_tell_of_the_data_are_counted(
+    order: Order, plan: Plan, sign: Sign, home: ClientHome
+) -> None:
+    """Weights under which a loss is finite or not, by what the data are, ask a bit each."""
+    with_policy(home, "max_scorings: 8")
+    signed = sign(plan)
+    keep_seen(home, signed)
+    approve(home, signed, "command")
+
+    def asked(number: int) -> str:
+        model = {n: torch.full_like(v, torch.inf) for n, v in crafted(plan, 0).items()}
+        name = next(iter(model))
+        model[name].view(-1)[0] = float(number)
+        return code_of(order(signed, train_content(TrainOrder(1, model)), "train"))
+
+    n_before = plan.rounds.n_scorings
+    assert n_before <= 8
+    codes = [asked(number) for number in range(10)]
+    assert codes == ["R20"] * 8 + ["P14"] * 2
+    assert asked(3) == "R20"  # the same order: the same answer, which tells nothing more
+
+
+def test_beside_noise_no_step_is_said_to_be_left_out(make_site: MakeSite) -> None:
+    """A count of losses that were not finite is of the data, and has no noise on it."""
+    site = make_site(
+        "privacy.noise_multiplier=1", "privacy.batch_subjects=2", "train.local_steps=2"
+    )
+    update = site.train(TrainOrder(1, crafted(site.plan, 0)))
+    assert "n_skipped" not in update.metrics
+    assert "n_skipped" in make_site().train(TrainOrder(1, crafted(site.plan, 0))).metrics
