@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,10 @@ from fedmri.clients.policy import SitePolicy
 from fedmri.consortium import Consortium, read_consortium
 from fedmri.data.settings import CheckConfig, SourceConfig
 from fedmri.errors import UsageError
+from fedmri.files import make_private_folder, write_private
 from fedmri.settings_file import read_settings
+
+N_SECRET = 32
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class ClientHome:
         self.leakage_ledger = self.folder / "ledger/leakage.jsonl"
         self.privacy_account = self.folder / "keys/privacy.account.json"
         self.secret = self.folder / "keys/privacy.secret"
+        self.withdrawn = self.folder / "keys/withdrawn.jsonl"
         self.runs = self.folder / "runs"
         self.cache = self.folder / "cache"
         self.logs = self.folder / "logs"
@@ -72,6 +77,13 @@ class ClientHome:
             return config
         path = self.folder / Path(config.data.path).expanduser()
         return replace(config, data=replace(config.data, path=str(path)))
+
+    def own_secret(self) -> Path:
+        """Return the file of what the site's noise comes from; it is made on first use."""
+        if not self.secret.exists():
+            make_private_folder(self.secret.parent)
+            write_private(self.secret, os.urandom(N_SECRET))
+        return self.secret
 
     @cached_property
     def consortium(self) -> Consortium:

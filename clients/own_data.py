@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from fedmri.data.scans import ScanTable
 from fedmri.data.site_data import Split
 from fedmri.data.split import refuse_leaks, split_subjects
 from fedmri.errors import DataError, HarmonizeError, UsageError
+from fedmri.files import PRIVATE_FILE, write_whole
+from fedmri.harmonize.own_table import without_subjects
 from fedmri.plan import Plan
 
 log = logging.getLogger("fedmri.client")
@@ -26,7 +28,14 @@ MANIFEST = "manifest.tsv"
 PREPARED = "prepared.json"
 
 
-def prepare_own(config: SiteConfig, plan: Plan, site: str, cache: Path, folder: Path) -> Path:
+def prepare_own(  # noqa: PLR0913  # what is prepared, for what, from what and where to
+    config: SiteConfig,
+    plan: Plan,
+    site: str,
+    cache: Path,
+    folder: Path,
+    gone: Container[str] = (),
+) -> Path:
     """Read, check, split and prepare the site's scans for a plan; return the file of the result.
 
     The file lies in a folder that is named by the fingerprint of the data, beside no other file of
@@ -39,6 +48,7 @@ def prepare_own(config: SiteConfig, plan: Plan, site: str, cache: Path, folder: 
         site: Name in the consortium; all scans are its.
         cache: Folder of prepared scans.
         folder: The plan's folder; the manifest of who is left out and why goes there.
+        gone: Patients who withdrew their consent.
 
     Raises:
         UsageError: The site's settings name no data (U30).
@@ -46,7 +56,7 @@ def prepare_own(config: SiteConfig, plan: Plan, site: str, cache: Path, folder: 
         ConfigError: They cannot be prepared as the plan asks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    table = checked_own(config, plan, site, folder / MANIFEST)
+    table = checked_own(config, plan, site, folder / MANIFEST, gone)
     enforce(table, config.check)
     splits = split_subjects(table.scans, plan.target, plan.data.split, plan.seed)
     places = {scan.subject: (site, splits[scan.subject]) for scan in table.scans}
@@ -72,17 +82,32 @@ def prepare_own(config: SiteConfig, plan: Plan, site: str, cache: Path, folder: 
     return path
 
 
-def own_features(config: SiteConfig) -> Path:
-    """Return the site's table of features; raise HarmonizeError H26 where it has none."""
+def own_features(config: SiteConfig, folder: Path, gone: Container[str] = ()) -> Path:
+    """Return the site's table of features, or a copy without the rows of those who withdrew.
+
+    Args:
+        config: Where the table is.
+        folder: The plan's folder; a copy goes there.
+        gone: Patients who withdrew their consent.
+
+    Raises:
+        HarmonizeError: There is none (H26), or nobody can tell whose its rows are (H40).
+    """
     path = Path(config.features)
     if not config.features or not path.is_file():
         what, want = "features in site.yaml", "the path of a table"
         found, fix = repr(config.features), "set features: to a CSV or TSV file, a subject a row"
         raise HarmonizeError("H26", what, found=found, want=want, fix=fix)
-    return path
+    if not gone:
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / path.name, without_subjects(path, gone), PRIVATE_FILE)
+    return folder / path.name
 
 
-def checked_own(config: SiteConfig, plan: Plan, site: str, manifest: Path) -> ScanTable:
+def checked_own(
+    config: SiteConfig, plan: Plan, site: str, manifest: Path, gone: Container[str] = ()
+) -> ScanTable:
     """Open every scan of the site and write the manifest, without stopping at what is wrong.
 
     Raises:
@@ -101,7 +126,7 @@ def checked_own(config: SiteConfig, plan: Plan, site: str, manifest: Path) -> Sc
         patient_pattern=config.data.patient_pattern or wanted.patient_pattern,
         site=config.data.site or site,
     )
-    table = _renamed(read(source), site)
+    table = _renamed(read(source, gone), site)
     table = examine(table, plan.target, config.check, wanted.modalities)
     write_manifest(manifest, table)
     return table

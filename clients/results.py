@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from fedmri.files import write_whole
 from fedmri.training.pictures import Picture
 from fedmri.training.task import Case
 
@@ -17,6 +18,15 @@ def write_cases(path: Path, cases: Sequence[Case]) -> None:
     """Write patients' results, one JSON object a line; they stay at the site."""
     lines = [json.dumps(asdict(case)) for case in cases]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def remove_subjects(folder: Path, subjects: Container[str]) -> None:
+    """Take a patient out of the results of a run; pictures, whose patients are mixed, all go."""
+    path = folder / "cases.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if json.loads(line)["subject"] not in subjects]
+    write_whole(path, "".join(f"{line}\n" for line in kept))
+    (folder / "pictures.npz").unlink(missing_ok=True)
 
 
 def write_pictures(path: Path, pictures: Sequence[Picture]) -> None:

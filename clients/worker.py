@@ -10,7 +10,6 @@ import copy
 import hashlib
 import json
 import logging
-import os
 import time
 from dataclasses import replace
 from functools import lru_cache
@@ -25,12 +24,11 @@ from fedmri.clients.approval import refuse_unapproved
 from fedmri.clients.flower import Task, Tasks, foreign_files
 from fedmri.clients.home import ClientHome
 from fedmri.clients.own_data import own_features, prepare_own
-from fedmri.clients.private import N_SECRET
 from fedmri.clients.standing import ORDER as ORDER_NOTE
 from fedmri.clients.standing import heed, note
+from fedmri.clients.withdrawn import Withdrawn
 from fedmri.consortium import installed_version
 from fedmri.errors import PrivacyError
-from fedmri.files import make_private_folder, write_private
 from fedmri.plan import Plan, to_json
 from fedmri.repeats import quiet_root
 from fedmri.signed_plan import SignedPlan
@@ -63,11 +61,11 @@ def answer(folder: Path, task: Task) -> Message:
         context.node_config |= _own_settings(home, signed, str(sent["run"]))
         refuse_unapproved(home, signed, str(sent["run"]))
         refuse_beyond(task.message, signed.plan)
-        prepared = _prepared(folder, signed)
+        prepared = _prepared(folder, signed, Withdrawn.of(home).version)
         # a table lies where its owner put it; what is written belongs into the site's folder
         is_table = bool(signed.plan.harmonize.table.features)
         own = home.runs / signed.sha256 if is_table else prepared.parent
-        state = own / hashlib.sha256(str(sent["run"]).encode()).hexdigest()[:16]
+        state = own / _short(str(sent["run"]))
         context.node_config |= {"prepared": json.dumps([str(prepared)]), "folder": str(state)}
         roll = signed.roll(str(sent["run"]))
         context.run_config = {"plan": to_json(_own_plan(home, signed)), "roll": roll.to_json()}
@@ -87,7 +85,7 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
         "n_min_update": policy.min_subjects_train,
         "plan-sha256": signed.sha256,
         "run": run,
-        "privacy-secret": str(own_secret(home)),
+        "privacy-secret": str(home.own_secret()),
         "privacy-ledger": str(home.privacy_ledger),
         "privacy-account": str(home.privacy_account),
         "max-epsilon": policy.max_epsilon,
@@ -99,17 +97,10 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
         "leakage-steps": policy.leakage_steps,
         "leakage-ledger": str(home.leakage_ledger),
         "max-scorings": policy.max_scorings,
+        "scorings": str(home.runs / signed.sha256 / "scorings" / f"{_short(run)}.jsonl"),
         "max-site-epsilon": policy.max_site_epsilon,
         "score-digits": policy.score_digits,
     }
-
-
-def own_secret(home: ClientHome) -> Path:
-    """Return the file of what the site's noise comes from; it is made on first use."""
-    if not home.secret.exists():
-        make_private_folder(home.secret.parent)
-        write_private(home.secret, os.urandom(N_SECRET))
-    return home.secret
 
 
 def _own_plan(home: ClientHome, signed: SignedPlan) -> Plan:
@@ -117,14 +108,19 @@ def _own_plan(home: ClientHome, signed: SignedPlan) -> Plan:
     return replace(plan, train=replace(plan.train, device=device)) if device else plan
 
 
+def _short(run: str) -> str:
+    """Return the name of a run as one of files: who made it is not trusted with a path."""
+    return hashlib.sha256(run.encode()).hexdigest()[:16]
+
+
 @lru_cache(maxsize=4)
-def _prepared(folder: Path, signed: SignedPlan) -> Path:
-    """Return the site's prepared data; what has changed in them since takes a restart to count."""
+def _prepared(folder: Path, signed: SignedPlan, withdrawn: str) -> Path:
+    """Return the site's prepared data; a change counts after a restart, a withdrawal at once."""
     home = ClientHome(folder)
-    own = home.runs / signed.sha256
+    own, gone = home.runs / signed.sha256, Withdrawn.of(home)
     if signed.plan.harmonize.table.features:
-        return own_features(home.config)
-    return prepare_own(home.config, signed.plan, home.consortium.site, home.cache, own)
+        return own_features(home.config, own / "table" / withdrawn[:16], gone)
+    return prepare_own(home.config, signed.plan, home.consortium.site, home.cache, own, gone)
 
 
 def refuse_code(bundle: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from fedmri.commands import (  # noqa: F401  # they register commands
+    client_forget,
     client_setup,
     client_site,
     client_start,

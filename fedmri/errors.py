@@ -35,6 +35,7 @@ CODES: dict[str, str] = {
     "U24": "the registry of sites is broken",
     "U30": "the site's settings name no data",
     "U31": "there is no such plan at the site",
+    "U32": "there is no such patient at the site",
     "U41": "a file of a run on the server is broken",
     "U42": "a run has not come so far",
     "U43": "the folder to copy to is not empty",
@@ -110,6 +111,7 @@ CODES: dict[str, str] = {
     "D73": "an image is in a format that is not read",
     "D74": "padding without a value was filled",
     "D75": "values of one row count for several sessions",
+    "D76": "patients withdrew their consent",
     "C01": "a setting has a value that it cannot take",
     "C02": "a setting is not known",
     "C03": "two settings contradict each other",
@@ -226,6 +228,7 @@ CODES: dict[str, str] = {
     "H37": "two sites' names look alike",
     "H38": "rows took no part in CovBat",
     "H39": "smooth covariates or CovBat cannot be had so",
+    "H40": "nobody can tell whose the rows of a table are",
 }
 
 

@@ -39,6 +39,7 @@ def check(
     from fedmri.clients.home import ClientHome
     from fedmri.clients.own_data import checked_own, n_subjects
     from fedmri.clients.policy import violations
+    from fedmri.clients.withdrawn import Withdrawn
     from fedmri.data.check import enforce
     from fedmri.simulation.preflight import as_json as json_of
     from fedmri.simulation.preflight import as_tables
@@ -47,7 +48,7 @@ def check(
     config, wanted = home.config, _plan_of(home, plan)
     site = home.consortium.site if home.consortium_file.exists() else NOT_JOINED
     manifest = home.folder / "manifest.tsv"
-    table = checked_own(config, wanted, site, manifest)
+    table = checked_own(config, wanted, site, manifest, Withdrawn.of(home))
     counts = n_subjects(table, wanted)
     found = violations(config.policy, wanted, counts["train"])
     if as_json:

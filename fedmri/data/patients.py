@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -37,6 +37,30 @@ def patient_of(name: str, pattern: str) -> str:
     """Return group 1 of a pattern that fits the whole name; else the name itself."""
     match = re.fullmatch(pattern, name) if pattern else None
     return (match[1] or name) if match else name
+
+
+def without_patients(table: ScanTable, gone: Container[str], pattern: str = "") -> ScanTable:
+    """Return the table as if some patients had never been in it.
+
+    Args:
+        table: What a reader found.
+        gone: Names of subjects or of patients; with one name of a patient all go.
+        pattern: See ``grouped``.
+
+    Returns:
+        The table, with a finding D76 that says how many patients went, and names none.
+    """
+    names = {scan.subject for scan in table.scans}
+    names |= {finding.subject for finding in table.findings if finding.subject}
+    left = {patient_of(name, pattern) for name in names if name in gone}
+    left |= {patient for name in names if (patient := patient_of(name, pattern)) in gone}
+    if not left:
+        return table
+    scans = tuple(s for s in table.scans if patient_of(s.subject, pattern) not in left)
+    kept = [f for f in table.findings if patient_of(f.subject, pattern) not in left]
+    reason = f"{len(left)} patients withdrew their consent: they are left out"
+    kept.append(Finding("D76", reason, is_excluded=False))
+    return replace(table, scans=scans, findings=tuple(kept))
 
 
 def grouped(table: ScanTable, pattern: str) -> ScanTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from fedmri.data.bids import read_bids
 from fedmri.data.dicom import read_dicom
 from fedmri.data.folders import Walk, existing_folder
 from fedmri.data.images import SUFFIXES, read_images
-from fedmri.data.patients import grouped
+from fedmri.data.patients import grouped, without_patients
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.series import is_dicom
 from fedmri.data.settings import SourceConfig
@@ -23,11 +23,12 @@ READERS = {"bids": read_bids, "images": read_images, "dicom": read_dicom}
 N_LOOKED_AT = 200
 
 
-def read(config: SourceConfig) -> ScanTable:
+def read(config: SourceConfig, gone: Container[str] = ()) -> ScanTable:
     """Read which scans a data set has; no image is opened.
 
     Args:
         config: Where it is, how it is laid out and what of it is wanted.
+        gone: Names of patients who are to be as if they had never been there.
 
     Returns:
         Scans sorted by site, subject and session; what was found odd; and how many scans each
@@ -38,7 +39,8 @@ def read(config: SourceConfig) -> ScanTable:
             (D05), a site that is asked for and not there (D06), or no scan at all (D01).
     """
     named = _only_sites(with_one_name_each(READERS[layout_of(config)](config)), config)
-    table = grouped(named, config.patient_pattern)
+    known = without_patients(named, gone, config.patient_pattern)
+    table = grouped(known, config.patient_pattern)
     if not table.scans:
         said = sorted({f"{f.reason} [{f.code}]" for f in table.findings})[:3]
         found = "; ".join(["no scan", *said])
@@ -47,8 +49,10 @@ def read(config: SourceConfig) -> ScanTable:
     keyed, unkeyed = _keyed(table.scans, config.key_column)
     scans = sorted(keyed, key=lambda scan: (scan.site, scan.subject, scan.session))
     more = [*unkeyed, *shared_names(scans)]
-    findings = sorted([*table.findings, *more], key=finding_order)
-    return ScanTable(tuple(scans), tuple(findings), count_by_site(scans, findings))
+    every = replace(table, scans=tuple(scans), findings=(*table.findings, *more))
+    table = without_patients(every, gone)  # a key is a name as well
+    findings = sorted(table.findings, key=finding_order)
+    return ScanTable(table.scans, tuple(findings), count_by_site(table.scans, findings))
 
 
 def layout_of(config: SourceConfig) -> str:

@@ -6,11 +6,12 @@ of features, of covariates, and their levels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from fedmri.errors import HarmonizeError
@@ -23,6 +24,7 @@ from fedmri.harmonize.saved_combat import SavedComBat
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.site_table import SiteTable
 from fedmri.harmonize.sums import Arrays
+from fedmri.harmonize.table_file import read_table
 from fedmri.harmonize.table_source import Source, read
 
 SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "sub_id", "sub")
@@ -90,9 +92,39 @@ def read_own(path: Path, site: str, config: HarmonizeConfig) -> OwnTable:
     values = np.column_stack([table.wanted_numbers(frame[name], name) for name in of.features])
     columns, sites = table.kept_columns(kept), np.full(len(frame), site)
     cohort = table.Cohort(sites, of.features, values, columns, covariates, kept)
-    column = next((name for name in SUBJECT_COLUMNS if name in frame.columns), "")
+    column = _subject_column(frame)
     subjects = frame[column].tolist() if column else [str(row) for row in range(len(frame))]
     return OwnTable(source, cohort, np.array(subjects, dtype=np.str_))
+
+
+def without_subjects(path: Path, gone: Container[str]) -> bytes:
+    """Return a table without the rows of some subjects; all else has its bytes.
+
+    Raises:
+        HarmonizeError: No column says whose rows they are (H40), or it is no table (H11, H28).
+    """
+    file = read_table(path)
+    column = _subject_column(file.frame)
+    if not column:
+        found, want = "no column of subjects", f"one of {', '.join(SUBJECT_COLUMNS)}"
+        fix = "add the column: subjects who withdrew their consent must be found in the table"
+        raise HarmonizeError("H40", f"table {path}", found=found, want=want, fix=fix)
+    return file.with_rows([name not in gone for name in file.frame[column]])
+
+
+def subjects_of(path: Path) -> set[str]:
+    """Return the subjects of a table as they are written; none where no column says who they are.
+
+    Raises:
+        HarmonizeError: It is no table (H11, H28).
+    """
+    frame = read_table(path).frame
+    column = _subject_column(frame)
+    return set(frame[column]) if column else set()
+
+
+def _subject_column(frame: pd.DataFrame) -> str:
+    return next((name for name in SUBJECT_COLUMNS if name in frame.columns), "")
 
 
 def write_harmonized(

@@ -110,6 +110,15 @@ class TableFile:
             text.write(separator.join(cells) + record.end)
         path.write_bytes(lead + text.getvalue().encode(self.encoding))
 
+    def with_rows(self, is_kept: Sequence[bool]) -> bytes:
+        """Return the table with some of its rows, each as it was."""
+        kept, text = iter(is_kept), io.StringIO()
+        for number, record in enumerate(self.records):
+            is_row = number > self.header and not record.is_blank
+            if not is_row or next(kept):
+                text.write(self.separator.join(record.cells) + record.end)
+        return self.lead + text.getvalue().encode(self.encoding)
+
 
 def read_table(path: Path) -> TableFile:
     """Read a table of text, whatever its encoding and what stands between its values.

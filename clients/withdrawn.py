@@ -1,0 +1,63 @@
+"""Patients who withdrew their consent: barred from every later plan and round of this site.
+
+The list of them must not be a list of patients: it holds keyed hashes. Whoever has the list and not
+the site's secret cannot tell who is on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmri.clients.home import ClientHome
+from fedmri.files import append_line, whole_lines
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """Who withdrew, by keyed hash.
+
+    Attributes:
+        path: File of them, a line each, for its owner alone.
+        secret: Key of the hashes: the site's own, never sent.
+    """
+
+    path: Path
+    secret: bytes
+
+    @classmethod
+    def of(cls, home: ClientHome) -> Withdrawn:
+        """Return who withdrew at a site."""
+        return cls(home.withdrawn, home.own_secret().read_bytes())
+
+    @property
+    def version(self) -> str:
+        """What changes with every patient who withdraws."""
+        return hashlib.sha256(" ".join(sorted(self._hashes)).encode()).hexdigest()
+
+    def __bool__(self) -> bool:
+        return bool(self._hashes)
+
+    def __contains__(self, subject: object) -> bool:
+        return self._hash(str(subject)) in self._hashes
+
+    def add(self, subject: str) -> None:
+        """Write down that a patient withdrew; when this returns, it is on the disk."""
+        if subject not in self:
+            append_line(self.path, {"subject": self._hash(subject)})
+
+    @property
+    def _hashes(self) -> frozenset[str]:
+        return frozenset(str(line.get("subject")) for line in whole_lines(self.path))
+
+    def _hash(self, subject: str) -> str:
+        text = f"withdrawn {plain_name(subject)}"
+        return hmac.new(self.secret, text.encode(), hashlib.sha256).hexdigest()
+
+
+def plain_name(subject: str) -> str:
+    """Return the name of a patient as it is compared, however a file or a person spells it."""
+    return unicodedata.normalize("NFC", subject.strip()).removeprefix("sub-")
