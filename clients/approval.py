@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import getpass
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -179,17 +179,21 @@ def refuse_unapproved(home: ClientHome, signed: SignedPlan, run: str) -> None:
     if there.given and run in there.begun:
         return
     if not there.is_free:
-        how = _how(policy, signed, there)
+        how = _how(home, signed, there)
         if not how:
-            raise _used(signed, there) if there.given else _unapproved(signed, there)
+            changed = changed_keys(home, signed)
+            raise _used(signed, there) if there.given else _unapproved(signed, there, changed)
         approve(home, signed, how)
     by = consent(home, signed.sha256).given[-1]
     append_line(home.approvals, asdict(replace(by, time=_now(), run=run)))
 
 
-def _how(policy: SitePolicy, signed: SignedPlan, there: Consent) -> str:
+def _how(home: ClientHome, signed: SignedPlan, there: Consent) -> str:
     """Return what of the site's settings approves a run; empty where a person has to."""
+    policy = home.config.policy
     if there.is_withdrawn:  # what a person took back, no setting gives again
+        return ""
+    if changed_keys(home, signed):  # a person compares keys, by telephone
         return ""
     if policy.is_approval_automatic:
         return "policy.is_approval_automatic"
@@ -197,10 +201,12 @@ def _how(policy: SitePolicy, signed: SignedPlan, there: Consent) -> str:
     return "policy.approved" if is_listed else ""
 
 
-def _unapproved(signed: SignedPlan, there: Consent) -> PrivacyError:
+def _unapproved(signed: SignedPlan, there: Consent, changed: Sequence[str]) -> PrivacyError:
     short = signed.sha256[:N_SHOWN]
     what, fix = f"plan {short}", f"look at it and approve it: `fedmri client approve {short}`"
     found = f"an approval that is {there.ended}" if there.ended else "no approval"
+    if changed:
+        found += f", and other keys than before of {plain(', '.join(changed))}"
     return PrivacyError("P11", what, found=found, want="one of this site", fix=fix)
 
 
@@ -209,6 +215,20 @@ def _used(signed: SignedPlan, there: Consent) -> PrivacyError:
     fix = f"ask the coordinator why, then approve it once more: `fedmri client approve {short}`"
     found, want = f"another run; it was approved for {runs}", "one run for each approval"
     return PrivacyError("P15", f"plan {short}", found=found, want=want, fix=fix)
+
+
+def changed_keys(home: ClientHome, signed: SignedPlan) -> tuple[str, ...]:
+    """Return the sites whose key is not the one that this site approved a plan with before.
+
+    Masks hide a site's values from all who do not hold the keys of the others. A coordinator that
+    gives keys of its own out as theirs would see them; so a key that changes is for a person.
+    """
+    approved = {line.plan for line in _read(home.approvals)} - {signed.sha256}
+    known: dict[str, str] = {}
+    for plan in seen_plans(home):
+        known |= plan.sites if plan.sha256 in approved else {}
+    now = signed.sites
+    return tuple(site for site in sorted(known) if now.get(site, known[site]) != known[site])
 
 
 def refuse_violations(policy: SitePolicy, plan: Plan, n_subjects: int | None = None) -> None:
@@ -234,7 +254,7 @@ def status_of(home: ClientHome, signed: SignedPlan) -> str:
         last = there.given[-1]
         used = "" if there.is_free else plain(f", used by run {', '.join(sorted(there.begun))}")
         return f"approved {last.time} by {last.who} ({last.how}){used}"
-    if _how(home.config.policy, signed, there):
+    if _how(home, signed, there):
         return "approved by site.yaml"
     return f"{plain(there.ended)}; waits for approval" if there.ended else "waits for approval"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fedmri.clients.approval import plain
 from fedmri.clients.border import bits_of
@@ -21,13 +21,24 @@ from fedmri.signed_plan import SignedPlan
 from fedmri.strategies.registry import make_strategy
 
 
-def describe(signed: SignedPlan, policy: SitePolicy) -> str:
-    """Return what a person must know before consenting to a plan, one fact a line."""
+def describe(signed: SignedPlan, policy: SitePolicy, changed: Sequence[str] = ()) -> str:
+    """Return what a person must know before consenting to a plan, one fact a line.
+
+    Args:
+        signed: The plan.
+        policy: The site's limits.
+        changed: Sites whose keys are other ones than before; see ``changed_keys``.
+    """
     facts = _facts(signed, policy)
     width = max(map(len, facts))
     lines = [f"{name:<{width}}  {plain(value)}" for name, value in facts.items()]
     beyond = [f"BEYOND THE LIMITS: {plain(text)}" for text in violations(policy, signed.plan)]
-    return "\n".join([*lines, *beyond])
+    keys = [
+        f"KEY CHANGED: {plain(site)} has another key than in a plan that was approved here before. "
+        "Call that site, and compare keys, before you approve."
+        for site in changed
+    ]
+    return "\n".join([*lines, *beyond, *keys])
 
 
 def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:

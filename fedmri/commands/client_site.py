@@ -95,7 +95,7 @@ def approve(
     signed = approval.seen_plan(home, plan)
     signed.verify(home.consortium.coordinator)
     policy = home.config.policy
-    print(describe(signed, policy))
+    print(describe(signed, policy, approval.changed_keys(home, signed)))
     approval.refuse_violations(policy, signed.plan)
     if not yes and not typer.confirm("Approve this plan for this site?"):
         print("Not approved.")

@@ -23,7 +23,7 @@ from fedmri.signed_plan import SignedPlan, sign_plan
 OWN = "site02"
 """The hospital of the shared data set that these tests play."""
 
-Sign = Callable[[Plan], SignedPlan]
+Sign = Callable[..., SignedPlan]
 MakeSite = Callable[..., Site]
 
 
@@ -59,7 +59,7 @@ def sign(coordinator: Ed25519PrivateKey) -> Sign:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    return lambda plan: sign_plan(plan, secret)
+    return lambda plan, sites=None: sign_plan(plan, secret, sites)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from fedmri.clients.approval import (
     N_KEPT,
     Consent,
     approve,
+    changed_keys,
     consent,
     keep_seen,
     refuse_unapproved,
@@ -284,3 +285,32 @@ def test_a_plan_cannot_redraw_what_is_shown(sign: Sign, plan: Plan) -> None:
     assert "\x1b" not in text
     assert "\r" not in text
     assert [line for line in text.splitlines() if line.startswith(" never")] == []
+
+
+def test_another_key_of_a_site_is_for_a_person_to_see(
+    home: ClientHome, sign: Sign, plan: Plan
+) -> None:
+    """A coordinator that puts its own key in a hospital's place would see through the masks."""
+    home = with_policy(home, "is_approval_automatic: true\n  min_subjects_train: 1")
+    keys = {"a": "key of a", "b": "key of b"}
+    refuse_unapproved(home, sign(plan, keys), "first")
+    later = replace(plan, name="later")
+    refuse_unapproved(home, sign(later, {**keys, "c": "key of c"}), "second")  # who is new, is new
+    swapped = sign(replace(plan, name="swapped"), {**keys, "b": "the coordinator's"})
+    assert changed_keys(home, swapped) == ("b",)
+    with pytest.raises(PrivacyError, match=r"other keys than before of b.*\[P11\]"):
+        refuse_unapproved(home, swapped, "third")
+    assert status_of(home, swapped) == "waits for approval"
+    told = describe(swapped, home.config.policy, changed_keys(home, swapped))
+    assert "KEY CHANGED: b has another key" in told
+    approve(home, swapped, "command")  # after a call: the site has a new machine
+    refuse_unapproved(home, swapped, "third")
+    refuse_unapproved(home, sign(replace(plan, name="then"), {"b": "the coordinator's"}), "fourth")
+
+
+def test_who_never_approved_a_key_has_none_that_changed(
+    home: ClientHome, sign: Sign, plan: Plan
+) -> None:
+    """What a server merely sent pins nothing: it could pin a false key before the true one."""
+    keep_seen(home, sign(plan, {"a": "false"}))
+    assert changed_keys(home, sign(replace(plan, name="later"), {"a": "true"})) == ()
