@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv simulate test test-all check fix wheel-test benchmarks clean
+.PHONY: help venv simulate test test-all check fix wheel-test lock release benchmarks clean
 
 is_new_enough := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for name in python3.11 python3; do \
@@ -40,7 +40,7 @@ test: $(READY) ## Run the tests, but for those marked slow
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 test-all: $(READY) ## Run all tests, those on Ray too
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,release]'
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(READY) ## Check format, lint and types
@@ -54,6 +54,19 @@ fix: $(READY) ## Put format and lint right where a machine can
 
 wheel-test: $(READY) ## Build the wheel and use it in a clean environment, from another folder
 	.ci/wheel_test.sh $(BIN)/python
+
+lock: $(READY) ## Write requirements.lock anew: what users get, with the hash of every file
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header -c constraints.txt pyproject.toml -o requirements.lock
+
+release: $(READY) ## Build wheel, sdist, bill of materials (CycloneDX) and their hashes into dist/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist
+	cp constraints.txt requirements.lock dist
+	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml \
+		--mc-type library --output-reproducible --of JSON -o dist/fedmri.cdx.json
+	cd dist && sha256sum -- * > SHA256SUMS
 
 benchmarks: $(READY) ## Measure speed and memory (minutes)
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -56,3 +58,58 @@ def test_a_room_is_found_under_fedmri_and_nowhere_else(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert found.strip() == str([f"fedmri.{room}" for room in LINKED])
+
+
+LOCK = ROOT / "requirements.lock"
+
+
+def locked() -> dict[str, tuple[str, str]]:
+    """Return version and hashes of each package of the list for users, by its name."""
+    parts = re.split(r"\n(?=\w)", LOCK.read_text())
+    heads = (re.match(r"([\w.-]+)==(\S+)", part) for part in parts)
+    return {head[1]: (head[2], part) for head, part in zip(heads, parts, strict=True) if head}
+
+
+def test_every_package_that_users_get_has_its_hashes_and_the_tested_version() -> None:
+    """What ``pip install --require-hashes`` takes is what the tests ran with."""
+    pins = dict(
+        line.partition(" ")[0].split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    )
+    found = locked()
+    assert len(found) > 100
+    assert [name for name, (_, text) in found.items() if "--hash=sha256:" not in text] == []
+    assert {n: v for n, (v, _) in found.items() if pins.get(n, v) != v} == {}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [re.match(r"[\w.-]+", text) for text in project["dependencies"]]
+    assert {match[0] for match in asked if match} <= set(found)
+
+
+@pytest.mark.slow
+def test_a_file_that_was_exchanged_is_refused(tmp_path: Path) -> None:
+    """Pip takes what the list names, and not with another hash; needs a package index."""
+    small = tmp_path / "small.txt"
+    small.write_text(locked()["humanize"][1] + "\n")
+    words = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes"]
+    call = [*words, "-d", str(tmp_path / "got"), "-r", str(small)]
+    assert subprocess.run(call, capture_output=True, check=False).returncode == 0
+    small.write_text(re.sub("sha256:....", "sha256:0000", small.read_text()))
+    refused = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert refused.returncode
+    assert "HASHES" in refused.stderr.upper()
+
+
+@pytest.mark.slow
+def test_the_bill_of_materials_names_every_package(tmp_path: Path) -> None:
+    """As ``make release`` writes it: CycloneDX, with version and hashes of each."""
+    pytest.importorskip("cyclonedx_py", reason="comes with the extra `release`")
+    bill = tmp_path / "bill.json"
+    words = [sys.executable, "-m", "cyclonedx_py", "requirements", str(LOCK), "--pyproject"]
+    more = [str(ROOT / "pyproject.toml"), "--mc-type", "library", "--of", "JSON", "-o", str(bill)]
+    subprocess.run([*words, *more], check=True, capture_output=True)
+    said = json.loads(bill.read_text())
+    assert (said["bomFormat"], said["metadata"]["component"]["name"]) == ("CycloneDX", "fedmri")
+    versions = {part["name"]: part["version"] for part in said["components"]}
+    assert versions == {name: version for name, (version, _) in locked().items()}
+    assert all(part["externalReferences"][0]["hashes"] for part in said["components"])
