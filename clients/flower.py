@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from flwr.app import Context, Message
@@ -19,6 +20,8 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.date import now
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.inflatable import inflatable_utils
+from flwr.supercore.inflatable.inflatable_object import InflatableObject
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -31,6 +34,8 @@ from flwr.supernode.runtime.run_clientapp import (
     push_message,
     push_task_output,
 )
+
+from fedmri.swollen import COPIES, SLACK, refuse_swollen
 
 # flwr writes to the terminal by itself: its log shall go where all logs go.
 logging.getLogger("flwr").handlers.clear()
@@ -111,6 +116,22 @@ class Tasks:
             push_task_output(client=client, context=context_now, sub_status=status, details="")
             heartbeat.stop()
             client.close()
+
+
+def bound_orders() -> None:
+    """Refuse, from now on in this process, orders that come to far more than what arrived.
+
+    Equal pieces travel once, and a strategy's first extras are zeros: so some growth is honest.
+    """
+    whole = inflatable_utils.inflate_object_from_contents
+
+    def inflated(object_id: str, contents: dict[str, bytes], **named: Any) -> InflatableObject:
+        if "objects" not in named:  # Flower calls this again for each part, with those it has
+            arrived = sum(map(len, contents.values()))
+            refuse_swollen(object_id, contents, SLACK + COPIES * arrived)
+        return whole(object_id, contents, **named)
+
+    vars(inflatable_utils)["inflate_object_from_contents"] = inflated
 
 
 def signed_headers(key: EllipticCurvePrivateKey) -> dict[str, str]:

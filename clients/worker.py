@@ -21,7 +21,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
 
 from fedmri.clients.app import app, border_of, refusal
 from fedmri.clients.approval import refuse_unapproved
-from fedmri.clients.flower import Task, Tasks, foreign_files
+from fedmri.clients.flower import Task, Tasks, bound_orders, foreign_files
 from fedmri.clients.home import ClientHome
 from fedmri.clients.own_data import own_features, prepare_own
 from fedmri.clients.standing import ORDER as ORDER_NOTE
@@ -226,6 +226,7 @@ def main() -> None:
     logging.captureWarnings(capture=True)
     for library in ("flwr", "httpx"):  # every look for an order would be a line
         logging.getLogger(library).setLevel(logging.WARNING)
+    bound_orders()
     work(home, given.port, given.secret.read_bytes())
 
 

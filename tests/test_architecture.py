@@ -41,6 +41,7 @@ ARROWS = {
     "privacy": WORDS | {"data.site_data", "data.settings", "training.settings"},
     "reports": WORDS | {"file_names", "training.task"},
     "wire": WORDS,
+    "swollen": set(),
     "plan": WORDS | SETTINGS,
     "codec": WORDS | {"plan"},
     "child": set(),
@@ -55,12 +56,12 @@ ARROWS = {
     # the processes
     "server": WORDS
     | TRUST
-    | {"plan", "wire", "codec", "strategies", "harmonize", "secagg", "reports", "models"}
-    | {"privacy"},
+    | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "secagg", "reports"}
+    | {"models", "privacy"},
     "clients": WORDS
     | TRUST
-    | {"plan", "wire", "codec", "strategies", "harmonize", "data", "models", "training"}
-    | {"privacy", "secagg", "filters", "leakage"},
+    | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "data", "models"}
+    | {"training", "privacy", "secagg", "filters", "leakage"},
     "simulation": WORDS
     | TRUST
     | {
@@ -106,7 +107,7 @@ ARROWS = {
 """What each room may import: a room, or one module of a room and no other."""
 
 ALONE = {
-    "flwr": {"wire", "server", "clients", "simulation"},
+    "flwr": {"wire", "swollen", "server", "clients", "simulation"},
     "opacus": {"privacy"},
     "hydra": {"config"},
     "omegaconf": {"config"},

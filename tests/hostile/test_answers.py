@@ -13,6 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.proto.fleet_pb2 import PushMessagesResponse
 from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.proto.node_pb2 import Node
+from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.inflatable.inflatable_object import (
     InflatableObject,
     add_header_to_object_body,
@@ -22,9 +23,11 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.superlink.grid import http_grid
 
+from fedmri.clients.flower import bound_orders
 from fedmri.plan import Plan
 from fedmri.round import Target
-from fedmri.server.inflating import COPIES, SLACK, bound_answers, refuse_swollen
+from fedmri.server.inflating import bound_answers
+from fedmri.swollen import COPIES, SLACK, refuse_swollen
 from fedmri.wire import bundle, pack
 from tests.e2e.front import FLEET, Front, signed, with_id
 from tests.e2e.test_intrusion import front, order
@@ -105,7 +108,7 @@ def test_an_answer_that_would_swell_is_refused_before_it_does(name: str) -> None
     parts = {key: part.deflate() for key, part in get_all_nested_objects(content).items()}
     assert sum(map(len, parts.values())) < SLACK
     tracemalloc.start()
-    with pytest.raises(ValueError, match=r"an answer of [\d,]+ bytes"):
+    with pytest.raises(ValueError, match=r"a message of [\d,]+ bytes"):
         inflated(content.object_id, dict(parts))
     assert tracemalloc.get_traced_memory()[1] < SLACK
     tracemalloc.stop()
@@ -131,6 +134,39 @@ def test_the_bound_is_that_of_the_plan() -> None:
     with pytest.raises(ValueError, match=f"{whole:,}"):
         refuse_swollen(content.object_id, parts, whole - 1)
     assert whole + SLACK > COPIES * 4000 + SLACK
+
+
+@pytest.fixture
+def bounded_site() -> Iterator[None]:
+    """Bound the orders of this process, as a site's worker does."""
+    before = vars(inflatable_utils)["inflate_object_from_contents"]
+    bound_orders()
+    yield
+    vars(inflatable_utils)["inflate_object_from_contents"] = before
+
+
+@pytest.mark.usefixtures("bounded_site")
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_order_that_would_swell_is_refused_by_the_site(name: str) -> None:
+    """The server may be the hostile one: what it sends is not copied either."""
+    content = RecordDict({**ANSWERS[name]()})
+    parts = {key: part.deflate() for key, part in get_all_nested_objects(content).items()}
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"a message of [\d,]+ bytes"):
+        vars(inflatable_utils)["inflate_object_from_contents"](content.object_id, parts)
+    assert tracemalloc.get_traced_memory()[1] < SLACK
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("bounded_site")
+def test_an_honest_order_passes() -> None:
+    """A model, and a strategy's extras that begin as zeros."""
+    model = {"w": torch.randn(4_000_000)}
+    zeros = {"w": torch.zeros(4_000_000)}
+    content = bundle(RecordDict({"model": pack(model), "extra.control": pack(zeros)}))
+    parts = {key: part.deflate() for key, part in get_all_nested_objects(content).items()}
+    arrived = vars(inflatable_utils)["inflate_object_from_contents"](content.object_id, parts)
+    assert arrived.object_id == content.object_id
 
 
 def test_a_swollen_answer_over_the_real_front_costs_its_site_the_round(
