@@ -1,11 +1,13 @@
 """What a deployment costs, with real processes over TLS on loopback.
 
     python benchmarks/deployment.py memory [MILLIONS] [SITES...]   server's peak memory by sites
+    python benchmarks/deployment.py hostile [MILLIONS] [SITES] [HOSTILE]   the same under attack
     python benchmarks/deployment.py start                          time to the first round, overhead
 
 Memory: the real server and its ServerApp, and light sites in one process: each has its own key and
-connection, takes its orders and answers with weights of its own, but trains nothing. Start: the
-demo's consortium of three, beside plain flwr with an app that does the same steps.
+connection, takes its orders and answers with weights of its own, but trains nothing. Hostile sites
+answer with a megabyte that stands for two gigabytes. Start: the demo's consortium of three, beside
+plain flwr with an app that does the same steps.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import plain_flower
 import psutil
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from flwr.app import Message
+from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.app.message import remove_content_from_message
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -59,14 +62,14 @@ WIDTHS = {1: 30, 10: 94, 60: 230}
 """Width of cnn3d by millions of parameters."""
 
 
-def memory_plan(n_millions: int, n_sites: int) -> Plan:
+def memory_plan(n_millions: int, n_sites: int, quorum: float = 1.0) -> Plan:
     """Return a plan of a large network, whose data nobody has."""
     return load(
         [
             *("experiment=smoke", "model=cnn3d", f"model.width={WIDTHS[n_millions]}"),
             *("data.prepare.shape=[16,16,16]", f"rounds.n_rounds={N_ROUNDS}", "name=memory"),
             *("rounds.evaluate_every=0", f"rounds.checkpoint_every={N_ROUNDS}"),
-            *(f"rounds.min_sites={n_sites}", "rounds.quorum=1.0", "rounds.timeout_s=1200"),
+            *(f"rounds.min_sites={n_sites}", f"rounds.quorum={quorum}", "rounds.timeout_s=1200"),
         ]
     ).plan
 
@@ -115,9 +118,22 @@ class LightSite:
                 self._push(reply.metadata.run_id, session, object_id, objects[object_id].deflate())
 
 
-def measure_memory(folder: Path, n_millions: int, n_sites: int) -> dict[str, float]:
+class HostileSite(LightSite):
+    """A site whose small answer names one array two thousand times."""
+
+    def _content_reply(self, message: Message) -> Message:
+        if message.metadata.message_type != "train":
+            return super()._content_reply(message)
+        one = Array(np.full(250_000, self._number, np.float32))  # 1 MB
+        swollen = ArrayRecord({f"w{i}": one for i in range(2000)})
+        return Message(RecordDict({"model": swollen}), reply_to=message)
+
+
+def measure_memory(
+    folder: Path, n_millions: int, n_sites: int, n_hostile: int = 0
+) -> dict[str, float]:
     """Return the peak memory in MB of the server and of its ServerApp, and seconds a round."""
-    plan = memory_plan(n_millions, n_sites)
+    plan = memory_plan(n_millions, n_sites, (n_sites - n_hostile) / n_sites)
     home = make_home(folder / "server", ["127.0.0.1"], free_port())
     names = [f"site{i:02d}" for i in range(n_sites)]
     for name in names:
@@ -134,9 +150,12 @@ def measure_memory(folder: Path, n_millions: int, n_sites: int) -> dict[str, flo
     started = time.monotonic()
     try:
         with ExitStack() as stack:
+            connections = [
+                stack.enter_context(_connect(home, folder / f"{name}.key")) for name in names
+            ]
             light = [
-                LightSite(i, stack.enter_context(_connect(home, folder / f"{name}.key")), model)
-                for i, name in enumerate(names)
+                (HostileSite if i < n_hostile else LightSite)(i, connection, model)
+                for i, connection in enumerate(connections)
             ]
             run = new_run(home.runs, signed, "", names)
             _answer_until_over(light, run)
@@ -147,9 +166,13 @@ def measure_memory(folder: Path, n_millions: int, n_sites: int) -> dict[str, flo
         watcher.join()
         server.terminate()
         server.wait()
-    seconds = (time.monotonic() - started) / N_ROUNDS
-    disk = sum(f.stat().st_size for f in home.state.rglob("*") if f.is_file()) / 2**20
-    return {"model": n_bytes(model) / 2**20, **peaks, "disk": disk, "seconds": seconds}
+    return {
+        **peaks,
+        "model": n_bytes(model) / 2**20,
+        "disk": sum(f.stat().st_size for f in home.state.rglob("*") if f.is_file()) / 2**20,
+        "seconds": (time.monotonic() - started) / N_ROUNDS,
+        "refused": sum(record.get("status") == "R03" for record in _records(run)),
+    }
 
 
 def _answer_until_over(light: list[LightSite], run: RunFolder) -> None:
@@ -186,15 +209,25 @@ def _watch(pid: int, peaks: dict[str, float], stop: threading.Event) -> None:
 
 def memory(n_millions: int, counts: list[int]) -> None:
     """Print the server's peak memory by number of sites."""
+    _print_memory(n_millions, [(n_sites, 0) for n_sites in counts])
+
+
+def hostile(n_millions: int = 1, n_sites: int = 50, n_hostile: int = 5) -> None:
+    """Print the server's peak memory without and with sites whose answers would swell."""
+    _print_memory(n_millions, [(n_sites, 0), (n_sites, n_hostile)])
+
+
+def _print_memory(n_millions: int, layouts: list[tuple[int, int]]) -> None:
     plan = memory_plan(n_millions, 1)
     n = n_parameters(build_network(plan.model, **plan.network))
     print(f"{n / 1e6:.1f} M parameters, {N_ROUNDS} rounds; MB, peak resident")
-    print("| sites | one model | SuperLink | ServerApp | disk after | s a round |")
-    print("| ---: | ---: | ---: | ---: | ---: | ---: |")
-    for n_sites in counts:
+    print("| sites | hostile | refused | one model | SuperLink | ServerApp | disk | s a round |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for n_sites, n_hostile in layouts:
         with tempfile.TemporaryDirectory() as folder:
-            found = measure_memory(Path(folder), n_millions, n_sites)
-        cells = [f"{found.get(k, 0):.0f}" for k in ("model", "SuperLink", "ServerApp", "disk")]
+            found = measure_memory(Path(folder), n_millions, n_sites, n_hostile)
+        names = ("refused", "model", "SuperLink", "ServerApp", "disk")
+        cells = [f"{n_hostile}", *(f"{found.get(name, 0):.0f}" for name in names)]
         print(f"| {n_sites} | {' | '.join(cells)} | {found['seconds']:.1f} |", flush=True)
 
 
@@ -276,6 +309,8 @@ if __name__ == "__main__":
     if kind == "memory":
         n_millions, *counts = [int(number) for number in numbers] or [60]
         memory(n_millions, counts or [5, 20, 50])
+    elif kind == "hostile":
+        hostile(*map(int, numbers))
     elif kind == "start":
         start()
     else:

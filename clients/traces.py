@@ -9,12 +9,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fedmri.clients.approval import seen_plans
 from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import entries
-from fedmri.clients.own_data import PREPARED
+from fedmri.clients.own_data import MANIFEST, PREPARED
 from fedmri.clients.results import remove_subjects
 from fedmri.clients.withdrawn import plain_name
-from fedmri.data.prepared import Prepared, PreparedScan, read_site
+from fedmri.data.patients import patient_of
+from fedmri.data.prepared import Prepared, read_site
 from fedmri.errors import DataError
 
 
@@ -43,7 +45,7 @@ class Traces:
         files: Files of the patient's own scans, as they were prepared.
         lists: Files that name the patient, and are made anew without.
         results: Folders with results of the patient.
-        names: What the plans' prepared data call the patient.
+        names: What the patient is called.
     """
 
     taken_part: tuple[TakenPart, ...]
@@ -61,18 +63,23 @@ class Traces:
             remove_subjects(folder, self.names)
 
 
-def traces(home: ClientHome, subject: str) -> Traces:
-    """Return what a patient has left behind in the prepared data of all plans, and of it."""
-    plans, names = set[str](), set[str]()
-    states, files, lists, results = [], [], [], []
-    for path, prepared in _prepared_with(home, subject):
+def traces(home: ClientHome, names: frozenset[str]) -> Traces:
+    """Return what a patient has left behind in the prepared data of all plans, and of it.
+
+    Args:
+        home: The site.
+        names: What the patient is called; see ``names_of``.
+    """
+    plans = set[str]()
+    states, files, results = [], [], []
+    lists = [path for path in (home.folder / MANIFEST,) if path.exists()]
+    for path, prepared in _prepared_with(home, names):
         plans.add(path.parents[1].name)
         own = [folder for folder in sorted(path.parent.iterdir()) if folder.is_dir()]
         states += [folder / "state" for folder in own if (folder / "state").is_dir()]
         results += [folder for folder in own if (folder / "cases.jsonl").exists()]
         for scan in prepared.scans:
-            if _is_of(scan, subject):
-                names.add(scan.subject)
+            if plain_name(scan.subject) in names:
                 files += sorted(scan.image.parent.glob(f"{scan.image.stem}*"))
         lists += [path, *sorted(path.parents[1].glob("*.tsv"))]
     return Traces(
@@ -81,25 +88,26 @@ def traces(home: ClientHome, subject: str) -> Traces:
         files=tuple(dict.fromkeys(files)),
         lists=tuple(dict.fromkeys(lists)),
         results=tuple(results),
-        names=frozenset(names),
+        names=names,
     )
 
 
-def _is_of(scan: PreparedScan, subject: str) -> bool:
-    """Tell whether a scan is of a patient, by the patient's name or that of a visit.
+def names_of(home: ClientHome, subject: str) -> frozenset[str]:
+    """Return what a patient is called: as given, and by the patterns of the site and its plans.
 
-    A pattern of a plan names patients by a part of their visits' names, which stay in the scan's.
+    A pattern makes the names of visits one patient, and any of these names may be given.
     """
-    name = plain_name(subject)
-    return name in (plain_name(scan.subject), *scan.scan.removeprefix(scan.subject).split("_"))
+    name, plans = plain_name(subject), [signed.plan for signed in seen_plans(home)]
+    patterns = {plan.data.source.patient_pattern for plan in plans}
+    return frozenset(patient_of(name, p) for p in {"", home.config.data.patient_pattern, *patterns})
 
 
-def _prepared_with(home: ClientHome, subject: str) -> Iterator[tuple[Path, Prepared]]:
+def _prepared_with(home: ClientHome, names: frozenset[str]) -> Iterator[tuple[Path, Prepared]]:
     """Yield the prepared data that a patient is in; files of another version tell nothing."""
     for path in sorted(home.runs.glob(f"*/*/{PREPARED}")):
         with suppress(DataError):
             prepared = read_site(path)
-            if any(_is_of(scan, subject) for scan in prepared.scans):
+            if any(plain_name(scan.subject) in names for scan in prepared.scans):
                 yield path, prepared
 
 

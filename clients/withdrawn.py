@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmri.clients.home import ClientHome
+from fedmri.errors import PrivacyError
 from fedmri.files import append_line, whole_lines
 
 
@@ -30,8 +31,18 @@ class Withdrawn:
 
     @classmethod
     def of(cls, home: ClientHome) -> Withdrawn:
-        """Return who withdrew at a site."""
-        return cls(home.withdrawn, home.own_secret().read_bytes())
+        """Return who withdrew at a site.
+
+        Raises:
+            PrivacyError: The list was made with another secret, so nobody can tell (P17).
+        """
+        secret = home.secret.read_bytes() if home.secret.exists() else b""
+        found = cls(home.withdrawn, secret)
+        if found and "" not in found:
+            fix = "restore keys/privacy.secret from the backup, or have the patients named again"
+            what, want = f"list {home.withdrawn}", "one by the secret of this site"
+            raise PrivacyError("P17", what, found="hashes by another secret", want=want, fix=fix)
+        return found
 
     @property
     def version(self) -> str:
@@ -46,8 +57,9 @@ class Withdrawn:
 
     def add(self, subject: str) -> None:
         """Write down that a patient withdrew; when this returns, it is on the disk."""
-        if subject not in self:
-            append_line(self.path, {"subject": self._hash(subject)})
+        for name in ("", subject):  # nobody is called "": it shows which secret the list is by
+            if name not in self:
+                append_line(self.path, {"subject": self._hash(name)})
 
     @property
     def _hashes(self) -> frozenset[str]:

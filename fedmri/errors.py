@@ -153,6 +153,7 @@ CODES: dict[str, str] = {
     "P14": "a site has given all the scorings that it gives",
     "P15": "a plan was approved for another run",
     "P16": "scores without noise would go beside a cap on epsilon",
+    "P17": "nobody can tell who withdrew their consent",
     "P30": "no noise is enough for an epsilon",
     "P31": "a round would exceed the site's privacy cap",
     "P32": "a setting breaks differential privacy",

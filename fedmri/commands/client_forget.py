@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,17 +37,19 @@ def forget(
     rounds and without a name, for the coordinator. Your own data stay as they are.
     """
     from fedmri.clients.home import ClientHome
-    from fedmri.clients.traces import for_coordinator, traces
+    from fedmri.clients.traces import for_coordinator, names_of, traces
     from fedmri.clients.withdrawn import Withdrawn
 
     home = ClientHome(folder)
-    withdrawn = Withdrawn.of(home)
-    found = traces(home, subject)
-    if not (found.lists or is_absent or subject in withdrawn or _is_there(home, subject)):
+    home.own_secret()
+    withdrawn, names = Withdrawn.of(home), names_of(home, subject)
+    found = traces(home, names)
+    if not (found.files or is_absent or subject in withdrawn or _is_there(home, names)):
         fix = "write the name as manifest.tsv has it, or add --absent"
         want = "a patient of this site's data"
         raise UsageError("U32", f"patient {subject!r}", found="nobody", want=want, fix=fix)
-    withdrawn.add(subject)
+    for name in sorted(names):
+        withdrawn.add(name)
     found.remove()
     said = for_coordinator(home.consortium.site, found.taken_part)
     if as_json:
@@ -55,17 +58,18 @@ def forget(
     _tell(found, said)
 
 
-def _is_there(home: ClientHome, subject: str) -> bool:
+def _is_there(home: ClientHome, names: frozenset[str]) -> bool:
     """Tell whether the data, or the table of features, have such a patient."""
     from fedmri.clients.withdrawn import plain_name
     from fedmri.data.read import read
     from fedmri.harmonize.own_table import subjects_of
 
-    config, name = home.config, plain_name(subject)
-    names = subjects_of(Path(config.features)) if config.features else set[str]()
+    config = home.config
+    there = subjects_of(Path(config.features)) if config.features else set[str]()
     if config.data.path:
-        names |= {part for scan in read(config.data).scans for part in (scan.subject, scan.key)}
-    return name in {plain_name(one) for one in names}
+        unnamed = replace(config.data, patient_pattern="", key_column="")
+        there |= {scan.subject for source in (unnamed, config.data) for scan in read(source).scans}
+    return bool(names & {plain_name(one) for one in there})
 
 
 def _tell(found: Traces, said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from fedmri.clients.withdrawn import Withdrawn
 from fedmri.data.patients import without_patients
 from fedmri.data.prepared import read_site
 from fedmri.data.scans import Finding, Scan, ScanTable
-from fedmri.errors import HarmonizeError
+from fedmri.errors import HarmonizeError, PrivacyError
 from fedmri.plan import Plan
 from fedmri.round import Weights
 from fedmri.server.rounds import initial_model
@@ -182,6 +183,9 @@ def test_the_list_is_no_list_of_patients(home: ClientHome, tmp_path: Path) -> No
     assert home.withdrawn.stat().st_mode & 0o077 == 0
     assert "0815" in Withdrawn.of(home)
     assert "0815" not in Withdrawn(home.withdrawn, bytes(32))
+    home.secret.write_bytes(bytes(32))  # restored without the keys: it must not open the door
+    with pytest.raises(PrivacyError, match=r"another secret.*\[P17\]"):
+        Withdrawn.of(home)
 
 
 @pytest.mark.parametrize("name", ["MR01", "MR01A", "MR01B"])
@@ -192,6 +196,19 @@ def test_with_one_visit_the_patient_goes(name: str) -> None:
     table = without_patients(ScanTable(scans, (finding,), {}), {name}, r"(MR\d+)[A-Z]?")
     assert [scan.subject for scan in table.scans] == ["MR02A"]
     assert [(found.code, found.subject) for found in table.findings] == [("D76", "")]
+
+
+def test_who_is_named_by_a_visit_is_barred_with_all_of_them(
+    home: ClientHome, sign: Sign, plan: Plan, tmp_path: Path
+) -> None:
+    """Also where the visit that was named is deleted, and another one comes later."""
+    source = replace(plan.data.source, patient_pattern=r"(MR\d+)[A-Z]?")
+    keep_seen(home, sign(replace(plan, data=replace(plan.data, source=source))))
+    forget(home, "MR01A", "--absent")
+    gone = Withdrawn.of(home)
+    scans = tuple(Scan("s", subject, "", {}) for subject in ("MR01B", "MR02A", "1"))
+    table = without_patients(ScanTable(scans, (), {}), gone, source.patient_pattern)
+    assert [scan.subject for scan in table.scans] == ["MR02A", "1"]
 
 
 def test_rows_of_a_table_go_too(home: ClientHome, tmp_path: Path) -> None:
