@@ -25,7 +25,8 @@ OPEN = frozenset(FLEET + call for call in CALLS)
 STANDING = "/fedmri/standing"
 """Path by which a site asks whether it is still enrolled: nobody else learns it."""
 MEMBER, REVOKED = 204, 410
-PUSH = FLEET + "push-messages"
+PULL, PUSH = FLEET + "pull-messages", FLEET + "push-messages"
+PUSH_OBJECT = FLEET + "push-object"
 SIGNED = (
     FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode(),
     FLEET_HTTP_SIGNATURE_HEADER.lower().encode(),

@@ -40,7 +40,7 @@ def main(grid: Grid, context: Context) -> None:
     (folder.path / FAILED).unlink(missing_ok=True)
     try:
         run = _run(grid, folder, home)
-        bound_answers(run.plan, initial_model(run.plan)[0])
+        folder.bound_answers(bound_answers(run.plan, initial_model(run.plan)[0]))
         program = Tables if run.plan.harmonize.table.features else Rounds
         program(run, grid, _note).go()
     except FedmriError as error:

@@ -9,7 +9,17 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from fedmri.server.callers import OPEN, PUSH, STANDING, Asker, Caller, is_answer_of
+from fedmri.server.allowance import MOST_OBJECTS, Allowance, n_objects
+from fedmri.server.callers import (
+    OPEN,
+    PULL,
+    PUSH,
+    PUSH_OBJECT,
+    STANDING,
+    Asker,
+    Caller,
+    is_answer_of,
+)
 from fedmri.server.thinned import Thinned
 
 Scope = MutableMapping[str, Any]
@@ -37,6 +47,7 @@ class FleetOnly:
         caller_of: Returns who signed a call by its headers, or None.
         asker_of: The same of whoever asks how it stands; None answers nobody.
         seen: Is handed the node of each call, when it begins and when it ends.
+        allowance: How much each node may push; None leaves it to the size of a request.
     """
 
     def __init__(
@@ -45,11 +56,13 @@ class FleetOnly:
         caller_of: Callable[[Mapping[bytes, bytes]], Caller | None],
         asker_of: Callable[[Mapping[bytes, bytes]], Asker | None] | None = None,
         seen: Callable[[int], None] = lambda _: None,
+        allowance: Allowance | None = None,
     ) -> None:
         self._app = app
         self._caller_of = caller_of
         self._asker_of = asker_of
         self._seen = seen
+        self._allowance = allowance
         self._taken: OrderedDict[int, float] = OrderedDict()
         self._refused = Thinned(logging.getLogger("fedmri.server"), logging.WARNING)
 
@@ -66,15 +79,16 @@ class FleetOnly:
         if status is None:
             caller = await asyncio.to_thread(self._caller_of, headers)
             status = None if caller and self._is_new(caller.mark) else 401
-        if status is None and caller and scope["path"] == PUSH:
+        if status is None and caller and scope["path"] in (PUSH, PUSH_OBJECT):
             body = await _whole(receive)
             receive = _again(body, receive)
-            status = None if is_answer_of(caller.node_id, body) else 403
+            status = self._push_refusal(caller.node_id, scope["path"], body)
         if status is None:
             # what a call says of the host is nobody's business: no path is ever made of it
             kept = [(name, value) for name, value in scope["headers"] if name != b"host"]
             if caller:
                 self._seen(caller.node_id)
+                send = self._counting(caller.node_id, scope["path"], send)
             await self._app({**scope, "headers": kept}, receive, send)
             if caller:
                 self._seen(caller.node_id)
@@ -85,6 +99,30 @@ class FleetOnly:
         answer = [(b"content-type", b"text/plain"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": status, "headers": answer})
         await send({"type": "http.response.body", "body": b"refused\n"})
+
+    def _push_refusal(self, node_id: int, path: str, body: bytes) -> int | None:
+        """Return the status of a push that is refused: it is none, or more than was asked for."""
+        if path == PUSH and not is_answer_of(node_id, body):
+            return 403
+        if path == PUSH and n_objects(body) > MOST_OBJECTS:
+            return 413
+        if self._allowance is not None and not self._allowance.take(node_id, len(body)):
+            return 413
+        return None
+
+    def _counting(self, node_id: int, path: str, send: Send) -> Send:
+        """Return ``send``, by which a node is allowed the answers to the orders it is handed."""
+        allowance, handed_out = self._allowance, bytearray()
+        if path != PULL or allowance is None:
+            return send
+
+        async def counted(event: MutableMapping[str, Any]) -> None:
+            handed_out.extend(event.get("body", b""))
+            if event["type"] == "http.response.body" and not event.get("more_body"):
+                allowance.give(node_id, bytes(handed_out))
+            await send(event)
+
+        return counted
 
     async def _tell(self, scope: Scope, headers: Mapping[bytes, bytes], send: Send) -> None:
         """Answer how the site that signed a call stands."""

@@ -13,10 +13,13 @@ from fedmri.round import Weights
 from fedmri.swollen import COPIES, SLACK, refuse_swollen
 
 
-def bound_answers(plan: Plan, model: Weights) -> None:
+def bound_answers(plan: Plan, model: Weights) -> int:
     """Refuse, from now on in this process, answers of more bytes than the plan's can have.
 
     Flower's own grid is changed for it: there is no other door before its copies are made.
+
+    Returns:
+        The most bytes that an answer may have.
     """
     model_bytes = sum(value.numel() * value.element_size() for value in model.values())
     table = 4 * 8 * len(plan.harmonize.table.features) ** 2  # a covariance, in limbs
@@ -27,3 +30,4 @@ def bound_answers(plan: Plan, model: Weights) -> None:
         return inflate_object_from_contents(object_id, contents, **named)
 
     vars(http_grid)["inflate_object_from_contents"] = inflated
+    return most

@@ -81,6 +81,16 @@ class RunFolder:
         """Ask the server to end the run after what it is doing."""
         (self.path / "stop").touch()
 
+    def bound_answers(self, n_bytes: int) -> None:
+        """Write down the most bytes that an answer to an order of the run may have."""
+        write_json(self.path / "answer.json", {"bytes": n_bytes})
+
+    @property
+    def answer_bytes(self) -> int:
+        """The most bytes that an answer may have; 0 before the first order."""
+        path = self.path / "answer.json"
+        return int(json.loads(path.read_text(encoding="utf-8"))["bytes"]) if path.exists() else 0
+
     def queue_again(self) -> RunNote:
         """Let the server go on with the run, from its last checkpoint.
 

@@ -22,6 +22,7 @@ from fedmri.server.memory import return_large_blocks
 from fedmri.server.presence import hold
 from fedmri.server.runs import OVER, RunFolder, all_runs, write_json
 from fedmri.server.superlink import SuperLink
+from fedmri.swollen import SLACK
 
 log = logging.getLogger("fedmri.server")
 
@@ -72,6 +73,7 @@ class _Service:
         self._home = home
         self._control: Control = link.control
         self._contacts = link.contacts
+        link.answer_bytes = self._answer_bytes
         self._address = f"127.0.0.1:{link.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self._run: RunFolder | None = None
@@ -93,6 +95,10 @@ class _Service:
             log.error("own SuperLink: %s", error)
         except Exception:  # outermost frame: one broken folder never ends a server of months
             log.exception("the tick failed")
+
+    def _answer_bytes(self) -> int:
+        run = self._run
+        return max(SLACK, run.answer_bytes if run is not None else 0)
 
     def end(self) -> None:
         """End the process of the run, which can go on later."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 import uvicorn
 
 from fedmri.errors import NetworkError
+from fedmri.server.allowance import Allowance
 from fedmri.server.callers import Asker, asker_of, caller_of
 from fedmri.server.delivery import hold_back_parts, notice_lost_orders
 from fedmri.server.doors import Doorkeeper, PatientLoop, raise_file_limit
 from fedmri.server.flower import Control, Secrets, key_bytes, superlink_app
 from fedmri.server.front import FleetOnly
 from fedmri.server.home import ServerHome
+from fedmri.swollen import SLACK
 
 GRACE_S = 3
 START_S = 30.0
@@ -29,6 +31,10 @@ class SuperLink:
 
     Sites reach ``config.host:port`` over TLS. Control and runtime calls are taken on a loopback
     port alone, and need secrets that this process made and never wrote.
+
+    Attributes:
+        contacts: When each node was heard of last, in seconds since the epoch.
+        answer_bytes: Returns the most bytes that an answer to the current run's orders may have.
 
     Args:
         home: Folder of the coordinator.
@@ -46,7 +52,13 @@ class SuperLink:
         config = home.config
         self._inner = _Listener(app, host="127.0.0.1", port=self.port)
         self._outer = _Listener(
-            FleetOnly(app, partial(caller_of, state), partial(_asker_of, home), self._note),
+            FleetOnly(
+                app,
+                partial(caller_of, state),
+                partial(_asker_of, home),
+                self._note,
+                Allowance(lambda: self.answer_bytes()),
+            ),
             host=config.host,
             port=config.port,
             ssl_certfile=str(home.tls_cert),
@@ -57,6 +69,7 @@ class SuperLink:
             server_header=False,
         )
         self.contacts: dict[int, float] = {}
+        self.answer_bytes: Callable[[], int] = lambda: SLACK
         self._known = known
         self._address = f"{config.host}:{config.port}"
 

@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.proto.fleet_pb2 import PushMessagesResponse
-from flwr.proto.message_pb2 import PushObjectRequest
+from flwr.app.message import remove_content_from_message
+from flwr.proto.fleet_pb2 import (
+    PullMessagesResponse,
+    PushMessagesRequest,
+    PushMessagesResponse,
+)
+from flwr.proto.message_pb2 import ObjectTree, PushObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.inflatable.inflatable_object import (
@@ -26,6 +31,7 @@ from flwr.superlink.grid import http_grid
 from fedmri.clients.flower import bound_orders
 from fedmri.plan import Plan
 from fedmri.round import Target
+from fedmri.server.allowance import MOST_OBJECTS, MOST_WAITING, Allowance, n_objects
 from fedmri.server.inflating import bound_answers
 from fedmri.swollen import COPIES, SLACK, refuse_swollen
 from fedmri.wire import bundle, pack
@@ -182,12 +188,72 @@ def test_a_swollen_answer_over_the_real_front_costs_its_site_the_round(
     assert [(taken.content, taken.code) for taken in answers] == [(None, "R03")]
 
 
-def push(front: Front, reply: Message) -> None:
-    """Push an answer and all its objects as site b."""
+def test_a_site_cannot_fill_the_disk_with_an_answer_that_never_ends(
+    front: Front, order: Message
+) -> None:
+    """It pushes piece after piece: what its order may be answered with is taken, and no more."""
+    pushes: list[tuple[int, int]] = []
+
+    def answer(asked: Message) -> None:
+        pieces = {f"w{i}": Array(np.full(1_000_000, i, np.float32)) for i in range(40)}
+        content = RecordDict({"model": ArrayRecord(pieces)})  # 160 MB, in pieces of 4
+        pushes.extend(push(front, with_id(Message(content, reply_to=asked))))
+
+    front.asked(order, answer, 5.0)
+    assert {status for status, _ in pushes} == {200, 413}
+    most = MOST_WAITING * SLACK
+    assert SLACK / 2 < sum(n_bytes for status, n_bytes in pushes if status == 200) <= most
+
+    honest = RecordDict({"model": ArrayRecord({"w": Array(PIECE)})})
+
+    def honestly(asked: Message) -> None:
+        push(front, with_id(Message(honest, reply_to=asked)))
+
+    answers = front.asked(order, honestly, 20.0)
+    assert [found.content is not None for found in answers] == [True]
+
+
+def test_a_site_is_allowed_the_answers_to_its_orders() -> None:
+    """Each order gives one, few wait for long, and garbage gives none."""
+    allowance = Allowance(lambda: 100)
+    assert [allowance.take(7, 60), allowance.take(7, 60)] == [True, False]  # of before a restart
+    handed_out = PullMessagesResponse()
+    allowance.give(7, handed_out.SerializeToString())
+    allowance.give(7, b"garbage")
+    assert not allowance.take(7, 60)
+    handed_out.messages_list.add()
+    for _ in range(99):
+        allowance.give(7, handed_out.SerializeToString())
+    assert allowance.take(7, 100 * MOST_WAITING)
+    assert not allowance.take(7, 1)
+    assert allowance.take(8, 100)
+
+
+def test_an_answer_of_more_objects_than_answers_have_is_refused(
+    front: Front, order: Message
+) -> None:
+    """Each would be a row in the server's database before a byte of it has arrived."""
+    many = [ObjectTree(object_id=f"{i:064x}") for i in range(MOST_OBJECTS)]
+    tree = ObjectTree(object_id="f" * 64, children=many)
+    request = PushMessagesRequest(message_object_trees=[tree])
+    assert n_objects(request.SerializeToString()) == MOST_OBJECTS + 1
+    statuses: list[int] = []
+
+    def answer(asked: Message) -> None:
+        reply = with_id(Message(RecordDict(), reply_to=asked))
+        vars(reply.metadata)["_src_node_id"] = front.ids["b"]
+        statuses.append(front.push("b", remove_content_from_message(reply), tree).status_code)
+
+    front.asked(order, answer, 5.0)
+    assert statuses == [413]
+
+
+def push(front: Front, reply: Message) -> list[tuple[int, int]]:
+    """Push an answer and its objects as site b; return the status and bytes of each object."""
     vars(reply.metadata)["_src_node_id"] = front.ids["b"]
     parts = get_all_nested_objects(reply)
-    response = front.push("b", reply, get_object_tree(reply))
-    pushed = PushMessagesResponse.FromString(response.content)
+    response = front.push("b", remove_content_from_message(reply), get_object_tree(reply))
+    pushed, pushes = PushMessagesResponse.FromString(response.content), []
     for key in pushed.objects_to_push:
         part = PushObjectRequest(
             node=Node(node_id=front.ids["b"]),
@@ -196,4 +262,6 @@ def push(front: Front, reply: Message) -> None:
             object_content=parts[key].deflate(),
             session_id=pushed.session_id,
         )
-        front.call(FLEET + "push-object", part, signed(front.keys["b"]))
+        response = front.call(FLEET + "push-object", part, signed(front.keys["b"]))
+        pushes.append((response.status_code, len(part.object_content)))
+    return pushes
