@@ -23,7 +23,7 @@ class Asked:
     """What was to be scored.
 
     Attributes:
-        split: ``val`` or ``test``.
+        split: ``val`` or ``test``; of sums, whose and of which step.
         round_index: Last round behind the model.
         model: SHA-256 of everything that decides the answer; see ``order_digest``.
     """
@@ -35,6 +35,10 @@ class Asked:
 
 TELLING = frozenset({"R04", "R20", "R21", "R41", "P55", "P63", "P64"})
 """Codes of errors that follow from the data under the weights of an order."""
+
+MOST_MODELS = 3
+"""Models of whose embeddings a site gives sums, for a round and step. An honest server has one, and
+another where it lost a round and trained it anew with other sites."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,23 @@ class Scorings:
         self._refuse_more()
         return None
 
+    def refuse_models(self, asked: Asked) -> None:
+        """Let sums over embeddings be of few models for each round and step; they stand in no cap.
+
+        Raises:
+            PrivacyError: They would be of one more (P13).
+        """
+        place = (asked.split, asked.round_index)
+        known = {
+            line["model"]
+            for line in self._lines
+            if (line.get("split"), line.get("round_index")) == place
+        }
+        if asked.model not in known:
+            if len(known) >= MOST_MODELS:
+                raise _another(asked)
+            append_line(self.path, asdict(asked))
+
     @contextmanager
     def counting(self, order: str) -> Iterator[None]:
         """Write down the code of an error in the block that tells of the data, before it leaves.
@@ -90,7 +111,7 @@ class Scorings:
         return list(whole_lines(self.path))
 
     def _refuse_more(self) -> None:
-        n_given = len(self._lines)
+        n_given = sum("scores" in line or "code" in line for line in self._lines)
         if self.most and n_given >= self.most:
             raise _used_up(n_given)
 
@@ -100,8 +121,8 @@ class Scorings:
 
 
 def _another(asked: Asked) -> PrivacyError:
-    what = f"scores on the {asked.split} patients after round {asked.round_index}"
-    want = "the model that was scored for it before: a site scores one model a round"
+    what = f"model for {asked.split} after round {asked.round_index}"
+    want = "one that was asked about before: a site answers for one model a round"
     fix = "resume the run with the server's own checkpoints; if it was, ask the coordinator"
     return PrivacyError("P13", what, found="another model", want=want, fix=fix)
 

@@ -132,6 +132,9 @@ class Site:
 
         def own() -> Arrays:
             if order.weights:
+                shown = update_digest(order.weights, {**order.extra, "shared": order.shared})
+                split = f"sums over embeddings, step {order.step},"
+                self._scorings.refuse_models(Asked(split, order.round_index, shown))
                 data = self._data_as(order.extra)
                 return self._invariance(order).sums(order, data, self._guard.n_least)
             return self._images.of(order)

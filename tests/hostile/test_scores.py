@@ -16,6 +16,7 @@ from fedmri.clients.border import declared_scores, rounded
 from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import entries
 from fedmri.clients.network import network_of
+from fedmri.errors import PrivacyError
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
 from fedmri.round import Target, Weights
@@ -28,6 +29,7 @@ from fedmri.training.task import Case, LocalTask
 from fedmri.wire import (
     EvaluateOrder,
     Scores,
+    SumsOrder,
     TrainOrder,
     evaluate_content,
     read_scores,
@@ -271,3 +273,16 @@ def test_beside_noise_no_step_is_said_to_be_left_out(make_site: MakeSite) -> Non
     update = site.train(TrainOrder(1, crafted(site.plan, 0)))
     assert "n_skipped" not in update.metrics
     assert "n_skipped" in make_site().train(TrainOrder(1, crafted(site.plan, 0))).metrics
+
+
+def test_embeddings_are_summed_for_few_models_a_round(make_site: MakeSite) -> None:
+    """Crafted networks, one after another, would map patients; a lost round has another model."""
+    site = make_site("harmonize.embedding=coral", "harmonize.strength=0.1")
+    asked = [SumsOrder(0, {}, crafted(site.plan, number), 1) for number in range(9)]
+    given = [site.sums(order) for order in asked[:3]]
+    for order in asked[3:]:
+        with pytest.raises(PrivacyError, match=r"\[P13\]"):
+            site.sums(order)
+    again = site.sums(asked[1])  # asked again: the same answer
+    assert all(value.equal(again.arrays[name]) for name, value in given[1].arrays.items())
+    site.sums(SumsOrder(0, {}, crafted(site.plan, 7), 2))  # another round has its own
