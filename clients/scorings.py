@@ -23,7 +23,7 @@ class Asked:
     """What was to be scored.
 
     Attributes:
-        split: ``val`` or ``test``; of sums, whose and of which step.
+        split: ``val`` or ``test``; else what the model is for.
         round_index: Last round behind the model.
         model: SHA-256 of everything that decides the answer; see ``order_digest``.
     """
@@ -36,9 +36,9 @@ class Asked:
 TELLING = frozenset({"R04", "R20", "R21", "R41", "P55", "P63", "P64"})
 """Codes of errors that follow from the data under the weights of an order."""
 
-MOST_MODELS = 3
-"""Models of whose embeddings a site gives sums, for a round and step. An honest server has one, and
-another where it lost a round and trained it anew with other sites."""
+MOST_MODELS = 5
+"""Models that a site trains in one round, or sums embeddings of in one step. An honest server has
+one, and another where it lost a round and trained it anew with other sites."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,12 @@ class Scorings:
     Attributes:
         path: File of them, a line each; made on first use, for its owner alone.
         most: Scorings and codes that the site gives; 0 leaves it to the rounds of the plan.
+        most_models: Models that it trains in a round or sums embeddings of; 0 sets no bound.
     """
 
     path: Path
     most: int = 0
+    most_models: int = 0
 
     def given(self, asked: Asked) -> Scores | None:
         """Return the answer that was given; None where this is the first question for its round.
@@ -69,11 +71,13 @@ class Scorings:
         return None
 
     def refuse_models(self, asked: Asked) -> None:
-        """Let sums over embeddings be of few models for each round and step; they stand in no cap.
+        """Let a round be trained from few models, and sums over embeddings be of few.
 
         Raises:
-            PrivacyError: They would be of one more (P13).
+            PrivacyError: This would be one more (P13).
         """
+        if not self.most_models:
+            return
         place = (asked.split, asked.round_index)
         known = {
             line["model"]
@@ -81,7 +85,7 @@ class Scorings:
             if (line.get("split"), line.get("round_index")) == place
         }
         if asked.model not in known:
-            if len(known) >= MOST_MODELS:
+            if len(known) >= self.most_models:
                 raise _another(asked)
             append_line(self.path, asdict(asked))
 
@@ -122,7 +126,7 @@ class Scorings:
 
 def _another(asked: Asked) -> PrivacyError:
     what = f"model for {asked.split} after round {asked.round_index}"
-    want = "one that was asked about before: a site answers for one model a round"
+    want = "one of before: a site answers for one model a round, or few where a server lost it"
     fix = "resume the run with the server's own checkpoints; if it was, ask the coordinator"
     return PrivacyError("P13", what, found="another model", want=want, fix=fix)
 

@@ -115,8 +115,8 @@ class Site:
         self._guard = guard
         self._images = ImageSums(name, self.plan, self._data, guard)
         self._secure = SecureSite(name, folder, guard.membership)
-        scorings = guard.scorings or folder / "scorings.jsonl"
-        self._scorings = Scorings(scorings, guard.max_scorings)
+        scorings, most_models = guard.scorings or folder / "scorings.jsonl", guard.most_models
+        self._scorings = Scorings(scorings, guard.max_scorings, most_models)
         self._harmonized: tuple[str, SiteData] | None = None
 
     @property
@@ -204,6 +204,7 @@ class Site:
         The update's weights are as they travel: encoded by the plan's transport, or masked.
         """
         digest = order_digest(self.name, self._plan_json, order)
+        self._scorings.refuse_models(Asked("training", order.round_index, digest))
         with self._scorings.counting(digest):
             return self._masked(order, digest) if self.plan.secagg.is_on else self._trained(order)
 
