@@ -17,6 +17,7 @@ from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import entries
 from fedmri.clients.network import network_of
 from fedmri.clients.scorings import MOST_MODELS
+from fedmri.config import load
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
@@ -85,6 +86,45 @@ def test_crafted_weights_get_one_answer_a_round(
     told = [entry["sha256"] for entry in entries(home.ledger) if entry["kind"] == "scores"]
     assert len(told) == 4
     assert len(set(told)) == 2
+
+
+NETWORKS = {
+    "U-Net, masks": (
+        *("model=unet", "target.kind=segmentation", "target.name=mask"),
+        "target.classes=[lesion]",
+    ),
+    "attention U-Net, masks": (
+        *("model=attention_unet", "target.kind=segmentation", "target.name=mask"),
+        "target.classes=[lesion]",
+    ),
+    "CNN, age": (
+        *("target.kind=regression", "target.name=age", "target.classes=[]"),
+        "task.loss=auto",
+    ),
+    "ResNet, classes": ("model=resnet18",),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_network_and_no_metric_is_an_oracle(
+    name: str, tiny: Callable[..., list[str]], order: Order, sign: Sign, home: ClientHome
+) -> None:
+    """Networks and tasks of other kinds: a round is scored once, its metrics have few digits."""
+    with_policy(home)
+    signed = sign(load(tiny(*NETWORKS[name])).plan)
+    keep_seen(home, signed)
+    approve(home, signed, "command")
+    asked = [
+        evaluate_content(EvaluateOrder(1, "val", crafted(signed.plan, number))) for number in (1, 2)
+    ]
+    first, other = (order(signed, content, "evaluate") for content in asked)
+    assert (code_of(first), code_of(other)) == ("ok", "P13")
+    allowed = declared_scores(signed.plan)
+    for metric, value in read(first).metrics.items():
+        if metric in allowed.ranges:
+            low, high = allowed.ranges[metric]
+            assert low <= value <= high
+            assert value == rounded(value, 3, (low, high))
 
 
 def test_an_answer_that_was_lost_is_given_again(order: Order, signed: SignedPlan) -> None:
