@@ -22,7 +22,6 @@ from fedmri.clients.gate import gate_of
 from fedmri.clients.ledger import Ledger
 from fedmri.clients.own_table import TableSite
 from fedmri.clients.private import Guard, simulated_secret
-from fedmri.clients.scorings import MOST_MODELS
 from fedmri.clients.secure import Membership
 from fedmri.clients.site import Site
 from fedmri.plan import from_json
@@ -172,7 +171,6 @@ def guard_of(context: Context) -> Guard:
         n_least=int(node.get("n_min_update", 0)),
         account=Path(str(node["privacy-account"])) if "privacy-account" in node else None,
         scorings=Path(str(node["scorings"])) if "scorings" in node else None,
-        most_models=MOST_MODELS if "scorings" in node else 0,
     )
 
 

@@ -179,21 +179,19 @@ def refuse_unapproved(home: ClientHome, signed: SignedPlan, run: str) -> None:
     if there.given and run in there.begun:
         return
     if not there.is_free:
-        how = _how(home, signed, there)
+        changed = changed_keys(home, signed)
+        how = _how(policy, signed, there, changed)
         if not how:
-            changed = changed_keys(home, signed)
             raise _used(signed, there) if there.given else _unapproved(signed, there, changed)
         approve(home, signed, how)
     by = consent(home, signed.sha256).given[-1]
     append_line(home.approvals, asdict(replace(by, time=_now(), run=run)))
 
 
-def _how(home: ClientHome, signed: SignedPlan, there: Consent) -> str:
+def _how(policy: SitePolicy, signed: SignedPlan, there: Consent, changed: Sequence[str]) -> str:
     """Return what of the site's settings approves a run; empty where a person has to."""
-    policy = home.config.policy
-    if there.is_withdrawn:  # what a person took back, no setting gives again
-        return ""
-    if changed_keys(home, signed):  # a person compares keys, by telephone
+    # what a person took back, no setting gives again; and keys are compared by telephone
+    if there.is_withdrawn or changed:
         return ""
     if policy.is_approval_automatic:
         return "policy.is_approval_automatic"
@@ -254,7 +252,7 @@ def status_of(home: ClientHome, signed: SignedPlan) -> str:
         last = there.given[-1]
         used = "" if there.is_free else plain(f", used by run {', '.join(sorted(there.begun))}")
         return f"approved {last.time} by {last.who} ({last.how}){used}"
-    if _how(home, signed, there):
+    if _how(home.config.policy, signed, there, changed_keys(home, signed)):
         return "approved by site.yaml"
     return f"{plain(there.ended)}; waits for approval" if there.ended else "waits for approval"
 

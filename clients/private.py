@@ -42,7 +42,6 @@ class Guard:
         max_scorings: Scorings of one run that the site gives; 0 leaves it to the plan.
         account: Second place of what was spent; None in a simulation.
         scorings: File of the scorings of the run, whatever data they were of; None in a simulation.
-        most_models: Models that one round is trained from at most; 0 in a simulation.
         n_least: Patients that must be behind each cell of a sum; see ``clients.floor``.
         max_site_epsilon: The site's own cap on what it loses as a whole; 0 leaves it to the plan.
     """
@@ -58,7 +57,6 @@ class Guard:
     n_least: int = 0
     account: Path | None = None
     scorings: Path | None = None
-    most_models: int = 0
 
     def sketch(self, values: Mapping[str, NDArray[Any]]) -> tuple[float, ...]:
         """Return a short form of values, by which alike ones are known; see ``sketch_of``."""

@@ -55,6 +55,11 @@ class Scorings:
     most: int = 0
     most_models: int = 0
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether anything but scores is counted: in a simulation nobody is to be protected."""
+        return bool(self.most or self.most_models)
+
     def given(self, asked: Asked) -> Scores | None:
         """Return the answer that was given; None where this is the first question for its round.
 
@@ -62,11 +67,10 @@ class Scorings:
             PrivacyError: Another model was scored for this round (P13), or the site has given all
                 the scorings that it gives (P14).
         """
-        for line in self._lines:
-            if (line.get("split"), line.get("round_index")) == (asked.split, asked.round_index):
-                if line["model"] != asked.model:
-                    raise _another(asked)
-                return Scores(**line["scores"])
+        for line in self._before(asked):
+            if line["model"] != asked.model:
+                raise _another(asked)
+            return Scores(**line["scores"])
         self._refuse_more()
         return None
 
@@ -78,12 +82,7 @@ class Scorings:
         """
         if not self.most_models:
             return
-        place = (asked.split, asked.round_index)
-        known = {
-            line["model"]
-            for line in self._lines
-            if (line.get("split"), line.get("round_index")) == place
-        }
+        known = {line["model"] for line in self._before(asked)}
         if asked.model not in known:
             if len(known) >= self.most_models:
                 raise _another(asked)
@@ -109,6 +108,11 @@ class Scorings:
             if error.code in TELLING and line not in known:
                 append_line(self.path, line)
             raise
+
+    def _before(self, asked: Asked) -> list[dict[str, Any]]:
+        place = asked.split, asked.round_index
+        lines = self._lines
+        return [line for line in lines if (line.get("split"), line.get("round_index")) == place]
 
     @property
     def _lines(self) -> list[dict[str, Any]]:

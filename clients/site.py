@@ -21,7 +21,7 @@ from fedmri.clients.privacy_ledger import Spend
 from fedmri.clients.private import Guard
 from fedmri.clients.results import write_cases, write_pictures
 from fedmri.clients.revealed import Subject
-from fedmri.clients.scorings import Asked, Scorings
+from fedmri.clients.scorings import MOST_MODELS, Asked, Scorings
 from fedmri.clients.secure import SecureSite, Values, masked_form, sum_forms
 from fedmri.clients.site_state import SiteState, SiteStates
 from fedmri.codec import declared, encode
@@ -115,7 +115,8 @@ class Site:
         self._guard = guard
         self._images = ImageSums(name, self.plan, self._data, guard)
         self._secure = SecureSite(name, folder, guard.membership)
-        scorings, most_models = guard.scorings or folder / "scorings.jsonl", guard.most_models
+        most_models = MOST_MODELS if guard.scorings else 0
+        scorings = guard.scorings or folder / "scorings.jsonl"
         self._scorings = Scorings(scorings, guard.max_scorings, most_models)
         self._harmonized: tuple[str, SiteData] | None = None
 
@@ -203,6 +204,8 @@ class Site:
 
         The update's weights are as they travel: encoded by the plan's transport, or masked.
         """
+        if not self.plan.secagg.is_on and not self._scorings.is_bounded:
+            return self._trained(order)
         digest = order_digest(self.name, self._plan_json, order)
         self._scorings.refuse_models(Asked("training", order.round_index, digest))
         with self._scorings.counting(digest):

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import unicodedata
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from fedmri.clients.home import ClientHome
@@ -60,8 +61,9 @@ class Withdrawn:
         for name in ("", subject):  # nobody is called "": it shows which secret the list is by
             if name not in self:
                 append_line(self.path, {"subject": self._hash(name)})
+                vars(self).pop("_hashes", None)  # to be read anew
 
-    @property
+    @cached_property
     def _hashes(self) -> frozenset[str]:
         return frozenset(str(line.get("subject")) for line in whole_lines(self.path))
 
