@@ -15,6 +15,8 @@ from fedmri.files import make_private_folder, write_private
 from fedmri.settings_file import read_settings
 
 N_SECRET = 32
+NOT_JOINED = "this-site"
+"""Name of a site that has none yet: its data can be used before it joins anything."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ class ClientHome:
             make_private_folder(self.secret.parent)
             write_private(self.secret, os.urandom(N_SECRET))
         return self.secret
+
+    @property
+    def site(self) -> str:
+        """Name in the consortium, or ``this-site`` before the site has joined one."""
+        return self.consortium.site if self.consortium_file.exists() else NOT_JOINED
 
     @cached_property
     def consortium(self) -> Consortium:

@@ -51,7 +51,7 @@ def forget(
     for name in sorted(names):
         withdrawn.add(name)
     found.remove()
-    said = for_coordinator(home.consortium.site, found.taken_part)
+    said = for_coordinator(home.site, found.taken_part)
     if as_json:
         print(said)
         return

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from fedmri.clients.home import ClientHome
     from fedmri.plan import Plan
 
-NOT_JOINED = "this-site"
-"""Name of a site that has none yet: data can be checked before joining anything."""
-
 
 @client_app.command("check")
 def check(
@@ -46,9 +43,8 @@ def check(
 
     home = ClientHome(folder)
     config, wanted = home.config, _plan_of(home, plan)
-    site = home.consortium.site if home.consortium_file.exists() else NOT_JOINED
     manifest = home.folder / "manifest.tsv"
-    table = checked_own(config, wanted, site, manifest, Withdrawn.of(home))
+    table = checked_own(config, wanted, home.site, manifest, Withdrawn.of(home))
     counts = n_subjects(table, wanted)
     found = violations(config.policy, wanted, counts["train"])
     if as_json:

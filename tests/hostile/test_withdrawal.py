@@ -176,6 +176,13 @@ def test_who_is_not_there_is_asked_about(home: ClientHome, own_scans: Path) -> N
     assert someone.removeprefix("sub-") in Withdrawn.of(home)
 
 
+def test_a_site_that_has_joined_nothing_can_forget_too(home: ClientHome) -> None:
+    """Consent may be withdrawn before the first plan."""
+    home.consortium_file.unlink()
+    assert json.loads(forget(home, "sub-1", "--absent", "--json"))["withdrawn_from"] == []
+    assert "1" in Withdrawn.of(home)
+
+
 def test_the_list_is_no_list_of_patients(home: ClientHome, tmp_path: Path) -> None:
     """Without the site's secret a name cannot be tried."""
     forget(home, "sub-0815", "--absent")
