@@ -28,7 +28,10 @@ from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import nn
 
 from fedmri.models.build import build_network
-from fedmri.models.settings import ModelConfig
+from fedmri.models.image.cnn3d import CNN3D
+from fedmri.models.image.cnn5 import CNN5
+from fedmri.models.image.resnet18 import ResNet18
+from fedmri.models.voxel.unet import UNet
 from fedmri.privacy.dp_sgd import PrivateSteps
 from fedmri.privacy.per_sample import by_loop
 from fedmri.privacy.settings import PrivacyConfig
@@ -38,10 +41,10 @@ N_PATIENTS = 8
 N_REPEATS = 5
 CLIP = 1.0
 NETWORKS = {
-    "cnn5 2D 64": (ModelConfig("cnn5"), (64, 64)),
-    "cnn3d 32": (ModelConfig("cnn3d"), (32, 32, 32)),
-    "unet 2D 64": (ModelConfig("unet", width=8), (64, 64)),
-    "resnet18 2D 64": (ModelConfig("resnet18"), (64, 64)),
+    "cnn5 2D 64": (CNN5(), (64, 64)),
+    "cnn3d 32": (CNN3D(), (32, 32, 32)),
+    "unet 2D 64": (UNet(width=8), (64, 64)),
+    "resnet18 2D 64": (ResNet18(), (64, 64)),
 }
 KINDS = {"unet": Target("segmentation", "mask", ("lesion",))}
 IMAGE = Target("classification", "kind", ("a", "b"))

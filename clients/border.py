@@ -27,7 +27,6 @@ from fedmri.clients.policy import SitePolicy
 from fedmri.errors import CODES, FedmriError, PrivacyError
 from fedmri.plan import Plan
 from fedmri.round import Form, Layout, Weights
-from fedmri.strategies.registry import make_strategy
 from fedmri.training.segmentation import COUNTS
 from fedmri.training.tasks import make_task
 from fedmri.wire import ADAPTED, EXTRA, METRICS, MODEL, ORDER, SUMS, TRAIN_METRICS, LazyArray
@@ -73,8 +72,8 @@ def declared_update(
         plan: Its strategy may send more.
         entries: Which entries of the model are what.
     """
-    strategy = make_strategy(plan.strategy, plan.sgd_momentum)
-    extra = {f"{EXTRA}{n}": f for n, f in strategy.extra_forms(received, entries).items()}
+    declared = plan.strategy.extra_forms(received, entries)
+    extra = {f"{EXTRA}{name}": forms for name, forms in declared.items()}
     told = not plan.secagg.is_on
     return Declared("update", TRAIN_METRICS, {MODEL: forms, **extra}, are_counts_told=told)
 

@@ -14,11 +14,12 @@ from fedmri.harmonize.embedding_choice import embedding_stage
 from fedmri.harmonize.image_stage import image_stage
 from fedmri.harmonize.own_table import table_stage
 from fedmri.models.build import build_network
+from fedmri.models.registry import MODELS
 from fedmri.models.weights import layout, weights
 from fedmri.plan import Plan
 from fedmri.round import Layout, Weights
 from fedmri.signed_plan import SignedPlan
-from fedmri.strategies.registry import make_strategy
+from fedmri.strategies.registry import STRATEGIES
 
 
 def describe(signed: SignedPlan, policy: SitePolicy, changed: Sequence[str] = ()) -> str:
@@ -52,8 +53,8 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "plan": f"{plan.name} ({signed.sha256})",
         "learned": f"{target.kind} of {target.name}{_among(target.classes)}",
         "read": f"modalities {', '.join(source.modalities)}; {_column(plan)}",
-        "network": f"{plan.model.name}, {n_numbers:,} numbers",
-        "strategy": f"{plan.strategy.name}; {amount} a round, {plan.rounds.n_rounds} rounds",
+        "network": f"{MODELS.name_of(plan.model)}, {n_numbers:,} numbers",
+        "strategy": f"{_strategy(plan)}; {amount} a round, {plan.rounds.n_rounds} rounds",
         "aggregation": _aggregation(signed),
         "leaves before the rounds": _sums(plan),
         "leaves before each round": _embedded(plan, entries, named),
@@ -67,6 +68,12 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "privacy cost": _privacy(plan),
         "signed for": f"fedmri {signed.version}",
     }
+
+
+def _strategy(plan: Plan) -> str:
+    """Return a strategy's name and its own sentence on what it does with a site's update."""
+    said = getattr(plan.strategy, "consent", "it says nothing of itself")
+    return f"{STRATEGIES.name_of(plan.strategy)}: {said}"
 
 
 def _aggregation(signed: SignedPlan) -> str:
@@ -199,7 +206,7 @@ def _network(plan: Plan) -> tuple[Weights, Layout, str]:
     """Return a plan's entries, what they are, and what else leaves."""
     module = build_network(plan.model, **plan.network)
     entries, named = weights(module), layout(module)
-    strategy = make_strategy(plan.strategy, plan.sgd_momentum)
+    strategy = plan.strategy
     local = strategy.local_names(named)
     shared = {name: value for name, value in entries.items() if name not in local}
     extra = strategy.extra_forms(shared, named)
@@ -222,7 +229,7 @@ def _embedded(plan: Plan, entries: Weights, named: Layout) -> str:
 def _leaving(signed: SignedPlan, entries: Weights, named: Layout) -> str:
     """Return how many numbers and bytes of the model leave a round, and what of it stays."""
     plan = signed.plan
-    strategy = make_strategy(plan.strategy, plan.sgd_momentum)
+    strategy = plan.strategy
     local = strategy.local_names(named)
     shared = {name: value for name, value in entries.items() if name not in local}
     n_bytes = update_bytes(plan, shared, strategy.extra_forms(shared, named))

@@ -12,7 +12,6 @@ from fedmri.models.weights import layout, weights
 from fedmri.plan import from_json
 from fedmri.privacy.site_level import refuse_large
 from fedmri.round import Layout, Weights
-from fedmri.strategies.registry import make_strategy
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def network_of(plan_json: str) -> Network:
     plan = from_json(plan_json)
     module = build_network(plan.model, **plan.network)
     entries = layout(module)
-    local = make_strategy(plan.strategy, plan.sgd_momentum).local_names(entries)
+    local = plan.strategy.local_names(entries)
     whole = weights(module)
     initial = {name: value.clone() for name, value in whole.items() if name in local}
     shared = {name: value for name, value in whole.items() if name not in local}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from fedmri.errors import require
+from fedmri.models.registry import MODELS
 from fedmri.plan import Plan
 from fedmri.round import TaskKind
 
@@ -114,7 +115,8 @@ def violations(policy: SitePolicy, plan: Plan, n_subjects: int | None = None) ->
 
 
 def _of_plan(policy: SitePolicy, plan: Plan) -> Iterator[str]:
-    kind, model, n_rounds = plan.target.kind, plan.model.name, plan.rounds.n_rounds
+    kind, n_rounds = plan.target.kind, plan.rounds.n_rounds
+    model = MODELS.name_of(plan.model)
     if policy.tasks and kind not in policy.tasks:
         yield f"task {kind} is not one of {', '.join(policy.tasks)} (policy.tasks)"
     if policy.models and model not in policy.models:

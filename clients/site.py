@@ -40,8 +40,7 @@ from fedmri.round import Form, Layout, Phase, SiteRound, Trained, Update, Weight
 from fedmri.secagg.ring import Slot
 from fedmri.secagg.updates import update_slots, weighted_update
 from fedmri.secagg.wide import wide_slots
-from fedmri.strategies.mean import WEIGHTINGS
-from fedmri.strategies.registry import make_strategy
+from fedmri.strategies.registry import STRATEGIES
 from fedmri.training.budget import shared_steps
 from fedmri.training.device import reproducible
 from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
@@ -109,7 +108,7 @@ class Site:
         self.folder = folder
         self._plan_json = plan_json
         self._states = SiteStates(folder / "state", self.plan.rounds.n_states)
-        self._strategy = make_strategy(self.plan.strategy, self.plan.sgd_momentum)
+        self._strategy = self.plan.strategy
         self._task = make_task(self.plan.target, self.plan.task)
         self._data: SiteData = open_site(prepared, self.plan.target, self.plan.data)
         self._guard = guard
@@ -218,7 +217,7 @@ class Site:
         def values() -> Values:
             update = self._trained(order)
             self._refuse_large(update.weights, order.weights)
-            weight = WEIGHTINGS[self.plan.strategy.weighting](update)
+            weight = self._strategy.weigh(update)
             own = {name: value.numpy() for name, value in update.weights.items()}
             told = {name: v for name, v in update.metrics.items() if name not in HIDDEN}
             change = {name: values - order.weights[name].numpy() for name, values in own.items()}
@@ -244,8 +243,7 @@ class Site:
         """Train for one round; return the update as it travels without masks."""
         network = network_of(self._plan_json)
         state = self._states.before(order.round_index) or SiteState()
-        ticket = derive_seed(self.plan.seed, self.name, order.round_index, "ticket")
-        before = SiteRound(network.layout, ticket, order.weights, order.extra, state.memory)
+        before = self._before(order, network.layout, state)
         self._load(network, order.weights, state)
         self._refuse_beyond(self._phase_steps(before))
         if self.plan.privacy.site.is_on:
@@ -279,6 +277,12 @@ class Site:
         metrics |= self._spend(order, before, sent.arrays, kept.extra)
         counts = main.result.n_examples, main.result.n_subjects
         return Update(self.name, sent.arrays, *counts, metrics, kept.extra)
+
+    def _before(self, order: TrainOrder, layout: Layout, state: SiteState) -> SiteRound:
+        """Return what the strategy's half at this site goes by in a round."""
+        ticket = derive_seed(self.plan.seed, self.name, order.round_index, "ticket")
+        momentum = self.plan.sgd_momentum
+        return SiteRound(layout, ticket, order.weights, order.extra, state.memory, momentum)
 
     def _measured(self, before: SiteRound, results: Mapping[str, _PhaseResult]) -> dict[str, float]:
         """Return what a round's training tells of itself; beside noise, nothing of the data."""
@@ -447,7 +451,7 @@ class Site:
         load_weights(network.module, self._strategy.own_model(state.memory if state else {}))
         own = network.layout.parameters - network.layout.norm_parameters
         if state is None and own & network.initial.keys():
-            raise _no_head(self.name, self.plan.strategy.name)
+            raise _no_head(self.name, STRATEGIES.name_of(self._strategy))
         is_adapted = False
         if state is None and network.initial:
             # No batch norm of its own: this site took no part, so its images supply the statistics.

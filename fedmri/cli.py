@@ -209,9 +209,10 @@ def models() -> None:
     """List the networks that can be trained, with what each can do."""
     from fedmri.models.registry import MODELS
 
-    for name, entry in MODELS.items():
-        sides = f"; sides in multiples of {entry.multiple}" if entry.multiple > 1 else ""
-        print(f"{name:<16} {', '.join(entry.kinds)}{sides}")
+    for name in MODELS.names:
+        model = MODELS.load(name)
+        sides = f"; sides in multiples of {model.multiple}" if model.multiple > 1 else ""
+        print(f"{name:<16} {', '.join(model.kinds)}{sides}")
 
 
 @app.command()
@@ -258,14 +259,30 @@ def _load(overrides: list[str], file: Path | None) -> Experiment:
 
 
 def _comparing(strategies: str, overrides: list[str], file: Path | None) -> Experiment:
-    """Return the experiment, with each of the strategies as its own settings file has it."""
+    """Return the experiment with each of the strategies.
+
+    A setting of strategies counts for those that have it.
+    """
     names = [name.strip() for name in strategies.split(",") if name.strip()]
-    chosen = [_load([*overrides, f"strategy={name}"], file) for name in names]
+    chosen = [
+        _load([*_meant_for(name, names, overrides), f"strategy={name}"], file) for name in names
+    ]
     if not chosen:
         return _load(overrides, file)
     compared = tuple(one.plan.strategy for one in chosen)
     first = chosen[0]
     return replace(first, simulation=replace(first.simulation, strategies=compared))
+
+
+def _meant_for(name: str, names: list[str], overrides: list[str]) -> list[str]:
+    """Return settings without those of ``strategy`` that another of the names has alone."""
+    from fedmri.strategies.registry import STRATEGIES
+
+    known = {one: STRATEGIES.settings(one) for one in names}
+    others = {
+        f"strategy.{key}" for keys in known.values() for key in keys if key not in known[name]
+    }
+    return [text for text in overrides if text.partition("=")[0] not in others]
 
 
 def _resumed(folder: Path) -> Experiment:

@@ -24,15 +24,20 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf lets it 
 
 from fedmri.errors import ConfigError, told
 from fedmri.harmonize.settings import refuse_same_place
-from fedmri.plan import Plan
+from fedmri.models.registry import MODELS
+from fedmri.parts import NAME, Registry
+from fedmri.plan import Plan, to_dict
 from fedmri.round import Target
 from fedmri.setting_keys import known_keys, refused_value, unknown_setting
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
+from fedmri.strategies.registry import STRATEGIES
 
 CONFIGS = Path(str(files("fedmri.configs")))
 ROOT = "plan"
 """Field of an experiment whose settings stand at the top, without its name."""
+PARTS: Mapping[str, Registry[Any]] = {"model": MODELS, "strategy": STRATEGIES}
+"""Sections that a part stands in, whose own settings they take."""
 ALL_PRINTED = "; --dry-run prints all settings"
 
 
@@ -59,14 +64,20 @@ def load(overrides: Sequence[str] = (), file: Path | None = None) -> Experiment:
     texts = [*(_overrides_of(file) if file else ()), *overrides]
     for text in texts:
         _refuse_unknown(text)
+    values = _composed(texts)
+    return experiment_of({**values, **_parts_of(values, texts)})
+
+
+def _composed(texts: Sequence[str]) -> dict[str, Any]:
+    """Return what Hydra puts together of the defaults and overrides."""
     try:
         _store_defaults()
         with initialize_config_module("fedmri.configs", version_base="1.3"):
             composed = compose("config", overrides=[_as_override(text) for text in texts])
-        values = OmegaConf.to_container(composed, resolve=True)
+        values: Any = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise _hydra_error(error, texts) from error
-    return experiment_of(values)
+    return dict(values)
 
 
 def load_resolved(path: Path) -> Experiment:
@@ -97,30 +108,69 @@ def as_yaml(experiment: Experiment) -> str:
 
 
 def _as_dict(experiment: Experiment) -> dict[str, Any]:
-    values = asdict(experiment.plan)
+    simulation = experiment.simulation
+    compared = [STRATEGIES.as_dict(strategy) for strategy in simulation.strategies]
+    values = to_dict(experiment.plan)
     values |= {"partition": asdict(experiment.partition)}
-    values |= {"simulation": asdict(experiment.simulation)}
+    values |= {"simulation": {**asdict(simulation), "strategies": compared}}
     plain: dict[str, Any] = json.loads(json.dumps(values))  # tuples become lists
     return plain
 
 
 def _store_defaults() -> None:
-    """Give Hydra every field with its default, so that YAML says only what it chooses."""
+    """Give Hydra every field with its default, and the names of all parts as choices.
+
+    A part's own defaults stand in its class alone.
+    """
     target = Target("regression", "target")
     experiment = Experiment(Plan(target), PartitionConfig(), SimulationConfig())
-    ConfigStore.instance().store("fields", _as_dict(experiment))
+    fields = {key: value for key, value in _as_dict(experiment).items() if key not in PARTS}
+    store = ConfigStore.instance()
+    store.store("fields", fields)
+    for section, registry in PARTS.items():
+        for name in registry.names:
+            store.store(name, {NAME: name}, group=section)
+
+
+def _parts_of(values: Mapping[str, Any], texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the sections of parts, without what YAML says for another part than the chosen one.
+
+    The width of an experiment's own network is none for another network. What the user wrote stays,
+    so that a setting that the part does not have is refused.
+    """
+    choosing = {key for section in PARTS for key in (section, f"{section}.{NAME}")}
+    written = {text.partition("=")[0].lstrip("+~").strip() for text in texts}
+    if not choosing & written:
+        return {section: values[section] for section in PARTS}
+    own = _composed([text for text in texts if text.partition("=")[0].lstrip("+") not in choosing])
+    found = {}
+    for section in PARTS:
+        is_same = own[section][NAME] == values[section][NAME]
+        found[section] = {
+            key: value
+            for key, value in values[section].items()
+            if is_same or key == NAME or f"{section}.{key}" in written
+        }
+    return found
 
 
 def groups() -> dict[str, list[str]]:
-    """Return the choices of each group of the shipped configuration."""
+    """Return the choices of each group: files of the shipped configuration, and parts."""
     folders = sorted(path for path in CONFIGS.iterdir() if path.is_dir())
     found = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
+    found |= {section: sorted(registry.names) for section, registry in PARTS.items()}
     return {name: choices for name, choices in found.items() if choices}
 
 
 def setting_names() -> list[str]:
-    """Return every setting by its dotted key, inner nodes among them."""
-    return list(known_keys(Experiment, root=ROOT))
+    """Return every setting by its dotted key, inner nodes and those of all parts among them."""
+    own = {
+        f"{section}.{key}": None
+        for section, registry in PARTS.items()
+        for name in registry.names
+        for key in (NAME, *registry.settings(name))
+    }
+    return [*known_keys(Experiment, root=ROOT), *own]
 
 
 def _overrides_of(file: Path) -> Iterator[str]:
@@ -156,7 +206,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _as_override(text: str) -> str:
     # a whole group is chosen by its quoted name in YAML and by the bare one on the command line
     key, _, value = text.partition("=")
-    return f"{key}={value.strip(chr(34))}" if key in groups() else text
+    if key in groups():
+        return f"{key}={value.strip(chr(34))}"
+    # the part that is chosen says which settings there are, once all is put together
+    is_of_part = key.lstrip("+").partition(".")[0] in PARTS and not key.startswith("~")
+    return f"++{text.lstrip('+')}" if is_of_part else text
 
 
 def _refuse_unknown(text: str) -> None:
@@ -176,9 +230,8 @@ def _refuse_unknown(text: str) -> None:
         if key == "harmonize":
             refuse_same_place(names)
         return
-    known = setting_names()
-    if key not in known:
-        raise unknown_setting(key, [*known, *choices], ALL_PRINTED)
+    if key.partition(".")[0] not in PARTS and key not in known_keys(Experiment, root=ROOT):
+        raise unknown_setting(key, [*setting_names(), *choices], ALL_PRINTED)
 
 
 def _refuse_unknown_fields(values: Any, kind: type[Any], path: tuple[str, ...]) -> None:

@@ -129,6 +129,8 @@ CODES: dict[str, str] = {
     "C23": "a device is not there",
     "C30": "an update cannot travel in so few bits",
     "C31": "filters do not go with a strategy or transport",
+    "C40": "a part cannot be loaded",
+    "C41": "a part comes from another distribution than the plan names",
     "P20": "the server shipped code",
     "P21": "an order holds what no order declares",
     "N01": "a signed plan cannot be read",

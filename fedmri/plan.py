@@ -11,24 +11,25 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import TypeAdapter
+from pydantic import PlainValidator, TypeAdapter
 
+from fedmri.compatibility import refuse_incompatible
 from fedmri.data.settings import DataConfig
 from fedmri.errors import ConfigError, require
 from fedmri.harmonize.settings import HarmonizeConfig
-from fedmri.models.settings import ModelConfig
-from fedmri.privacy.conflicts import refuse_conflicts, refuse_unnoised
+from fedmri.models.image.cnn5 import CNN5
+from fedmri.models.model import Model
+from fedmri.models.registry import MODELS
+from fedmri.privacy.conflicts import refuse_conflicts
 from fedmri.privacy.settings import PrivacyConfig
-from fedmri.round import Target
-from fedmri.secagg.conflicts import refuse_conflicts as refuse_unsummed
+from fedmri.round import Strategy, Target
+from fedmri.secagg.conflicts import refuse_inspections
 from fedmri.secagg.settings import SecAggConfig
-from fedmri.strategies.settings import StrategyConfig
+from fedmri.strategies.averaging.fedavg import FedAvg
+from fedmri.strategies.registry import STRATEGIES
 from fedmri.training.settings import TaskConfig, TrainConfig
-
-BESIDE = frozenset({"scaffold", "feddyn", "fednova"})
-"""Strategies whose sites send something beside the model, which no filter would see."""
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,9 @@ class Plan:
     data: DataConfig = field(default_factory=DataConfig)
     harmonize: HarmonizeConfig = field(default_factory=HarmonizeConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: Annotated[Model, PlainValidator(MODELS.made)] = field(default_factory=CNN5)
     train: TrainConfig = field(default_factory=TrainConfig)
-    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    strategy: Annotated[Strategy, PlainValidator(STRATEGIES.made)] = field(default_factory=FedAvg)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     transport: TransportConfig = field(default_factory=TransportConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
@@ -201,43 +202,14 @@ class Plan:
     def __post_init__(self) -> None:
         self.harmonize.table.refuse_training(self.target, self.rounds.n_rounds)
         self.harmonize.refuse_scaled(self.data.prepare.scaling)
-        _refuse_unfiltered(self.filters, self.strategy, self.transport)
-        train = self.train
-        augment, norm = self.data.augment, self.model.norm
+        _refuse_unfiltered(self.filters, self.transport)
+        augment = self.data.augment
         is_mixed, is_private = augment.mixup > 0 or augment.cutmix > 0, self.privacy.is_on
         self.harmonize.refuse_embedding(self.target, is_private=is_private, is_mixed=is_mixed)
-        name = self.strategy.name
-        if self.harmonize.embedding == "combat" and name in ("ditto", "lgfedavg"):
-            fix = "choose harmonize=coral, or another strategy"
-            found, want = (
-                f"{name}, which scores models of the sites' own",
-                "embeddings of one model",
-            )
-            raise ConfigError("C03", "harmonize=combat", found=found, want=want, fix=fix)
-        if self.strategy.name == "moon":
-            self._refuse_contrast()
-        refuse_conflicts(self.privacy, train, self.task, augment, norm=norm)
-        refuse_unnoised(self.privacy, self.strategy.name)
+        refuse_conflicts(self.privacy, self.train, self.task, augment)
         if self.secagg.is_on:
-            refuse_unsummed(self.strategy.name, 0, self._inspections)
-        is_plain = train.optimizer == "sgd" and not train.momentum and not train.clip_grad_norm
-        if self.strategy.name == "scaffold" and not is_plain:
-            fix = "set train.optimizer=sgd train.momentum=0 train.clip_grad_norm=0"
-            found = f"{train.optimizer}, momentum {train.momentum:g}, clip {train.clip_grad_norm:g}"
-            want = "plain SGD: a control variate is the mean of a site's own steps"
-            raise ConfigError("C03", "strategy scaffold", found=found, want=want, fix=fix)
-
-    def _refuse_contrast(self) -> None:
-        """Refuse MOON where there is no one embedding of an image that may be worked on (C03)."""
-        odd = {
-            "segmentation, whose networks answer each voxel": self.target.kind == "segmentation",
-            "differential privacy, whose noise is for the task's loss alone": self.privacy.is_on,
-            "another method on embeddings (harmonize)": self.harmonize.embedding != "none",
-        }
-        if found := [name for name, is_set in odd.items() if is_set]:
-            fix = "set strategy=fedprox, or leave the other out"
-            want = "one embedding an image, for the contrast alone"
-            raise ConfigError("C03", "strategy moon", found="; ".join(found), want=want, fix=fix)
+            refuse_inspections(self._inspections)
+        refuse_incompatible(self)
 
     @property
     def _inspections(self) -> list[str]:
@@ -256,41 +228,28 @@ class Plan:
         return self.train.momentum if self.train.optimizer == "sgd" else 0.0
 
     @property
-    def advice(self) -> tuple[str, ...]:
-        """What of the settings can be had and is seldom meant, a line each."""
-        optimizer = self.train.optimizer
-        if self.strategy.name != "fednova" or optimizer == "sgd":
-            return ()
-        why = f"strategy=fednova counts steps of SGD; those of {optimizer} are of another length."
-        return (f"{why} Set train.optimizer=sgd, or train.local_steps for the same at all sites.",)
-
-    @property
     def fingerprint(self) -> str:
         """SHA-256 of the plan's JSON."""
         return hashlib.sha256(to_json(self).encode()).hexdigest()
 
 
-def _refuse_unfiltered(
-    filters: FilterConfig, strategy: StrategyConfig, transport: TransportConfig
-) -> None:
-    """Refuse to filter an update where something passes the filters by (C31)."""
-    if not filters.is_on:
-        return
-    if strategy.name in BESIDE:
-        found = f"strategy {strategy.name}, which sends or counts on more than the change"
-        want = "a strategy that sends one model, such as fedavg"
-        fix = "set strategy=fedavg, or filters.clip_norm=0 filters.percentile=0"
-    elif transport.dtype != "fp32":
+def _refuse_unfiltered(filters: FilterConfig, transport: TransportConfig) -> None:
+    """Refuse to filter an update that is rounded on its way (C31)."""
+    if filters.is_on and transport.dtype != "fp32":
         found = f"transport.dtype={transport.dtype}, which adds what it rounded off a round later"
-        want, fix = "fp32", "set transport.dtype=fp32, or filters.clip_norm=0 filters.percentile=0"
-    else:
-        return
-    raise ConfigError("C31", "setting filters", found=found, want=want, fix=fix)
+        fix = "set transport.dtype=fp32, or filters.clip_norm=0 filters.percentile=0"
+        raise ConfigError("C31", "setting filters", found=found, want="fp32", fix=fix)
+
+
+def to_dict(plan: Plan) -> dict[str, Any]:
+    """Return the plan as plain values that ``from_dict`` takes."""
+    parts = {"model": MODELS.as_dict(plan.model), "strategy": STRATEGIES.as_dict(plan.strategy)}
+    return {**asdict(plan), **parts}
 
 
 def to_json(plan: Plan) -> str:
     """Return the plan as canonical JSON: equal plans give equal text."""
-    return json.dumps(asdict(plan), sort_keys=True, separators=(",", ":"))
+    return json.dumps(to_dict(plan), sort_keys=True, separators=(",", ":"))
 
 
 @lru_cache(maxsize=8)

@@ -191,10 +191,11 @@ class SiteRound:
 
     Attributes:
         layout: Which entries of the model are what.
-        ticket: Number of this round at this site, which no other round has; see ``taken``.
+        ticket: Number of this round at this site, which no other round has.
         received: Shared entries of the model, as the server sent them; not to be changed.
         extra: What the server sent beside it: the strategy's ``broadcast``.
         memory: What the strategy kept at this site after its last round; empty before the first.
+        momentum: Momentum of the site's SGD; 0 under other optimizers.
     """
 
     layout: Layout
@@ -202,6 +203,7 @@ class SiteRound:
     received: Weights
     extra: Mapping[str, Weights] = field(default_factory=dict)
     memory: Mapping[str, Weights] = field(default_factory=dict)
+    momentum: float = 0.0
 
 
 GradientTerm: TypeAlias = "Callable[[torch.nn.Module], None]"
@@ -283,6 +285,9 @@ class SiteMemory:
 class Strategy(Protocol):
     """A rule that combines updates: pure, without transport, one object for both halves.
 
+    Its class is a frozen dataclass; its fields are its settings. What it claims and needs stands in
+    the class, see ``fedmri.claims``; a rule that claims nothing is refused wherever a claim counts.
+
     The site's half is ``local_names``, ``phases``, ``remember`` and ``own_model``; the server's is
     ``start``, ``broadcast``, ``turns`` and ``aggregate``. What either keeps is in its memory, so
     checkpoint, resume and deployment need to know nothing of the rule.
@@ -314,6 +319,10 @@ class Strategy(Protocol):
 
     def broadcast(self, state: ServerState) -> Mapping[str, Weights]:
         """Return what is sent to the sites beside the model."""
+        ...
+
+    def weigh(self, update: Update) -> float:
+        """Return the weight of a site's update in a mean; 0 where it trained on no example."""
         ...
 
     def turns(self, sites: tuple[str, ...], round_index: int) -> tuple[tuple[str, ...], ...]:

@@ -116,7 +116,9 @@ def _is_part_of(typed: str, name: str) -> bool:
     )
 
 
-def refused_value(error: ValidationError, where: str, more: str, root: str = "") -> ConfigError:
+def refused_value(
+    error: ValidationError, where: str, more: str, root: str = "", prefix: str = ""
+) -> ConfigError:
     """Return the error of a setting whose value has the wrong type or is no choice (C01).
 
     Args:
@@ -124,9 +126,10 @@ def refused_value(error: ValidationError, where: str, more: str, root: str = "")
         where: What follows the setting's name, such as `` of site.yaml``.
         more: Further help after the fix.
         root: Part of pydantic's path that is no part of the name.
+        prefix: What stands before the name.
     """
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part != root)
+    key = prefix + ".".join(str(part) for part in first["loc"] if part != root)
     found, want = _shown(first["input"]), wanted(first)
     fix = f"set {key} to {want}{more}"
     return ConfigError("C01", f"setting {key}{where}", found=found, want=want, fix=fix)

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import TypeAdapter, ValidationError
 
 from fedmri.consortium import installed_version
-from fedmri.errors import FedmriError, NetworkError, told
-from fedmri.plan import Plan, from_dict, to_json
+from fedmri.errors import ConfigError, FedmriError, NetworkError, told
+from fedmri.parts import OF_PARTS
+from fedmri.plan import Plan, from_dict, to_dict, to_json
 from fedmri.secagg.secure_sum import Roll
 
 PURPOSE = b"fedmri plan 1\n"
@@ -54,6 +55,8 @@ class SignedPlan:
         try:
             plan = from_dict(values["plan"])
         except (ValidationError, FedmriError) as error:
+            if isinstance(error, ConfigError) and error.code in OF_PARTS:
+                raise  # it says which distribution is wanted
             found = told(error)
             raise self._other_version(found) from error
         if _canonical(plan, self.version, self.sites) != self.text:
@@ -155,7 +158,7 @@ def sign_plan(plan: Plan, private_key: bytes, sites: Mapping[str, str] | None = 
 
 
 def _canonical(plan: Plan, version: str, sites: Mapping[str, str]) -> str:
-    values = {"fedmri": version, "plan": asdict(plan)} | ({"sites": dict(sites)} if sites else {})
+    values = {"fedmri": version, "plan": to_dict(plan)} | ({"sites": dict(sites)} if sites else {})
     return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 

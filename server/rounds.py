@@ -51,7 +51,6 @@ from fedmri.server.harmonizing import (
 )
 from fedmri.server.records import Observer, Records
 from fedmri.server.secure import SecureSums, Wanted, masked_of
-from fedmri.strategies.registry import make_strategy
 from fedmri.wire import (
     EMBEDDING,
     HARMONIZE,
@@ -105,7 +104,7 @@ class Rounds:
     def __init__(self, run: Run, grid: Grid, observe: Observer) -> None:
         self.run = run
         self.grid = grid
-        self.strategy: Strategy = make_strategy(run.plan.strategy, run.plan.sgd_momentum)
+        self.strategy: Strategy = run.plan.strategy
         self.checkpoints = Checkpoints(run.folder / "checkpoints", run.plan.fingerprint)
         fixed = {"arm": run.arm, "seed": run.plan.seed}
         self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
@@ -440,7 +439,7 @@ def initial_model(plan: Plan) -> tuple[Weights, Layout]:
     """
     network = build_network(plan.model, **plan.network)
     model, entries = weights(network), layout(network)
-    local = make_strategy(plan.strategy, plan.sgd_momentum).local_names(entries)
+    local = plan.strategy.local_names(entries)
     shared = {name: value for name, value in model.items() if name not in local}
     refuse_large(plan.privacy.site, shared, entries)
     return model, entries

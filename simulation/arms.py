@@ -27,7 +27,8 @@ from fedmri.simulation.flower import RUN_ID, SERVER_NODE, Node, SimulatedGrid
 from fedmri.simulation.in_process import InProcessGrid
 from fedmri.simulation.pool import Engine, PooledGrid
 from fedmri.simulation.settings import SimulationConfig
-from fedmri.strategies.settings import StrategyConfig
+from fedmri.strategies.averaging.fedavg import FedAvg
+from fedmri.strategies.registry import STRATEGIES
 from fedmri.training.budget import Budget, total
 
 log = logging.getLogger("fedmri.simulation")
@@ -127,7 +128,7 @@ def by_strategy(plan: Plan, config: SimulationConfig) -> Iterator[tuple[str, Pla
     if not config.strategies:
         yield "federated", plan
     for strategy in config.strategies:
-        yield f"federated:{strategy.name}", replace(plan, strategy=strategy)
+        yield f"federated:{STRATEGIES.name_of(strategy)}", replace(plan, strategy=strategy)
 
 
 def _without(
@@ -170,7 +171,7 @@ def _alone(plan: Plan) -> Plan:
     train = replace(plan.train, is_optimizer_kept=True)
     return replace(
         plan,
-        strategy=StrategyConfig(),
+        strategy=FedAvg(),
         train=train,
         privacy=plan.privacy.alone(),
         harmonize=plan.harmonize.alone(),

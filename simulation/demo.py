@@ -99,11 +99,20 @@ def make_consortium(folder: Path, data: Mapping[str, Path]) -> Consortium:
 
 
 @contextmanager
-def running(consortium: Consortium) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Run server and clients as processes; all are ended at the end."""
+def running(
+    consortium: Consortium, before_each: Callable[[str], None] = lambda name: None
+) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Run server and clients as processes; all are ended at the end.
+
+    Args:
+        consortium: Whose.
+        before_each: Is called with ``server`` or a site's name before that process is started.
+    """
+    before_each("server")
     processes = {"server": command("server", "start", consortium.server.folder)}
     try:
         for name, site in consortium.sites.items():
+            before_each(name)
             processes[name] = command("client", "start", site.folder)
         yield processes
     finally:

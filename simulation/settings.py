@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import PlainValidator
 
 from fedmri.errors import require
-from fedmri.strategies.settings import StrategyConfig
+from fedmri.round import Strategy
+from fedmri.strategies.registry import STRATEGIES
 
 Arm = Literal["federated", "local", "pooled"]
 
@@ -38,7 +41,7 @@ class SimulationConfig:
     """
 
     arms: tuple[Arm, ...] = ("federated", "local", "pooled")
-    strategies: tuple[StrategyConfig, ...] = ()
+    strategies: tuple[Annotated[Strategy, PlainValidator(STRATEGIES.made)], ...] = ()
     protocol: Literal["sites", "loso"] = "sites"
     n_seeds: int = 1
     external: str = ""
@@ -53,7 +56,7 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.arms), "simulation.arms", self.arms, "one or more arms")
-        names = [strategy.name for strategy in self.strategies]
+        names = [STRATEGIES.name_of(strategy) for strategy in self.strategies]
         is_unique = len(set(names)) == len(names)
         require(is_unique, "simulation.strategies", ", ".join(names), "each strategy once")
         require(self.n_seeds >= 1, "simulation.n_seeds", self.n_seeds, "1 or more")

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fedmri.compatibility import plan_advice
 from fedmri.data.folders import existing_folder
 from fedmri.data.synthetic import refuse_foreign
 from fedmri.errors import RoundError, UsageError, told
@@ -46,6 +47,7 @@ from fedmri.simulation.sites import (
     site_budget,
     write_whole_site,
 )
+from fedmri.strategies.averaging.cyclic import Cyclic
 from fedmri.training.budget import Budget
 from fedmri.training.tasks import make_task
 
@@ -182,9 +184,9 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
 def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:
     """Return what the settings and the numbers of training patients by site suggest."""
     plans = [plan for _, plan in by_strategy(study.plan, study.config)]
-    told = [text for plan in plans for text in plan.advice]
+    told = [text for plan in plans for text in plan_advice(plan)]
     tiny = sorted(site for site, n in n_train.items() if 0 < n <= TINY)
-    if tiny and all(plan.strategy.name != "cyclic" for plan in plans):
+    if tiny and not any(isinstance(plan.strategy, Cyclic) for plan in plans):
         few = f"Sites with {TINY} training patients or fewer: {', '.join(tiny)}."
         told.append(f"{few} Look at strategy=cyclic too.")
     return tuple(told)

@@ -17,23 +17,26 @@ WORDS = {"errors", "round"}
 SETTINGS = {
     "data.settings",
     "harmonize.settings",
-    "models.settings",
     "privacy.settings",
     "privacy.conflicts",
     "secagg.conflicts",
     "secagg.settings",
     "training.settings",
-    "strategies.settings",
 }
+PARTS = {"models.registry", "strategies.registry"}
 TRUST = {"child", "repeats", "files", "settings_file", "consortium", "signed_plan"}
 ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
     "errors": set(),
     "round": {"errors"},
     "data": WORDS,
-    "models": WORDS,
+    "claims": set(),
+    "outside": WORDS,
+    "parts": WORDS | {"setting_keys", "outside"},
+    "compatibility": WORDS | PARTS | {"claims", "plan"},
+    "models": WORDS | {"claims", "parts"},
     "training": WORDS | {"data.site_data"},
-    "strategies": WORDS,
+    "strategies": WORDS | {"claims", "parts"},
     "secagg": WORDS,
     "filters": WORDS | {"plan"},
     "leakage": WORDS | {"data.site_data"},
@@ -42,7 +45,10 @@ ARROWS = {
     "reports": WORDS | {"file_names", "training.task"},
     "wire": WORDS,
     "swollen": set(),
-    "plan": WORDS | SETTINGS,
+    "plan": WORDS
+    | SETTINGS
+    | PARTS
+    | {"compatibility", "models.model", "models.image.cnn5", "strategies.averaging.fedavg"},
     "codec": WORDS | {"plan"},
     "child": set(),
     "file_names": WORDS,
@@ -52,7 +58,7 @@ ARROWS = {
     "settings_file": WORDS | {"setting_keys"},
     "system_errors": WORDS,
     "consortium": WORDS,
-    "signed_plan": WORDS | {"plan", "consortium", "secagg.secure_sum"},
+    "signed_plan": WORDS | {"parts", "plan", "consortium", "secagg.secure_sum"},
     # the processes
     "server": WORDS
     | TRUST
@@ -65,6 +71,7 @@ ARROWS = {
     "simulation": WORDS
     | TRUST
     | {
+        "compatibility",
         "file_names",
         "plan",
         "secagg",
@@ -81,15 +88,18 @@ ARROWS = {
     # the way in
     "config": WORDS
     | SETTINGS
-    | {"plan", "setting_keys", "server.settings", "clients.settings"}
+    | PARTS
+    | {"parts", "plan", "setting_keys", "server.settings", "clients.settings"}
     | {"simulation.settings", "simulation.partition"},
     "cli": WORDS
     | {"config", "data", "reports", "server", "clients", "simulation", "commands"}
     | {"system_errors"}
-    | {"models.registry", "training.tasks"},
+    | PARTS
+    | {"training.tasks"},
     "commands": WORDS
     | TRUST
     | {
+        "compatibility",
         "plan",
         "config",
         "data",

@@ -10,6 +10,8 @@ import pytest
 from fedmri.config import as_yaml, experiment_of, groups, load, load_resolved, setting_names
 from fedmri.errors import ConfigError
 from fedmri.models.build import build_network
+from fedmri.models.image.densenet121 import DenseNet121
+from fedmri.models.voxel.unet import UNet
 from fedmri.plan import from_json, to_json
 
 
@@ -23,7 +25,7 @@ def test_the_defaults_are_the_embedded_experiment() -> None:
 def test_an_override_wins_over_the_defaults() -> None:
     """Numbers, choices of a group and lists are given as key=value."""
     experiment = load(["model=densenet121", "train.lr=1e-4", "data.source.modalities=[FLAIR,T1w]"])
-    assert experiment.plan.model.name == "densenet121"
+    assert experiment.plan.model == DenseNet121()
     assert experiment.plan.train.lr == 1e-4
     assert experiment.plan.data.source.modalities == ("FLAIR", "T1w")
 
@@ -33,7 +35,7 @@ def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("model: unet\nseed: 5\ntrain:\n  lr: 0.5\n  batch_size: 2\n")
     experiment = load(["train.lr=0.25"], file)
-    assert experiment.plan.model.name == "unet"
+    assert experiment.plan.model == UNet(width=8)
     assert experiment.plan.seed == 5
     assert experiment.plan.train.lr == 0.25
     assert experiment.plan.train.batch_size == 2

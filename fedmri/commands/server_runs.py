@@ -66,6 +66,7 @@ def run(
     ] = "",
 ) -> None:
     """Sign a plan and submit it; the running server takes it up."""
+    from fedmri.compatibility import plan_advice
     from fedmri.server.home import ServerHome
     from fedmri.server.runs import new_run, run_named
 
@@ -82,7 +83,7 @@ def run(
     submitted = new_run(home.runs, signed, name, members or sorted(signed.sites))
     print(f"Run {submitted.name} is submitted; its plan is {signed.sha256[:12]}.")
     print("Sites that have not approved it do so by: fedmri client approve " + signed.sha256[:12])
-    for text in signed.plan.advice:
+    for text in plan_advice(signed.plan):
         print(text)
 
 

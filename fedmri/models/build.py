@@ -1,4 +1,4 @@
-"""How a network is built: seeded, with the norm of choice, and checked against its images."""
+"""How a network is built: seeded, and checked against its images."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from torch import nn
 from torch.func import functional_call
 
 from fedmri.errors import ConfigError, require
-from fedmri.models.norm import set_norm
-from fedmri.models.registry import MODELS, Entry, model_names
-from fedmri.models.settings import ModelConfig
+from fedmri.models.model import Model
+from fedmri.models.registry import MODELS, model_names
 from fedmri.models.sizes import Sizes
 from fedmri.round import Target, TaskKind
 
@@ -21,7 +20,7 @@ _DRAWING = threading.Lock()
 
 
 def build_network(  # noqa: PLR0913  # every one is named at the call
-    config: ModelConfig,
+    model: Model,
     *,
     target: Target,
     n_dims: int,
@@ -34,7 +33,7 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
     The global random state is left as it was.
 
     Args:
-        config: Which network, its norm layers and its width.
+        model: Which network, with its settings.
         target: What it predicts; ``target.n_outputs`` channels come out, without activation.
         n_dims: Spatial dimensions of an image, 2 or 3.
         n_channels: Channels of an image.
@@ -47,21 +46,19 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
         regression) or ``(B, n_outputs, *shape)`` (segmentation).
 
     Raises:
-        ConfigError: The name or width is not known (C01), the network cannot do the task (C20),
-            or images of this size do not go through it (C21).
+        ConfigError: A width does not do (C01), the network cannot do the task (C20), or images
+            of this size do not go through it (C21).
     """
-    require(config.name in MODELS, "model.name", config.name, f"one of {', '.join(MODELS)}")
     require(n_dims in (2, 3) and len(shape) == n_dims, "image shape", tuple(shape), "2D or 3D")
-    entry = MODELS[config.name]
+    name = MODELS.name_of(model)
     sizes = Sizes(tuple(shape), n_channels, target.n_outputs)
-    _require_kind(config.name, entry, target.kind)
-    _require_multiple(config.name, entry, sizes)
+    _require_kind(name, model, target.kind)
+    _require_multiple(name, model, sizes)
     with _DRAWING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = entry.make(config, sizes)
-    set_norm(network, config.norm, n_dims)
+        network = model.build(sizes)
     _avoid_in_place(network)
-    _require_passage(config, network, sizes)
+    _require_passage(name, network, sizes)
     return network
 
 
@@ -70,19 +67,19 @@ def n_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def _require_kind(name: str, entry: Entry, kind: TaskKind) -> None:
-    if kind not in entry.kinds:
+def _require_kind(name: str, model: Model, kind: TaskKind) -> None:
+    if kind not in model.kinds:
         want = f"a network for {kind}"
         fix = f"set model.name to one of {', '.join(model_names(kind))}"
-        found = f"one for {' and '.join(entry.kinds)}"
+        found = f"one for {' and '.join(model.kinds)}"
         raise ConfigError("C20", f"model {name}", found=found, want=want, fix=fix)
 
 
-def _require_multiple(name: str, entry: Entry, sizes: Sizes) -> None:
-    is_known = entry.multiple == 1 or 0 not in sizes.shape
-    if not is_known or any(size % entry.multiple for size in sizes.shape):
-        near = tuple(-(-size // entry.multiple) * entry.multiple for size in sizes.shape)
-        want = f"sides that are multiples of {entry.multiple}"
+def _require_multiple(name: str, model: Model, sizes: Sizes) -> None:
+    is_known = model.multiple == 1 or 0 not in sizes.shape
+    if not is_known or any(size % model.multiple for size in sizes.shape):
+        near = tuple(-(-size // model.multiple) * model.multiple for size in sizes.shape)
+        want = f"sides that are multiples of {model.multiple}"
         size = f"{near}" if is_known else "such a size"
         fix = f"set data.prepare.size or data.prepare.shape to {size}, or take another model"
         raise ConfigError("C21", f"images for {name}", found=f"{sizes.shape}", want=want, fix=fix)
@@ -95,7 +92,7 @@ def _avoid_in_place(network: nn.Module) -> None:
             vars(module)["inplace"] = False
 
 
-def _require_passage(config: ModelConfig, network: nn.Module, sizes: Sizes) -> None:
+def _require_passage(name: str, network: nn.Module, sizes: Sizes) -> None:
     """Send one example through without arithmetic; a site's last batch may hold just one."""
     if 0 in sizes.shape:
         return
@@ -106,8 +103,8 @@ def _require_passage(config: ModelConfig, network: nn.Module, sizes: Sizes) -> N
         with torch.no_grad():
             functional_call(network, empty, (image,))
     except (RuntimeError, ValueError) as error:
-        want = f"room for {config.norm} norm and pooling in a batch of one image"
+        want = "room for norm layers and pooling in a batch of one image"
         fix = "set a larger data.prepare.size or shape, set model.norm=group, or take another model"
         found = f"{sizes.shape} ({error})"
-        what = f"images for {config.name}"
+        what = f"images for {name}"
         raise ConfigError("C21", what, found=found, want=want, fix=fix) from error

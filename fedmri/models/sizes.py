@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,3 +24,12 @@ class Sizes:
     def n_dims(self) -> int:
         """Spatial dimensions, 2 or 3."""
         return len(self.shape)
+
+    @property
+    def ports(self) -> dict[str, Any]:
+        """The sizes as most of MONAI's networks call them."""
+        return {
+            "spatial_dims": self.n_dims,
+            "in_channels": self.n_channels,
+            "out_channels": self.n_outputs,
+        }

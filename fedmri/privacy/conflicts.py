@@ -13,8 +13,6 @@ def refuse_conflicts(
     train: TrainConfig,
     task: TaskConfig,
     augment: AugmentConfig,
-    *,
-    norm: str = "group",
 ) -> None:
     """Refuse what would let a patient's data out beside the noise.
 
@@ -23,7 +21,6 @@ def refuse_conflicts(
         train: Its schedule must not follow the training loss.
         task: Its loss must not count the site's classes.
         augment: Must not mix patients.
-        norm: Normalisation layer of the network.
 
     Raises:
         PrivacyError: A setting does not go with it (P32).
@@ -43,11 +40,6 @@ def refuse_conflicts(
             "follows the training loss, which has no noise",
             "set it to constant or cosine",
         ),
-        "model.norm": (
-            norm == "batch",
-            "batch mixes the patients of a step",
-            "set it to group",
-        ),
     }
     found = [(name, why, fix) for name, (is_set, why, fix) in is_bad.items() if is_set]
     if found:
@@ -57,24 +49,4 @@ def refuse_conflicts(
             found="; ".join(f"{name} {why}" for name, why, _ in found),
             want="settings that look at one patient at a time",
             fix="; ".join(f"{name}: {fix}" for name, _, fix in found),
-        )
-
-
-SENDS_MORE = frozenset({"scaffold", "feddyn", "fednova"})
-"""Strategies whose sites send something beside their update, which the noise does not cover."""
-
-
-def refuse_unnoised(privacy: PrivacyConfig, strategy: str) -> None:
-    """Refuse a strategy whose sites send more than the release that is noised for a hospital.
-
-    Raises:
-        PrivacyError: The strategy is one of those (P67).
-    """
-    if privacy.site.is_on and strategy in SENDS_MORE:
-        raise PrivacyError(
-            "P67",
-            "noise for a whole hospital",
-            found=f"strategy {strategy}, whose sites send more than their update",
-            want="a strategy whose sites send their update alone",
-            fix="set strategy=lgfedavg or fedavg, or privacy.site.noise_multiplier=0",
         )

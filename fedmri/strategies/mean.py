@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from fedmri.errors import RoundError
-from fedmri.round import Update, Weights
+from fedmri.round import ServerState, Update, Weights
 
-Weighting = Callable[[Update], float]
+if TYPE_CHECKING:
+    import torch
 
-WEIGHTINGS: dict[str, Weighting] = {
+Weighting = Literal["examples", "subjects", "square_root", "uniform"]
+
+WEIGHTINGS: dict[Weighting, Callable[[Update], float]] = {
     "examples": lambda update: float(update.n_examples),
     "subjects": lambda update: float(update.n_subjects),
     "square_root": lambda update: math.sqrt(update.n_examples),
@@ -22,7 +24,7 @@ WEIGHTINGS: dict[str, Weighting] = {
 
 
 def weighted_mean(
-    model: Weights, updates: Iterable[Update], weigh: Weighting, out: Weights
+    model: Weights, updates: Iterable[Update], weigh: Callable[[Update], float], out: Weights
 ) -> Weights:
     """Write the sites' weighted mean to ``out``, holding one update at a time.
 
@@ -89,6 +91,8 @@ def in_site_order(updates: Iterable[Update]) -> Iterable[Update]:
 def _accumulate(
     out: Weights, weights: Mapping[str, torch.Tensor], weight: float, *, is_first: bool
 ) -> None:
+    import torch  # here, so that the settings of a plan are read without it
+
     for name, value in weights.items():
         total = out[name]
         if not value.is_floating_point():
@@ -97,3 +101,13 @@ def _accumulate(
             torch.mul(value, weight, out=total)
         else:
             total.add_(value, alpha=weight)
+
+
+def step_to(mean: Weights, state: ServerState, server_lr: float) -> None:
+    """Take in place the share of the way to the mean; statistics of batch norm stay the mean.
+
+    A step beyond the mean could make a running variance negative.
+    """
+    if server_lr != 1:
+        for name in sorted(state.layout.parameters & mean.keys()):
+            mean[name].copy_(state.model[name].lerp(mean[name], server_lr))

@@ -27,7 +27,9 @@ from fedmri.plan import Plan
 from fedmri.privacy.settings import PrivacyConfig, SiteNoiseConfig
 from fedmri.round import Target
 from fedmri.signed_plan import SignedPlan
+from fedmri.strategies.personal.fedbn import FedBN
 from tests.clients.conftest import Sign
+from tests.made import model
 
 
 def with_policy(home: ClientHome, text: str) -> ClientHome:
@@ -223,9 +225,8 @@ def test_a_hash_must_name_one_plan(home: ClientHome, sign: Sign, plan: Plan) -> 
 
 def test_a_description_says_what_is_at_stake(sign: Sign, plan: Plan) -> None:
     """Target, data, bytes that leave, what never leaves and the privacy cost, in words."""
-    network = replace(plan.model, norm="batch")
-    strategy = replace(plan.strategy, name="fedbn")
-    signed = sign(replace(plan, model=network, strategy=strategy))
+    network = model("cnn3d", norm="batch", width=4)
+    signed = sign(replace(plan, model=network, strategy=FedBN()))
     text = describe(signed, SitePolicy(min_subjects_reported=7, tasks=("regression",)))
     for said in (
         signed.sha256,

@@ -29,7 +29,7 @@ from fedmri.codec import declared
 from fedmri.errors import DataError, FedmriError, PrivacyError
 from fedmri.plan import Plan
 from fedmri.round import Layout, Target, Update, Weights
-from fedmri.strategies.settings import StrategyConfig
+from fedmri.strategies.averaging.scaffold import Scaffold
 from fedmri.training.settings import TrainConfig
 from fedmri.training.tasks import make_task
 from fedmri.wire import Scores, read_scores, read_update, scores_content, update_content
@@ -96,7 +96,7 @@ def test_a_declared_update_leaves_unchanged(hospital: Border) -> None:
 def test_what_a_strategy_declares_leaves_and_nothing_else_of_it(hospital: Border) -> None:
     """SCAFFOLD's control variate and ticket pass; a stray entry does not, nor their absence."""
     plain = TrainConfig(optimizer="sgd", momentum=0, clip_grad_norm=0)
-    plan = replace(PLAN, strategy=StrategyConfig("scaffold"), train=plain)
+    plan = replace(PLAN, strategy=Scaffold(), train=plain)
     allowed = declared_update(SENT, FORMS, plan, LAYOUT)
     control: dict[str, Weights] = {
         "control": {"w": torch.ones(2, 3)},

@@ -13,12 +13,13 @@ from fedmri.codec import decode
 from fedmri.errors import ConfigError
 from fedmri.filters import change_norm, n_values
 from fedmri.models.weights import weights
-from fedmri.plan import BESIDE, FilterConfig, Plan, TransportConfig, to_json
+from fedmri.plan import FilterConfig, Plan, TransportConfig, to_json
 from fedmri.round import Layout, Target, Weights
-from fedmri.strategies.registry import STRATEGIES, make_strategy
-from fedmri.strategies.settings import StrategyConfig
+from fedmri.strategies.registry import STRATEGIES
+from fedmri.training.settings import TrainConfig
 from fedmri.wire import TrainOrder
 from tests.clients.conftest import MakeSite, Sign
+from tests.made import strategy as made
 
 TARGET = Target("regression", "age")
 
@@ -84,19 +85,18 @@ def test_filters_that_let_all_through_change_no_bit(make_site: MakeSite) -> None
     assert all(torch.equal(updates[0][name], updates[1][name]) for name in updates[0])
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", STRATEGIES.names)
 def test_a_strategy_that_sends_more_than_a_model_is_refused(name: str) -> None:
     """Whoever declares something beside the update would send it unfiltered."""
-    config, names = StrategyConfig(name=name, weighting="uniform"), frozenset({"w"})
-    layout = Layout(names, frozenset(), frozenset())
-    extra = make_strategy(config).extra_forms({"w": torch.zeros(2)}, layout)
-    assert bool(extra) == (name in BESIDE)
+    rule, layout = made(name), Layout(frozenset({"w"}), frozenset(), frozenset())
+    extra = rule.extra_forms({"w": torch.zeros(2)}, layout)
     filters = FilterConfig(percentile=50)
+    sgd = TrainConfig(optimizer="sgd", momentum=0, clip_grad_norm=0)
     if not extra:
-        Plan(TARGET, strategy=config, filters=filters)
+        Plan(TARGET, strategy=rule, filters=filters, train=sgd)
         return
     with pytest.raises(ConfigError, match=r"strategy .*\[C31\]"):
-        Plan(TARGET, strategy=config, filters=filters)
+        Plan(TARGET, strategy=rule, filters=filters, train=sgd)
 
 
 def test_rests_of_rounding_would_pass_the_filters_by() -> None:

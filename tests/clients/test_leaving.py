@@ -9,7 +9,6 @@ from fedmri.config import load
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, weights
 from fedmri.plan import Plan
-from fedmri.strategies.registry import make_strategy
 from tests.conftest import TINY
 
 
@@ -22,7 +21,7 @@ def bytes_of(plan: Plan) -> int:
     """Return what an update of a plan weighs."""
     module = build_network(plan.model, **plan.network)
     entries, named = weights(module), layout(module)
-    strategy = make_strategy(plan.strategy, plan.sgd_momentum)
+    strategy = plan.strategy
     return update_bytes(plan, entries, strategy.extra_forms(entries, named))
 
 

@@ -21,12 +21,11 @@ from fedmri.harmonize.invariance import (
 )
 from fedmri.models.build import build_network
 from fedmri.models.registry import model_names
-from fedmri.models.settings import ModelConfig
 from fedmri.models.weights import layout
 from fedmri.round import Target
+from tests.made import narrow
 
 SIDE = {"cnn5": 8, "cnn3d": 16, "vit": 16, "segresnet": 8, "unet": 16, "attention_unet": 16}
-WIDTH = {"vit": 64, "swin_unetr": 12}
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -234,7 +233,7 @@ def test_every_networks_embedding_makes_its_outputs(name: str) -> None:
     mask, lesion = Target("segmentation", "m", ("t",)), Target("classification", "l", ("a", "b"))
     shape = (SIDE.get(name, 32),) * 2
     network = build_network(
-        ModelConfig(name, "group", WIDTH.get(name, 8)),
+        narrow(name),
         target=mask if is_mask else lesion,
         n_dims=2,
         n_channels=1,

@@ -13,6 +13,7 @@ from fedmri.config import load
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
 from fedmri.privacy.settings import SiteNoiseConfig
+from fedmri.strategies.personal.lgfedavg import LGFedAvg
 from fedmri.wire import TrainOrder, train_content
 from tests.clients.conftest import Sign
 from tests.conftest import TINY
@@ -72,8 +73,7 @@ def test_a_site_caps_what_it_loses_as_a_whole(
     """Whatever epsilon and delta the plan states, the site's own are the least."""
     with_policy(home, "max_site_epsilon: 1", "is_approval_automatic: true")
     plan = load([*TINY]).plan
-    strategy = replace(plan.strategy, name="lgfedavg")
-    of_site = replace(plan, privacy=replace(plan.privacy, site=noise), strategy=strategy)
+    of_site = replace(plan, privacy=replace(plan.privacy, site=noise), strategy=LGFedAvg())
     network = network_of(to_json(of_site))
     sent = {n: v for n, v in train(of_site).weights.items() if n not in network.initial}
     content = train_content(TrainOrder(1, sent))

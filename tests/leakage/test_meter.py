@@ -15,9 +15,9 @@ from fedmri.leakage.membership import draw_canaries, membership, patient_losses
 from fedmri.leakage.meter import LeakageReport, measure
 from fedmri.leakage.release import Loss, Release
 from fedmri.models.build import build_network
-from fedmri.models.settings import ModelConfig
 from fedmri.models.weights import weights
 from fedmri.round import Batch, Target, Weights
+from tests.made import model
 
 CLASSES = Target("classification", "sex", ("f", "m"))
 MASK = Target("segmentation", "lesion", ("lesion",))
@@ -39,7 +39,7 @@ def network(
     name: str = "cnn5", n_dims: int = 2, target: Target = CLASSES, width: int = 8
 ) -> nn.Module:
     """Return a small network of the registry."""
-    config = ModelConfig(name=name, width=width)
+    config = model(name, width=width)
     return build_network(
         config, target=target, n_dims=n_dims, n_channels=1, shape=(16,) * n_dims, seed=0
     )

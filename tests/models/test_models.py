@@ -15,15 +15,14 @@ from fedmri.errors import ConfigError
 from fedmri.models.build import build_network, n_parameters
 from fedmri.models.norm import n_groups
 from fedmri.models.registry import model_names
-from fedmri.models.settings import ModelConfig
 from fedmri.models.weights import layout
 from fedmri.round import Target
+from tests.made import model, narrow
 
 LESION = Target("classification", "lesion", ("none", "round", "ring"))
 MASK = Target("segmentation", "mask", ("tumour",))
 AGE = Target("regression", "age")
 SIDE = {"cnn5": 8, "cnn3d": 16, "vit": 16, "segresnet": 8, "unet": 16, "attention_unet": 16}
-WIDTH = {"vit": 64, "swin_unetr": 12}
 NORMS = ("batch", "group", "instance")
 HEAVY = {("swin_unetr", "batch", 3), ("swin_unetr", "instance", 3)}
 EACH = pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def shape_of(name: str, n_dims: int) -> tuple[int, ...]:
 def build(name: str, norm: str, n_dims: int, seed: int = 1) -> nn.Module:
     """Build a narrow network for images of two channels."""
     return build_network(
-        ModelConfig(name, norm, WIDTH.get(name, 8)),  # type: ignore[arg-type]  # a parameter's str
+        narrow(name, norm=norm),
         target=target_of(name),
         n_dims=n_dims,
         n_channels=2,
@@ -146,7 +145,7 @@ def test_standard_networks_have_their_published_size(name: str, expected: int) -
     """With three channels and 1000 classes they are the networks of the papers."""
     target = Target("classification", "imagenet", tuple(str(i) for i in range(1000)))
     shape = (64, 64)
-    config = ModelConfig(name, "batch")
+    config = model(name, norm="batch")
     network = build_network(config, target=target, n_dims=2, n_channels=3, shape=shape, seed=0)
     assert n_parameters(network) == expected
 
@@ -156,7 +155,7 @@ def test_cnn5_has_the_size_that_its_layers_add_up_to() -> None:
     convolutions = (9 * 1 * 32 + 32) + (9 * 32 * 64 + 64) + (9 * 64 * 128 + 128)
     linear = (128 * 64 + 64) + (64 * 1 + 1)
     norms = 2 * (32 + 64 + 128)
-    config = ModelConfig("cnn5")
+    config = model("cnn5")
     network = build_network(config, target=AGE, n_dims=2, n_channels=1, shape=(16, 16), seed=0)
     assert n_parameters(network) == convolutions + linear + norms
 
@@ -166,7 +165,7 @@ def test_cnn3d_has_the_size_that_its_layers_add_up_to() -> None:
     convolutions = sum(27 * i * o + o for i, o in [(1, 8), (8, 16), (16, 32), (32, 64)])
     linear = (64 * 512 + 512) + (512 * 3 + 3)
     norms = 2 * (8 + 16 + 32 + 64)
-    config = ModelConfig("cnn3d")
+    config = model("cnn3d")
     network = build_network(config, target=LESION, n_dims=3, n_channels=1, shape=(16,) * 3, seed=0)
     assert n_parameters(network) == convolutions + linear + norms
 
@@ -184,20 +183,27 @@ def refusal(
     name: str, target: Target = LESION, shape: tuple[int, ...] = (64, 64), norm: str = "group"
 ) -> str:
     """Return the message of the ConfigError that building a network raises."""
-    config = ModelConfig(name, norm, WIDTH.get(name, 8))  # type: ignore[arg-type]  # any str
     with pytest.raises(ConfigError) as caught:
-        build_network(config, target=target, n_dims=len(shape), n_channels=1, shape=shape, seed=0)
+        build_network(
+            narrow(name, norm=norm),
+            target=target,
+            n_dims=len(shape),
+            n_channels=1,
+            shape=shape,
+            seed=0,
+        )
     return str(caught.value)
 
 
 def test_an_unknown_network_is_answered_with_the_known_ones() -> None:
     """A mistyped name is put right from the message."""
-    assert "one of cnn5, cnn3d, densenet121" in refusal("resnet19")
+    with pytest.raises(ConfigError, match="one of cnn3d, cnn5, densenet121, efficientnet_b0"):
+        model("resnet19")
 
 
 def test_a_network_for_another_task_is_answered_with_those_that_can() -> None:
     """A classifier cannot draw a mask, nor a U-Net name a class."""
-    assert "model.name to one of unet, attention_unet, segresnet, swin_unetr" in refusal(
+    assert "model.name to one of attention_unet, segresnet, swin_unetr, unet" in refusal(
         "vit", target=MASK
     )
     assert "[C20]" in refusal("unet")
@@ -235,7 +241,7 @@ def test_images_that_vanish_in_the_pooling_are_refused() -> None:
 
 def test_images_of_differing_size_are_taken_where_the_network_pools_them() -> None:
     """A size of 0 says that scans differ."""
-    config = ModelConfig("resnet18", "group", 8)
+    config = narrow("resnet18")
     network = build_network(config, target=AGE, n_dims=2, n_channels=1, shape=(0, 0), seed=0)
     assert network(torch.randn(1, 1, 40, 56)).shape == (1, 1)
 
@@ -243,10 +249,8 @@ def test_images_of_differing_size_are_taken_where_the_network_pools_them() -> No
 @pytest.mark.parametrize(("name", "width"), [("vit", 100), ("swin_unetr", 20)])
 def test_a_width_that_heads_cannot_share_is_refused(name: str, width: int) -> None:
     """Attention heads take equal parts of the channels."""
-    config = ModelConfig(name, "group", width)
-    shape, target = (64, 64), target_of(name)
     with pytest.raises(ConfigError, match=r"setting model.width.*multiple of"):
-        build_network(config, target=target, n_dims=2, n_channels=1, shape=shape, seed=0)
+        model(name, width=width)
 
 
 def test_threads_that_build_at_once_do_not_mix_their_draws() -> None:
@@ -254,7 +258,7 @@ def test_threads_that_build_at_once_do_not_mix_their_draws() -> None:
 
     def build(_: int) -> str:
         network = build_network(
-            ModelConfig("cnn3d"),
+            model("cnn3d"),
             target=Target("regression", "age"),
             n_dims=3,
             n_channels=1,

@@ -15,7 +15,6 @@ from fedmri.data.site_data import Example, SiteData, Split, Voxels
 from fedmri.errors import PrivacyError
 from fedmri.models.build import build_network
 from fedmri.models.registry import model_names
-from fedmri.models.settings import ModelConfig
 from fedmri.privacy import per_sample, stream
 from fedmri.privacy.conflicts import refuse_conflicts
 from fedmri.privacy.dp_sgd import PrivateSteps, round_steps
@@ -32,6 +31,7 @@ from fedmri.round import Batch, Target
 from fedmri.training.local import TrainResult, train_round
 from fedmri.training.settings import TaskConfig, TrainConfig
 from fedmri.training.tasks import make_task
+from tests.made import narrow
 
 CLIP = 0.5
 KEY = key_for(b"secret of a site", "order 1")
@@ -243,9 +243,8 @@ def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
     side = 16 if name in {"cnn5", "cnn3d", "vit", "unet", "segresnet"} else 32
     n_dims = 3 if name == "cnn3d" else 2
     shape = (side,) * n_dims
-    width = {"vit": 64, "swin_unetr": 12}.get(name, 8)
     sizes = {"target": kind, "n_dims": n_dims, "n_channels": 1, "shape": shape, "seed": 1}
-    network = build_network(ModelConfig(name, "group", width), **sizes).double()  # type: ignore[arg-type]
+    network = build_network(narrow(name), **sizes).double()  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(5)
     return network, torch.randn(2, 1, *shape, dtype=torch.float64, generator=generator)
 
@@ -318,7 +317,6 @@ def test_gradients_that_are_none_are_no_agreement(monkeypatch: pytest.MonkeyPatc
         ("augment.cutmix", {"augment": AugmentConfig(cutmix=0.5)}),
         ("task.loss", {"task": TaskConfig(loss="weighted_ce")}),
         ("train.schedule", {"train": TrainConfig(schedule="plateau")}),
-        ("model.norm", {"norm": "batch"}),
     ],
 )
 def test_what_goes_past_the_noise_is_refused_by_name(

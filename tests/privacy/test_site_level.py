@@ -9,16 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedmri.claims import Claim, claims_of
 from fedmri.clients.network import network_of
 from fedmri.clients.private import Guard
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError
 from fedmri.models.build import build_network
-from fedmri.models.settings import ModelConfig
 from fedmri.models.weights import layout, weights
-from fedmri.plan import to_json
+from fedmri.plan import Plan, to_json
 from fedmri.privacy.accounting import spent
-from fedmri.privacy.conflicts import SENDS_MORE, refuse_unnoised
 from fedmri.privacy.settings import PrivacyConfig, SiteNoiseConfig
 from fedmri.privacy.site_level import (
     mean_error,
@@ -31,8 +30,10 @@ from fedmri.privacy.site_level import (
 )
 from fedmri.privacy.stream import Stream, key_for
 from fedmri.round import Target
-from fedmri.strategies.registry import STRATEGIES, make_strategy
-from fedmri.strategies.settings import StrategyConfig
+from fedmri.strategies.registry import STRATEGIES
+from fedmri.training.settings import TrainConfig
+from tests.made import model
+from tests.made import strategy as made
 
 KEY = key_for(b"secret of a site", "order 1")
 QUIET = SiteNoiseConfig(1e-12, clip_norm=0.5)
@@ -114,7 +115,7 @@ def test_the_expected_noise_on_a_mean_is_what_is_measured() -> None:
 
 def _refuse(strategy: str, norm: str, name: str = "cnn3d") -> None:
     network = build_network(
-        ModelConfig(name, norm),  # type: ignore[arg-type]
+        model(name, norm=norm),
         target=Target("classification", "x", ("a", "b")),
         n_dims=3,
         n_channels=1,
@@ -122,7 +123,7 @@ def _refuse(strategy: str, norm: str, name: str = "cnn3d") -> None:
         seed=0,
     )
     entries = layout(network)
-    local = make_strategy(StrategyConfig(strategy)).local_names(entries)
+    local = made(strategy).local_names(entries)
     shared = {name: value for name, value in weights(network).items() if name not in local}
     refuse_large(SiteNoiseConfig(1.0, max_values=10_000), shared, entries)
 
@@ -143,19 +144,20 @@ def test_shared_statistics_of_batch_norm_are_refused() -> None:
     refuse_large(SiteNoiseConfig(), weights(network), layout(network))
 
 
-def test_strategies_that_send_more_than_an_update_are_refused() -> None:
-    """Those that declare something beside it, by their own word, and no others."""
-    network = torch.nn.Linear(3, 1)
-    declared = set()
-    for name in STRATEGIES:
-        weighting = "uniform" if name == "feddyn" else "examples"
-        strategy = make_strategy(StrategyConfig(name, weighting))  # type: ignore[arg-type]
-        if strategy.extra_forms(weights(network), layout(network)):
-            declared.add(name)
-            with pytest.raises(PrivacyError, match=rf"strategy {name}.*\[P67\]"):
-                refuse_unnoised(PrivacyConfig(site=SiteNoiseConfig(1.0)), name)
-    assert declared == SENDS_MORE
-    refuse_unnoised(PrivacyConfig(), "scaffold")
+@pytest.mark.parametrize("name", STRATEGIES.names)
+def test_strategies_that_send_more_than_an_update_are_refused(name: str) -> None:
+    """Whoever declares something beside the update claims no model alone, and is refused."""
+    network, rule = torch.nn.Linear(3, 1), made(name)
+    is_alone = Claim.MODEL_ALONE in claims_of(rule)
+    assert is_alone == (not rule.extra_forms(weights(network), layout(network)))
+    noised = PrivacyConfig(site=SiteNoiseConfig(1.0))
+    target = Target("classification", "x", ("a", "b"))
+    train = TrainConfig(optimizer="sgd", momentum=0, clip_grad_norm=0)
+    if is_alone:
+        Plan(target, strategy=rule, privacy=noised, train=train)
+        return
+    with pytest.raises(PrivacyError, match=rf"strategy {name}.*\[P67\]"):
+        Plan(target, strategy=rule, privacy=noised, train=train)
 
 
 @pytest.mark.parametrize("strategy", ["fedbn", "silobn"])

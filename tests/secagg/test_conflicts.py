@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fedmri.claims import Claim, claims_of
 from fedmri.errors import PrivacyError
-from fedmri.round import Layout, Update, Weights
-from fedmri.secagg.conflicts import SUMS_ONLY, conflict, refuse_conflicts
-from fedmri.strategies.registry import STRATEGIES, make_strategy
-from fedmri.strategies.settings import StrategyConfig
+from fedmri.plan import Plan
+from fedmri.round import Layout, Target, Update, Weights
+from fedmri.secagg.conflicts import refuse_inspections
+from fedmri.secagg.settings import SecAggConfig
+from fedmri.strategies.registry import STRATEGIES
+from fedmri.training.settings import TrainConfig
+from tests.made import strategy as made
 
 LAYOUT = Layout(frozenset({"w"}), frozenset(), frozenset({"mean"}))
 
@@ -21,10 +25,13 @@ def model(seed: int) -> Weights:
     return {"w": draw[0], "mean": draw[1]}
 
 
-@pytest.mark.parametrize("name", sorted(SUMS_ONLY))
+SUMMED = [name for name in STRATEGIES.names if Claim.SUM_IS_ENOUGH in claims_of(made(name))]
+
+
+@pytest.mark.parametrize("name", SUMMED)
 def test_the_mean_of_all_sites_does_for_a_strategy_that_needs_sums(name: str) -> None:
     """One update that is the weighted mean leads to the model that all the updates lead to."""
-    strategy = make_strategy(StrategyConfig(name))
+    strategy = made(name)
     state = strategy.start(model(0), LAYOUT)
     updates = [Update(f"site{i}", model(i), n_examples=i, n_subjects=i) for i in (1, 2, 5)]
     mean = {key: sum(u.n_examples * u.weights[key] for u in updates) / 8 for key in model(0)}
@@ -37,17 +44,18 @@ def test_the_mean_of_all_sites_does_for_a_strategy_that_needs_sums(name: str) ->
         state = each
 
 
-@pytest.mark.parametrize("name", sorted(STRATEGIES.keys() - SUMS_ONLY))
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES.names) - set(SUMMED)))
 def test_any_other_strategy_is_refused(name: str) -> None:
     """A robust rule under secure aggregation would see nothing but noise."""
-    with pytest.raises(PrivacyError, match=rf"strategy {name} needs each site's update.*P57"):
-        refuse_conflicts(name, 5)
+    train = TrainConfig(optimizer="sgd", momentum=0, clip_grad_norm=0)
+    hidden, target = SecAggConfig(is_on=True), Target("regression", "age")
+    match = rf"strategy {name}, whose server may need each site's update.*P57"
+    with pytest.raises(PrivacyError, match=match):
+        Plan(target, strategy=made(name), secagg=hidden, train=train)
 
 
-def test_all_conflicts_are_named_at_once() -> None:
-    """Who configures a plan learns everything from one error; a plan without conflicts has none."""
-    error = conflict("krum", 2, {"rounds.max_norm_ratio"})
-    assert error is not None
-    assert all(part in str(error) for part in ("krum", "2 sites", "rounds.max_norm_ratio", "P57"))
-    for n_sites in (0, 3):
-        assert conflict("fedavg", n_sites) is None
+def test_all_inspections_are_named_at_once() -> None:
+    """Who configures a plan learns everything from one error; without them there is none."""
+    with pytest.raises(PrivacyError, match=r"late.*transport.*P57"):
+        refuse_inspections(["transport", "late"])
+    refuse_inspections([])

@@ -91,6 +91,7 @@ class Federation:
     sites: list[Site] = field(default_factory=sites)
     state: ServerState = field(init=False)
     round_index: int = 0
+    momentum: float = 0.0
 
     def __post_init__(self) -> None:
         self.state = self.strategy.start({"x": torch.zeros(N_DIMS, dtype=torch.float64)}, LAYOUT)
@@ -116,6 +117,7 @@ class Federation:
                     self.state.model,
                     self.strategy.broadcast(self.state),
                     site.memory,
+                    self.momentum,
                 )
                 update = site.train(self.strategy, before, steps, lr)
                 if is_taken(number, self.round_index):

@@ -6,14 +6,17 @@ import pytest
 import torch
 
 from fedmri.round import Strategy, Weights
-from fedmri.strategies.cyclic import Cyclic
-from fedmri.strategies.fedavg import FedAvg
-from fedmri.strategies.feddyn import FedDyn
-from fedmri.strategies.fednova import FedNova, effective_steps
-from fedmri.strategies.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
-from fedmri.strategies.fedprox import FedProx
-from fedmri.strategies.personal import Ditto
-from fedmri.strategies.scaffold import Scaffold
+from fedmri.strategies.adaptive.fedadagrad import FedAdagrad
+from fedmri.strategies.adaptive.fedadam import FedAdam
+from fedmri.strategies.adaptive.fedavgm import FedAvgM
+from fedmri.strategies.adaptive.fedyogi import FedYogi
+from fedmri.strategies.averaging.cyclic import Cyclic
+from fedmri.strategies.averaging.fedavg import FedAvg
+from fedmri.strategies.averaging.feddyn import FedDyn
+from fedmri.strategies.averaging.fednova import FedNova, effective_steps
+from fedmri.strategies.averaging.fedprox import FedProx
+from fedmri.strategies.averaging.scaffold import Scaffold
+from fedmri.strategies.personal.ditto import Ditto
 from tests.strategies.quadratics import LAYOUT, N_EXAMPLES, Federation, optimum, sites, weighted
 
 EYE = torch.eye(4, dtype=torch.float64)
@@ -152,7 +155,7 @@ def test_fednova_removes_the_pull_of_more_steps() -> None:
 
 def test_fednova_of_equal_steps_is_fedavg() -> None:
     """Whatever the momentum that is counted in."""
-    one = Federation(FedNova(momentum=0.9)).limit(5, n_steps=4)
+    one = Federation(FedNova(), momentum=0.9).limit(5, n_steps=4)
     assert close(one, Federation(FedAvg()).limit(5, n_steps=4), 1e-12)
 
 

@@ -11,24 +11,28 @@ import torch
 
 from fedmri.errors import ConfigError, RoundError
 from fedmri.round import ExtraForms, Layout, SiteRound, Strategy, Update, Weights
-from fedmri.strategies.fedopt import FedAdam
+from fedmri.strategies.adaptive.fedadam import FedAdam
+from fedmri.strategies.averaging.fedavg import FedAvg
+from fedmri.strategies.averaging.feddyn import FedDyn
+from fedmri.strategies.averaging.fedprox import FedProx
 from fedmri.strategies.mean import WEIGHTINGS
-from fedmri.strategies.registry import STRATEGIES, make_strategy
-from fedmri.strategies.settings import StrategyConfig
+from fedmri.strategies.personal.fedbn import FedBN
+from fedmri.strategies.personal.lgfedavg import LGFedAvg
+from fedmri.strategies.personal.silobn import SiloBN
+from fedmri.strategies.registry import STRATEGIES
+from tests.made import strategy as made_of
 
 SHARED = ("fedavg", "fedprox", "fedbn", "silobn", "moon", "ditto", "fedper", "fedrep", "lgfedavg")
 """Strategies whose server takes the weighted mean."""
-WEIGHTING = {"feddyn": "uniform"}
 
 
-def made(name: str) -> Strategy:
+def made(name: str, **settings: object) -> Strategy:
     """Return a strategy with numbers that suit a few sites."""
-    weighting = WEIGHTING.get(name, "examples")
-    return make_strategy(StrategyConfig(name, weighting, n_outliers=0, max_change=1e6))  # type: ignore[arg-type]
+    return made_of(name, **{"server_lr": 1.0, "n_outliers": 0, "max_change": 1e6, **settings})
 
 
 MEANS = [made(name) for name in SHARED]
-ALL = [made(name) for name in STRATEGIES if name not in ("krum", "cyclic")]
+ALL = [made(name) for name in STRATEGIES.names if name not in ("krum", "cyclic")]
 """Krum needs more sites, and the travelling model has one a turn: they have tests of their own."""
 LAYOUT = Layout(
     parameters=frozenset({"conv.weight", "bn.weight", "bn.bias"}),
@@ -166,22 +170,26 @@ def test_entries_that_stay_at_the_site_keep_the_servers_value(strategy: Strategy
 def test_each_weighting_weighs_as_it_says(weighting: str, want: float) -> None:
     """Site a has 1 example of 3 patients at 0, site b 9 examples of 1 patient at 10."""
     assert set(WEIGHTINGS) == {"examples", "subjects", "square_root", "uniform"}
-    strategy = make_strategy(StrategyConfig("fedavg", weighting=weighting))  # type: ignore[arg-type]
+    strategy = made("fedavg", weighting=weighting)
     new = aggregate(strategy, 0, [update("a", 0, 1, 3), update("b", 10, 9, 1)])
     assert math.isclose(new["w"][0].item(), want, rel_tol=1e-6)
 
 
 def test_the_server_goes_its_share_of_the_way() -> None:
     """From 4 towards a mean of 8 with rate 0.25 is 5."""
-    strategy = make_strategy(StrategyConfig("fedavg", server_lr=0.25))
+    strategy = FedAvg(server_lr=0.25)
     assert aggregate(strategy, 4, [update("a", 8, 1)])["w"][0].item() == 5.0
 
 
-@pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in ("krum", "feddyn")])
+@pytest.mark.parametrize(
+    "name", [name for name in STRATEGIES.names if name not in ("krum", "feddyn")]
+)
 def test_no_server_steps_beyond_a_running_variance(name: str) -> None:
     """From 4 to sites' 1 with twice the step is -2 for a weight; a variance is 1, not negative."""
-    config = StrategyConfig(name, server_lr=2.0, n_outliers=0, max_change=1e6)
-    strategy, entries = make_strategy(config), Layout(frozenset({"w"}), frozenset(), frozenset())
+    strategy, entries = (
+        made(name, server_lr=2.0),
+        Layout(frozenset({"w"}), frozenset(), frozenset()),
+    )
     old, new = ({"w": torch.tensor([v]), "var": torch.tensor([v])} for v in (4.0, 1.0))
     extra = zeros(strategy.extra_forms(old, entries))
     sent = [Update(site, new, 2, 1, extra=extra) for site in "ab"]
@@ -197,7 +205,7 @@ def test_no_server_steps_beyond_a_running_variance(name: str) -> None:
 def test_a_step_that_feddyn_does_not_have_is_refused() -> None:
     """Its server goes to the corrected mean, however small a step is asked for."""
     with pytest.raises(ConfigError, match=r"strategy.server_lr.*1 for feddyn.*\[C01\]"):
-        StrategyConfig("feddyn", "uniform", server_lr=0.5)
+        FedDyn(server_lr=0.5)
 
 
 def before(received: Weights, memory: Mapping[str, Weights] | None = None) -> SiteRound:
@@ -210,7 +218,7 @@ def test_fedprox_adds_the_proximal_gradient() -> None:
     network = torch.nn.Linear(1, 1, bias=False)
     network.weight.data.fill_(5.0)
     network.weight.grad = torch.full((1, 1), 1.0)
-    strategy = make_strategy(StrategyConfig("fedprox", mu=0.5))
+    strategy = FedProx(mu=0.5)
     (phase,) = strategy.phases(before({"weight": torch.full((1, 1), 2.0)}))
     assert phase.term is not None
     phase.term(network)
@@ -219,20 +227,20 @@ def test_fedprox_adds_the_proximal_gradient() -> None:
 
 def test_fedbn_keeps_all_of_batch_norm() -> None:
     """Scale, shift and statistics of batch norm stay; the convolution is shared."""
-    local = make_strategy(StrategyConfig("fedbn")).local_names(LAYOUT)
+    local = FedBN().local_names(LAYOUT)
     assert local == LAYOUT.norm_parameters | LAYOUT.norm_statistics
 
 
 def test_silobn_keeps_statistics_only() -> None:
     """Scale and shift are averaged, running statistics are not."""
-    assert make_strategy(StrategyConfig("silobn")).local_names(LAYOUT) == LAYOUT.norm_statistics
+    assert SiloBN().local_names(LAYOUT) == LAYOUT.norm_statistics
 
 
 def test_lgfedavg_shares_the_last_layer_alone() -> None:
     """Everything else, batch norm too, stays; it needs a last layer."""
     head = frozenset({"fc.weight"})
     whole = replace(LAYOUT, head=head, parameters=LAYOUT.parameters | head)
-    strategy = make_strategy(StrategyConfig("lgfedavg"))
+    strategy = LGFedAvg()
     assert strategy.local_names(whole) == LAYOUT.parameters | LAYOUT.norm_statistics
     with pytest.raises(ConfigError, match=r"found none, want a network with a last layer.*\[C03\]"):
         strategy.local_names(LAYOUT)
@@ -243,10 +251,10 @@ def test_a_network_without_batch_norm_is_refused(name: str) -> None:
     """FedBN of a group-norm network would be FedAvg under another name."""
     bare = Layout(frozenset({"w"}), frozenset(), frozenset())
     with pytest.raises(ConfigError, match=r"found no batch norm.*model.norm=batch.*\[C03\]"):
-        make_strategy(StrategyConfig(name)).local_names(bare)
+        made(name).local_names(bare)
 
 
 def test_an_unknown_strategy_is_refused_with_the_known_ones() -> None:
     """The message lists what there is."""
-    with pytest.raises(ConfigError, match="fedavg, fedprox, fedbn, silobn, fedavgm"):
-        make_strategy(StrategyConfig("fedavgg"))
+    with pytest.raises(ConfigError, match=r"one of fedadagrad, fedadam, .*, cyclic, fedavg"):
+        STRATEGIES.made("fedavgg")

@@ -8,14 +8,11 @@ import torch
 from fedmri.errors import RoundError
 from fedmri.round import Layout, Strategy, Update, Weights
 from fedmri.strategies import spool
-from fedmri.strategies.robust import (
-    GeometricMedian,
-    Krum,
-    Median,
-    NormBound,
-    TrimmedMean,
-    geometric_median,
-)
+from fedmri.strategies.robust.geometric_median import GeometricMedian, geometric_median
+from fedmri.strategies.robust.krum import Krum
+from fedmri.strategies.robust.median import Median
+from fedmri.strategies.robust.norm_bound import NormBound
+from fedmri.strategies.robust.trimmed_mean import TrimmedMean
 
 LAYOUT = Layout(frozenset({"w", "b"}), frozenset(), frozenset())
 N_SITES, N_BAD = 9, 2

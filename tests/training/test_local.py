@@ -14,13 +14,13 @@ from torch import nn
 from fedmri.data.site_data import SiteData
 from fedmri.errors import ConfigError, RoundError
 from fedmri.models.build import build_network
-from fedmri.models.settings import ModelConfig
 from fedmri.round import Batch, Target
 from fedmri.training import local
 from fedmri.training.local import TrainResult, train_round
 from fedmri.training.optimizers import set_rate
 from fedmri.training.settings import TaskConfig, TrainConfig
 from fedmri.training.tasks import make_task
+from tests.made import model
 
 LESION = Target("classification", "lesion", ("none", "round"))
 AGE = Target("regression", "age")
@@ -56,7 +56,7 @@ def ages(make_site: MakeSite) -> SiteData:
 
 def classifier(norm: str = "group", dropout: float = 0.0) -> nn.Module:
     """Return a small network for two classes."""
-    config = ModelConfig("cnn5", norm, 4, dropout)  # type: ignore[arg-type]  # any str
+    config = model("cnn5", norm=norm, width=4, dropout=dropout)
     return build_network(config, target=LESION, n_dims=2, n_channels=1, shape=(16, 16), seed=0)
 
 

@@ -1,0 +1,180 @@
+"""What goes with what: the claims of parts matched with what a plan wants of them.
+
+A door is a mechanism of a plan that is safe only with parts that claim something. A part that does
+not claim it is refused, whatever it is: nobody has to know its name. The table of the documents is
+made of the same doors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fedmri.claims import Claim, Need, claims_of, needs_of
+from fedmri.errors import ConfigError, FedmriError, PrivacyError
+from fedmri.models.registry import MODELS
+from fedmri.strategies.registry import STRATEGIES
+
+if TYPE_CHECKING:
+    from fedmri.plan import Plan
+
+
+@dataclass(frozen=True)
+class Door:
+    """A mechanism, and what it wants of a part.
+
+    Attributes:
+        mechanism: What the plan has, in words.
+        is_there: Whether a plan has it.
+        section: Section of the settings whose part is asked: ``strategy`` or ``model``.
+        claim: What the part must claim.
+        error: Kind of error, by what the message says.
+        code: Its code.
+        fix: How to put it right.
+    """
+
+    mechanism: str
+    is_there: Callable[[Plan], bool]
+    section: str
+    claim: Claim
+    error: type[FedmriError]
+    code: str
+    fix: str
+
+
+DOORS = (
+    Door(
+        "secure aggregation",
+        lambda plan: plan.secagg.is_on,
+        "strategy",
+        Claim.SUM_IS_ENOUGH,
+        PrivacyError,
+        "P57",
+        "set strategy=fedavg, or secagg.is_on=false",
+    ),
+    Door(
+        "noise for a whole hospital",
+        lambda plan: plan.privacy.site.is_on,
+        "strategy",
+        Claim.MODEL_ALONE,
+        PrivacyError,
+        "P67",
+        "set strategy=lgfedavg or fedavg, or privacy.site.noise_multiplier=0",
+    ),
+    Door(
+        "filters of updates",
+        lambda plan: plan.filters.is_on,
+        "strategy",
+        Claim.MODEL_ALONE,
+        ConfigError,
+        "C31",
+        "set strategy=fedavg, or filters.clip_norm=0 filters.percentile=0",
+    ),
+    Door(
+        "differential privacy of patients",
+        lambda plan: plan.privacy.is_on,
+        "strategy",
+        Claim.BLIND_TO_PATIENTS,
+        PrivacyError,
+        "P32",
+        "set strategy=fedprox or fedavg, or privacy.noise_multiplier=0",
+    ),
+    Door(
+        "differential privacy of patients",
+        lambda plan: plan.privacy.is_on,
+        "model",
+        Claim.PATIENTS_APART,
+        PrivacyError,
+        "P32",
+        "set model.norm=group, or privacy.noise_multiplier=0",
+    ),
+    Door(
+        "ComBat of embeddings",
+        lambda plan: plan.harmonize.embedding == "combat",
+        "strategy",
+        Claim.ONE_MODEL,
+        ConfigError,
+        "C03",
+        "set harmonize=coral, or strategy=fedavg",
+    ),
+)
+"""Every mechanism that asks a claim of a part."""
+
+
+def refuse_incompatible(plan: Plan) -> None:
+    """Refuse parts of a plan that do not go with its mechanisms, or that lack what they need.
+
+    Raises:
+        ConfigError: Filters, or ComBat of embeddings, want another part (C31, C03), or the plan
+            does not have what a part needs (C03).
+        PrivacyError: Privacy or secure aggregation wants another part (P32, P57, P67).
+    """
+    for door in DOORS:
+        if door.is_there(plan) and door.claim not in claims_of(getattr(plan, door.section)):
+            raise _refusal(door, plan)
+    for need, is_met, found, fix in _NEEDS:
+        if need in needs_of(plan.strategy) and not is_met(plan):
+            what = f"strategy {STRATEGIES.name_of(plan.strategy)}"
+            raise ConfigError("C03", what, found=found(plan), want=need.value, fix=fix)
+
+
+def goes_with(section: str, part: object) -> dict[str, bool]:
+    """Return with which mechanisms a part goes, for the tables of the documents."""
+    asked: dict[str, bool] = {}
+    for door in (door for door in DOORS if door.section == section):
+        asked[door.mechanism] = door.claim in claims_of(part)
+    return asked
+
+
+def _refusal(door: Door, plan: Plan) -> FedmriError:
+    name = {"strategy": STRATEGIES.name_of(plan.strategy), "model": MODELS.name_of(plan.model)}
+    found = f"{door.section} {name[door.section]}, {door.claim.value}"
+    want = f"a {door.section} that claims the contrary"
+    return door.error(door.code, door.mechanism, found=found, want=want, fix=door.fix)
+
+
+def _is_plain_sgd(plan: Plan) -> bool:
+    train = plan.train
+    return train.optimizer == "sgd" and not train.momentum and not train.clip_grad_norm
+
+
+def _optimizer(plan: Plan) -> str:
+    train = plan.train
+    return f"{train.optimizer}, momentum {train.momentum:g}, clip {train.clip_grad_norm:g}"
+
+
+def _on_embeddings(plan: Plan) -> list[str]:
+    """Return what of a plan leaves no embedding of an image to work on."""
+    asked = {
+        "segmentation, whose networks answer each voxel": plan.target.kind == "segmentation",
+        "another method on embeddings (harmonize)": plan.harmonize.embedding != "none",
+    }
+    return [name for name, is_set in asked.items() if is_set]
+
+
+_NEEDS: tuple[tuple[Need, Callable[[Plan], bool], Callable[[Plan], str], str], ...] = (
+    (
+        Need.PLAIN_SGD,
+        _is_plain_sgd,
+        _optimizer,
+        "set train.optimizer=sgd train.momentum=0 train.clip_grad_norm=0",
+    ),
+    (
+        Need.EMBEDDING,
+        lambda plan: not _on_embeddings(plan),
+        lambda plan: "; ".join(_on_embeddings(plan)),
+        "set strategy=fedprox, or leave the other out",
+    ),
+)
+"""What a strategy may need of the plan: is it met, what was found, how to put it right."""
+
+
+def plan_advice(plan: Plan) -> tuple[str, ...]:
+    """Return what of a plan's settings is allowed but seldom meant, a line each."""
+    optimizer = plan.train.optimizer
+    if Need.COUNTED_STEPS not in needs_of(plan.strategy) or optimizer == "sgd":
+        return ()
+    name = STRATEGIES.name_of(plan.strategy)
+    why = f"strategy={name} counts steps of SGD; those of {optimizer} are of another length."
+    return (f"{why} Set train.optimizer=sgd, or train.local_steps for the same at all sites.",)

@@ -1,0 +1,59 @@
+"""Layers that models of fedmri are put together from."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from monai.networks.layers.factories import Conv, Norm, Pool
+from monai.networks.nets.vit import ViT
+from torch import nn
+
+
+def block(n_dims: int, n_in: int, n_out: int, *, is_pooled: bool) -> nn.Module:
+    """Return a convolution with norm and ReLU, and max pooling where asked for."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv"] = Conv[Conv.CONV, n_dims](n_in, n_out, kernel_size=3, padding=1)
+    layers["norm"] = Norm[Norm.BATCH, n_dims](n_out)
+    layers["relu"] = nn.ReLU()
+    if is_pooled:
+        layers["pool"] = Pool[Pool.MAX, n_dims](2)
+    return nn.Sequential(layers)
+
+
+def classifier(
+    blocks: list[nn.Module], widths: tuple[int, int, int], dropout: float, n_dims: int
+) -> nn.Module:
+    """Return blocks, global average pooling, a hidden layer and one of outputs.
+
+    Args:
+        blocks: Made by ``block``.
+        widths: Features of the last block, hidden features, and outputs.
+        dropout: Rate before the last layer.
+        n_dims: Spatial dimensions, 2 or 3.
+    """
+    n_features, n_hidden, n_outputs = widths
+    layers = OrderedDict((f"block{i}", block) for i, block in enumerate(blocks, 1))
+    layers["pool"] = Pool[Pool.ADAPTIVEAVG, n_dims](1)
+    layers["flatten"] = nn.Flatten(1)
+    layers["hidden"] = nn.Linear(n_features, n_hidden)
+    layers["relu"] = nn.ReLU()
+    layers["dropout"] = nn.Dropout(dropout)
+    layers["out"] = nn.Linear(n_hidden, n_outputs)
+    return nn.Sequential(layers)
+
+
+class TokenHead(nn.Module):
+    """MONAI's ViT without the hidden states that it returns and the norms that it never uses."""
+
+    def __init__(self, network: ViT) -> None:
+        super().__init__()
+        for block in network.blocks:
+            # Only cross attention has a use for it: it would travel every round, never trained.
+            block.norm_cross_attn = nn.Identity()
+        self.vit = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return outputs of images."""
+        logits: torch.Tensor = self.vit(image)[0]
+        return logits

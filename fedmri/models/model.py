@@ -1,0 +1,104 @@
+"""What a model is: settings as fields, and a network built for the sizes of data and target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
+
+from fedmri.claims import Claim, Claims
+from fedmri.errors import require
+from fedmri.models.sizes import Sizes
+from fedmri.round import TaskKind
+
+if TYPE_CHECKING:
+    from torch import nn
+
+IMAGE: tuple[TaskKind, ...] = ("classification", "regression")
+VOXEL: tuple[TaskKind, ...] = ("segmentation",)
+
+Norm: TypeAlias = Literal["batch", "group", "instance"]
+
+
+class Model(Protocol):
+    """A network that can be chosen. Its class is a frozen dataclass; its fields are its settings.
+
+    Attributes:
+        kinds: Tasks that it can do.
+        multiple: Every side of an image must be a multiple of this.
+    """
+
+    kinds: ClassVar[tuple[TaskKind, ...]]
+    multiple: ClassVar[int]
+
+    def build(self, sizes: Sizes) -> nn.Module:
+        """Return the network, with weights drawn from torch's global generator.
+
+        Nothing is downloaded. Libraries are imported here, so that settings are read without them.
+
+        Raises:
+            ConfigError: The settings do not go together (C01).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Normed:
+    """What models share whose norm layers can be exchanged: all but transformers.
+
+    Attributes:
+        norm: Normalisation layer; batch norm mixes the statistics of sites, group norm does not.
+        width: Channels of the first block; later blocks follow.
+    """
+
+    norm: Norm = "group"
+    width: int = 16
+
+    multiple: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        require_width(self.width)
+
+    def layers(self, sizes: Sizes) -> nn.Module:
+        """Return the network with any norm."""
+        raise NotImplementedError
+
+    def build(self, sizes: Sizes) -> nn.Module:
+        """Return the network with the norm of choice."""
+        from fedmri.models.norm import set_norm
+
+        network = self.layers(sizes)
+        set_norm(network, self.norm, sizes.n_dims)
+        return network
+
+
+@dataclass(frozen=True)
+class NormedWithDropout(Normed):
+    """A model that also has dropout.
+
+    Attributes:
+        dropout: Share of values that are left out in training.
+    """
+
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_dropout(self.dropout)
+
+
+def require_width(width: int) -> None:
+    """Refuse a width below 1 (C01)."""
+    require(width >= 1, "model.width", width, "1 or more")
+
+
+def require_dropout(rate: float) -> None:
+    """Refuse a rate of dropout that is none (C01)."""
+    require(0 <= rate < 1, "model.dropout", rate, "0 to below 1")
+
+
+def _apart(model: Normed) -> Claims:
+    return frozenset() if model.norm == "batch" else frozenset({Claim.PATIENTS_APART})
+
+
+APART_BY_NORM = property(_apart)
+"""Claims of a model that mixes patients with batch norm alone."""

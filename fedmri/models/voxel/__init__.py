@@ -1,0 +1,1 @@
+"""Networks with one answer a voxel."""

@@ -1,0 +1,179 @@
+"""Parts by name: a file each in fedmri, and those of other installed distributions.
+
+A part is a frozen dataclass, and its fields are its settings. A file of fedmri holds one public
+class, and the part has the file's name. A distribution adds parts by entry points of a group such
+as ``fedmri.strategies``; they are loaded only when a plan names them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from fedmri.errors import ConfigError, told
+from fedmri.outside import Origin, origin_of, refuse_other
+from fedmri.setting_keys import refused_value, unknown_setting
+
+NAME, ORIGIN = "name", "origin"
+"""Keys beside the settings of a part, where it is written down."""
+
+OF_PARTS = frozenset({"C40", "C41"})
+"""Codes of what is wrong with a part that is not fedmri's own."""
+
+PartT = TypeVar("PartT")
+
+
+@dataclass(frozen=True)
+class Registry(Generic[PartT]):
+    """All parts of one kind.
+
+    Attributes:
+        kind: Section of the settings, such as ``strategy``.
+        package: Package whose folders hold the files; also the group of entry points.
+    """
+
+    kind: str
+    package: str
+
+    @cached_property
+    def own(self) -> Mapping[str, str]:
+        """Module of each part of fedmri, by name, in the order of folders and files."""
+        folder = Path(str(import_module(self.package).__file__)).parent
+        files = sorted(folder.glob("*/[a-z]*.py"))
+        return {file.stem: f"{self.package}.{file.parent.name}.{file.stem}" for file in files}
+
+    @cached_property
+    def outside(self) -> Mapping[str, EntryPoint]:
+        """Entry point of each part of another distribution, by name."""
+        found: dict[str, EntryPoint] = {}
+        for point in entry_points(group=self.package):
+            if point.name in self.own or point.name in found:
+                fix = "uninstall one of the distributions"
+                what, want = f"{self.kind} {point.name}", "one part of a name"
+                raise ConfigError("C40", what, found="two parts", want=want, fix=fix)
+            found[point.name] = point
+        return found
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all parts, fedmri's own first."""
+        return (*self.own, *self.outside)
+
+    def load(self, name: str) -> type[PartT]:
+        """Return the class of a part.
+
+        Raises:
+            ConfigError: There is none of the name (C01), or it cannot be loaded (C40).
+        """
+        if name in self.own:
+            return _only_class(self.own[name])
+        if name not in self.outside:
+            want, key = f"one of {', '.join(self.names)}", f"{self.kind}.{NAME}"
+            fix = f"set {key} to {want}, or install the distribution that has it"
+            raise ConfigError("C01", f"setting {key}", found=repr(name), want=want, fix=fix)
+        return self._loaded(self.outside[name])
+
+    def _loaded(self, point: EntryPoint) -> type[PartT]:
+        found: object
+        try:
+            found = point.load()
+        except (ImportError, AttributeError, SyntaxError) as error:
+            found = told(error)
+        if not (isinstance(found, type) and is_dataclass(found)):
+            fix = f"put right {point.value}, or leave the part out"
+            what, want = f"{self.kind} {point.name} of {point.value}", "a dataclass"
+            raise ConfigError("C40", what, found=f"{found}", want=want, fix=fix)
+        return found  # type: ignore[return-value]  # what it can do shows when it is used
+
+    def name_of(self, part: PartT) -> str:
+        """Return the name of a part; that of a class which is not installed is made of its own."""
+        kind = type(part)
+        if kind.__module__.startswith(f"{self.package}."):
+            return kind.__module__.rpartition(".")[2]
+        own = f"{kind.__module__}:{kind.__qualname__}"
+        names = (point.name for point in self.outside.values() if point.value == own)
+        return next(names, _snake(kind.__name__))
+
+    def origin(self, name: str) -> Origin | None:
+        """Return the distribution that an outside part comes from; None for one of fedmri's own."""
+        return origin_of(self.outside[name]) if name in self.outside else None
+
+    def as_dict(self, part: PartT) -> dict[str, Any]:
+        """Return a part as plain values that ``made`` takes."""
+        name = self.name_of(part)
+        origin = self.origin(name)
+        whence = {} if origin is None else {ORIGIN: asdict(origin)}
+        return {NAME: name, **whence, **asdict(part)}  # type: ignore[call-overload]  # a dataclass
+
+    def made(self, values: object) -> PartT:
+        """Return the part of plain values or of a name, or the part itself.
+
+        Raises:
+            ConfigError: The name, a setting or a value cannot be taken (C01, C02), or the
+                distribution here is not the one that the values name (C41).
+        """
+        if is_dataclass(values) and not isinstance(values, type):
+            return values  # type: ignore[return-value]  # a part as it is
+        given = {NAME: values} if isinstance(values, str) else self._section(values)
+        settings: dict[str, Any] = dict(given)
+        name = str(settings.pop(NAME, ""))
+        whence = settings.pop(ORIGIN, None)
+        if whence is not None or name in self.outside:
+            refuse_other(f"{self.kind} {name}", whence, self.origin(name))
+        kind = self.load(name)
+        self._refuse_unknown(name, kind, settings)
+        try:
+            return TypeAdapter(kind).validate_python(settings)
+        except ValidationError as error:
+            raise refused_value(error, "", "", prefix=f"{self.kind}.") from None
+
+    def _section(self, values: object) -> Mapping[str, Any]:
+        if not isinstance(values, Mapping):
+            want = "a name, or a section of settings with one"
+            fix = f"set {self.kind} to one of {', '.join(self.names)}"
+            what = f"setting {self.kind}"
+            raise ConfigError("C01", what, found=repr(values), want=want, fix=fix)
+        return values
+
+    def settings(self, name: str) -> tuple[str, ...]:
+        """Return the names of a part's settings."""
+        return _settings(self.load(name))
+
+    def _refuse_unknown(self, name: str, kind: type[PartT], settings: Mapping[str, Any]) -> None:
+        known = [f"{self.kind}.{key}" for key in (NAME, *_settings(kind))]
+        for key in settings:
+            if f"{self.kind}.{key}" not in known:
+                raise unknown_setting(f"{self.kind}.{key}", known, f"; {self.kind} is {name}")
+
+
+def _settings(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.init)
+
+
+def _only_class(module_name: str) -> type[Any]:
+    """Return the one public class that a module defines."""
+    module = import_module(module_name)
+    found = [
+        value
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module_name and not name.startswith("_")
+    ]
+    if len(found) != 1 or not is_dataclass(found[0]):
+        names = ", ".join(one.__name__ for one in found) or "none"
+        fix = "give each part a file of its own, and begin the names of other classes with _"
+        want = "one public class, a dataclass"
+        raise ConfigError("C40", f"file of part {module_name}", found=names, want=want, fix=fix)
+    return found[0]
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,1 @@
+"""Optimizers at the server."""

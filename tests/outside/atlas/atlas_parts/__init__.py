@@ -1,0 +1,1 @@
+"""Parts for fedmri, each in a file of its own."""

@@ -1,0 +1,12 @@
+"""SilentLayer: OneLayer by another name, which claims nothing of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atlas_parts.one_layer import OneLayer
+
+
+@dataclass(frozen=True)
+class SilentLayer(OneLayer):
+    """It inherits all of OneLayer, but for its claims: they are not inherited."""

@@ -1,0 +1,113 @@
+"""Parts of another distribution in a simulation: found by name, run, killed and resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedmri.config import load
+from fedmri.errors import ConfigError, FedmriError
+from fedmri.outside import forget_hashes
+from fedmri.parts import Registry
+from fedmri.plan import from_dict, to_dict
+from fedmri.round import Strategy
+from tests.outside.conftest import FEDMRI, python_path
+
+Tiny = Callable[..., list[str]]
+PARTS = ("strategy=half_step", "strategy.way=0.25", "model=one_layer")
+
+
+def model_of(where: Path) -> str:
+    """Return the hash of the federated model of the only run under a folder."""
+    [file] = where.glob("runs/*/arms/federated/seed-0/model.safetensors")
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_it_runs_with_workers_and_is_killed_and_resumed_to_the_same_bits(
+    tiny: Tiny, installed: Path, tmp_path: Path
+) -> None:
+    """Worker processes find the parts too; nothing in fedmri names them."""
+    settings = tiny(*PARTS, "simulation.arms=[federated]", "rounds.n_rounds=6")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir(), broken.mkdir()
+    env = {**os.environ, "PYTHONPATH": python_path(installed)}
+    subprocess.run([*FEDMRI, "simulate", *settings], cwd=whole, env=env, check=True)
+    started = subprocess.Popen(
+        [*FEDMRI, "simulate", *settings, "simulation.workers=2"],
+        cwd=broken,
+        env=env,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    pattern = "runs/*/arms/federated/seed-0/checkpoints/round-*"
+    while started.poll() is None and not list(broken.glob(pattern)):
+        time.sleep(0.02)  # until the first round is safe
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    [run] = (broken / "runs").iterdir()
+    subprocess.run([*FEDMRI, "simulate", "--resume", run], cwd=broken, env=env, check=True)
+    assert model_of(broken) == model_of(whole)
+
+
+def test_where_it_is_not_installed_its_name_is_none() -> None:
+    """No part of the distribution is known without it."""
+    with pytest.raises(ConfigError, match=r"strategy=half_step: found an unknown name.*\[C02\]"):
+        load(["strategy=half_step"])
+
+
+def test_a_plan_names_the_distribution_and_the_hash_of_its_files(at_hand: Path) -> None:
+    """What is read back is the same plan; another hash, or none installed, is refused."""
+    plan = load(["experiment=smoke", *PARTS]).plan
+    values = to_dict(plan)
+    origin = values["strategy"]["origin"]
+    assert origin["distribution"] == "atlas-parts==1.0"
+    assert from_dict(values) == plan
+    other = {**values["strategy"], "origin": {**origin, "sha256": "0" * 64}}
+    with pytest.raises(ConfigError, match=r"want atlas-parts==1.0 with SHA-256 0000.*\[C41\]"):
+        from_dict({**values, "strategy": other})
+    borrowed = {"name": "fedavg", "origin": origin}
+    with pytest.raises(ConfigError, match=r"found none installed.*\[C41\]"):
+        from_dict({**values, "strategy": borrowed})
+
+
+def test_another_byte_in_its_files_is_another_hash(at_hand: Path) -> None:
+    """The hash is of what Python would run, wherever the installer wrote it."""
+    registry = Registry[Strategy]("strategy", "fedmri.strategies")
+    before = registry.origin("half_step")
+    file = at_hand / "atlas_parts" / "one_layer.py"
+    text = file.read_text()
+    file.write_text(text + "\n")
+    forget_hashes()
+    after = registry.origin("half_step")
+    file.write_text(text)
+    forget_hashes()
+    assert before != after
+    assert before == registry.origin("half_step")
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        (("strategy=silent_mean", "secagg.is_on=true"), "P57"),
+        (("strategy=silent_mean", "filters.percentile=50"), "C31"),
+        (("strategy=silent_mean", "privacy.noise_multiplier=1"), "P32"),
+        (("strategy=silent_mean", "privacy.site.noise_multiplier=1"), "P67"),
+        (("strategy=silent_mean", "harmonize=combat"), "C03"),
+        (("model=silent_layer", "privacy.noise_multiplier=1"), "P32"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(value),
+)
+def test_what_claims_nothing_is_refused(
+    at_hand: Path, settings: tuple[str, ...], code: str
+) -> None:
+    """Claims are not inherited: what a class does not say of itself is taken not to hold."""
+    load(["experiment=smoke", settings[0]])
+    with pytest.raises(FedmriError, match=rf"silent.*\[{code}\]"):
+        load(["experiment=smoke", *settings])
