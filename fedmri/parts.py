@@ -37,25 +37,29 @@ class Registry(Generic[PartT]):
     """All parts of one kind.
 
     Attributes:
-        kind: Section of the settings, such as ``strategy``.
-        package: Package whose folders hold the files; also the group of entry points.
+        kind: Where the settings name it, such as ``strategy``.
+        package: Room whose folders hold the files.
+        folders: Those folders.
+        group: Group of entry points.
     """
 
     kind: str
     package: str
+    folders: tuple[str, ...]
+    group: str
 
     @cached_property
     def own(self) -> Mapping[str, str]:
         """Module of each part of fedmri, by name, in the order of folders and files."""
-        folder = Path(str(import_module(self.package).__file__)).parent
-        files = sorted(folder.glob("*/[a-z]*.py"))
+        room = Path(str(import_module(self.package).__file__)).parent
+        files = (file for name in self.folders for file in sorted((room / name).glob("[a-z]*.py")))
         return {file.stem: f"{self.package}.{file.parent.name}.{file.stem}" for file in files}
 
     @cached_property
     def outside(self) -> Mapping[str, EntryPoint]:
         """Entry point of each part of another distribution, by name."""
         found: dict[str, EntryPoint] = {}
-        for point in entry_points(group=self.package):
+        for point in entry_points(group=self.group):
             if point.name in self.own or point.name in found:
                 fix = "uninstall one of the distributions"
                 what, want = f"{self.kind} {point.name}", "one part of a name"
@@ -77,9 +81,10 @@ class Registry(Generic[PartT]):
         if name in self.own:
             return _only_class(self.own[name])
         if name not in self.outside:
-            want, key = f"one of {', '.join(self.names)}", f"{self.kind}.{NAME}"
-            fix = f"set {key} to {want}, or install the distribution that has it"
-            raise ConfigError("C01", f"setting {key}", found=repr(name), want=want, fix=fix)
+            want = f"one of {', '.join(self.names)}"
+            fix = f"set {self.kind} to one of them, or install the distribution that has it"
+            what = f"setting {self.kind}"
+            raise ConfigError("C01", what, found=repr(name), want=want, fix=fix)
         return self._loaded(self.outside[name])
 
     def _loaded(self, point: EntryPoint) -> type[PartT]:

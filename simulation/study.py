@@ -19,6 +19,7 @@ from typing import Any
 
 from fedmri.compatibility import plan_advice
 from fedmri.data.folders import existing_folder
+from fedmri.data.reader import AUTO, READERS
 from fedmri.data.synthetic import refuse_foreign
 from fedmri.errors import RoundError, UsageError, told
 from fedmri.file_names import file_name, write_names
@@ -174,6 +175,8 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
     if not plan.data.source.path:
         refuse_foreign(plan.target, plan.data.source.modalities)
     make_task(plan.target, plan.task)
+    if plan.data.source.layout != AUTO:
+        READERS.load(plan.data.source.layout)
     for _, one in by_strategy(plan, config):
         initial_model(one)
     for path in (plan.data.source.path, config.external):

@@ -29,7 +29,7 @@ ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
     "errors": set(),
     "round": {"errors"},
-    "data": WORDS,
+    "data": WORDS | {"parts"},
     "claims": set(),
     "outside": WORDS,
     "parts": WORDS | {"setting_keys", "outside"},

@@ -8,18 +8,14 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from fedmri.data.bids import read_bids
-from fedmri.data.dicom import read_dicom
 from fedmri.data.folders import Walk, existing_folder
-from fedmri.data.images import SUFFIXES, read_images
 from fedmri.data.patients import grouped, without_patients
+from fedmri.data.reader import AUTO, READERS, Likeness, Look
 from fedmri.data.scans import Finding, Scan, ScanTable
-from fedmri.data.series import is_dicom
 from fedmri.data.settings import SourceConfig
 from fedmri.data.site_names import one_name_each, with_one_name_each
 from fedmri.errors import DataError
 
-READERS = {"bids": read_bids, "images": read_images, "dicom": read_dicom}
 N_LOOKED_AT = 200
 
 
@@ -38,7 +34,7 @@ def read(config: SourceConfig, gone: Container[str] = ()) -> ScanTable:
         DataError: No such folder or an unknown layout (D04), a subject table that cannot be used
             (D05), a site that is asked for and not there (D06), or no scan at all (D01).
     """
-    named = _only_sites(with_one_name_each(READERS[layout_of(config)](config)), config)
+    named = _only_sites(with_one_name_each(READERS.made(layout_of(config)).read(config)), config)
     known = without_patients(named, gone, config.patient_pattern)
     table = grouped(known, config.patient_pattern)
     if not table.scans:
@@ -57,7 +53,7 @@ def read(config: SourceConfig, gone: Container[str] = ()) -> ScanTable:
 
 def layout_of(config: SourceConfig) -> str:
     """Return the layout that is set, or that the folder looks like; raise DataError D04."""
-    return config.layout if config.layout != "auto" else _layout(existing_folder(config.path))
+    return config.layout if config.layout != AUTO else _layout(existing_folder(config.path))
 
 
 def shared_names(scans: Iterable[Scan]) -> list[Finding]:
@@ -127,16 +123,14 @@ def _only_sites(table: ScanTable, config: SourceConfig) -> ScanTable:
 
 def _layout(root: Path) -> str:
     """Tell the layout of a folder from its names and, for DICOM, from the first bytes."""
-    if any(path.is_dir() for path in root.glob("sub-*")):
-        return "bids"
-    files = list(islice(Walk(root).files(), N_LOOKED_AT))
-    is_picture = any(path.suffix.lower() in SUFFIXES for path in files)
-    is_series = any(path.suffix.lower() == ".dcm" or is_dicom(path) for path in files)
-    if is_picture != is_series:
-        return "images" if is_picture else "dicom"
-    if not is_picture and (root / "participants.tsv").exists():
-        return "bids"
-    found = "both pictures and DICOM files" if is_picture else "neither"
-    want = "sub-* folders (BIDS), site/class/*.png, or DICOM files"
+    look = Look(root, list(islice(Walk(root).files(), N_LOOKED_AT)))
+    readers = {name: READERS.made(name) for name in READERS.names}
+    likeness = {name: reader.likeness(look) for name, reader in readers.items()}
+    most = max(likeness.values())
+    surest = [name for name, found in likeness.items() if found == most != Likeness.NO]
+    if len(surest) == 1:
+        return surest[0]
+    found = f"what may be {' and '.join(surest)}" if surest else "none that is known"
+    want = ", or ".join(reader.looks for reader in readers.values())
     fix = "set data.source.layout, or data.source.path to the folder above or below"
     raise DataError("D04", f"layout of {root}", found=found, want=want, fix=fix)

@@ -23,7 +23,8 @@ class SourceConfig:
     Attributes:
         path: Folder of the data set; ``""`` is the embedded default, generated on first use.
         layout: ``auto`` looks: ``participants.tsv`` or ``sub-*`` folders are BIDS, ``.dcm`` files
-            or extensionless DICOM files are DICOM, ``site/class/*.png`` are images.
+            or extensionless DICOM files are DICOM, ``site/class/*.png`` are images. A name of a
+            reader reads without looking.
         site_column: Column of the subject table that names the site.
         modalities: BIDS suffixes, in the order of the input channels; an entity may be part of it
             as ``ce-gadolinium_T1w``. Image folders have one modality of any name; in DICOM the name
@@ -48,7 +49,7 @@ class SourceConfig:
     """
 
     path: str = ""
-    layout: Literal["auto", "bids", "images", "dicom"] = "auto"
+    layout: str = "auto"
     site_column: str = "site"
     modalities: tuple[str, ...] = ("T1w",)
     missing: Literal["zero", "skip"] = "zero"

@@ -5,4 +5,9 @@ from __future__ import annotations
 from fedmri.parts import Registry
 from fedmri.round import Strategy
 
-STRATEGIES = Registry[Strategy]("strategy", "fedmri.strategies")
+STRATEGIES = Registry[Strategy](
+    "strategy",
+    "fedmri.strategies",
+    ("averaging", "adaptive", "personal", "robust"),
+    "fedmri.strategies",
+)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fedmri.data.reader import READERS
 from fedmri.models.registry import MODELS
 from fedmri.outside import forget_hashes
 from fedmri.strategies.registry import STRATEGIES
@@ -25,8 +26,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build and install the distribution into a folder; fedmri itself never imports it."""
     source, target = tmp_path_factory.mktemp("atlas"), tmp_path_factory.mktemp("installed")
     shutil.copytree(ATLAS, source / "atlas", ignore=shutil.ignore_patterns("__pycache__"))
-    options = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", target)
-    command = [sys.executable, "-m", "pip", "install", *options, source / "atlas"]
+    options = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target")
+    paths = (str(target), str(source / "atlas"))
+    command = [sys.executable, "-m", "pip", "install", *options, *paths]
     subprocess.run(command, check=True)
     return target
 
@@ -42,7 +44,7 @@ def at_hand(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _forget() -> None:
-    for registry in (MODELS, STRATEGIES):
+    for registry in (MODELS, STRATEGIES, READERS):
         vars(registry).pop("outside", None)
     for name in [name for name in sys.modules if name.partition(".")[0] == "atlas_parts"]:
         del sys.modules[name]

@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fedmri.config import load
-from fedmri.errors import ConfigError, FedmriError
+from fedmri.data.read import read
+from fedmri.data.settings import SourceConfig
+from fedmri.errors import ConfigError, DataError, FedmriError
 from fedmri.outside import forget_hashes
-from fedmri.parts import Registry
 from fedmri.plan import from_dict, to_dict
-from fedmri.round import Strategy
+from fedmri.strategies.registry import STRATEGIES
 from tests.outside.conftest import FEDMRI, python_path
 
 Tiny = Callable[..., list[str]]
@@ -36,7 +38,8 @@ def test_it_runs_with_workers_and_is_killed_and_resumed_to_the_same_bits(
     """Worker processes find the parts too; nothing in fedmri names them."""
     settings = tiny(*PARTS, "simulation.arms=[federated]", "rounds.n_rounds=6")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir(), broken.mkdir()
+    whole.mkdir()
+    broken.mkdir()
     env = {**os.environ, "PYTHONPATH": python_path(installed)}
     subprocess.run([*FEDMRI, "simulate", *settings], cwd=whole, env=env, check=True)
     started = subprocess.Popen(
@@ -54,6 +57,25 @@ def test_it_runs_with_workers_and_is_killed_and_resumed_to_the_same_bits(
     [run] = (broken / "runs").iterdir()
     subprocess.run([*FEDMRI, "simulate", "--resume", run], cwd=broken, env=env, check=True)
     assert model_of(broken) == model_of(whole)
+
+
+def test_a_reader_of_its_own_finds_scans_by_the_looks_of_a_folder(
+    at_hand: Path, hospitals: Path, tmp_path: Path
+) -> None:
+    """A table of files beside the scans of BIDS is read like the BIDS folder itself."""
+    bids = read(SourceConfig(path=str(hospitals)))
+    rows = [
+        {"subject": s.subject, "site": s.site, "T1w": str(s.images["T1w"]), "lesion": lesion}
+        for s in bids.scans
+        for lesion in [s.columns["lesion"]]
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "listing.tsv", sep="\t", index=False)
+    listed = read(SourceConfig(path=str(tmp_path)))
+    assert [(s.site, s.subject, s.images) for s in listed.scans] == [
+        (s.site, s.subject, s.images) for s in bids.scans
+    ]
+    with pytest.raises(DataError, match=r"want .*listing.tsv.*\[D04\]"):
+        read(SourceConfig(path=str(at_hand / "atlas_parts")))
 
 
 def test_where_it_is_not_installed_its_name_is_none() -> None:
@@ -79,7 +101,7 @@ def test_a_plan_names_the_distribution_and_the_hash_of_its_files(at_hand: Path) 
 
 def test_another_byte_in_its_files_is_another_hash(at_hand: Path) -> None:
     """The hash is of what Python would run, wherever the installer wrote it."""
-    registry = Registry[Strategy]("strategy", "fedmri.strategies")
+    registry = STRATEGIES
     before = registry.origin("half_step")
     file = at_hand / "atlas_parts" / "one_layer.py"
     text = file.read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atlas_parts.one_layer import OneLayer
+from .one_layer import OneLayer
 
 
 @dataclass(frozen=True)

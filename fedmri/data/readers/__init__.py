@@ -1,0 +1,1 @@
+"""Ways in which data sets are laid out, a file each."""
