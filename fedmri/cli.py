@@ -32,7 +32,10 @@ from fedmri.errors import FedmriError, UsageError
 from fedmri.system_errors import as_usage_error
 
 if TYPE_CHECKING:
+    from fedmri.api.result import StudyResult
+    from fedmri.api.study import Study
     from fedmri.config import Experiment
+    from fedmri.plan import Plan
 
 MADE = "No data set is named (--data PATH): this run trains on made patients."
 INTERRUPTED = 130
@@ -112,21 +115,20 @@ def simulate(
     Without data of your own, five hospitals are made from a brain atlas: other scanners, ages and
     lesions at each. The result table is printed and a report page is written.
     """
-    from fedmri.config import as_yaml
+    from fedmri.api.study import Study
 
     if resume is not None:
         _refuse_with_resume(overrides, sites, data, arms, strategies, external, config)
-        experiment = _resumed(resume)
+        study = Study.resumed(resume)
     else:
+        names = [name.strip() for name in strategies.split(",") if name.strip()]
         given = _given(sites, data, arms, external)
-        experiment = _comparing(strategies, [*given, *(overrides or [])], config)
+        study = Study.from_settings([*given, *(overrides or [])], config, names)
     if dry_run:
-        from fedmri.simulation.study import refuse_impossible
-
-        refuse_impossible(experiment.plan, experiment.simulation)
-        print(as_yaml(experiment), end="")
+        study.check()
+        print(study.settings(), end="")
         return
-    _simulate(experiment, resume, is_json=as_json)
+    _simulate(study, is_json=as_json)
 
 
 @data_app.command("check", cls=OptionalFolder)
@@ -223,7 +225,10 @@ def report(
     ] = False,
 ) -> None:
     """Write a run's report page again and print its result table."""
-    _report(_resumed(run), run, is_json=as_json)
+    from fedmri.api.result import StudyResult
+    from fedmri.api.study import Study
+
+    _report(Study.resumed(run).experiment.plan, StudyResult.open(run), is_json=as_json)
 
 
 def _given(sites: int, data: Path | None, arms: str, external: Path | None) -> list[str]:
@@ -258,102 +263,40 @@ def _load(overrides: list[str], file: Path | None) -> Experiment:
     return load(overrides, file)
 
 
-def _comparing(strategies: str, overrides: list[str], file: Path | None) -> Experiment:
-    """Return the experiment with each of the strategies.
-
-    A setting of strategies counts for those that have it.
-    """
-    names = [name.strip() for name in strategies.split(",") if name.strip()]
-    chosen = [
-        _load([*_meant_for(name, names, overrides), f"strategy={name}"], file) for name in names
-    ]
-    if not chosen:
-        return _load(overrides, file)
-    compared = tuple(one.plan.strategy for one in chosen)
-    first = chosen[0]
-    return replace(first, simulation=replace(first.simulation, strategies=compared))
-
-
-def _meant_for(name: str, names: list[str], overrides: list[str]) -> list[str]:
-    """Return settings without those of ``strategy`` that another of the names has alone."""
-    from fedmri.strategies.registry import STRATEGIES
-
-    known = {one: STRATEGIES.settings(one) for one in names}
-    others = {
-        f"strategy.{key}" for keys in known.values() for key in keys if key not in known[name]
-    }
-    return [text for text in overrides if text.partition("=")[0] not in others]
-
-
-def _resumed(folder: Path) -> Experiment:
-    from fedmri.config import load_resolved
-
-    path = folder / "config.yaml"
-    if not path.exists():
-        fix = "give the folder that the interrupted command named"
-        want = "a run folder with config.yaml"
-        raise UsageError("U02", f"run {folder}", found="no config.yaml", want=want, fix=fix)
-    return load_resolved(path)
-
-
-def _simulate(experiment: Experiment, resume: Path | None, *, is_json: bool) -> None:
-    from rich.console import Console
-
-    from fedmri.config import as_yaml
-    from fedmri.simulation.progress import Bars
-    from fedmri.simulation.study import (
-        Study,
-        new_folder,
-        refuse_failed,
-        refuse_impossible,
-        run_study,
-    )
-
-    simulation, plan = experiment.simulation, experiment.plan
-    if resume is None:
-        refuse_impossible(plan, simulation)  # before there is a run folder
-    folder = resume or new_folder(Path(simulation.runs), plan.name)
+def _simulate(study: Study, *, is_json: bool) -> None:
+    begun = study.begun(_command())
+    folder, plan = begun.run_folder, begun.experiment.plan
     _log_to(folder / "log.txt")
-    if resume is None:
-        (folder / "config.yaml").write_text(as_yaml(experiment), encoding="utf-8")
-        (folder / "command.txt").write_text(_command(), encoding="utf-8", errors="backslashreplace")
-    command = (folder / "command.txt").read_text(encoding="utf-8")
-    study = Study(plan, experiment.partition, simulation, folder, command)
     if not plan.data.source.path:
         print(MADE, file=sys.stderr)
     try:
-        with Bars(plan, Console(stderr=True)) as bars:
-            failed = run_study(study, bars)
+        result = begun.trained()
     except KeyboardInterrupt:
         quoted = shlex.quote(str(folder))
         print(f"Stopped. Go on with: fedmri simulate --resume {quoted}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    n_failed = sum(label.partition(":")[0] == "federated" for label in failed)
-    if n_failed < max(1, len(simulation.strategies)):
-        _report(experiment, folder, is_json=is_json)
-    refuse_failed(failed, folder)
+    if result.is_federation_there:
+        _report(plan, result, is_json=is_json)
+    result.refuse_failed()
 
 
-def _report(experiment: Experiment, folder: Path, *, is_json: bool) -> None:
+def _report(plan: Plan, result: StudyResult, *, is_json: bool) -> None:
     from rich.console import Console
 
     from fedmri.commands.image_page import try_image_page
-    from fedmri.reports.page import write_report
     from fedmri.reports.results import lost_by_choice
     from fedmri.reports.tables import as_json
     from fedmri.reports.terminal import show_summary
-    from fedmri.training.tasks import make_task
 
-    task = make_task(experiment.plan.target, experiment.plan.task)
-    page, summary = write_report(folder, task)
-    harmonized = try_image_page(experiment.plan, folder, summary)
+    summary = result.summary
+    harmonized = try_image_page(plan, result.folder, summary)
     if is_json:
         print(as_json(summary))
         return
     show_summary(summary, Console())
-    for reason in lost_by_choice(folder):
+    for reason in lost_by_choice(result.folder):
         print(f"Warning: {reason}.")
-    print(f"Report: {page}")
+    print(f"Report: {result.report}")
     if harmonized is not None:
         print(f"Before and after harmonization: {harmonized}")
 

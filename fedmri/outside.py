@@ -30,6 +30,10 @@ class Origin:
     sha256: str
 
 
+OF_THIS_PROCESS = Origin("a class of one process", "")
+"""Of a part that is not installed: no other process can run it, and none takes it for another."""
+
+
 def origin_of(point: EntryPoint) -> Origin:
     """Return the distribution of an entry point."""
     found = point.dist

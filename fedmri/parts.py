@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from fedmri.errors import ConfigError, told
-from fedmri.outside import Origin, origin_of, refuse_other
+from fedmri.outside import OF_THIS_PROCESS, Origin, origin_of, refuse_other
 from fedmri.setting_keys import refused_value, unknown_setting
 
 NAME, ORIGIN = "name", "origin"
@@ -67,10 +67,39 @@ class Registry(Generic[PartT]):
             found[point.name] = point
         return found
 
+    @cached_property
+    def held(self) -> dict[str, type[PartT]]:
+        """Classes that this process alone has, as in a notebook, by name; see ``hold``."""
+        return {}
+
+    def hold(self, part: PartT) -> None:
+        """Know the class of a part by its name from now on, in this process alone.
+
+        Raises:
+            ConfigError: Another part has the name, or it is no dataclass (C40).
+        """
+        name, kind = self.name_of(part), type(part)
+        if self._is_installed(kind):
+            return
+        if name in (*self.own, *self.outside) or not is_dataclass(kind):
+            fix = "give the class a name of its own, and make it a frozen dataclass"
+            what, want = f"{self.kind} {name} of this process", "a dataclass with a new name"
+            raise ConfigError("C40", what, found=f"{kind}", want=want, fix=fix)
+        self.held[name] = kind
+
+    def is_held(self, part: PartT) -> bool:
+        """Whether no other process knows the class of a part."""
+        return not self._is_installed(type(part))
+
+    def _is_installed(self, kind: type) -> bool:
+        own = f"{kind.__module__}:{kind.__qualname__}"
+        is_outside = any(point.value == own for point in self.outside.values())
+        return is_outside or kind.__module__.startswith(f"{self.package}.")
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all parts, fedmri's own first."""
-        return (*self.own, *self.outside)
+        return (*self.own, *self.outside, *self.held)
 
     def load(self, name: str) -> type[PartT]:
         """Return the class of a part.
@@ -80,6 +109,8 @@ class Registry(Generic[PartT]):
         """
         if name in self.own:
             return _only_class(self.own[name])
+        if name in self.held:
+            return self.held[name]
         if name not in self.outside:
             want = f"one of {', '.join(self.names)}"
             fix = f"set {self.kind} to one of them, or install the distribution that has it"
@@ -109,7 +140,9 @@ class Registry(Generic[PartT]):
         return next(names, _snake(kind.__name__))
 
     def origin(self, name: str) -> Origin | None:
-        """Return the distribution that an outside part comes from; None for one of fedmri's own."""
+        """Return the distribution that a part comes from; None for one of fedmri's own."""
+        if name in self.held:
+            return OF_THIS_PROCESS
         return origin_of(self.outside[name]) if name in self.outside else None
 
     def as_dict(self, part: PartT) -> dict[str, Any]:
@@ -132,7 +165,7 @@ class Registry(Generic[PartT]):
         settings: dict[str, Any] = dict(given)
         name = str(settings.pop(NAME, ""))
         whence = settings.pop(ORIGIN, None)
-        if whence is not None or name in self.outside:
+        if whence is not None:
             refuse_other(f"{self.kind} {name}", whence, self.origin(name))
         kind = self.load(name)
         self._refuse_unknown(name, kind, settings)

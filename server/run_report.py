@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fedmri.arm import Group
 from fedmri.errors import CODES
 from fedmri.files import write_whole
 from fedmri.reports import figures
@@ -144,7 +145,7 @@ def _context(result: RunResult, history: History) -> dict[str, Any]:
     used = [record for record in history.of_kind("round") if record["status"] == "ok"]
     losses = figures.curves(used, "loss")
     drawn = {line.label for lines in (scores, losses) for one in lines.values() for line in one}
-    style = figures.styles(sorted(drawn))
+    style = figures.styles([Group(label, "federated", (label,)) for label in sorted(drawn)])
     return {
         "run": result.status,
         "result": result,

@@ -29,7 +29,8 @@ from fedmri.server.enrolment import make_home as make_server
 from fedmri.server.home import ServerHome
 from fedmri.server.runs import OVER, RunFolder, new_run
 from fedmri.server.superlink import free_port
-from fedmri.simulation.arms import ArmSites, arm_runs, run_arm
+from fedmri.simulation.arm_runs import ArmSites
+from fedmri.simulation.arms import arm_runs, run_arm
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.simulation.sites import SiteSource, prepare_sites

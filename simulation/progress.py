@@ -40,7 +40,7 @@ class Bars:
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
-            disable=not console.is_terminal,
+            disable=not (console.is_terminal or console.is_jupyter),
         )
 
     def __enter__(self) -> Self:

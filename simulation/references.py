@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedmri.arm import Arm, Role
 from fedmri.clients.results import write_cases
 from fedmri.data.examples import open_site
 from fedmri.data.site_data import SiteData
 from fedmri.errors import DataError, FedmriError
 from fedmri.file_names import file_name
 from fedmri.plan import Plan
-from fedmri.simulation.arms import ArmSites
+from fedmri.simulation.arm_runs import ArmSites
 from fedmri.simulation.baseline import baseline_cases
 from fedmri.simulation.linear import linear_cases
 from fedmri.training.task import Case, LocalTask
@@ -24,7 +25,7 @@ log = logging.getLogger("fedmri.simulation")
 
 Fit = Callable[[Sequence[SiteData], Mapping[str, SiteData], LocalTask], dict[str, list[Case]]]
 
-REFERENCES: Mapping[str, Fit] = {"baseline": baseline_cases, "linear": linear_cases}
+REFERENCES: Mapping[Role, Fit] = {"baseline": baseline_cases, "linear": linear_cases}
 """By name: class shares or the mean, which look at no image; and fixed features, linear."""
 
 
@@ -32,14 +33,14 @@ REFERENCES: Mapping[str, Fit] = {"baseline": baseline_cases, "linear": linear_ca
 class _Turn:
     """Whose patients a reference learns from, and whose it is tested on."""
 
-    label: str
+    arm: Arm
     trained: Mapping[str, Path]
     tested: Mapping[str, Path]
 
 
-def reference_labels(sites: ArmSites) -> tuple[str, ...]:
-    """Return the labels of the arms that ``write_references`` may write."""
-    return tuple(turn.label for name in REFERENCES for turn in _turns(name, sites))
+def reference_arms(sites: ArmSites) -> tuple[Arm, ...]:
+    """Return the arms that ``write_references`` may write."""
+    return tuple(turn.arm for role in REFERENCES for turn in _turns(role, sites))
 
 
 def write_references(cases: Path, plan: Plan, n_seeds: int, sites: ArmSites) -> None:
@@ -54,25 +55,25 @@ def write_references(cases: Path, plan: Plan, n_seeds: int, sites: ArmSites) -> 
         sites: Whose data there are. Where ``whole`` has sites, each is also left out in turn.
     """
     task = make_task(plan.target, plan.task)
-    for name, fit in REFERENCES.items():
-        for turn in _turns(name, sites):
-            folder = cases / file_name(turn.label)
+    for role, fit in REFERENCES.items():
+        for turn in _turns(role, sites):
+            folder = cases / file_name(turn.arm.label)
             if folder.exists():
                 continue
             try:
                 trained = list(dict(_opened(plan, turn.trained)).values())
                 found = fit(trained, dict(_opened(plan, turn.tested)), task)
             except FedmriError as error:
-                log.error("no %s: %s", turn.label, error)
+                log.error("no %s: %s", turn.arm.label, error)
                 continue
             _write(folder, range(plan.seed, plan.seed + n_seeds), found)
 
 
-def _turns(name: str, sites: ArmSites) -> Iterator[_Turn]:
-    yield _Turn(name, sites.sites, {**sites.sites, **sites.external})
+def _turns(role: Role, sites: ArmSites) -> Iterator[_Turn]:
+    yield _Turn(Arm(role), sites.sites, {**sites.sites, **sites.external})
     for left_out, path in sites.whole.items():
         others = {site: own for site, own in sites.sites.items() if site != left_out}
-        yield _Turn(f"loso-{name}:{left_out}", others, {left_out: path})
+        yield _Turn(Arm(role, left_out=left_out), others, {left_out: path})
 
 
 def _opened(plan: Plan, files: Mapping[str, Path]) -> Iterator[tuple[str, SiteData]]:

@@ -26,7 +26,7 @@ class SimulationConfig:
         strategies: Strategies that are compared under the plan's budget, each an arm of its own;
             empty trains the plan's strategy alone. ``loso`` always uses the plan's.
         protocol: ``sites`` tests every model at every site; ``loso`` also leaves each site out in
-            turn, trains on the others and tests on all of its patients.
+            turn, trains on the others and tests on all of its patients. Or an installed one.
         n_seeds: Repetitions with other training seeds on the same split.
         external: Folder of a data set that takes no part and is tested on.
         is_rest_external: Whether sites beyond the N largest are tested on rather than left out.
@@ -42,7 +42,7 @@ class SimulationConfig:
 
     arms: tuple[Arm, ...] = ("federated", "local", "pooled")
     strategies: tuple[Annotated[Strategy, PlainValidator(STRATEGIES.made)], ...] = ()
-    protocol: Literal["sites", "loso"] = "sites"
+    protocol: str = "sites"
     n_seeds: int = 1
     external: str = ""
     is_rest_external: bool = False

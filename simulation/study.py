@@ -10,13 +10,14 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fedmri.arm import Arm, write_comparison
 from fedmri.compatibility import plan_advice
 from fedmri.data.folders import existing_folder
 from fedmri.data.reader import AUTO, READERS
@@ -27,19 +28,12 @@ from fedmri.files import hold
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
 from fedmri.server.rounds import initial_model
-from fedmri.simulation.arms import (
-    POOL,
-    ArmRun,
-    ArmSites,
-    arm_runs,
-    by_strategy,
-    can_train,
-    refuse_known,
-    run_arms,
-)
+from fedmri.simulation.arm_runs import POOL, ArmRun, ArmSites, by_strategy
+from fedmri.simulation.arms import arm_runs, can_train, refuse_known, run_arms
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.pool import Engine, ProcessEngine
-from fedmri.simulation.references import reference_labels, write_references
+from fedmri.simulation.protocol import PROTOCOLS
+from fedmri.simulation.references import reference_arms, write_references
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.simulation.sites import (
     SiteSource,
@@ -101,11 +95,11 @@ def new_folder(runs: Path, name: str) -> Path:
     raise UsageError("U01", "run folder", found=f"10,000 of {name}", want="fewer", fix="set name=…")
 
 
-def run_study(study: Study, observe: Observer) -> dict[str, str]:
+def run_study(study: Study, observe: Observer) -> dict[Arm, str]:
     """Prepare, train, test and collect; what an earlier call has done is not done again.
 
     Returns:
-        What went wrong, by label of the arms that failed; the others are complete and collected.
+        What went wrong with each arm that failed; the others are complete and collected.
 
     Raises:
         ConfigError: The plan cannot be carried out; see ``refuse_impossible``.
@@ -132,14 +126,16 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(number)
 
 
-def _run(study: Study, observe: Observer) -> dict[str, str]:
+def _run(study: Study, observe: Observer) -> dict[Arm, str]:
     started = time.time()
     folder = study.folder
     sites = _sites_of(study)
     _write_json(folder / "used.json", sites.used)
     arm_sites = _arm_sites(study, sites)
     every = arm_runs(study.plan, study.config, arm_sites)
-    write_names(folder, _labels(arm_sites, every))
+    arms = (*dict.fromkeys(run.arm for run in every), *reference_arms(arm_sites))
+    write_names(folder, {POOL, *arm_sites.files, *(arm.label for arm in arms)})
+    write_comparison(folder, PROTOCOLS.made(study.config.protocol).comparison(arms))
     n_train = {site: counts["train"] for site, counts in sites.used.items()}
     runs = tuple(run for run in every if can_train(run, n_train))
     for run in (run for run in every if run not in runs):
@@ -175,6 +171,7 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
     if not plan.data.source.path:
         refuse_foreign(plan.target, plan.data.source.modalities)
     make_task(plan.target, plan.task)
+    PROTOCOLS.load(config.protocol)
     if plan.data.source.layout != AUTO:
         READERS.load(plan.data.source.layout)
     for _, one in by_strategy(plan, config):
@@ -195,14 +192,14 @@ def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def refuse_failed(failed: Mapping[str, str], folder: Path) -> None:
+def refuse_failed(failed: Mapping[Arm, str], folder: Path) -> None:
     """Raise RoundError R08 where an arm of a study failed."""
     if failed:
-        found = f"{len(failed)} that failed: {', '.join(failed)}"
+        found = f"{len(failed)} that failed: {', '.join(arm.label for arm in failed)}"
         fix = f"see {folder / 'log.txt'}, then `fedmri simulate --resume {folder}`"
         error = RoundError("R08", "arms of the study", found=found, want="all complete", fix=fix)
-        for label, text in failed.items():
-            error.add_note(f"{label}: {text}")
+        for arm, text in failed.items():
+            error.add_note(f"{arm.label}: {text}")
         raise error
 
 
@@ -242,16 +239,10 @@ def _sites_of(study: Study) -> StudySites:
     return sites
 
 
-def _labels(sites: ArmSites, runs: Sequence[ArmRun]) -> set[str]:
-    """Return every name that a file or folder of the run stands for."""
-    arms = (*reference_labels(sites), *(run.label for run in runs))
-    return {POOL, *sites.sites, *sites.external, *arms}
-
-
 def _arm_sites(study: Study, sites: StudySites) -> ArmSites:
     """Return the sites as arms need them; what a first call counted is what later ones go by."""
     whole = {}
-    if study.config.protocol == "loso":
+    if PROTOCOLS.load(study.config.protocol).tests_whole_sites:
         folder = study.folder / "prepared" / "whole"
         whole = {
             name: write_whole_site(path, folder / path.name) for name, path in sites.sites.items()

@@ -30,6 +30,7 @@ ARROWS = {
     "errors": set(),
     "round": {"errors"},
     "data": WORDS | {"parts"},
+    "arm": WORDS,
     "claims": set(),
     "outside": WORDS,
     "parts": WORDS | {"setting_keys", "outside"},
@@ -42,7 +43,7 @@ ARROWS = {
     "leakage": WORDS | {"data.site_data"},
     "harmonize": WORDS,
     "privacy": WORDS | {"data.site_data", "data.settings", "training.settings"},
-    "reports": WORDS | {"file_names", "training.task"},
+    "reports": WORDS | {"arm", "file_names", "training.task"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS
@@ -63,7 +64,7 @@ ARROWS = {
     "server": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "secagg", "reports"}
-    | {"models", "privacy"},
+    | {"arm", "models", "privacy"},
     "clients": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "data", "models"}
@@ -71,6 +72,8 @@ ARROWS = {
     "simulation": WORDS
     | TRUST
     | {
+        "arm",
+        "parts",
         "compatibility",
         "file_names",
         "plan",
@@ -86,13 +89,17 @@ ARROWS = {
         "clients",
     },
     # the way in
+    "api": WORDS
+    | PARTS
+    | {"arm", "config", "reports", "simulation", "training.tasks"}
+    | {"models.model"},
     "config": WORDS
     | SETTINGS
     | PARTS
     | {"parts", "plan", "setting_keys", "server.settings", "clients.settings"}
     | {"simulation.settings", "simulation.partition"},
     "cli": WORDS
-    | {"config", "data", "reports", "server", "clients", "simulation", "commands"}
+    | {"api", "config", "data", "plan", "reports", "server", "clients", "simulation", "commands"}
     | {"system_errors"}
     | PARTS
     | {"training.tasks"},
@@ -112,7 +119,9 @@ ARROWS = {
     }
     | {"models.registry", "training.tasks"},
     "configs": set(),
-    "__init__": set(),
+    "__init__": WORDS
+    | {"api", "claims", "models.model", "data.reader", "simulation.protocol"}
+    | {"strategies.averaging.fedavg"},
 }
 """What each room may import: a room, or one module of a room and no other."""
 

@@ -23,7 +23,6 @@ from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import run, version
 from fedmri.plan import Plan
 from fedmri.reports.before_after import BeforeAfter, Feature, Table, write_page
-from fedmri.reports.models import LEFT_OUT, POOLED_LEFT_OUT
 from fedmri.reports.summary import Summary
 from fedmri.reports.words import number, span
 from fedmri.simulation.sites import StudySites
@@ -207,7 +206,7 @@ def _task_table(plan: Plan, summary: Summary) -> Table:
     rows = tuple(
         (f"{row.label}, {site}", f"{number(estimate.value)} ({span(estimate)})")
         for row in summary.rows
-        if row.label in (LEFT_OUT, POOLED_LEFT_OUT)
+        if row.group.is_left_out and not row.group.is_reference
         for site, metrics in row.by_site.items()
         for name, estimate in metrics.items()
         if name == summary.metric

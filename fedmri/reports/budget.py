@@ -7,12 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedmri.reports.models import LEFT_OUT, OWN, POOLED_LEFT_OUT
+from fedmri.arm import Comparison
 from fedmri.reports.results import Results
-
-_TOGETHER = {"local": OWN, "loso": LEFT_OUT, "loso-pooled": POOLED_LEFT_OUT}
-"""Arms of a site each, which the tables show as one."""
-_POOLED = {LEFT_OUT: POOLED_LEFT_OUT}
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,8 @@ def arm_budgets(results: Results) -> tuple[ArmBudget, ...]:
     seeds: dict[str, set[int]] = defaultdict(set)
     for record in results.of_kind("round"):
         arm = str(record.get("arm"))
-        label = _TOGETHER.get(arm.partition(":")[0], arm)
+        group = results.comparison.group_of(arm)
+        label = group.label if group is not None else arm
         seeds[label].add(int(record.get("seed", 0)))
         if record.get("status", "ok") == "ok":
             steps[label] += float(record.get("n_steps", math.nan))
@@ -51,10 +48,18 @@ def arm_budgets(results: Results) -> tuple[ArmBudget, ...]:
             label,
             means[label],
             seen[label] / len(own),
-            _share(means[label], means.get(_POOLED.get(label, "pooled"), math.nan)),
+            _share(means[label], means.get(_pooled_beside(label, results.comparison), math.nan)),
         )
         for label, own in seeds.items()
     )
+
+
+def _pooled_beside(label: str, comparison: Comparison) -> str:
+    """Return the pooled row that a row is held against: with or without the site, as it is."""
+    groups = {group.label: group for group in comparison.groups}
+    is_left_out = label in groups and groups[label].is_left_out
+    pooled = (g for g in groups.values() if g.role == "pooled" and g.is_left_out == is_left_out)
+    return next((group.label for group in pooled), "")
 
 
 def _share(n_steps: float, n_pooled: float) -> float:

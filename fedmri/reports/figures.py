@@ -15,19 +15,22 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fedmri.arm import OWN, Comparison, Group
 from fedmri.reports.intervals import Estimate
-from fedmri.reports.models import LEFT_OUT, OWN
 from fedmri.reports.results import Record, Results, site_name
 from fedmri.reports.summary import Row, Summary
 from fedmri.reports.words import metric_name
 
 INK, FAINT = "#1f2933", "#c8ced6"
 # Okabe and Ito 2008: told apart by readers with any colour vision, and in grey by their dashes.
+LEFT_OUT = "left out"
+ONE_FEDERATION = Comparison((), ())
+"""Arms of a run in a deployment."""
 _STYLES: dict[str, tuple[str, Any, str]] = {
     "federated": ("#0072B2", "solid", "o"),
     "pooled": ("#007A5A", "dashed", "s"),
     "local": ("#D55E00", "dashdot", "^"),
-    "loso": ("#A8508A", (0, (1, 1)), "D"),
+    LEFT_OUT: ("#A8508A", (0, (1, 1)), "D"),
     "linear": ("#7A5C00", (0, (4, 2)), "p"),
     "baseline": ("#5f6b7a", "dotted", "x"),
 }
@@ -72,16 +75,16 @@ class Line:
     seeds: tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]
 
 
-def styles(labels: Sequence[str]) -> dict[str, Style]:
-    """Return a style for each model; several strategies are told apart."""
+def styles(groups: Sequence[Group]) -> dict[str, Style]:
+    """Return a style for each model, by its label; several strategies are told apart."""
     more = itertools.cycle(_MORE)
     taken: set[str] = set()
     chosen = {}
-    for label in labels:
-        kind = "loso" if label == LEFT_OUT else re.split(r"[: ]", label)[0]
+    for group in groups:
+        kind = LEFT_OUT if group.is_left_out and group.role == "federated" else group.role
         is_new = kind in _STYLES and kind not in taken
         taken.add(kind)
-        chosen[label] = Style(*(_STYLES[kind] if is_new or kind == "local" else next(more)))
+        chosen[group.label] = Style(*(_STYLES[kind] if is_new or kind == "local" else next(more)))
     return chosen
 
 
@@ -105,22 +108,25 @@ def _figure(width: float, height: float) -> tuple[Figure, Any]:
     return figure, figure.add_subplot()
 
 
-def curves(records: Sequence[Record], value: str) -> dict[str, list[Line]]:
+def curves(
+    records: Sequence[Record], value: str, comparison: Comparison = ONE_FEDERATION
+) -> dict[str, list[Line]]:
     """Return the lines of each site, by label of the model.
 
     Args:
         records: Round or validation records.
         value: ``loss``, or a metric of validation records.
+        comparison: What the arms are; without it, all are of one federation.
     """
     found: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
     for record in records:
         number = (record.get("metrics") or {}).get(value, record.get(value))
         arm, site = str(record.get("arm")), str(record.get("site"))
-        kind, _, owner = arm.partition(":")
-        is_elsewhere = kind == "local" and owner != site
-        if number is None or is_elsewhere or kind == "loso":  # one line a left-out site: too many
+        of = comparison.arm(arm)
+        is_elsewhere = of.role == "local" and of.site != site
+        if number is None or is_elsewhere or of.left_out:  # one line a left-out site: too many
             continue
-        label = OWN if kind == "local" else arm
+        label = OWN if of.role == "local" else arm
         seed = found.setdefault((site, label), {}).setdefault(int(record.get("seed", 0)), {})
         seed[int(record.get("round", 0))] = float(number)
     lines: dict[str, list[Line]] = {}
@@ -235,9 +241,10 @@ def key(style: Style, name: str) -> Markup:
 
 def validation_curves(results: Results, metric: str) -> dict[str, list[Line]]:
     """Return the primary metric on validation patients, by site."""
-    return curves(list(results.of_kind("validation")), metric)
+    return curves(list(results.of_kind("validation")), metric, results.comparison)
 
 
 def loss_curves(results: Results) -> dict[str, list[Line]]:
     """Return the training loss by site."""
-    return curves([r for r in results.of_kind("round") if r.get("status") == "ok"], "loss")
+    used = [record for record in results.of_kind("round") if record.get("status") == "ok"]
+    return curves(used, "loss", results.comparison)

@@ -21,8 +21,8 @@ def notes_of(rows: Sequence[Model], inside: Sequence[str], n_compared: int) -> I
         n_compared: Differences of the table.
     """
     yield from _of_trainings(rows)
-    whole = [model for model in rows if models.is_left_out(model.label)]
-    others = [model for model in rows if not models.is_left_out(model.label)]
+    whole = [model for model in rows if model.group.is_left_out]
+    others = [model for model in rows if not model.group.is_left_out]
     if whole:
         n_whole = max(n_of(models.only(model.patients(), inside)) for model in whole)
         yield (
@@ -53,7 +53,7 @@ def _tested_on_fewer(rows: Sequence[Model], inside: Sequence[str]) -> Iterator[s
 
 
 def _of_trainings(rows: Sequence[Model]) -> Iterator[str]:
-    n_seeds = {model.label: model.n_seeds for model in rows if not models.is_reference(model.label)}
+    n_seeds = {model.label: model.n_seeds for model in rows if not model.group.is_reference}
     once = [label for label, n in n_seeds.items() if n == 1]
     if once:
         which = "all models" if len(once) == len(n_seeds) else ", ".join(once)
@@ -80,8 +80,9 @@ def protocol_notes(results: Results, budgets: Sequence[ArmBudget]) -> Iterator[s
     adapted: dict[str, set[str]] = {}
     for record in results.of_kind("test"):
         if dict(record.get("metrics") or {}).get("is_adapted"):
-            arm = str(record.get("arm"))
-            adapted.setdefault(arm.partition(":")[0], set()).add(str(record.get("site")))
+            arm = results.comparison.arm(str(record.get("arm")))
+            which = f"{arm.role} (site left out)" if arm.left_out else arm.role
+            adapted.setdefault(which, set()).add(str(record.get("site")))
     for kind, sites in adapted.items():
         named = ", ".join(site_name(site) for site in sorted(sites))
         yield (

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from fedmri.arm import ALL, Group
 from fedmri.errors import CODES
-from fedmri.reports import figures, models, pictures
+from fedmri.reports import figures, pictures
 from fedmri.reports.budget import budget_rows
 from fedmri.reports.intervals import Estimate
 from fedmri.reports.label_losses import label_loss_sentences
@@ -74,7 +75,7 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "comparisons": comparisons(summary),
         "result_head": head,
         "result_rows": rows,
-        "federated": [row.label for row in summary.rows if models.is_federated(row.label)],
+        "federated": [row.label for row in summary.rows if row.group.role == "federated"],
         "difference_head": difference_head,
         "difference_rows": differences,
         "matrix": _matrix(summary),
@@ -109,16 +110,14 @@ def _code_counts(findings: Sequence[Finding]) -> list[tuple[str, int, int]]:
 
 
 def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
-    forest_rows = [
-        row for row in summary.rows if row.label != models.ALL and not models.is_baseline(row.label)
-    ]
+    forest_rows = [row for row in summary.rows if row.label != ALL and row.group.role != "baseline"]
     scores = figures.validation_curves(results, summary.metric)
     losses = figures.loss_curves(results)
     drawn = {
         line.label for lines in (scores, losses) for of_site in lines.values() for line in of_site
     }
-    labels = [row.label for row in summary.rows if row.label != models.ALL]
-    style = figures.styles([*labels, *sorted(drawn - set(labels))])
+    groups = [row.group for row in summary.rows if row.label != ALL]
+    style = figures.styles([*groups, *_undrawn(results, drawn - {g.label for g in groups})])
     name = metric_name(summary.metric)
     return {
         "score_curves": list(figures.draw_curves(scores, name, style, "score")),
@@ -127,6 +126,11 @@ def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
         "forest": figures.forest(summary, forest_rows, style),
         "forest_key": _key("forest-key", style, [row.label for row in forest_rows]),
     }
+
+
+def _undrawn(results: Results, labels: Set[str]) -> list[Group]:
+    """Return rows of arms that were trained, and are in curves alone as they were not tested."""
+    return [Group(one, results.comparison.arm(one).role, (one,)) for one in sorted(labels)]
 
 
 def _key(
@@ -158,14 +162,14 @@ def _matrix(summary: Summary) -> list[tuple[str, list[dict[str, Any]]]]:
     # The baseline would take the whole range of colours and leave one for all the models.
     trained = [
         row
-        for label, row in zip(summary.matrix.rows, cells, strict=True)
-        if not models.is_baseline(label)
+        for is_baseline, row in zip(summary.matrix.are_baselines, cells, strict=True)
+        if not is_baseline
     ]
     values = [c.value for row in trained for c in row if c is not None and math.isfinite(c.value)]
     low, high = min(values, default=0.0), max(values, default=0.0)
     lines = []
-    for label, row in zip(summary.matrix.rows, cells, strict=True):
-        owner = label.partition(":")[2] if label.startswith("local:") else None
+    named = zip(summary.matrix.rows, summary.matrix.owners, cells, strict=True)
+    for label, owner, row in named:
         line = [
             {"estimate": cell, "is_own": site == owner, "back": _shade(cell, low, high, summary)}
             for site, cell in zip(summary.matrix.columns, row, strict=True)

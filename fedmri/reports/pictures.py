@@ -6,7 +6,7 @@ import base64
 import io
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
+from fedmri.arm import Role, read_comparison
 from fedmri.errors import UsageError
 from fedmri.file_names import read_names
 from fedmri.reports.results import label_in
@@ -69,19 +70,24 @@ class Shown:
         return f"Test image of {self.site} under {self.arm}{outlines}: {self.caption}"
 
 
+ORDER: Mapping[Role, int] = {"federated": 0, "local": 1, "pooled": 2}
+"""Models whose pictures stand beside each other, the first first."""
+
+
 def load_pictures(run: Path) -> list[Picture]:
     """Return the pictures of each arm's first seed, a patient's under all models side by side.
 
     Raises:
         UsageError: A picture file is broken (U11).
     """
-    names = read_names(run)
+    names, comparison = read_names(run), read_comparison(run)
     files: dict[tuple[int, str, str], Path] = {}
     for path in sorted((run / "pictures").glob("*/seed-*/*.npz")):
         arm, site = (label_in(names, name) for name in (path.parents[1].name, path.stem))
-        kind, _, owner = arm.partition(":")
-        order = {"federated": 0, "loso": 0, "local": 1, "pooled": 2}.get(kind)
-        if order is not None and (kind not in {"local", "loso"} or owner == site):
+        of = comparison.arm(arm)
+        order = ORDER.get(of.role)
+        is_shown = of.home in ("", site) and not (of.left_out and of.role != "federated")
+        if order is not None and is_shown:
             files.setdefault((order, arm, site), path)
     found = [
         (picture.number, site, order, picture)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedmri.arm import Comparison, read_comparison
 from fedmri.errors import UsageError
 from fedmri.file_names import label_of, read_names
 from fedmri.training.task import Case
@@ -55,7 +56,8 @@ class Results:
         usage: By site.
         records: Of rounds, validations and totals, in order; the last of each kind, arm, seed,
             round and site.
-        cases: Test patients by arm and seed, then by site.
+        cases: Test patients by label of the arm and seed, then by site.
+        comparison: What the arms are, and how they are read as rows.
         warnings: What was odd but could be read.
     """
 
@@ -66,6 +68,7 @@ class Results:
     usage: Mapping[str, Usage]
     records: tuple[Record, ...]
     cases: Mapping[tuple[str, int], SiteCases]
+    comparison: Comparison
     warnings: tuple[str, ...] = field(default=())
 
     def of_kind(self, kind: str) -> Iterator[Record]:
@@ -87,8 +90,9 @@ def load_results(run: Path) -> Results:
     records, warnings = _records(run / "metrics.jsonl")
     cases = _all_cases(run / "cases", read_names(run))
     usage = _usage(run / "used.json")
+    comparison = read_comparison(run)
     _check_cases(cases, run)
-    _refuse_known(cases, usage, run)
+    _refuse_known(cases, usage, comparison, run)
     findings = _findings(run / "manifest.tsv")
     return Results(
         run=run,
@@ -98,6 +102,7 @@ def load_results(run: Path) -> Results:
         usage=usage,
         records=records,
         cases=cases,
+        comparison=comparison,
         warnings=(
             *lost_by_choice(run),
             *warnings,
@@ -259,20 +264,17 @@ def _check_cases(cases: Mapping[tuple[str, int], SiteCases], run: Path) -> None:
                     raise _contradiction(run, f"two truths of {case.subject} of {site}")
 
 
-def left_out_of(arm: str) -> str:
-    """Return the site that an arm was trained without, or ``""``."""
-    kind, _, site = arm.partition(":")
-    return site if kind.split("-")[0] == "loso" else ""
-
-
 def _refuse_known(
-    cases: Mapping[tuple[str, int], SiteCases], usage: Mapping[str, Usage], run: Path
+    cases: Mapping[tuple[str, int], SiteCases],
+    usage: Mapping[str, Usage],
+    comparison: Comparison,
+    run: Path,
 ) -> None:
     """Refuse an arm that was tested on more patients of a site than it does not know."""
     for (arm, _), sites in cases.items():
         for site, tested in sites.items():
             n_test = usage[site].test if site in usage else None
-            if site == left_out_of(arm) or site.startswith(EXTERNAL) or n_test is None:
+            if site == comparison.arm(arm).left_out or site.startswith(EXTERNAL) or n_test is None:
                 continue
             if len(tested) > n_test:
                 found = f"{len(tested)} patients of {site} under {arm}, which has {n_test} to test"

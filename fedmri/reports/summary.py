@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fedmri.arm import OWN, Group
 from fedmri.errors import UsageError, require
 from fedmri.reports import models
 from fedmri.reports.budget import ArmBudget, arm_budgets
@@ -38,6 +39,7 @@ class Row:
 
     Attributes:
         label: Name.
+        group: Which arms it is of, and how they are read.
         n_seeds: Trainings that its scores are averaged over.
         overall: By metric, over the test patients of all sites that took part.
         by_site: By site (external ones too), then by metric.
@@ -48,6 +50,7 @@ class Row:
     """
 
     label: str
+    group: Group
     n_seeds: int
     overall: Mapping[str, Estimate]
     by_site: Mapping[str, Mapping[str, Estimate]]
@@ -86,6 +89,8 @@ class Matrix:
 
     Attributes:
         rows: Models: the local ones in the order of ``columns``, then the others.
+        owners: Site whose own model a row is; ``""`` for the others.
+        are_baselines: Whether a row looks at no image.
         columns: Test sites, external ones last.
         cells: One estimate a row and column; None where the model was not tested there.
         diagonal: Unweighted mean over local models at their own site.
@@ -94,6 +99,8 @@ class Matrix:
     """
 
     rows: tuple[str, ...]
+    owners: tuple[str, ...]
+    are_baselines: tuple[bool, ...]
     columns: tuple[str, ...]
     cells: tuple[tuple[Estimate | None, ...], ...]
     diagonal: Estimate | None
@@ -154,6 +161,10 @@ class Summary:
     seed: int
     notes: tuple[str, ...]
     budgets: tuple[ArmBudget, ...] = ()
+
+    def group(self, label: str) -> Group:
+        """Return which arms the row of a label is of."""
+        return next(row.group for row in self.rows if row.label == label)
 
     def row(self, label: str) -> Row | None:
         """Return the row of a label, if there is one."""
@@ -233,6 +244,7 @@ def _row(model: Model, scorer: Scorer, primary: str) -> Row:
     overall = scorer.scores(model, inside) if inside else {}
     return Row(
         label=model.label,
+        group=model.group,
         n_seeds=model.n_seeds,
         overall={name: score.estimate for name, score in overall.items()},
         by_site=by_site,
@@ -264,7 +276,7 @@ def _differences(rows: Sequence[Model], scorer: Scorer, task: Task) -> tuple[Dif
     found = [
         _difference(row, reference, patients, scorer)
         for row in rows
-        if models.is_federated(row.label)
+        if row.group.role == "federated"
         for reference in _references(tuple(rows))
         if reference is not row
         if (patients := models.common(_inside(row), _inside(reference)))
@@ -302,28 +314,31 @@ def _judged(difference: Difference, p_adjusted: float, *, is_higher_better: bool
 
 def _references(rows: tuple[Model, ...]) -> list[Model]:
     """Return what federated models are compared with; of several strategies also the first."""
-    others = [row for row in rows if not models.is_federated(row.label)]
-    others.sort(key=lambda row: row.label != models.OWN)  # the question asked first
-    strategies = [row for row in rows if models.is_one_of_several(row.label)]
+    others = [row for row in rows if row.group.role != "federated"]
+    others.sort(key=lambda row: row.label != OWN)  # the question asked first
+    strategies = [row for row in rows if row.group.strategy]
     return [*others, *(strategies[:1] if len(strategies) > 1 else [])]
 
 
 def _matrix(results: Results, scorer: Scorer, columns: tuple[str, ...]) -> Matrix:
-    rows = [models.of_arm(results, f"local:{site}") for site in columns]
-    rows = [row for row in rows if row.runs]
-    own = [row.label.partition(":")[2] for row in rows]
-    rows += [row for row in models.compared(results) if row.label not in {models.OWN, models.ALL}]
+    local = {arm.site: arm.label for arm in results.comparison.arms if arm.role == "local"}
+    tested = {label for label, _ in results.cases}
+    own = {site: local[site] for site in columns if local.get(site) in tested}
+    rows = [models.of_arm(results, label) for label in own.values()]
+    rows += [row for row in models.compared(results) if row.group.role != "local"]
     scores = {
         (row.label, entry[0]): scorer.primary(row, (entry,))
         for row in rows
         for entry in row.patients()
     }
-    diagonal = _cells(scores, [(f"local:{site}", site) for site in own])
+    diagonal = _cells(scores, [(label, site) for site, label in own.items()])
     inside = [site for site in columns if not models.is_external(site)]
     primary = scorer.metric
-    off = _cells(scores, [(f"local:{i}", j) for i in own for j in inside if i != j])
+    off = _cells(scores, [(own[i], j) for i in own for j in inside if i != j])
     return Matrix(
         rows=tuple(row.label for row in rows),
+        owners=tuple(results.comparison.arm(row.label).site for row in rows),
+        are_baselines=tuple(row.group.role == "baseline" for row in rows),
         columns=columns,
         cells=tuple(
             tuple(_cell(scores.get((row.label, site))) for site in columns) for row in rows
@@ -388,7 +403,9 @@ def _generalisation(model: Model, scorer: Scorer, task: Task) -> Generalisation 
 
 def _new_site(rows: Iterable[Model], scorer: Scorer, task: Task) -> NewSite | None:
     """Predict a new site from sites that were left out of training; no others can stand for it."""
-    model = next((row for row in rows if row.label == models.LEFT_OUT), None)
+    model = next(
+        (row for row in rows if row.group.is_left_out and row.group.role == "federated"), None
+    )
     if model is None:
         return None
     scores = list(_by_site(model, scorer).values())

@@ -16,8 +16,8 @@ from fedmri.reports.words import (
     comparisons,
     headline,
     metric_name,
+    short_name,
     strategies_of,
-    strategy_name,
     verdict,
     with_interval,
 )
@@ -115,7 +115,7 @@ def _differences_by_strategy(
         [row.label, *(_shown(found.get((row.label, reference))) for reference in references)]
         for row in rows
     ]
-    return ["Model", *(f"minus {strategy_name(name)}" for name in references)], cells
+    return ["Model", *(f"minus {short_name(summary.group(name))}" for name in references)], cells
 
 
 def _shown(difference: Difference | None) -> str:

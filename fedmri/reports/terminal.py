@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from fedmri.reports.budget import budget_rows
-from fedmri.reports.models import is_federated
 from fedmri.reports.results import site_name
 from fedmri.reports.summary import Row, Summary
 from fedmri.reports.words import (
@@ -52,7 +51,7 @@ def _models_by_site(summary: Summary, sites: Sequence[str]) -> Table:
     for row in summary.rows:
         overall = with_interval(row.overall.get(summary.metric))
         cells = [row.label, overall, *(_score(row, site, summary) for site in sites)]
-        table.add_row(*map(Text, cells), style="bold" if is_federated(row.label) else None)
+        table.add_row(*map(Text, cells), style="bold" if row.group.role == "federated" else None)
     return table
 
 

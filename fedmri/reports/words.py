@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence, Set
 
+from fedmri.arm import ALL, OWN, Group
 from fedmri.reports.intervals import Estimate
 from fedmri.reports.metrics import metric_of
-from fedmri.reports.models import ALL, OWN, is_one_of_several
 from fedmri.reports.summary import Difference, Row, Summary
 from fedmri.reports.verdicts import is_of_few_trainings
 
@@ -28,14 +28,14 @@ def metric_name(name: str) -> str:
     return metric_of(name).title
 
 
-def model_name(label: str) -> str:
+def model_name(group: Group) -> str:
     """Return a model as it is written in a sentence."""
-    return _MODEL_NAMES.get(label, strategy_name(label))
+    return _MODEL_NAMES.get(group.label, short_name(group))
 
 
-def strategy_name(label: str) -> str:
-    """Return the strategy of one of several federated models; any other label as it is."""
-    return label.removeprefix("federated:")
+def short_name(group: Group) -> str:
+    """Return the strategy of one of several federated models; the label of any other."""
+    return group.strategy or group.label
 
 
 def number(value: float, *, is_signed: bool = False, more: int = 0) -> str:
@@ -95,7 +95,7 @@ def headline(summary: Summary) -> str:
     interval = f"95 % interval {span(estimate)}" if estimate.has_interval else "no interval"
     article = "an" if metric[0] in "aeiouA" else "a"
     opening = (
-        f"{capital(model_name(first.label))} reached {article} {metric} of "
+        f"{capital(model_name(first.group))} reached {article} {metric} of "
         f"{number(estimate.value)} ({interval}) {_tested_on(summary, first, estimate)}"
     )
     return ": ".join([opening, *_of_first(summary)[:1]]) + "."
@@ -131,7 +131,7 @@ def comparisons(summary: Summary) -> list[str]:
 
 def strategies_of(summary: Summary) -> list[Row]:
     """Return the rows of the strategies that were compared; none where there was one."""
-    rows = [row for row in summary.rows if is_one_of_several(row.label)]
+    rows = [row for row in summary.rows if row.group.strategy]
     return [row for row in rows if summary.metric in row.overall] if len(rows) > 1 else []
 
 
@@ -142,8 +142,8 @@ def _range_of(summary: Summary, rows: Sequence[Row]) -> str:
     low, high = (row.overall[summary.metric] for row in (ranked[0], ranked[-1]))
     return (
         f"{len(rows)} strategies over the same rounds reached {metric_name(summary.metric)} from "
-        f"{number(low.value)} ({strategy_name(ranked[0].label)}) to "
-        f"{number(high.value)} ({strategy_name(ranked[-1].label)}, {span(high)}) "
+        f"{number(low.value)} ({short_name(ranked[0].group)}) to "
+        f"{number(high.value)} ({short_name(ranked[-1].group)}, {span(high)}) "
         f"{_tested_on(summary, ranked[-1], high)}. None was chosen beforehand: the best of "
         "several, picked by the patients that it is scored on, looks better than it is."
     )
@@ -154,9 +154,11 @@ def _verdicts(summary: Summary, labels: Set[str], reference: str) -> str:
     named: dict[str, list[str]] = {}
     for difference in summary.differences:
         if difference.reference == reference and difference.label in labels:
-            named.setdefault(verdict(difference), []).append(strategy_name(difference.label))
+            named.setdefault(verdict(difference), []).append(
+                short_name(summary.group(difference.label))
+            )
     parts = [f"{shown}: {', '.join(names)}" for shown, names in sorted(named.items())]
-    return f"against {model_name(reference)}, {'; '.join(parts)}"
+    return f"against {model_name(summary.group(reference))}, {'; '.join(parts)}"
 
 
 def verdict_lines(summary: Summary) -> list[str]:
@@ -178,7 +180,7 @@ def _of_first(summary: Summary) -> list[str]:
 
 
 def _comparison(summary: Summary, difference: Difference, reference: Row | None) -> str:
-    name = model_name(difference.reference)
+    name = model_name(summary.group(difference.reference))
     value = reference.overall.get(summary.metric) if reference else None
     reached = f"{number(value.value)}; " if value else ""
     gained = number(difference.estimate.value, is_signed=True)

@@ -14,6 +14,7 @@ import pytest
 from fedmri.data.reader import READERS
 from fedmri.models.registry import MODELS
 from fedmri.outside import forget_hashes
+from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.strategies.registry import STRATEGIES
 
 ATLAS = Path(__file__).parent / "atlas"
@@ -44,7 +45,7 @@ def at_hand(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _forget() -> None:
-    for registry in (MODELS, STRATEGIES, READERS):
+    for registry in (MODELS, STRATEGIES, READERS, PROTOCOLS):
         vars(registry).pop("outside", None)
     for name in [name for name in sys.modules if name.partition(".")[0] == "atlas_parts"]:
         del sys.modules[name]

@@ -19,7 +19,10 @@ from fedmri.data.settings import SourceConfig
 from fedmri.errors import ConfigError, DataError, FedmriError
 from fedmri.outside import forget_hashes
 from fedmri.plan import from_dict, to_dict
+from fedmri.reports import load_results, summarise
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.training.tasks import make_task
+from tests.conftest import RunTiny
 from tests.outside.conftest import FEDMRI, python_path
 
 Tiny = Callable[..., list[str]]
@@ -76,6 +79,16 @@ def test_a_reader_of_its_own_finds_scans_by_the_looks_of_a_folder(
     ]
     with pytest.raises(DataError, match=r"want .*listing.tsv.*\[D04\]"):
         read(SourceConfig(path=str(at_hand / "atlas_parts")))
+
+
+def test_a_protocol_of_its_own_chooses_arms_and_rows(at_hand: Path, run_tiny: RunTiny) -> None:
+    """Its rows stand in the table under its own labels, and no others do."""
+    folder = run_tiny("pairs", "simulation.protocol=pairs", "rounds.n_rounds=1")
+    plan = load(["experiment=smoke"]).plan
+    summary = summarise(load_results(folder), make_task(plan.target, plan.task), n_bootstrap=100)
+    sites = [f"local:site0{i} alone" for i in (1, 2, 3)]
+    labels = [row.label for row in summary.rows]
+    assert labels == ["federated alone", *sites, "baseline alone", "linear alone"]
 
 
 def test_where_it_is_not_installed_its_name_is_none() -> None:

@@ -13,11 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmri.arm import Arm, Role, compared, write_comparison
+from fedmri.file_names import label_of
 from fedmri.round import Target
 from fedmri.training.settings import TaskConfig
 from fedmri.training.task import LocalTask
 from fedmri.training.tasks import make_task
 
+ROLES: dict[str, Role] = {
+    "": "federated",
+    "federated": "federated",
+    "pooled": "pooled",
+    "linear": "linear",
+    "baseline": "baseline",
+}
 WriteRun = Callable[..., Path]
 Predict = Callable[[str, int, str, int], Mapping[str, Any]]
 """Arm, seed, site and number of the patient, to the fields of the case."""
@@ -68,7 +77,16 @@ def write_run(
     used = {site: {"used": n, "found": n} for site, n in sites.items()}
     (run / "used.json").write_text(json.dumps(used), encoding="utf-8")
     (run / "metrics.jsonl").touch()
+    write_comparison(run, compared(arm_of(label) for label in arms))
     return run
+
+
+def arm_of(label: str) -> Arm:
+    """Return the arm that a label of these tests stands for."""
+    kind, _, name = label_of(label).partition(":")
+    if kind.startswith("loso"):
+        return Arm(ROLES[kind.removeprefix("loso").lstrip("-")], left_out=name)
+    return Arm("local", site=name) if kind == "local" else Arm(ROLES[kind], strategy=name)
 
 
 @pytest.fixture(name="write_run")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmri.arm import ALL, OWN
 from fedmri.errors import ConfigError, UsageError
-from fedmri.reports.models import ALL, LEFT_OUT, OWN
 from fedmri.reports.results import load_results
 from fedmri.reports.summary import Row, Summary, summarise
 from fedmri.reports.verdicts import judge
@@ -201,7 +201,7 @@ def test_a_model_is_tested_at_the_site_that_it_never_saw(
     sites = {"A": 11, "B": 11, "C": 11}
     run = write_run(sites, predict, arms=["loso:A", "loso:B", "loso:C"])
     summary = summarise(load_results(run), segmentation)
-    assert summary.rows[0].label == LEFT_OUT
+    assert summary.rows[0].label == "federated (site left out)"
     assert summary.rows[0].overall["dice"].value == pytest.approx(0.6)
     assert summary.new_site is not None
     assert summary.new_site.low < 0.6 < summary.new_site.high

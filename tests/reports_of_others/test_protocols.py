@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedmri.arm import compared, write_comparison
 from fedmri.config import load
 from fedmri.data.patients import grouped, suspected
 from fedmri.data.scans import Scan, ScanTable
@@ -19,15 +20,17 @@ from fedmri.data.settings import SplitConfig
 from fedmri.data.site_data import Example, Split
 from fedmri.data.split import split_subjects
 from fedmri.errors import UsageError
-from fedmri.reports.results import left_out_of, load_results
+from fedmri.reports.results import load_results
 from fedmri.reports.summary import summarise
 from fedmri.round import Batch, Target
-from fedmri.simulation.arms import ArmSites, arm_runs
+from fedmri.simulation.arm_runs import ArmSites
+from fedmri.simulation.arms import arm_runs
 from fedmri.simulation.linear import linear_cases
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.training.budget import Budget
 from fedmri.training.settings import TaskConfig
 from fedmri.training.tasks import make_task
+from tests.reports.conftest import arm_of
 
 KIND = Target("classification", "kind", ("a", "b"))
 PLAIN_SGD = ("train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0")
@@ -113,8 +116,8 @@ def test_a_left_out_site_is_tested_whole_by_arms_without_it() -> None:
     whole = {name: Path(f"whole-{name}") for name in "abc"}
     config = SimulationConfig(protocol="loso")
     runs = arm_runs(load(["experiment=smoke"]).plan, config, ArmSites(names, whole=whole))
-    for run in (run for run in runs if left_out_of(run.label)):
-        site = left_out_of(run.label)
+    for run in (run for run in runs if run.arm.left_out):
+        site = run.arm.left_out
         assert run.tested == (site,)
         assert site not in run.members
         assert run.prepared[site] == (whole[site],)
@@ -140,6 +143,7 @@ def write_run(run: Path, arm: str, n_test: int, metrics: dict[str, float]) -> Pa
     (run / "manifest.tsv").write_text("site\tsubject\tsession\tcode\texcluded\treason\n")
     record = {"kind": "test", "arm": arm, "seed": 0, "round": 1, "site": "x", "metrics": metrics}
     (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    write_comparison(run, compared([arm_of(arm)]))
     return run
 
 

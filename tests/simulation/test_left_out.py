@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from fedmri.arm import Arm
 from fedmri.config import load
 from fedmri.data.prepared import read_site, write_site
 from fedmri.errors import ConfigError, UsageError
 from fedmri.reports import load_results, summarise
-from fedmri.reports.models import LEFT_OUT, POOLED_LEFT_OUT
-from fedmri.simulation.arms import ArmRun, refuse_known
+from fedmri.simulation.arm_runs import ArmRun
+from fedmri.simulation.arms import refuse_known
 from fedmri.training.tasks import make_task
 from tests.conftest import RunTiny
 
+LEFT_OUT, POOLED_LEFT_OUT = "federated (site left out)", "pooled (site left out)"
 SITES = ("site01", "site02", "site03")
 LOSO = (
     *("simulation.protocol=loso", "simulation.arms=[federated,pooled]", "rounds.n_rounds=1"),
@@ -58,16 +60,18 @@ def test_no_arm_is_tested_on_whom_it_trained_on(run_tiny: RunTiny, tmp_path: Pat
     folder = run_tiny("a", *LOSO)
     prepared = {site: (folder / f"prepared/{site}.json",) for site in SITES}
     plan = load(["experiment=smoke"]).plan
-    refuse_known([ArmRun("federated", plan, SITES, prepared, SITES)])
+    refuse_known([ArmRun(Arm("federated"), plan, SITES, prepared, SITES)])
     whole = {**prepared, "site01": (folder / "prepared/whole/site01.json",)}
-    refuse_known([ArmRun("loso:site01", plan, SITES[1:], whole, SITES[:1])])
+    refuse_known([ArmRun(Arm("federated", left_out="site01"), plan, SITES[1:], whole, SITES[:1])])
     pool = {"pooled": (prepared["site01"][0],), **whole}
     with pytest.raises(ConfigError, match=r"arm pooled.*of site01 on both sides.*\[C15\]"):
-        refuse_known([ArmRun("pooled", plan, ("pooled",), pool, SITES)])
+        refuse_known([ArmRun(Arm("pooled"), plan, ("pooled",), pool, SITES)])
     part = read_site(prepared["site01"][0])
     write_site(tmp_path / "damaged.json", part)
     (tmp_path / "damaged.json").write_text("{")
-    refuse_known([ArmRun("local:x", plan, ("x",), {"x": (tmp_path / "damaged.json",)}, ("x",))])
+    refuse_known(
+        [ArmRun(Arm("local", site="x"), plan, ("x",), {"x": (tmp_path / "damaged.json",)}, ("x",))]
+    )
 
 
 def test_a_report_refuses_more_patients_than_a_site_has_to_test(run_tiny: RunTiny) -> None:

@@ -15,7 +15,8 @@ from fedmri.models.weights import weights
 from fedmri.plan import Plan
 from fedmri.round import Update, Weights
 from fedmri.server.records import Record
-from fedmri.simulation.arms import ArmSites, arm_runs
+from fedmri.simulation.arm_runs import ArmSites
+from fedmri.simulation.arms import arm_runs
 from fedmri.simulation.blocks import Block
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.wire import put_together, read_update, take_apart, update_content

@@ -1,0 +1,1 @@
+"""What ``import fedmri`` offers; the command line calls the same."""

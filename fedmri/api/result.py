@@ -1,0 +1,102 @@
+"""What a study showed: tables, the page, and the models that came out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedmri.arm import Arm
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fedmri.reports import Summary
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """The result of a run folder.
+
+    Attributes:
+        folder: The run folder.
+        failed: What went wrong with each arm that failed.
+    """
+
+    folder: Path
+    failed: Mapping[Arm, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> StudyResult:
+        """Return the result of a run folder that has finished."""
+        return cls(Path(folder))
+
+    @property
+    def is_federation_there(self) -> bool:
+        """Whether a federation of all sites is complete, so that there is something to report."""
+        n_failed = sum(arm.role == "federated" and not arm.left_out for arm in self.failed)
+        return n_failed < max(1, self._n_compared)
+
+    @property
+    def _n_compared(self) -> int:
+        from fedmri.config import load_resolved
+
+        return len(load_resolved(self.folder / "config.yaml").simulation.strategies)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """All numbers, with intervals and verdicts; ``report.html`` is written on the way.
+
+        Raises:
+            UsageError: A file is missing or broken (U10, U11), or no patient was tested (U12).
+        """
+        from fedmri.config import load_resolved
+        from fedmri.reports import write_report
+        from fedmri.training.tasks import make_task
+
+        plan = load_resolved(self.folder / "config.yaml").plan
+        return write_report(self.folder, make_task(plan.target, plan.task))[1]
+
+    @property
+    def report(self) -> Path:
+        """The page, which needs no other file."""
+        _ = self.summary
+        return self.folder / "report.html"
+
+    def table(self) -> pd.DataFrame:
+        """Return the scores: a row for each model and metric, over patients of all sites.
+
+        Columns: ``model``, ``metric``, ``value``, ``low`` and ``high`` (95 % interval, NaN where
+        there is none), ``n_patients``, ``n_seeds``.
+        """
+        import pandas as pd
+
+        rows = [
+            {"model": row.label, "metric": name}
+            | {"value": one.value, "low": one.low, "high": one.high}
+            | {"n_patients": one.n_patients, "n_seeds": row.n_seeds}
+            for row in self.summary.rows
+            for name, one in row.overall.items()
+        ]
+        return pd.DataFrame(rows)
+
+    def differences(self) -> pd.DataFrame:
+        """Return paired differences of the primary metric, with verdicts adjusted by Holm."""
+        import pandas as pd
+
+        rows = [
+            {"model": one.label, "minus": one.reference, "value": one.estimate.value}
+            | {"low": one.estimate.low, "high": one.estimate.high, "p": one.p_adjusted}
+            | {"shown": one.verdict, "n_patients": one.estimate.n_patients}
+            for one in self.summary.differences
+        ]
+        return pd.DataFrame(rows)
+
+    def refuse_failed(self) -> None:
+        """Raise RoundError R08 where an arm failed."""
+        from fedmri.simulation.study import refuse_failed
+
+        refuse_failed(self.failed, self.folder)

@@ -1,0 +1,242 @@
+"""A study from its settings to its result: what ``fedmri simulate`` does, as an object."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from fedmri.api.result import StudyResult
+from fedmri.config import Experiment, as_yaml, load, load_resolved
+from fedmri.errors import UsageError
+from fedmri.models.registry import MODELS
+from fedmri.strategies.registry import STRATEGIES
+
+if TYPE_CHECKING:
+    from fedmri.models.model import Model
+    from fedmri.round import Strategy, Target
+
+    Observer: TypeAlias = Callable[[dict[str, Any]], None]
+
+CONFIG, COMMAND = "config.yaml", "command.txt"
+IN_PYTHON = "fedmri.Study(...).run()"
+
+
+class Study:
+    """Hospitals that train together on one machine, beside each alone and all pooled.
+
+    Args:
+        data: Folder of a data set: BIDS, ``site/class/*.png`` or DICOM. Empty makes five hospitals
+            from a brain atlas.
+        target: ``fedmri.Segmentation``, ``Classification`` or ``Regression``; None keeps that of
+            the settings.
+        model: Name of a model, or a model.
+        strategies: Names of strategies, or strategies; several are compared under one budget.
+        sites: Hospitals; 0 takes all that the data have.
+        settings: Further settings, such as ``train.lr=1e-3``; they win over all the others.
+        config: YAML file of settings.
+
+    Raises:
+        ConfigError: A setting is not known, cannot be taken or contradicts another (C01 to C04).
+    """
+
+    def __init__(  # noqa: PLR0913  # every one is named at the call
+        self,
+        data: str | os.PathLike[str] = "",
+        *,
+        target: Target | None = None,
+        model: str | Model = "",
+        strategies: Sequence[str | Strategy] = (),
+        sites: int = 0,
+        settings: Sequence[str] = (),
+        config: Path | None = None,
+    ) -> None:
+        named = [*_given(data, sites), *_of_target(target)]
+        named += [f"model={model}"] if isinstance(model, str) and model else []
+        experiment = load([*named, *settings], config)
+        own = None if isinstance(model, str) else model
+        self.experiment = _with_parts(experiment, own, strategies)
+        self.folder: Path | None = None
+
+    @classmethod
+    def from_settings(
+        cls, overrides: Sequence[str], file: Path | None = None, compared: Sequence[str] = ()
+    ) -> Study:
+        """Return the study of settings as the command line takes them.
+
+        Args:
+            overrides: ``key=value`` each.
+            file: YAML of the same keys.
+            compared: Names of strategies to compare. A setting of strategies counts for those that
+                have it.
+
+        Raises:
+            ConfigError: A setting is not known, or cannot be taken (C01 to C04).
+        """
+        each = [
+            load([*_meant_for(name, compared, overrides), f"strategy={name}"], file)
+            for name in compared
+        ]
+        if not each:
+            return cls(settings=overrides, config=file)
+        strategies = tuple(one.plan.strategy for one in each)
+        first = each[0]
+        simulation = replace(first.simulation, strategies=strategies)
+        return cls._from(replace(first, simulation=simulation), None)
+
+    @classmethod
+    def resumed(cls, folder: str | os.PathLike[str]) -> Study:
+        """Return the study of a run folder, to go on with it to the same bits.
+
+        Raises:
+            UsageError: It is no run folder (U02).
+        """
+        path = Path(folder) / CONFIG
+        if not path.exists():
+            fix = "give the folder that the interrupted command named"
+            want = f"a run folder with {CONFIG}"
+            raise UsageError("U02", f"run {folder}", found=f"no {CONFIG}", want=want, fix=fix)
+        return cls._from(load_resolved(path), Path(folder))
+
+    @classmethod
+    def _from(cls, experiment: Experiment, folder: Path | None) -> Study:
+        study = cls.__new__(cls)
+        study.experiment, study.folder = experiment, folder
+        return study
+
+    def settings(self) -> str:
+        """Return all settings as YAML."""
+        return as_yaml(self.experiment)
+
+    def check(self) -> None:
+        """Refuse what could only fail after hours; nothing is read, trained or written.
+
+        Raises:
+            ConfigError: Settings, parts and images do not go together.
+            PrivacyError: Privacy would not hold (P32, P57, P66, P67).
+            DataError: A data set is not there (D04).
+        """
+        from fedmri.simulation.study import refuse_impossible
+
+        refuse_impossible(self.experiment.plan, self.experiment.simulation)
+
+    def begun(self, command: str = IN_PYTHON) -> Study:
+        """Return the study with a run folder, which it makes where there is none."""
+        if self.folder is not None:
+            return self
+        from fedmri.simulation.study import new_folder
+
+        self.check()  # before there is a run folder
+        folder = new_folder(Path(self.experiment.simulation.runs), self.experiment.plan.name)
+        (folder / CONFIG).write_text(self.settings(), encoding="utf-8")
+        (folder / COMMAND).write_text(command, encoding="utf-8", errors="backslashreplace")
+        return self._from(self.experiment, folder)
+
+    @property
+    def run_folder(self) -> Path:
+        """Run folder of a study that has begun."""
+        if self.folder is None:
+            raise ValueError("the study has no folder before it begins")
+        return self.folder
+
+    def run(self, observe: Observer | None = None) -> StudyResult:
+        """Prepare, train, test and report; what an interrupted run has done is not done again.
+
+        Args:
+            observe: Is told of every record; None shows a progress bar in a terminal or notebook.
+
+        Raises:
+            DataError: The data cannot be trained on.
+            RoundError: Arms failed (R08); the others are complete.
+            UsageError: Another process works on the run (U02).
+        """
+        result = self.begun().trained(observe)
+        result.refuse_failed()
+        return result
+
+    def trained(self, observe: Observer | None = None) -> StudyResult:
+        """Return the result of a study that has begun, arms that failed among it."""
+        from fedmri.simulation.study import Study as Simulated
+        from fedmri.simulation.study import run_study
+
+        if self.folder is None:
+            return self.begun().trained(observe)
+        experiment = _in_one_process(self.experiment) if self._has_held() else self.experiment
+        command = (self.folder / COMMAND).read_text(encoding="utf-8")
+        settings = (experiment.partition, experiment.simulation)
+        simulated = Simulated(experiment.plan, *settings, self.folder, command)
+        with _observing(self.experiment, observe) as told:
+            failed = run_study(simulated, told)
+        return StudyResult(self.folder, failed)
+
+    def _has_held(self) -> bool:
+        plan, compared = self.experiment.plan, self.experiment.simulation.strategies
+        is_held = [STRATEGIES.is_held(one) for one in (plan.strategy, *compared)]
+        return any(is_held) or MODELS.is_held(plan.model)
+
+
+def _with_parts(
+    experiment: Experiment, model: Model | None, strategies: Sequence[str | Strategy]
+) -> Experiment:
+    """Return settings with a model and strategies; a class of this process is held for it."""
+    plan, simulation = experiment.plan, experiment.simulation
+    if model is not None:
+        MODELS.hold(model)
+        plan = replace(plan, model=model)
+    chosen = tuple(STRATEGIES.made(one) for one in strategies)
+    for strategy in chosen:
+        STRATEGIES.hold(strategy)
+    if len(chosen) == 1:
+        plan = replace(plan, strategy=chosen[0])
+    elif chosen:
+        simulation = replace(simulation, strategies=chosen)
+    return replace(experiment, plan=plan, simulation=simulation)
+
+
+def _meant_for(name: str, names: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return settings without those of ``strategy`` that another of the names has alone."""
+    known = {one: STRATEGIES.settings(one) for one in names}
+    others = {
+        f"strategy.{key}" for keys in known.values() for key in keys if key not in known[name]
+    }
+    return [text for text in overrides if text.partition("=")[0] not in others]
+
+
+def _in_one_process(experiment: Experiment) -> Experiment:
+    """Return settings that train here: no other process knows a class of this one."""
+    here = replace(experiment.simulation, workers=1, backend="local")
+    return replace(experiment, simulation=here)
+
+
+@contextmanager
+def _observing(experiment: Experiment, observe: Observer | None) -> Iterator[Observer]:
+    if observe is not None:
+        yield observe
+        return
+    from rich.console import Console
+
+    from fedmri.simulation.progress import Bars
+
+    with Bars(experiment.plan, Console(stderr=True)) as bars:
+        yield bars
+
+
+def _given(data: str | os.PathLike[str], sites: int) -> Iterator[str]:
+    if data:
+        path = str(Path(data).expanduser().absolute())
+        yield f"data.source.path={json.dumps(path, ensure_ascii=False)}"
+    if sites:
+        yield f"partition.n_sites={sites}"
+
+
+def _of_target(target: Target | None) -> Iterator[str]:
+    if target is None:
+        return
+    yield f"target.kind={target.kind}"
+    yield f"target.name={json.dumps(target.name, ensure_ascii=False)}"
+    for name, values in (("classes", target.classes), ("labels", target.labels)):
+        yield f"target.{name}={json.dumps(list(values), ensure_ascii=False)}"
