@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedmri.api.arrays import Sites
+    from fedmri.api.data import DataCheck, check_data
+    from fedmri.api.privacy import PrivacyPlan, privacy_plan
     from fedmri.api.result import StudyResult
     from fedmri.api.study import Study
     from fedmri.api.targets import Classification, Regression, Segmentation
@@ -24,37 +27,47 @@ if TYPE_CHECKING:
 __all__ = [
     "Claim",
     "Classification",
+    "DataCheck",
     "FedAvg",
     "FedmriError",
     "Model",
     "Need",
     "Normed",
+    "PrivacyPlan",
     "Reader",
     "Regression",
     "Segmentation",
+    "Sites",
     "Strategy",
     "Study",
     "StudyProtocol",
     "StudyResult",
     "Target",
+    "check_data",
+    "privacy_plan",
 ]
 
 _HOMES = {
     "Claim": "claims",
     "Classification": "api.targets",
+    "DataCheck": "api.data",
     "FedAvg": "strategies.averaging.fedavg",
     "FedmriError": "errors",
     "Model": "models.model",
     "Need": "claims",
     "Normed": "models.model",
+    "PrivacyPlan": "api.privacy",
     "Reader": "data.reader",
     "Regression": "api.targets",
     "Segmentation": "api.targets",
+    "Sites": "api.arrays",
     "Strategy": "round",
     "Study": "api.study",
     "StudyProtocol": "simulation.protocol",
     "StudyResult": "api.result",
     "Target": "round",
+    "check_data": "api.data",
+    "privacy_plan": "api.privacy",
 }
 """Where each name is defined."""
 

@@ -92,7 +92,7 @@ ARROWS = {
     "api": WORDS
     | PARTS
     | {"arm", "config", "reports", "simulation", "training.tasks"}
-    | {"models.model"},
+    | {"data", "privacy", "models.model", "models.sizes"},
     "config": WORDS
     | SETTINGS
     | PARTS
@@ -106,6 +106,7 @@ ARROWS = {
     "commands": WORDS
     | TRUST
     | {
+        "api",
         "compatibility",
         "plan",
         "config",
@@ -131,7 +132,17 @@ ALONE = {
     "hydra": {"config"},
     "omegaconf": {"config"},
     "typer": {"cli", "commands"},
-    "torch": {"round", "privacy", "wire", "codec", "data", "models", "training", "strategies"}
+    "torch": {
+        "api",
+        "round",
+        "privacy",
+        "wire",
+        "codec",
+        "data",
+        "models",
+        "training",
+        "strategies",
+    }
     | {"filters", "leakage", "harmonize"}
     | {"server", "clients", "simulation"},
 }

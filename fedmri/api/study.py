@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from fedmri.api.factory import as_model
 from fedmri.api.result import StudyResult
 from fedmri.config import Experiment, as_yaml, load, load_resolved
 from fedmri.errors import UsageError
@@ -17,7 +18,10 @@ from fedmri.models.registry import MODELS
 from fedmri.strategies.registry import STRATEGIES
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fedmri.models.model import Model
+    from fedmri.models.sizes import Sizes
     from fedmri.round import Strategy, Target
 
     Observer: TypeAlias = Callable[[dict[str, Any]], None]
@@ -34,7 +38,8 @@ class Study:
             from a brain atlas.
         target: ``fedmri.Segmentation``, ``Classification`` or ``Regression``; None keeps that of
             the settings.
-        model: Name of a model, or a model.
+        model: Name of a model, a model, or a function from the sizes of images and outputs
+            (``fedmri.models.sizes.Sizes``) to a network.
         strategies: Names of strategies, or strategies; several are compared under one budget.
         sites: Hospitals; 0 takes all that the data have.
         settings: Further settings, such as ``train.lr=1e-3``; they win over all the others.
@@ -49,7 +54,7 @@ class Study:
         data: str | os.PathLike[str] = "",
         *,
         target: Target | None = None,
-        model: str | Model = "",
+        model: str | Model | Callable[[Sizes], nn.Module] = "",
         strategies: Sequence[str | Strategy] = (),
         sites: int = 0,
         settings: Sequence[str] = (),
@@ -58,7 +63,7 @@ class Study:
         named = [*_given(data, sites), *_of_target(target)]
         named += [f"model={model}"] if isinstance(model, str) and model else []
         experiment = load([*named, *settings], config)
-        own = None if isinstance(model, str) else model
+        own = None if isinstance(model, str) else as_model(model)
         self.experiment = _with_parts(experiment, own, strategies)
         self.folder: Path | None = None
 

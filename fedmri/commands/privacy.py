@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedmri.commands.apps import AsJson
 from fedmri.commands.privacy_site import SiteBudget, print_site
 from fedmri.errors import require
+
+if TYPE_CHECKING:
+    from fedmri.api.privacy import PrivacyPlan
 
 privacy_app = typer.Typer(no_args_is_help=True)
 
@@ -26,20 +28,6 @@ class Unit(StrEnum):
 
     PATIENT = "patient"
     SITE = "site"
-
-
-@dataclass(frozen=True)
-class _Budget:
-    epsilon: float
-    delta: float
-    sample_rate: float
-    steps_a_round: int
-    n_rounds: int
-    batch: float
-
-    @property
-    def n_steps(self) -> int:
-        return self.steps_a_round * self.n_rounds
 
 
 @privacy_app.command("plan")
@@ -68,69 +56,60 @@ def plan(
     rounds together. A patient of two sites pays at both. With `--unit site` it is of one hospital,
     which releases --dimensions numbers a round.
     """
-    from fedmri.privacy.accounting import curve, noise_for
+    from fedmri.api.privacy import privacy_plan
 
     require(0 < epsilon < math.inf, "--epsilon", epsilon, "a positive number")
     if unit is Unit.SITE:
         print_site(SiteBudget(epsilon, delta or 1e-3, rounds, sites, dimensions), as_json=as_json)
         return
-    require(epochs >= 1, "--epochs", epochs, "1 or more")
-    each = steps or epochs * math.ceil(patients / batch) if batch > 0 else 0
-    budget = _budget(patients, rounds, epsilon, batch, each, delta)
-    noise = noise_for(epsilon, budget.delta, budget.sample_rate, budget.n_steps)
-    points = list(
-        curve(noise, budget.sample_rate, budget.steps_a_round, budget.delta, budget.n_rounds)
+    found = privacy_plan(
+        patients,
+        rounds=rounds,
+        epsilon=epsilon,
+        batch=batch,
+        steps=steps,
+        epochs=epochs,
+        delta=delta,
     )
     if as_json:
-        _print_json(budget, noise, points)
+        _print_json(found)
     else:
-        _print_table(budget, noise, points)
+        _print_table(found)
 
 
-def _budget(
-    patients: int, rounds: int, epsilon: float, batch: float, steps: int, delta: float
-) -> _Budget:
-    require(patients >= 1, "--patients", patients, "1 or more")
-    require(rounds >= 1, "--rounds", rounds, "1 or more")
-    require(0 < batch <= patients, "--batch", batch, f"above 0, up to {patients}")
-    require(steps >= 0, "--steps", steps, "0 or more")
-    require(0 <= delta < 1, "--delta", delta, "0 or more, below 1")
-    return _Budget(epsilon, delta or 0.1 / patients, batch / patients, steps, rounds, batch)
-
-
-def _print_json(budget: _Budget, noise: float, points: list[tuple[int, float]]) -> None:
+def _print_json(found: PrivacyPlan) -> None:
     import json
 
     values = {
-        "noise_multiplier": noise,
-        "epsilon": points[-1][1],
-        "delta": budget.delta,
-        "sample_rate": budget.sample_rate,
-        "steps_a_round": budget.steps_a_round,
-        "by_round": [{"round": index, "epsilon": cost} for index, cost in points],
+        "noise_multiplier": found.noise_multiplier,
+        "epsilon": found.epsilon,
+        "delta": found.delta,
+        "sample_rate": found.sample_rate,
+        "steps_a_round": found.steps_a_round,
+        "by_round": [{"round": index, "epsilon": cost} for index, cost in found.by_round],
     }
     print(json.dumps(values, indent=1))
 
 
-def _print_table(budget: _Budget, noise: float, points: list[tuple[int, float]]) -> None:
+def _print_table(found: PrivacyPlan) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title="What one patient at one site has spent", title_justify="left")
     table.add_column("after round", justify="right")
-    table.add_column(f"epsilon at delta {budget.delta:.2g}", justify="right")
-    for index, cost in points:
+    table.add_column(f"epsilon at delta {found.delta:.2g}", justify="right")
+    for index, cost in found.by_round:
         table.add_row(str(index), f"{cost:.2f}")
     console = Console()
     console.print(table)
-    console.print(f"privacy.noise_multiplier={noise:.4g} privacy.batch_subjects={budget.batch:g}")
-    for line in _warnings(budget, noise):
+    console.print(" ".join(found.settings))
+    for line in _warnings(found):
         console.print(line, highlight=False)
 
 
-def _warnings(budget: _Budget, noise: float) -> list[str]:
+def _warnings(found: PrivacyPlan) -> list[str]:
     """Return what the noise does to learning, in words that promise nothing."""
-    ratio = noise / budget.batch
+    ratio = found.noise_multiplier / found.batch
     lines = [
         f"Each step's noise is {ratio:.2g} of the clip norm in every direction of the network; "
         f"of d parameters together {ratio:.2g} times the root of d, while the signal is 1 at most."
@@ -140,9 +119,9 @@ def _warnings(budget: _Budget, noise: float) -> list[str]:
             "That is much: expect to lose accuracy. More patients, a larger batch, fewer rounds or "
             "a smaller network help; a larger clip norm does not."
         )
-    if budget.delta * budget.sample_rate > 0 and budget.delta > 1e-3:
+    if found.delta * found.sample_rate > 0 and found.delta > 1e-3:
         lines.append(
-            f"Delta {budget.delta:.2g} is large: with so few patients a guarantee says little."
+            f"Delta {found.delta:.2g} is large: with so few patients a guarantee says little."
         )
     lines.append(
         "Outside of it: numbers of patients, scores, harmonization, what is chosen by looking."

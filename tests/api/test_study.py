@@ -144,3 +144,18 @@ def test_a_class_of_a_notebook_is_refused_where_claims_count(hospitals: Path) ->
     """It claims nothing, so nobody knows whether a sum would do for it."""
     with pytest.raises(fedmri.FedmriError, match=r"strategy half_step.*\[P57\]"):
         fedmri.Study(hospitals, strategies=[HalfStep()], settings=["secagg.is_on=true"])
+
+
+def test_a_function_that_makes_a_network_is_a_model(
+    hospitals: Path, cache: Path, tmp_path: Path
+) -> None:
+    """It trains in this process, and claims nothing."""
+
+    def linear(sizes: Sizes) -> torch.nn.Module:
+        return Brightness().build(sizes)
+
+    given = settings(hospitals, cache, tmp_path)
+    result = fedmri.Study(hospitals, model=linear, settings=given).run(lambda record: None)
+    assert "name: linear" in (result.folder / "config.yaml").read_text()
+    with pytest.raises(fedmri.FedmriError, match=r"model linear.*\[P32\]"):
+        fedmri.Study(hospitals, model=linear, settings=["privacy.noise_multiplier=1"])

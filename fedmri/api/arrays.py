@@ -1,0 +1,131 @@
+"""Arrays of a notebook as a data set: written down once, and read like any other."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmri.errors import DataError
+
+PIPELINE = "arrays"
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Data of hospitals as a BIDS folder, which ``fedmri.Study`` takes for ``data``.
+
+    Attributes:
+        folder: The folder.
+    """
+
+    folder: Path
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        sites: Mapping[str, Mapping[str, Any]],
+        folder: str | os.PathLike[str],
+        *,
+        target: str = "target",
+        modality: str = "T1w",
+        spacing_mm: float = 1.0,
+    ) -> Sites:
+        """Write arrays as scans and return where they lie.
+
+        Args:
+            sites: By hospital: ``image``, shape ``(n, X, Y, Z)`` or ``(n, X, Y)`` for slices;
+                ``target``, one value for each image, or integer label maps of the images' shape;
+                and ``subject``, the patient of each image, where images share one.
+            folder: An empty folder, or one to make.
+            target: Name of the target: a column, or the suffix of label maps.
+            modality: Name of the images' modality.
+            spacing_mm: Side of a voxel.
+
+        Raises:
+            DataError: The folder holds files (D70), or arrays do not fit each other (D08).
+        """
+        root = Path(folder)
+        if root.exists() and any(root.iterdir()):
+            what = f"folder {root} for arrays"
+            raise DataError("D70", what, found="files", want="an empty one", fix="name another one")
+        root.mkdir(parents=True, exist_ok=True)
+        where = _Where(root, target, modality, spacing_mm)
+        rows = [row for name, arrays in sorted(sites.items()) for row in _site(name, arrays, where)]
+        _write_table(root / "participants.tsv", rows)
+        description = {"Name": "arrays", "BIDSVersion": "1.9.0"}
+        (root / "dataset_description.json").write_text(json.dumps(description), encoding="utf-8")
+        return cls(root)
+
+
+@dataclass(frozen=True)
+class _Where:
+    root: Path
+    target: str
+    modality: str
+    spacing_mm: float
+
+    def write(self, path: Path, values: NDArray[Any]) -> None:
+        import nibabel as nib
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = values[..., None] if values.ndim == 2 else values
+        affine = np.diag([self.spacing_mm] * 3 + [1.0])
+        nib.save(nib.Nifti1Image(whole, affine), path)
+
+
+def _site(site: str, arrays: Mapping[str, Any], where: _Where) -> list[dict[str, str]]:
+    images, targets = np.asarray(arrays["image"]), np.asarray(arrays["target"])
+    subjects = arrays.get("subject") or [f"{i:04d}" for i in range(len(images))]
+    is_map = targets.ndim > 1
+    _refuse_unfit(site, images, targets, subjects)
+    prefix = "".join(letter for letter in site if letter.isascii() and letter.isalnum())
+    rows: dict[str, dict[str, str]] = {}
+    for number, (image, target, subject) in enumerate(zip(images, targets, subjects, strict=True)):
+        label = f"sub-{prefix}{_plain(subject)}"
+        name = f"{label}_run-{number + 1}"
+        where.write(where.root / label / "anat" / f"{name}_{where.modality}.nii.gz", _scan(image))
+        row = {"participant_id": label, "site": site}
+        if is_map:
+            folder = where.root / "derivatives" / PIPELINE / label / "anat"
+            where.write(folder / f"{name}_{where.target}.nii.gz", target.astype(np.uint8))
+        else:
+            row[where.target] = str(target)
+        rows[label] = row
+    return list(rows.values())
+
+
+def _plain(subject: object) -> str:
+    """Return a patient's name as BIDS has labels: letters and digits."""
+    return "".join(letter for letter in str(subject) if letter.isascii() and letter.isalnum())
+
+
+def _scan(image: NDArray[Any]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(image, dtype=np.float32)
+
+
+def _refuse_unfit(
+    site: str, images: NDArray[Any], targets: NDArray[Any], subjects: Sequence[object]
+) -> None:
+    is_map = targets.ndim > 1
+    is_fit = images.ndim in (3, 4) and len(images) == len(targets) == len(subjects)
+    if not is_fit or (is_map and targets.shape != images.shape):
+        found = f"images {images.shape}, targets {targets.shape}, {len(subjects)} patients"
+        want = "(n, X, Y) or (n, X, Y, Z), with n values or label maps of the same shape"
+        fix = "give one target and one patient for each image"
+        raise DataError("D08", f"arrays of {site}", found=found, want=want, fix=fix)
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    import pandas as pd
+
+    pd.DataFrame(list(rows)).to_csv(path, sep="\t", index=False)

@@ -1,0 +1,106 @@
+"""Arrays as a data set, the check of a data set, and the plan of privacy, from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fedmri
+from fedmri.data.read import read
+from fedmri.data.settings import SourceConfig
+
+CLASSES = ["a", "b"]
+
+
+def arrays(n: int, seed: int, *, is_map: bool = False) -> dict[str, Any]:
+    """Return heads of noise, brighter in one class, as a hospital's arrays."""
+    random = np.random.default_rng(seed)
+    image = random.normal(0, 1, (n, 24, 24, 24)).astype(np.float32)
+    image[:, 4:20, 4:20, 4:20] += 100 + random.normal(0, 10, (n, 16, 16, 16))
+    if is_map:
+        maps = np.zeros(image.shape, dtype=np.int64)
+        maps[:, 8:12, 8:12, 8:12] = 1
+        return {"image": image, "target": maps}
+    return {"image": image, "target": [CLASSES[i % 2] for i in range(n)]}
+
+
+def test_arrays_are_scans_at_their_sites(tmp_path: Path) -> None:
+    """What is read is what was given, voxel for voxel, and patients keep their scans."""
+    import nibabel as nib
+
+    given = {"North / 1": arrays(3, 0), "South": {**arrays(4, 1), "subject": [1, 1, 2, 3]}}
+    sites = fedmri.Sites.from_arrays(given, tmp_path / "data", spacing_mm=2.0)
+    table = read(SourceConfig(path=str(sites.folder)))
+    assert {scan.site for scan in table.scans} == {"North / 1", "South"}
+    assert len({scan.subject for scan in table.scans if scan.site == "South"}) == 3
+    first = next(scan for scan in table.scans if scan.site == "North / 1")
+    image: Any = nib.load(first.images["T1w"])
+    assert np.array_equal(image.get_fdata(dtype=np.float32), given["North / 1"]["image"][0])
+    assert image.header.get_zooms() == (2.0, 2.0, 2.0)
+
+
+def test_a_study_of_arrays_trains(tmp_path: Path, cache: Path) -> None:
+    """Label maps too: a folder of arrays is a data set like any other."""
+    sites = fedmri.Sites.from_arrays(
+        {"A": arrays(8, 0, is_map=True), "B": arrays(8, 1, is_map=True)},
+        tmp_path / "data",
+        target="mask",
+    )
+    size = ("data.prepare.dimension=3d", "data.prepare.size=[]", "data.prepare.shape=[16,16,16]")
+    more = ("data.source.modalities=[T1w]", "train.batch_size=4", "rounds.n_rounds=1")
+    here = ("simulation.arms=[federated]", "simulation.workers=1", "model.width=4")
+    study = fedmri.Study(
+        sites,
+        target=fedmri.Segmentation("mask", ["cube"]),
+        model="unet",
+        settings=[*size, *more, *here, f"simulation.cache={cache}", f"simulation.runs={tmp_path}"],
+    )
+    table = study.run(lambda record: None).table()
+    assert table[table["metric"] == "dice"]["value"].between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"target": ["a"]}, {"image": np.zeros(3)}, {"subject": [1]}, {"target": np.zeros((3, 2, 2))}],
+    ids=["targets", "image", "patients", "map"],
+)
+def test_arrays_that_do_not_fit_each_other_are_refused(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    """Nothing is guessed of which patient is which."""
+    with pytest.raises(fedmri.FedmriError, match=r"arrays of A.*\[D08\]"):
+        fedmri.Sites.from_arrays({"A": {**arrays(3, 0), **wrong}}, tmp_path / "data")
+
+
+def test_a_folder_with_files_is_not_written_over(tmp_path: Path) -> None:
+    """Somebody's data may lie there."""
+    (tmp_path / "scan.nii").touch()
+    with pytest.raises(fedmri.FedmriError, match=r"\[D70\]"):
+        fedmri.Sites.from_arrays({"A": arrays(3, 0)}, tmp_path)
+
+
+def test_the_check_of_a_data_set_counts_what_is_used_and_why_not(hospitals: Path) -> None:
+    """As the command prints it, in tables; a target that no scan has is found."""
+    check = fedmri.check_data(hospitals)
+    used = check.used()
+    assert (used["used"] == used["found"]).all()
+    check.enforce()
+    lacking = fedmri.check_data(hospitals, fedmri.Segmentation("nothing", ["x"]))
+    assert {"D16", "D55"} & set(lacking.findings()["code"])
+    with pytest.raises(fedmri.FedmriError):
+        lacking.enforce()
+
+
+def test_a_privacy_plan_costs_what_was_asked(hospitals: Path) -> None:
+    """The last round reaches epsilon; its settings are those that training takes."""
+    plan = fedmri.privacy_plan(patients=100, rounds=5, epsilon=3, batch=10)
+    assert plan.epsilon == pytest.approx(3, rel=0.01)
+    table = plan.table()
+    assert isinstance(table, pd.DataFrame)
+    assert table["epsilon"].is_monotonic_increasing
+    private = fedmri.Study(hospitals, settings=["experiment=smoke", *plan.settings])
+    assert private.experiment.plan.privacy.is_on
