@@ -12,14 +12,12 @@ import hashlib
 import json
 import math
 import mmap
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -28,6 +26,7 @@ from fedmri.data.series import is_dicom, stack_at
 from fedmri.data.settings import PrepareConfig
 from fedmri.data.transforms import Arrays
 from fedmri.errors import DataError
+from fedmri.files import PRIVATE_FILE, write_unsynced
 from fedmri.round import Target
 
 FORMAT = 6
@@ -159,33 +158,21 @@ def store_entry(folder: Path, key: str, arrays: Arrays) -> Entry:
     if arrays.label is not None and (truth := arrays.truth) is not None:
         _write_array(folder / f"{key}.label.npy", arrays.label)
         packed = folder / f"{key}.truth.npz"
-        write_whole(packed, lambda file: np.savez_compressed(file, truth=truth))
+        write_unsynced(packed, lambda file: np.savez_compressed(file, truth=truth), PRIVATE_FILE)
     facts: dict[str, object] = {
         "shape": list(arrays.image.shape),
         "spacing_mm": list(arrays.spacing_mm),
         "has_label": arrays.label is not None,
         "geometry": arrays.geometry.to_json(),
     }
-    text = json.dumps(facts).encode()
-    write_whole(folder / f"{key}.json", lambda file: file.write(text))
+    write_unsynced(folder / f"{key}.json", json.dumps(facts), PRIVATE_FILE)
     return _entry(folder, key, facts)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
     # Slices are read one by one: in C order each is one piece of the file.
-    write_whole(path, lambda file: np.save(file, np.ascontiguousarray(array), allow_pickle=False))
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that others see the old one or the new one, never a part."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-        try:
-            write(file)  # type: ignore[arg-type]  # a temporary file is a BinaryIO in all but name
-            file.close()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    ordered = np.ascontiguousarray(array)
+    write_unsynced(path, lambda file: np.save(file, ordered, allow_pickle=False), PRIVATE_FILE)
 
 
 def open_array(path: Path) -> np.ndarray:

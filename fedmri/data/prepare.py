@@ -18,7 +18,6 @@ from fedmri.data.cache import (
     site_settings,
     slicing_fingerprint,
     store_entry,
-    write_whole,
 )
 from fedmri.data.erased import erased_labels
 from fedmri.data.label_loss import LabelLoss, label_loss
@@ -33,6 +32,7 @@ from fedmri.data.slices import slice_indices, slice_stride
 from fedmri.data.transforms import Opened, prepare_arrays
 from fedmri.data.volume import read_image, read_label
 from fedmri.errors import ConfigError, DataError, told
+from fedmri.files import PRIVATE_FILE, write_unsynced
 from fedmri.round import Target
 
 CACHE_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
@@ -137,8 +137,7 @@ def _loss(
     except (OSError, ValueError, TypeError):
         native = Native(entry.geometry, slices, entry.truth)
         loss = label_loss(open_array(entry.label), native, n_classes)
-        text = json.dumps(vars(loss)).encode()
-        write_whole(file, lambda stream: stream.write(text))
+        write_unsynced(file, json.dumps(vars(loss)), PRIVATE_FILE)
         return loss
 
 

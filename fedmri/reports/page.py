@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from fedmri.errors import CODES
+from fedmri.files import write_unsynced
 from fedmri.reports import figures, models, pictures
 from fedmri.reports.budget import budget_rows
 from fedmri.reports.intervals import Estimate
@@ -47,9 +48,7 @@ def write_report(run: Path, task: Task) -> tuple[Path, Summary]:
     results = load_results(run)
     summary = summarise(results, task)
     path = run / "report.html"
-    partial = path.with_suffix(".html.partial")
-    partial.write_text(render(results, summary), encoding="utf-8")
-    partial.replace(path)
+    write_unsynced(path, render(results, summary))
     return path, summary
 
 

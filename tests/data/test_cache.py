@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from fedmri.data.cache import (
     settings_fingerprint,
     site_settings,
     store_entry,
-    write_whole,
 )
 from fedmri.data.geometry import Geometry, Grid
 from fedmri.data.settings import PrepareConfig
@@ -72,21 +70,6 @@ def test_an_entry_of_other_shape_is_no_entry(entry: Entry, tmp_path: Path) -> No
     """A whole file that belongs to something else is found out by its shape."""
     np.save(entry.image, np.zeros((2, 5, 6, 8), dtype=np.float32))
     assert load_entry(tmp_path, "key") is None
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
-    """Others see the old file or the new one, and nothing is left lying about."""
-    file = tmp_path / "file"
-    write_whole(file, lambda part: part.write(b"old"))
-
-    def fail(part: BinaryIO) -> None:
-        part.write(b"ne")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(file, fail)
-    assert file.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_missing_array_is_named(tmp_path: Path) -> None:
