@@ -19,12 +19,11 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from fedmri.errors import PrivacyError, told
 from fedmri.files import PRIVATE_FILE, make_private_folder, write_whole
 
-Kind = Literal["update", "scores", "sums", "keys", "error"]
 TORN = "torn"
 FIRST = "0" * 64
 """What the first line has before it."""
@@ -44,7 +43,7 @@ class Egress:
         plan: Content hash of the plan.
         run: Name of the run.
         round: Round that it answers; None where the order could not be read.
-        kind: Sort of message.
+        kind: Kind of answer, as ``fedmri.wire`` names it, or ``error``.
         n_bytes: Size of what leaves, without Flower's envelope.
         sha256: Digest of what leaves (see ``fedmri.clients.border.digest_of``).
         what: Its records, in words.
@@ -54,7 +53,7 @@ class Egress:
     plan: str
     run: str
     round: int | None
-    kind: Kind
+    kind: str
     n_bytes: int
     sha256: str
     what: tuple[str, ...]

@@ -24,7 +24,7 @@ from fedmri.filters import change_norm
 from fedmri.plan import Plan
 from fedmri.server.flower import thin_bundle
 from fedmri.simulation.flower import SERVER_NODE, identify_task, sent
-from fedmri.wire import TrainOrder, bundle, train_content
+from fedmri.wire import TrainOrder, bundle, content_of
 from tests.clients.conftest import MakeSite, Sign
 from tests.clients.test_filtered import change_of, received
 from tests.conftest import RunTiny
@@ -149,7 +149,7 @@ def test_a_hospital_reads_its_gate_from_its_policy(
     with home.settings_file.open("a") as file:
         file.write(f"policy:\n  {policy}")
     identify_task()
-    content = bundle(train_content(TrainOrder(1, received(make_site()))))
+    content = bundle(content_of(TrainOrder(1, received(make_site()))))
     message = sent(Message(content, SERVER_NODE + 1, "train"))
     config = {"run": "brain", "signed-plan": sign(plan).to_json()}
     context = Context(1, 2, {}, RecordDict(), dict(config))
