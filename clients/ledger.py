@@ -75,7 +75,7 @@ class Chain:
     torn: bytes = b""
 
 
-class Entry(Protocol):
+class LedgerEntry(Protocol):
     """What a ledger can take: a dataclass whose ``kind`` tells its sort."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -96,7 +96,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: LedgerEntry) -> None:
         """Write an entry; when this returns, it is on the disk.
 
         Raises:
@@ -113,7 +113,7 @@ class Ledger:
         except OSError as error:
             raise unwritable(self.path, error) from error
 
-    def _append(self, number: int, entry: Entry) -> None:
+    def _append(self, number: int, entry: LedgerEntry) -> None:
         chain = _quick_end(number, _head(self.path)) or verify(self.path)
         lines: list[bytes] = []
         if chain.torn:

@@ -21,7 +21,7 @@ from flwr.app import Message
 
 from fedmri.clients.app import app, border_of, refusal
 from fedmri.clients.approval import refuse_unapproved
-from fedmri.clients.flower import Task, Tasks, bound_orders, foreign_files
+from fedmri.clients.flower import SuperNodeTask, SuperNodeTasks, bound_orders, foreign_files
 from fedmri.clients.home import ClientHome
 from fedmri.clients.own_data import own_features, prepare_own
 from fedmri.clients.standing import ORDER as ORDER_NOTE
@@ -47,7 +47,7 @@ POLL_S = 0.25
 PATIENCE_S = 60.0
 
 
-def answer(folder: Path, task: Task) -> Message:
+def answer(folder: Path, task: SuperNodeTask) -> Message:
     """Return a site's answer to an order, or the code of why there is none.
 
     Args:
@@ -166,7 +166,7 @@ def refuse_beyond(message: Message, plan: Plan) -> None:
         raise no_order(f"round {index!r} of {n_rounds}")
 
 
-def _noted_answer(home: ClientHome, task: Task) -> Message:
+def _noted_answer(home: ClientHome, task: SuperNodeTask) -> Message:
     """Return the answer to an order; beginning and end are noted for this site's people."""
     kind, run = task.message.metadata.message_type, str(task.context.run_config.get("run", ""))
     note(home, ORDER_NOTE, kind=kind, run=run, code="")
@@ -178,7 +178,7 @@ def _noted_answer(home: ClientHome, task: Task) -> Message:
 
 def work(home: ClientHome, port: int, secret: bytes) -> None:
     """Answer orders until the SuperNode is gone."""
-    tasks = Tasks(port, secret)
+    tasks = SuperNodeTasks(port, secret)
     last_seen = time.monotonic()
     while time.monotonic() - last_seen < PATIENCE_S:
         try:

@@ -37,7 +37,7 @@ _QUOTED = re.compile(r'[ ]*"([^"]*(?:""[^"]*)*)"[ ]*')
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """One line of a table: its cells as they are written, and what ended it."""
 
     cells: tuple[str, ...]
@@ -87,7 +87,7 @@ def decoded(raw: bytes) -> Text | None:
     return None
 
 
-def lines_of(text: str, separator: str, *, may_span: bool = True) -> Iterator[Line]:
+def lines_of(text: str, separator: str, *, may_span: bool = True) -> Iterator[TableLine]:
     """Yield the lines of a table, empty ones among them.
 
     Args:
@@ -105,7 +105,7 @@ def lines_of(text: str, separator: str, *, may_span: bool = True) -> Iterator[Li
     for found in cell.finditer(text):
         cells.append(found[1])
         if found[2] != separator:
-            yield Line(tuple(cells), found[2])
+            yield TableLine(tuple(cells), found[2])
             cells = []
 
 

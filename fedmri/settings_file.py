@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml  # type: ignore[import-untyped]  # it ships no types
 from pydantic import TypeAdapter, ValidationError
 
-from fedmri.errors import ConfigError, told
+from fedmri.errors import ConfigError, UsageError, told
 from fedmri.setting_keys import refused_value, unknown_setting
 
 Settings = TypeVar("Settings")
@@ -32,6 +32,26 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     except ConfigError as error:
         error.add_note(f"in {path}")
         raise
+
+
+def read_home(path: Path, kind: type[Settings], party: str, command: str) -> Settings:
+    """Return the settings of a party's own folder.
+
+    Args:
+        path: The file of settings in it.
+        kind: What they are.
+        party: Whose folder it is, ``site`` or ``server``.
+        command: Command of fedmri that makes such a folder.
+
+    Raises:
+        UsageError: There is no such file (U21).
+        ConfigError: A setting cannot be used (C01, C02, C04).
+    """
+    if not path.exists():
+        want, fix = f"a folder with {path.name}", f"make one with `fedmri {command} init DIR`"
+        what, found = f"{party} folder {path.parent}", f"no {path.name}"
+        raise UsageError("U21", what, found=found, want=want, fix=fix)
+    return read_settings(path, kind)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class SecureSums:
         unrevealed: dict[str, str] = {}
         why = ChainMap(unrevealed, left_out)
         half = ServerHalf(self._roll.sum(number, wanted.slots), why)
-        steps = _Steps(half, number, wanted, self._ask, left_out)
+        steps = _SumExchanges(half, number, wanted, self._ask, left_out)
         roster = half.roster(steps.adverts(sites))
         sealed = steps.sealed(roster)
         running = half.start(half.inboxes(roster, sealed))
@@ -116,7 +116,7 @@ class SecureSums:
 
 
 @dataclass(frozen=True)
-class _Steps:
+class _SumExchanges:
     """The exchanges of one sum besides the values."""
 
     half: ServerHalf

@@ -24,7 +24,7 @@ import numpy as np
 from fedmri.data.geometry import Geometry
 from fedmri.data.series import is_dicom, stack_at
 from fedmri.data.settings import PrepareConfig
-from fedmri.data.transforms import Arrays
+from fedmri.data.transforms import PreparedArrays
 from fedmri.errors import DataError
 from fedmri.files import PRIVATE_FILE, write_unsynced
 from fedmri.round import Target
@@ -45,7 +45,7 @@ SLICING = ("n_slices", "skip_first", "skip_last", "n_neighbours")
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedScan:
     """A prepared scan in the cache.
 
     Attributes:
@@ -118,7 +118,7 @@ def _file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_entry(folder: Path, key: str) -> Entry | None:
+def load_entry(folder: Path, key: str) -> CachedScan | None:
     """Return the entry of a key, or None where it is absent, truncated or not what it says."""
     try:
         facts = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
@@ -134,14 +134,14 @@ def load_entry(folder: Path, key: str) -> Entry | None:
     return entry if is_sound else None
 
 
-def _entry(folder: Path, key: str, facts: dict[str, object]) -> Entry:
+def _entry(folder: Path, key: str, facts: dict[str, object]) -> CachedScan:
     shape, spacing_mm, geometry = facts["shape"], facts["spacing_mm"], facts["geometry"]
     if not isinstance(shape, list) or not isinstance(spacing_mm, list):
         raise TypeError(key)
     if not isinstance(geometry, dict):
         raise TypeError(key)
     label = folder / f"{key}.label.npy" if facts["has_label"] else None
-    return Entry(
+    return CachedScan(
         image=folder / f"{key}.npy",
         label=label,
         shape=tuple(shape),
@@ -151,7 +151,7 @@ def _entry(folder: Path, key: str, facts: dict[str, object]) -> Entry:
     )
 
 
-def store_entry(folder: Path, key: str, arrays: Arrays) -> Entry:
+def store_entry(folder: Path, key: str, arrays: PreparedArrays) -> CachedScan:
     """Write a prepared scan and return its entry; what a crash leaves behind is never one."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_array(folder / f"{key}.npy", arrays.image)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fedmri.data.cache import (
-    Entry,
+    CachedScan,
     content_hash,
     digest,
     load_entry,
@@ -126,7 +126,7 @@ def _prepare(
 
 
 def _loss(
-    entry: Entry, slices: tuple[int, ...] | None, n_classes: int, place: tuple[Path, str]
+    entry: CachedScan, slices: tuple[int, ...] | None, n_classes: int, place: tuple[Path, str]
 ) -> LabelLoss | None:
     """Return what is lost of the label map, as the cache knows it or measured."""
     if entry.label is None or entry.truth is None:
@@ -189,7 +189,7 @@ def _build(
     target: Target,
     config: PrepareConfig,
     place: tuple[Path, str],
-) -> Entry:
+) -> CachedScan:
     read = {str(number): _open(path, read_image) for number, path in enumerate(images) if path}
     if label:
         read[LABEL] = _open(label, lambda path: read_label(path, target))
@@ -207,7 +207,7 @@ def _open(path: Path, read: Callable[[Path], Volume]) -> Volume:
 
 
 def _slices(
-    entry: Entry, config: PrepareConfig
+    entry: CachedScan, config: PrepareConfig
 ) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
     is_picture, is_3d = len(entry.shape) == 3, config.dimension == "3d"
     if is_picture and is_3d:
@@ -222,7 +222,7 @@ def _slices(
     return slice_indices(n_total, config), (through * stride, *plane)
 
 
-def _mirror_axis(entry: Entry, config: PrepareConfig) -> int | None:
+def _mirror_axis(entry: CachedScan, config: PrepareConfig) -> int | None:
     """Return which spatial axis runs left to right: columns of a picture, x of a volume."""
     if len(entry.shape) == 3:
         return 1

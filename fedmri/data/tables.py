@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmri.data.scans import Finding
-from fedmri.delimited import Line, decoded, foreign_kind, lines_of, text_of
+from fedmri.delimited import TableLine, decoded, foreign_kind, lines_of, text_of
 from fedmri.errors import DataError
 
 MAX_TABLE_BYTES = 64 * 2**20
@@ -98,12 +98,12 @@ def rows_by(table: SubjectTable, column: str) -> tuple[dict[str, Row], list[Find
     return chosen, findings
 
 
-def _lines(text: str) -> Iterator[Line]:
+def _lines(text: str) -> Iterator[TableLine]:
     # A line is a row: an inch mark that nobody closed must not take the next rows with it.
     return lines_of(text, "\t", may_span=False)
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _cells(line: TableLine) -> tuple[str, ...]:
     return tuple(text_of(cell.strip()).strip() for cell in line.cells)
 
 

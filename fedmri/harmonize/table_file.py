@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedmri.delimited import Line, Text, decoded, foreign_kind, is_quoted, lines_of, text_of
+from fedmri.delimited import TableLine, Text, decoded, foreign_kind, is_quoted, lines_of, text_of
 from fedmri.errors import HarmonizeError, told
 from fedmri.harmonize.cautions import Caution
 
@@ -39,7 +39,7 @@ class TableFile:
 
     frame: pd.DataFrame
     places: Mapping[str, int]
-    records: tuple[Line, ...]
+    records: tuple[TableLine, ...]
     header: int
     separator: str
     encoding: str
@@ -148,7 +148,7 @@ def _by_name(path: Path) -> str:
 
 def _table(
     path: Path,
-    records: tuple[Line, ...],
+    records: tuple[TableLine, ...],
     separator: str,
     encoding: str,
     rest: tuple[bytes, list[Caution]],
@@ -175,7 +175,7 @@ def _table(
     return TableFile(frame, places, records, header, separator, encoding, lead, tuple(told))
 
 
-def _places(path: Path, header: Line, rows: Sequence[Line]) -> dict[str, int]:
+def _places(path: Path, header: TableLine, rows: Sequence[TableLine]) -> dict[str, int]:
     """Return the columns: of those without a name, the ones that hold anything."""
     names = [unicodedata.normalize("NFC", text_of(cell).strip()) for cell in header.cells]
     if all(re.fullmatch(r"[+-]?[\d.,]+", name) for name in names):
@@ -195,7 +195,7 @@ def _places(path: Path, header: Line, rows: Sequence[Line]) -> dict[str, int]:
     return places
 
 
-def _uneven(path: Path, rows: Sequence[Line], places: Mapping[str, int]) -> list[Caution]:
+def _uneven(path: Path, rows: Sequence[TableLine], places: Mapping[str, int]) -> list[Caution]:
     """Refuse rows with more values than the header, or a last one cut off; tell of short ones."""
     n_header = max(places.values()) + 1
     long = [k for k, row in enumerate(rows) if any(map(str.strip, row.cells[n_header:]))]

@@ -17,7 +17,7 @@ from fedmri.reports.budget import budget_rows
 from fedmri.reports.intervals import Estimate
 from fedmri.reports.label_losses import label_loss_sentences
 from fedmri.reports.privacy import privacy_table
-from fedmri.reports.results import Finding, Results, load_results
+from fedmri.reports.results import ManifestFinding, Results, load_results
 from fedmri.reports.summary import Summary, summarise
 from fedmri.reports.tables import difference_table, result_rows
 from fedmri.reports.templates import template
@@ -97,7 +97,7 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
     }
 
 
-def _code_counts(findings: Sequence[Finding]) -> list[tuple[str, int, int]]:
+def _code_counts(findings: Sequence[ManifestFinding]) -> list[tuple[str, int, int]]:
     """Return by code how many scans were left out for it, and how many were kept all the same."""
     scans: dict[str, tuple[set[tuple[str, str, str]], set[tuple[str, str, str]]]] = {}
     for finding in findings:

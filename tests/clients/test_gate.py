@@ -12,7 +12,7 @@ import torch
 from flwr.app import Context, Message, RecordDict
 
 from fedmri.clients.app import SITE_FAILED
-from fedmri.clients.flower import Task
+from fedmri.clients.flower import SuperNodeTask
 from fedmri.clients.gate import Gate, Leaving, gate_of
 from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import entries, verify
@@ -153,7 +153,7 @@ def test_a_hospital_reads_its_gate_from_its_policy(
     message = sent(Message(content, SERVER_NODE + 1, "train"))
     config = {"run": "brain", "signed-plan": sign(plan).to_json()}
     context = Context(1, 2, {}, RecordDict(), dict(config))
-    reply = answer(home.folder, Task(message, context, thin_bundle()[0], None))  # type: ignore[arg-type]  # no SuperNode is asked
+    reply = answer(home.folder, SuperNodeTask(message, context, thin_bundle()[0], None))  # type: ignore[arg-type]  # no SuperNode is asked
     assert (reply.error.code, reply.error.reason) == (SITE_FAILED, "privacy error P63")
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from fedmri.clients import worker
-from fedmri.clients.flower import Task
+from fedmri.clients.flower import SuperNodeTask
 from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import entries
 from fedmri.clients.network import network_of
@@ -79,7 +79,7 @@ def ask(home: ClientHome, signed: SignedPlan, content: RecordDict) -> Ask:
         run_config = {"run": "brain", "signed-plan": signed.to_json()} | dict(config or {})
         context = Context(1, 2, {}, RecordDict(), dict(run_config))
         shipped = b"" if added is None else bundle_with(added)
-        return answer(home.folder, Task(message, context, shipped, None))  # type: ignore[arg-type]  # no SuperNode is asked
+        return answer(home.folder, SuperNodeTask(message, context, shipped, None))  # type: ignore[arg-type]  # no SuperNode is asked
 
     return asked
 
