@@ -55,7 +55,7 @@ from fedmri.server.runs import OVER, RunFolder, new_run
 from fedmri.server.superlink import free_port
 from fedmri.signed_plan import sign_plan
 from fedmri.simulation import demo
-from fedmri.wire import Scores, bundle, n_bytes, scores_content, update_content
+from fedmri.wire import Scores, bundle, content_of, n_bytes
 
 N_ROUNDS = 1
 WIDTHS = {1: 30, 10: 94, 60: 230}
@@ -104,9 +104,9 @@ class LightSite:
                 name: value + 1e-6 * self._number if value.is_floating_point() else value
                 for name, value in self._model.items()
             }
-            content = bundle(update_content(Update("", shifted, 10, 10)))
+            content = bundle(content_of(Update("", shifted, 10, 10)))
         else:
-            content = scores_content(Scores("", 0, 0, {}))
+            content = content_of(Scores("", 0, 0, {}))
         return Message(content, reply_to=message)
 
     def _reply(self, reply: Message) -> None:

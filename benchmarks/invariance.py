@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from fedmri.clients.invariance import Invariance
 from fedmri.config import as_yaml, load
 from fedmri.data.examples import open_site
-from fedmri.harmonize.decodability import Decodability, Probe, Samples, decodability
+from fedmri.harmonize.decodability import Decodability, ProbeSettings, Samples, decodability
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, load_weights
 from fedmri.plan import Plan
@@ -131,7 +131,7 @@ def probed(run: Path, plan: Plan) -> Decodability:
     arrays = {name: np.concatenate(parts) for name, parts in rows.items()}
     given = np.zeros((len(arrays["sites"]), 0))
     samples = Samples(arrays["values"], arrays["sites"], arrays["subjects"], given)
-    return decodability(samples, Probe(n_permutations=100, seed=SEED))
+    return decodability(samples, ProbeSettings(n_permutations=100, seed=SEED))
 
 
 def scores(run: Path) -> str:

@@ -26,14 +26,14 @@ from fedmri.clients.secure import Membership
 from fedmri.clients.site import Site
 from fedmri.plan import from_json
 from fedmri.wire import (
-    ORDER,
+    ADD_UP,
+    EVALUATE,
+    SECURE_STEP,
+    TRAIN,
     SecureStep,
-    read_evaluate,
-    read_query,
-    read_train,
-    scores_content,
-    sums_content,
-    update_content,
+    content_of,
+    read_order,
+    round_of,
 )
 
 SITE_FAILED = 100
@@ -63,25 +63,25 @@ def query(message: Message, context: Context) -> Message:
 def _sums(context: Context, border: Border, content: RecordDict) -> RecordDict:
     plan = from_json(str(context.run_config["plan"]))
     site = table_of(context) if plan.harmonize.table.features else site_of(context)
-    order = read_query(content)
+    order = read_order(content, ADD_UP, SECURE_STEP)
     if isinstance(order, SecureStep):
-        answer = sums_content(site.secure_step(order))
+        answer = content_of(site.secure_step(order))
         return border.admit(answer, declared_keys(site.secure_forms(order)), order.round_index)
     sums = site.sums(order)
     allowed = declared_sums(site.sum_forms(order), are_counts_told=not plan.secagg.is_on)
-    return border.admit(sums_content(sums), allowed, order.round_index)
+    return border.admit(content_of(sums), allowed, order.round_index)
 
 
 def _update(context: Context, border: Border, content: RecordDict) -> RecordDict:
-    site, order = site_of(context), read_train(content)
+    site, order = site_of(context), read_order(content, TRAIN)
     allowed = declared_update(order.weights, site.update_forms(order), site.plan, site.layout)
-    return border.admit(update_content(site.train(order)), allowed, order.round_index)
+    return border.admit(content_of(site.train(order)), allowed, order.round_index)
 
 
 def _scores(context: Context, border: Border, content: RecordDict) -> RecordDict:
-    site, order = site_of(context), read_evaluate(content)
+    site, order = site_of(context), read_order(content, EVALUATE)
     allowed = declared_scores(site.plan)
-    return border.admit(scores_content(site.evaluate(order)), allowed, order.round_index)
+    return border.admit(content_of(site.evaluate(order)), allowed, order.round_index)
 
 
 def _answer(
@@ -97,16 +97,8 @@ def _answer(
 
 def refusal(error: Exception, message: Message, border: Border) -> Message:
     """Return the reply of a site that could not answer: the error's code, through its border."""
-    reason = border.admit_error(error, _round_of(message))
+    reason = border.admit_error(error, round_of(message.content))
     return Message(Error(SITE_FAILED, reason), reply_to=message)
-
-
-def _round_of(message: Message) -> int | None:
-    """Return the round of an order, or None where the order cannot be read."""
-    try:
-        return int(json.loads(str(message.content.config_records[ORDER]["json"]))["round"])
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
-        return None
 
 
 def border_of(context: Context) -> Border:

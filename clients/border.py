@@ -19,24 +19,40 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from fedmri.clients.audit import AT_LEAST
-from fedmri.clients.ledger import Egress, Kind, Ledger
+from fedmri.clients.ledger import Egress, Ledger
 from fedmri.clients.policy import SitePolicy
 from fedmri.errors import CODES, FedmriError, PrivacyError
 from fedmri.plan import Plan
 from fedmri.round import Form, Layout, Weights
 from fedmri.training.segmentation import COUNTS
 from fedmri.training.tasks import make_task
-from fedmri.wire import ADAPTED, EXTRA, METRICS, MODEL, ORDER, SUMS, TRAIN_METRICS, LazyArray
+from fedmri.wire import (
+    ADAPTED,
+    EXTRA,
+    KEYS,
+    METRICS,
+    MODEL,
+    ORDER,
+    SCORES,
+    SUMS,
+    TRAIN_METRICS,
+    UPDATE,
+    LazyArray,
+    MalformedError,
+    MessageKind,
+    UndeclaredError,
+    as_plain_record,
+    metrics_of,
+    plain_fields,
+)
 
 log = logging.getLogger("fedmri.client")
 
-COUNTED = ("n_examples", "n_subjects")
 EXACT = frozenset({"n_steps", "n_seen", "n_skipped", "epsilon", "delta", "site_epsilon", ADAPTED})
 """Metrics that leave as they are: counts of steps, and what was spent."""
-N_MOST = 1 << 31
 NUMPY = "numpy.ndarray"
 PUBLIC = re.compile(r"[a-z]+ error ([A-Z]\d\d)")
 UNEXPLAINED = "round error R05"
@@ -47,14 +63,14 @@ class Declared:
     """What one answer may hold.
 
     Attributes:
-        kind: Sort of answer.
+        kind: Kind of answer: the records and plain fields that it has.
         metrics: Names that metrics may have.
         arrays: Type and shape of each entry, by array record; empty where there is none.
         are_counts_told: Whether counts leave; a secure sum hides them with the values.
         ranges: Range of a metric, where it has one: what is beyond it leaves as its end.
     """
 
-    kind: Kind
+    kind: MessageKind[Any]
     metrics: frozenset[str]
     arrays: Mapping[str, Mapping[str, Form]] = field(default_factory=dict)
     are_counts_told: bool = True
@@ -75,17 +91,17 @@ def declared_update(
     declared = plan.strategy.extra_forms(received, entries)
     extra = {f"{EXTRA}{name}": forms for name, forms in declared.items()}
     told = not plan.secagg.is_on
-    return Declared("update", TRAIN_METRICS, {MODEL: forms, **extra}, are_counts_told=told)
+    return Declared(UPDATE, TRAIN_METRICS, {MODEL: forms, **extra}, are_counts_told=told)
 
 
 def declared_sums(forms: Mapping[str, Form], *, are_counts_told: bool = True) -> Declared:
     """Return what the answer to an order for sums may hold."""
-    return Declared("sums", frozenset(), {SUMS: forms}, are_counts_told)
+    return Declared(SUMS, frozenset(), {SUMS.name: forms}, are_counts_told)
 
 
 def declared_keys(forms: Mapping[str, Form]) -> Declared:
     """Return what the answer to a step of a secure sum may hold, besides the values."""
-    return Declared("keys", frozenset(), {SUMS: forms}, are_counts_told=False)
+    return Declared(KEYS, frozenset(), {KEYS.name: forms}, are_counts_told=False)
 
 
 @lru_cache(maxsize=8)
@@ -98,7 +114,7 @@ def declared_scores(plan: Plan) -> Declared:
         names |= {f"{score}_{name}" for score in scores for name in plan.target.classes}
     if plan.privacy.is_audited:
         names.add(AT_LEAST)
-    return Declared("scores", frozenset(names), ranges=task.ranges)
+    return Declared(SCORES, frozenset(names), ranges=task.ranges)
 
 
 @dataclass(frozen=True)
@@ -143,9 +159,7 @@ class Border:
                 declared type, shape or format (P02); too few patients are behind an update (P03);
                 the ledger cannot be written (P05 to P07).
         """
-        _require_names("records", content.keys(), {METRICS, ORDER, *allowed.arrays})
-        counts = _counts(content[ORDER])
-        metrics = _metrics(content[METRICS], allowed.metrics)
+        counts, metrics = _read(content, allowed)
         n_subjects = counts["n_subjects"]
         if allowed.arrays and n_subjects < self.limits.n_update:
             raise _too_few(n_subjects, self.limits.n_update)
@@ -162,10 +176,11 @@ class Border:
         leaving = RecordDict()
         for name, forms in allowed.arrays.items():
             leaving[name] = _arrays(name, content[name], forms, is_anew=self.ledger is not None)
-        leaving[ORDER] = ConfigRecord({"json": json.dumps(counts)})
-        leaving[METRICS] = MetricRecord(dict(metrics))
+        leaving[ORDER] = as_plain_record(counts)
+        if allowed.kind.has_metrics:
+            leaving[METRICS] = MetricRecord(dict(metrics))
         if self.ledger is not None:
-            self.ledger.append(self._egress(leaving, allowed.kind, round_index))
+            self.ledger.append(self._egress(leaving, allowed.kind.name, round_index))
         return leaving
 
     def admit_error(self, error: Exception, round_index: int | None) -> str:
@@ -187,7 +202,7 @@ class Border:
                 return public_of(broken)
         return public
 
-    def _egress(self, leaving: RecordDict, kind: Kind, round_index: int) -> Egress:
+    def _egress(self, leaving: RecordDict, kind: str, round_index: int) -> Egress:
         digest, n_bytes = digest_of(leaving)
         return Egress(self.plan, self.run, round_index, kind, n_bytes, digest, _in_words(leaving))
 
@@ -279,35 +294,22 @@ def _require_form(name: str, dtype: str, shape: tuple[int, ...], form: Form) -> 
         raise _odd(f"entry {name}", f"{dtype} {shape}", f"{want[0]} {want[1]}")
 
 
-def _counts(record: object) -> dict[str, int]:
-    """Return the counts of an answer: these two, whole and not negative."""
-    if not isinstance(record, ConfigRecord) or list(record) != ["json"]:
-        raise _odd(f"record {ORDER}", "other entries", "one, json")
-    try:
-        counts = json.loads(str(record["json"]))
-    except ValueError as error:
-        raise _odd(f"record {ORDER}", "no JSON", "two counts") from error
-    if not isinstance(counts, dict):
-        raise _odd(f"record {ORDER}", type(counts).__name__, "two counts")
-    _require_names("counts", counts.keys(), COUNTED)
-    if not all(type(value) is int and 0 <= value < N_MOST for value in counts.values()):
-        raise _odd("counts", "other values", "whole numbers of 0 or more")
-    return {name: counts[name] for name in COUNTED}
-
-
-def _metrics(record: object, names: frozenset[str]) -> dict[str, float]:
-    """Return metrics by declared name, one number each; what is not finite is a plain NaN."""
-    if not isinstance(record, MetricRecord):
-        raise _odd(f"record {METRICS}", type(record).__name__, "a metric record")
-    strays = sorted(record.keys() - names)
-    if strays:
-        raise _undeclared("metrics", strays)
+def _read(content: RecordDict, allowed: Declared) -> tuple[dict[str, int], dict[str, float]]:
+    """Return the counts and metrics of an answer, once all of it is what is declared."""
+    kind = allowed.kind
+    own = {METRICS} if kind.has_metrics else set()
+    _require_names("records", content.keys(), {ORDER, *own, *allowed.arrays})
     metrics: dict[str, float] = {}
-    for name, value in record.items():
-        if not isinstance(value, float):
-            raise _odd(f"metric {name}", type(value).__name__, "one number")
-        metrics[name] = float(value) if math.isfinite(value) else math.nan
-    return metrics
+    try:
+        counts: dict[str, int] = plain_fields(kind, content)
+        if kind.has_metrics:
+            metrics = metrics_of(content, allowed.metrics)
+    except UndeclaredError as error:
+        raise _undeclared(f"{kind.name} answer", [str(error)]) from error
+    except MalformedError as error:
+        raise _odd(f"{kind.name} answer", str(error), "the declared fields") from error
+    # an infinity or a loaded NaN is as good as a message: either is a plain NaN
+    return counts, {n: v if math.isfinite(v) else math.nan for n, v in metrics.items()}
 
 
 def _in_words(content: RecordDict) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedmri.clients.home import ClientHome
 from fedmri.clients.keys import public_half
-from fedmri.clients.reach import Finding, examine_network
+from fedmri.clients.reach import DoctorFinding, examine_network
 from fedmri.clients.standing import ask_standing, revoked
 from fedmri.consortium import installed_version
 from fedmri.data.bids import modalities_in
@@ -21,7 +21,7 @@ GIGABYTE = 1e9
 LEAST_FREE, LITTLE_FREE = 1 * GIGABYTE, 10 * GIGABYTE
 
 
-def examine(home: ClientHome) -> list[Finding]:
+def examine(home: ClientHome) -> list[DoctorFinding]:
     """Look at everything; what cannot even be looked at is a failure with its own remedy.
 
     Raises:
@@ -40,7 +40,7 @@ def examine(home: ClientHome) -> list[Finding]:
     return [finding for name, step in steps.items() for finding in _guarded(name, step, home)]
 
 
-def refuse_failed(findings: Sequence[Finding]) -> None:
+def refuse_failed(findings: Sequence[DoctorFinding]) -> None:
     """Raise the NetworkError of a site that cannot work (N07)."""
     failed = [finding.name for finding in findings if finding.level == "fail"]
     if failed:
@@ -50,30 +50,30 @@ def refuse_failed(findings: Sequence[Finding]) -> None:
 
 
 def _guarded(
-    name: str, step: Callable[[ClientHome], Iterator[Finding]], home: ClientHome
-) -> Iterator[Finding]:
+    name: str, step: Callable[[ClientHome], Iterator[DoctorFinding]], home: ClientHome
+) -> Iterator[DoctorFinding]:
     try:
         yield from step(home)
     except FedmriError as error:
         text, _, fix = str(error).partition(" To fix: ")
         fix = fix.replace("data.source.", "data.").replace("train.device", "device")
-        yield Finding(name, "fail", text, fix)
+        yield DoctorFinding(name, "fail", text, fix)
     except OSError as error:
-        yield Finding(name, "fail", str(error), "let the user who runs the client read it")
+        yield DoctorFinding(name, "fail", str(error), "let the user who runs the client read it")
 
 
-def _enrolment(home: ClientHome) -> Iterator[Finding]:
+def _enrolment(home: ClientHome) -> Iterator[DoctorFinding]:
     own = public_half(home.key)
     consortium = home.consortium
     if consortium.public_key != own:
         fix = f"send the coordinator {home.public_key} and join with the file that comes back"
-        yield Finding("enrolment", "fail", "made for another key", fix)
+        yield DoctorFinding("enrolment", "fail", "made for another key", fix)
         return
     found = f"site {consortium.site}, consortium {consortium.fingerprint}"
-    yield Finding("enrolment", "ok", found)
+    yield DoctorFinding("enrolment", "ok", found)
 
 
-def _network(home: ClientHome) -> Iterator[Finding]:
+def _network(home: ClientHome) -> Iterator[DoctorFinding]:
     if not home.consortium_file.exists():  # without it, the enrolment has failed already
         return
     found = list(examine_network(home.consortium))
@@ -82,46 +82,46 @@ def _network(home: ClientHome) -> Iterator[Finding]:
         yield from _membership(home)
 
 
-def _membership(home: ClientHome) -> Iterator[Finding]:
+def _membership(home: ClientHome) -> Iterator[DoctorFinding]:
     """Ask the server how this site stands, which no certificate tells; an old one says nothing."""
     standing = ask_standing(home)
     if standing == "revoked":
         text, _, fix = str(revoked(home)).partition(" To fix: ")
-        yield Finding("membership", "fail", text, fix)
+        yield DoctorFinding("membership", "fail", text, fix)
     elif standing == "enrolled":
-        yield Finding("membership", "ok", "the server knows this site's key")
+        yield DoctorFinding("membership", "ok", "the server knows this site's key")
     elif standing == "not known":
         fix = "ask the coordinator whether this site is enrolled"
-        yield Finding("membership", "fail", "the server does not know this site's key", fix)
+        yield DoctorFinding("membership", "fail", "the server does not know this site's key", fix)
 
 
-def _version(home: ClientHome) -> Iterator[Finding]:
+def _version(home: ClientHome) -> Iterator[DoctorFinding]:
     own = installed_version()
     server = home.consortium.version if home.consortium_file.exists() else own
     if own != server:
         found = f"fedmri {own} here, {server} at the server when this site was enrolled"
         fix = f"ask the coordinator which version runs now; install it with fedmri=={server}"
-        yield Finding("version", "warn", found, fix)
+        yield DoctorFinding("version", "warn", found, fix)
         return
-    yield Finding("version", "ok", f"fedmri {own}")
+    yield DoctorFinding("version", "ok", f"fedmri {own}")
 
 
-def _disk(home: ClientHome) -> Iterator[Finding]:
+def _disk(home: ClientHome) -> Iterator[DoctorFinding]:
     free = shutil.disk_usage(home.folder).free
     found = f"{free / GIGABYTE:.1f} GB free for {home.folder}"
     fix = "free some space, or move the folder: prepared scans and models go there"
     if not os.access(home.folder, os.W_OK):
         fix = "give it to the user who runs the client"
-        yield Finding("disk", "fail", f"{home.folder} cannot be written to", fix)
+        yield DoctorFinding("disk", "fail", f"{home.folder} cannot be written to", fix)
     elif free < LEAST_FREE:
-        yield Finding("disk", "fail", found, fix)
+        yield DoctorFinding("disk", "fail", found, fix)
     elif free < LITTLE_FREE:
-        yield Finding("disk", "warn", found, fix)
+        yield DoctorFinding("disk", "warn", found, fix)
     else:
-        yield Finding("disk", "ok", found)
+        yield DoctorFinding("disk", "ok", found)
 
 
-def _device(home: ClientHome) -> Iterator[Finding]:
+def _device(home: ClientHome) -> Iterator[DoctorFinding]:
     import torch
 
     from fedmri.training.device import pick_device
@@ -131,15 +131,15 @@ def _device(home: ClientHome) -> Iterator[Finding]:
         free, total = torch.cuda.mem_get_info(device)
         name = torch.cuda.get_device_name(device)
         found = f"{name}, {free / GIGABYTE:.1f} of {total / GIGABYTE:.1f} GB free"
-        yield Finding("device", "ok", found)
+        yield DoctorFinding("device", "ok", found)
     elif home.config.device:
-        yield Finding("device", "ok", f"{device}, as site.yaml wants")
+        yield DoctorFinding("device", "ok", f"{device}, as site.yaml wants")
     else:
         fix = "install a GPU driver and a build of PyTorch for it, or be patient"
-        yield Finding("device", "warn", "no GPU is seen, training runs on the CPU", fix)
+        yield DoctorFinding("device", "warn", "no GPU is seen, training runs on the CPU", fix)
 
 
-def _data(home: ClientHome) -> Iterator[Finding]:
+def _data(home: ClientHome) -> Iterator[DoctorFinding]:
     source = home.config.data
     modalities = modalities_in(Path(source.path))
     if modalities:
@@ -151,7 +151,9 @@ def _data(home: ClientHome) -> Iterator[Finding]:
     found = f"{n_subjects} subjects, {len(scans)} scans"
     if closed:
         fix = f"let the user who runs the client read them, such as {closed[0]}"
-        yield Finding("data", "fail", f"{len(closed)} of {len(files)} files cannot be read", fix)
+        yield DoctorFinding(
+            "data", "fail", f"{len(closed)} of {len(files)} files cannot be read", fix
+        )
         return
     said = f"{found}, modalities {', '.join(modalities)}" if modalities else found
-    yield Finding("data", "ok", f"{said} in {source.path}")
+    yield DoctorFinding("data", "ok", f"{said} in {source.path}")

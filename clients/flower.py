@@ -50,7 +50,7 @@ BUNDLE = frozenset({"pyproject.toml", ".info/CONTENT"})
 
 
 @dataclass
-class Task:
+class SuperNodeTask:
     """A message that waits for its answer.
 
     Attributes:
@@ -71,7 +71,7 @@ class Task:
         self.is_answered = True
 
 
-class Tasks:
+class SuperNodeTasks:
     """The tasks of a SuperNode, one at a time.
 
     Args:
@@ -88,7 +88,7 @@ class Tasks:
         )
 
     @contextmanager
-    def next(self) -> Iterator[Task | None]:
+    def next(self) -> Iterator[SuperNodeTask | None]:
         """Yield the next task or None; it is over at the end, answered or failed."""
         request = AcquireTaskRequest(supported_task_types=[CLIENTAPP])
         token = self._runtime.AcquireTask(request).token
@@ -104,10 +104,10 @@ class Tasks:
         )
         heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
         heartbeat.start()
-        task: Task | None = None
+        task: SuperNodeTask | None = None
         try:
             message, context, _, fab = pull_task_input(client)
-            task = Task(message, context, fab.content, client)
+            task = SuperNodeTask(message, context, fab.content, client)
             yield task
         finally:
             is_done = task is not None and task.is_answered

@@ -10,9 +10,8 @@ from pathlib import Path
 from fedmri.clients.policy import SitePolicy
 from fedmri.consortium import Consortium, read_consortium
 from fedmri.data.settings import CheckConfig, SourceConfig
-from fedmri.errors import UsageError
 from fedmri.files import make_private_folder, write_private
-from fedmri.settings_file import read_settings
+from fedmri.settings_file import read_home
 
 N_SECRET = 32
 NOT_JOINED = "this-site"
@@ -67,11 +66,7 @@ class ClientHome:
             UsageError: The folder is not a site's (U21).
             ConfigError: A setting cannot be used (C01, C02, C04).
         """
-        if not self.settings_file.exists():
-            want, fix = "a folder with site.yaml", "make one with `fedmri client init DIR`"
-            what = f"site folder {self.folder}"
-            raise UsageError("U21", what, found="no site.yaml", want=want, fix=fix)
-        config = read_settings(self.settings_file, SiteConfig)
+        config = read_home(self.settings_file, SiteConfig, "site", "client")
         if config.features:
             table = self.folder / Path(config.features).expanduser()
             config = replace(config, features=str(table))

@@ -19,12 +19,11 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from fedmri.errors import PrivacyError, told
 from fedmri.files import PRIVATE_FILE, make_private_folder, write_whole
 
-Kind = Literal["update", "scores", "sums", "keys", "error"]
 TORN = "torn"
 FIRST = "0" * 64
 """What the first line has before it."""
@@ -44,7 +43,7 @@ class Egress:
         plan: Content hash of the plan.
         run: Name of the run.
         round: Round that it answers; None where the order could not be read.
-        kind: Sort of message.
+        kind: Kind of answer, as ``fedmri.wire`` names it, or ``error``.
         n_bytes: Size of what leaves, without Flower's envelope.
         sha256: Digest of what leaves (see ``fedmri.clients.border.digest_of``).
         what: Its records, in words.
@@ -54,7 +53,7 @@ class Egress:
     plan: str
     run: str
     round: int | None
-    kind: Kind
+    kind: str
     n_bytes: int
     sha256: str
     what: tuple[str, ...]
@@ -76,7 +75,7 @@ class Chain:
     torn: bytes = b""
 
 
-class Entry(Protocol):
+class LedgerEntry(Protocol):
     """What a ledger can take: a dataclass whose ``kind`` tells its sort."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -97,7 +96,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: LedgerEntry) -> None:
         """Write an entry; when this returns, it is on the disk.
 
         Raises:
@@ -114,7 +113,7 @@ class Ledger:
         except OSError as error:
             raise unwritable(self.path, error) from error
 
-    def _append(self, number: int, entry: Entry) -> None:
+    def _append(self, number: int, entry: LedgerEntry) -> None:
         chain = _quick_end(number, _head(self.path)) or verify(self.path)
         lines: list[bytes] = []
         if chain.torn:

@@ -18,7 +18,7 @@ from fedmri.clients.flower import supernode_command
 from fedmri.clients.home import ClientHome
 from fedmri.clients.standing import LOCK, STANDING, ask_standing, note, noted, revoked
 from fedmri.errors import NetworkError
-from fedmri.files import hold, write_whole
+from fedmri.files import hold, write_private, write_whole
 
 log = logging.getLogger("fedmri.client")
 
@@ -87,8 +87,7 @@ class SiteNode:
         port = _free_port()
         secret = self._run / "secret"
         secret.unlink(missing_ok=True)
-        with os.fdopen(os.open(secret, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(32))
+        write_private(secret, secrets.token_bytes(32))
         home = self._home
         supernode = supernode_command(
             home.consortium.address, self._run / "ca.pem", home.key, port, secret

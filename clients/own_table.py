@@ -18,7 +18,7 @@ from fedmri.harmonize.sums import Arrays
 from fedmri.plan import from_json
 from fedmri.round import Form, Weights
 from fedmri.secagg.wide import wide_slots
-from fedmri.wire import SecureStep, Sums, SumsOrder
+from fedmri.wire import SecureAnswer, SecureStep, Sums, SumsOrder
 
 log = logging.getLogger("fedmri.client")
 
@@ -81,11 +81,11 @@ class TableSite:
             return {}
         return sum_forms(self._shapes(order), is_masked=self.plan.secagg.is_on)
 
-    def secure_step(self, order: SecureStep) -> Sums:
+    def secure_step(self, order: SecureStep) -> SecureAnswer:
         """Return this site's answer to a step of a secure sum besides the values."""
         slots = wide_slots(self._shapes(order.sums or SumsOrder(0, {})))
         arrays = self._secure.answer(order, slots)
-        return Sums(self.name, arrays, self._own.n_subjects, len(self._own.source.frame))
+        return SecureAnswer(self.name, arrays, self._own.n_subjects, len(self._own.source.frame))
 
     def secure_forms(self, order: SecureStep) -> dict[str, Form]:
         """Return the arrays that an answer to a step of a secure sum has."""

@@ -34,7 +34,7 @@ Level = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorFinding:
     """One line of the doctor.
 
     Attributes:
@@ -65,7 +65,7 @@ class Look:
     unsure_s: float
 
 
-def examine_network(consortium: Consortium) -> Iterator[Finding]:
+def examine_network(consortium: Consortium) -> Iterator[DoctorFinding]:
     """Yield what stands between this site and its server; after a failure, what makes sense yet."""
     proxy = proxy_for(consortium.host)
     if proxy is None:
@@ -100,42 +100,42 @@ def _addresses(consortium: Consortium) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _dns(consortium: Consortium, addresses: list[str]) -> Finding:
+def _dns(consortium: Consortium, addresses: list[str]) -> DoctorFinding:
     if not addresses:
         fix = f"ask the hospital's IT to resolve {consortium.host}, or the coordinator for its name"
-        return Finding("name", "fail", f"{consortium.host} has no address", fix)
+        return DoctorFinding("name", "fail", f"{consortium.host} has no address", fix)
     parts = [f"{address} (IPv{ipaddress.ip_address(address).version})" for address in addresses]
-    return Finding("name", "ok", f"{consortium.host} is {', '.join(parts)}")
+    return DoctorFinding("name", "ok", f"{consortium.host} is {', '.join(parts)}")
 
 
-def _proxy(consortium: Consortium, proxy: SplitResult | None) -> Finding:
+def _proxy(consortium: Consortium, proxy: SplitResult | None) -> DoctorFinding:
     if proxy is None:
-        return Finding("proxy", "ok", "none for this server")
+        return DoctorFinding("proxy", "ok", "none for this server")
     direct = f"set NO_PROXY={consortium.host} where the server can be reached directly"
     if proxy.scheme != "http":
-        return Finding("proxy", "fail", f"{proxy.scheme} proxies are not supported", direct)
+        return DoctorFinding("proxy", "fail", f"{proxy.scheme} proxies are not supported", direct)
     found = f"{proxy.hostname}:{proxy.port or 80} stands between"
     fix = f"{direct}; else the proxy must let CONNECT {consortium.address} pass, unopened"
-    return Finding("proxy", "warn", found, fix)
+    return DoctorFinding("proxy", "warn", found, fix)
 
 
-def _port(consortium: Consortium, proxy: SplitResult | None) -> Finding:
+def _port(consortium: Consortium, proxy: SplitResult | None) -> DoctorFinding:
     fix = f"have the firewall let this machine out to {consortium.address} (TCP); if it does, ask "
     fix += "the coordinator whether the server runs"
     if proxy is not None:
         try:
             connect(consortium, proxy, None).close()
         except (OSError, http.client.HTTPException) as error:
-            return Finding("port", "fail", f"through the proxy: {_said(error)}", fix)
-        return Finding("port", "ok", f"{consortium.address} answers through the proxy")
+            return DoctorFinding("port", "fail", f"through the proxy: {_said(error)}", fix)
+        return DoctorFinding("port", "ok", f"{consortium.address} answers through the proxy")
     failures = {address: _try(address, consortium.port) for address in _addresses(consortium)}
     said = "; ".join(f"{address}: {text}" for address, text in failures.items() if text)
     if all(failures.values()):
-        return Finding("port", "fail", said, fix)
+        return DoctorFinding("port", "fail", said, fix)
     if NO_ANSWER in failures.values():  # a refusal costs no time, the next address is taken
         fix = "have the firewall let this address pass too, or the name resolve without it"
-        return Finding("port", "warn", said, fix)
-    return Finding("port", "ok", f"{consortium.address} answers")
+        return DoctorFinding("port", "warn", said, fix)
+    return DoctorFinding("port", "ok", f"{consortium.address} answers")
 
 
 def _try(address: str, port: int) -> str:
@@ -146,12 +146,12 @@ def _try(address: str, port: int) -> str:
     return ""
 
 
-def _tls(consortium: Consortium, proxy: SplitResult | None) -> Iterator[Finding]:
+def _tls(consortium: Consortium, proxy: SplitResult | None) -> Iterator[DoctorFinding]:
     fix = f"ask the coordinator what listens at {consortium.address}: it is not a fedmri server"
     try:
         look = _look(consortium, proxy)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        yield Finding("TLS", "fail", _said(error), fix)
+        yield DoctorFinding("TLS", "fail", _said(error), fix)
         return
     yield _issuer(consortium, look.certificate)
     yield _names(consortium, look.certificate)
@@ -181,25 +181,25 @@ def _look(consortium: Consortium, proxy: SplitResult | None) -> Look:
     return Look(certificate, (before + after) / 2 - server, 1.0 + (after - before) / 2)
 
 
-def _issuer(consortium: Consortium, certificate: x509.Certificate) -> Finding:
+def _issuer(consortium: Consortium, certificate: x509.Certificate) -> DoctorFinding:
     try:
         authority = x509.load_pem_x509_certificate(consortium.ca.encode())
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):
         found = f"another: {certificate.issuer.rfc4514_string()}"
         fix = "a proxy that opens TLS must leave this address alone; if there is none, do not go on"
-        return Finding("authority", "fail", found, f"{fix} and call the coordinator")
-    return Finding("authority", "ok", "the consortium's own signed the certificate")
+        return DoctorFinding("authority", "fail", found, f"{fix} and call the coordinator")
+    return DoctorFinding("authority", "ok", "the consortium's own signed the certificate")
 
 
-def _names(consortium: Consortium, certificate: x509.Certificate) -> Finding:
+def _names(consortium: Consortium, certificate: x509.Certificate) -> DoctorFinding:
     names = _names_of(certificate)
     host = str(ipaddress.ip_address(consortium.host)) if is_ip(consortium.host) else consortium.host
     if host.lower() in names:
-        return Finding("certificate", "ok", f"is for {', '.join(sorted(names))}")
+        return DoctorFinding("certificate", "ok", f"is for {', '.join(sorted(names))}")
     fix = "the coordinator adds the name to server.yaml and runs `fedmri server renew`"
     found = f"is for {', '.join(sorted(names)) or 'nobody'}, not for {consortium.host}"
-    return Finding("certificate", "fail", found, fix)
+    return DoctorFinding("certificate", "fail", found, fix)
 
 
 def _names_of(certificate: x509.Certificate) -> set[str]:
@@ -212,45 +212,45 @@ def _names_of(certificate: x509.Certificate) -> set[str]:
     return names | {str(address) for address in alternatives.get_values_for_type(x509.IPAddress)}
 
 
-def _expiry(certificate: x509.Certificate) -> Finding:
+def _expiry(certificate: x509.Certificate) -> DoctorFinding:
     now = datetime.now(UTC)
     n_days = (certificate.not_valid_after_utc - now).days
     fix = "ask the coordinator to run `fedmri server renew`"
     if now < certificate.not_valid_before_utc:
         found = f"begins only at {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
-        return Finding("expiry", "fail", found, f"{CLOCK_FIX}, or {fix}")
+        return DoctorFinding("expiry", "fail", found, f"{CLOCK_FIX}, or {fix}")
     if now > certificate.not_valid_after_utc:
         found = f"the certificate expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-        return Finding("expiry", "fail", found, fix)
+        return DoctorFinding("expiry", "fail", found, fix)
     if n_days < SOON_DAYS:
-        return Finding("expiry", "warn", f"{n_days} days left", fix)
-    return Finding("expiry", "ok", f"{n_days} days left")
+        return DoctorFinding("expiry", "warn", f"{n_days} days left", fix)
+    return DoctorFinding("expiry", "ok", f"{n_days} days left")
 
 
-def _trust(consortium: Consortium, proxy: SplitResult | None) -> Finding:
+def _trust(consortium: Consortium, proxy: SplitResult | None) -> DoctorFinding:
     """Shake hands as the client will."""
     context = ssl.create_default_context(cadata=consortium.ca)
     try:
         connection = connect(consortium, proxy, context)
     except (OSError, http.client.HTTPException) as error:
         said = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
-        return Finding("TLS", "fail", said or _said(error), "see the failures above")
+        return DoctorFinding("TLS", "fail", said or _said(error), "see the failures above")
     version = _wrapped(connection).version()
     connection.close()
-    return Finding("TLS", "ok", f"{version}, verified as the client does")
+    return DoctorFinding("TLS", "ok", f"{version}, verified as the client does")
 
 
-def _clock(look: Look) -> Finding:
+def _clock(look: Look) -> DoctorFinding:
     if look.ahead_s is None:
-        return Finding("clock", "warn", "the server told no time", CLOCK_FIX)
+        return DoctorFinding("clock", "warn", "the server told no time", CLOCK_FIX)
     ahead, unsure = look.ahead_s, look.unsure_s
     word = "ahead of" if ahead > 0 else "behind"
     found = f"{abs(ahead):.1f} s {word} the server's (±{unsure:.1f} s)"
     if ahead > AHEAD_S or ahead < -BEHIND_S:
-        return Finding("clock", "fail", f"{found}: it will refuse this site", CLOCK_FIX)
+        return DoctorFinding("clock", "fail", f"{found}: it will refuse this site", CLOCK_FIX)
     if ahead + unsure > AHEAD_S or ahead < -BEHIND_S / 5:
-        return Finding("clock", "warn", found, CLOCK_FIX)
-    return Finding("clock", "ok", found)
+        return DoctorFinding("clock", "warn", found, CLOCK_FIX)
+    return DoctorFinding("clock", "ok", found)
 
 
 def connect(

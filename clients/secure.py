@@ -35,7 +35,7 @@ from fedmri.secagg.state import SiteState
 from fedmri.secagg.wide import to_limbs, wide_slots
 from fedmri.wire import MASKED, Masking, SecureStep, SumsOrder, as_arrays, as_tensors
 
-Arrays: TypeAlias = "dict[str, NDArray[Any]]"
+NumpyArrays: TypeAlias = "dict[str, NDArray[Any]]"
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class SecureSite:
             raise _out_of_turn(f"step {order.stage!r}", "a step of a secure sum")
         return {name: Form(torch.uint8, shape) for name, shape in of_stage.items()}
 
-    def _take(self, half: SiteHalf, kept: _Kept, order: SecureStep) -> tuple[_Kept, Arrays]:
+    def _take(self, half: SiteHalf, kept: _Kept, order: SecureStep) -> tuple[_Kept, NumpyArrays]:
         arrays, sites = as_arrays(order.arrays), half.sum.sites
         if order.stage == "advertise":
             state, advert = half.advertise(kept.number)
@@ -226,7 +226,7 @@ class SecureSite:
         subject = Subject.of_fields(fields["summed"])
         return _Kept(**{**fields, "state": bytes.fromhex(fields["state"]), "summed": subject})
 
-    def _keep(self, kept: _Kept, answer: Arrays) -> None:
+    def _keep(self, kept: _Kept, answer: NumpyArrays) -> None:
         fields = json.dumps({**asdict(kept), "state": kept.state.hex()})
         make_private_folder(self._path.parent)
         write_whole(self._path, save(answer, {"fields": fields}), PRIVATE_FILE)

@@ -53,6 +53,7 @@ from fedmri.wire import (
     HARMONIZE,
     EvaluateOrder,
     Scores,
+    SecureAnswer,
     SecureStep,
     Sums,
     SumsOrder,
@@ -149,10 +150,10 @@ class Site:
         """Return the arrays that an answer to an order for sums has."""
         return sum_forms(self._sum_shapes(order), is_masked=self.plan.secagg.is_on)
 
-    def secure_step(self, order: SecureStep) -> Sums:
+    def secure_step(self, order: SecureStep) -> SecureAnswer:
         """Return this site's answer to a step of a secure sum besides the values."""
         arrays = self._secure.answer(order, self._slots(order.sums))
-        return Sums(self.name, arrays, self._n_subjects, len(self._data.examples("train")))
+        return SecureAnswer(self.name, arrays, self._n_subjects, len(self._data.examples("train")))
 
     def secure_forms(self, order: SecureStep) -> dict[str, Form]:
         """Return the arrays that an answer to a step of a secure sum has."""

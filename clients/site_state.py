@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from fedmri.files import write_whole
 from fedmri.round import Weights
 
 
@@ -71,14 +71,9 @@ class SiteStates:
         """Write the state after a round; forget what no round may start from any more."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"round-{round_index:06d}.pt"
-        part = path.with_suffix(f".{os.getpid()}.part")
         whole = io.BytesIO()  # of a full disk, torch would say something else
         torch.save({**vars(state), "losses": list(state.losses)}, whole)
-        with part.open("wb") as file:
-            file.write(whole.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_whole(path, whole.getbuffer())
         by_round = {_round_of(path): path for path in self._folder.glob("round-*.pt")}
         older = sorted(r for r in by_round if r <= round_index - self._n_kept + 1)
         far_later = [r for r in by_round if r >= round_index + self._n_kept]

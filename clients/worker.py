@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
+from flwr.app import Message
 
 from fedmri.clients.app import app, border_of, refusal
 from fedmri.clients.approval import refuse_unapproved
-from fedmri.clients.flower import Task, Tasks, bound_orders, foreign_files
+from fedmri.clients.flower import SuperNodeTask, SuperNodeTasks, bound_orders, foreign_files
 from fedmri.clients.home import ClientHome
 from fedmri.clients.own_data import own_features, prepare_own
 from fedmri.clients.standing import ORDER as ORDER_NOTE
@@ -32,7 +32,14 @@ from fedmri.errors import PrivacyError
 from fedmri.plan import Plan, to_json
 from fedmri.repeats import quiet_root
 from fedmri.signed_plan import SignedPlan
-from fedmri.wire import EXTRA, MODEL, ORDER, SUMS, bundle, told_of, unbundle
+from fedmri.wire import (
+    bundle,
+    no_order,
+    notice_of,
+    refuse_undeclared_order,
+    round_of,
+    unbundle,
+)
 
 log = logging.getLogger("fedmri.client")
 
@@ -40,7 +47,7 @@ POLL_S = 0.25
 PATIENCE_S = 60.0
 
 
-def answer(folder: Path, task: Task) -> Message:
+def answer(folder: Path, task: SuperNodeTask) -> Message:
     """Return a site's answer to an order, or the code of why there is none.
 
     Args:
@@ -55,7 +62,7 @@ def answer(folder: Path, task: Task) -> Message:
     try:
         refuse_code(task.bundle)
         refuse_undeclared(task.message)
-        heed(home, str(sent["run"]), told_of(task.message.content))
+        heed(home, str(sent["run"]), notice_of(task.message.content))
         task.message.content = unbundle(task.message.content)
         signed = SignedPlan.from_json(str(sent["signed-plan"]))
         context.node_config |= _own_settings(home, signed, str(sent["run"]))
@@ -141,22 +148,11 @@ def refuse_undeclared(message: Message) -> None:
     """Refuse an order of another kind, or with more in it, than orders have.
 
     Raises:
-        PrivacyError: It is none to train, to evaluate or for sums, or holds another record (P21).
+        PrivacyError: Its kind, a record or a field is not declared (P21).
     """
-    kind = message.metadata.message_type
-    if kind not in (MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY):
-        raise _no_order(f"one of kind {kind!r}")
     if not message.has_content():
-        raise _no_order("one without content")
-    is_query = kind == MessageType.QUERY
-    main = SUMS if is_query else MODEL
-    for name, record in message.content.items():
-        is_arrays = name in (main, MODEL) or name.startswith(EXTRA)
-        is_order = name == ORDER and isinstance(record, ConfigRecord) and list(record) == ["json"]
-        if not is_order and not (is_arrays and isinstance(record, ArrayRecord)):
-            raise _no_order(f"{type(record).__name__} {name!r} in it")
-    if missing := {main, ORDER} - message.content.keys():
-        raise _no_order(f"no {missing.pop()} in it")
+        raise no_order("one without content")
+    refuse_undeclared_order(message.metadata.message_type, message.content)
 
 
 def refuse_beyond(message: Message, plan: Plan) -> None:
@@ -165,20 +161,12 @@ def refuse_beyond(message: Message, plan: Plan) -> None:
     Raises:
         PrivacyError: The round is none of the plan's (P21).
     """
-    fields = json.loads(str(message.content.config_records[ORDER]["json"]))
-    index, n_rounds = fields["round"], plan.rounds.n_rounds
-    least = 1 if message.metadata.message_type == MessageType.TRAIN else 0
-    if type(index) is not int or not least <= index <= n_rounds:
-        raise _no_order(f"round {index!r} of {n_rounds}")
+    index, n_rounds = round_of(message.content), plan.rounds.n_rounds
+    if index is None or index > n_rounds:
+        raise no_order(f"round {index!r} of {n_rounds}")
 
 
-def _no_order(found: str) -> PrivacyError:
-    want = "an order to train, evaluate or add up, for a round of the plan, and nothing besides"
-    fix = "run the same version of fedmri as the server; if it is, ask the coordinator"
-    return PrivacyError("P21", "order of the server", found=found, want=want, fix=fix)
-
-
-def _noted_answer(home: ClientHome, task: Task) -> Message:
+def _noted_answer(home: ClientHome, task: SuperNodeTask) -> Message:
     """Return the answer to an order; beginning and end are noted for this site's people."""
     kind, run = task.message.metadata.message_type, str(task.context.run_config.get("run", ""))
     note(home, ORDER_NOTE, kind=kind, run=run, code="")
@@ -190,7 +178,7 @@ def _noted_answer(home: ClientHome, task: Task) -> Message:
 
 def work(home: ClientHome, port: int, secret: bytes) -> None:
     """Answer orders until the SuperNode is gone."""
-    tasks = Tasks(port, secret)
+    tasks = SuperNodeTasks(port, secret)
     last_seen = time.monotonic()
     while time.monotonic() - last_seen < PATIENCE_S:
         try:

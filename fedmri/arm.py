@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from fedmri.errors import UsageError, told
+from fedmri.files import write_unsynced
 
 ARMS = "arms.json"
 """File of a run folder that says what its arms are."""
@@ -154,9 +155,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
         "arms": [asdict(arm) for arm in comparison.arms],
         "groups": [asdict(group) for group in comparison.groups],
     }
-    part = folder / f"{ARMS}.part"
-    part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / ARMS)
+    write_unsynced(folder / ARMS, json.dumps(values, indent=1) + "\n")
 
 
 def read_comparison(folder: Path) -> Comparison:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fedmri.errors import UsageError
+from fedmri.files import write_unsynced
 
 INDEX = "names.json"
 """File of a run folder that says which name each file or folder of it stands for."""
@@ -67,9 +68,7 @@ def write_names(folder: Path, labels: Iterable[str]) -> None:
     """
     names = {file_name(label): label for label in labels}
     text = json.dumps(dict(sorted(names.items())), indent=1, ensure_ascii=True)
-    part = folder / f"{INDEX}.part"
-    part.write_text(f"{text}\n", encoding="utf-8")
-    part.replace(folder / INDEX)
+    write_unsynced(folder / INDEX, f"{text}\n")
 
 
 def read_names(folder: Path) -> dict[str, str]:

@@ -1,17 +1,21 @@
-"""Files of a party's own folder: secrets are private from the first byte on."""
+"""Files that are written whole or not at all, and secrets that are private from the first byte."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
+
+Content = str | bytes | memoryview | Callable[[BinaryIO], object]
+"""What goes into a file: text, bytes, or what writes them into the open file."""
 
 
 def make_private_folder(folder: Path) -> None:
@@ -25,15 +29,43 @@ def write_private(path: Path, content: bytes) -> None:
     Raises:
         FileExistsError: There is a file: a key is never written over.
     """
-    _write(path, content, PRIVATE_FILE)
+    _fill(path, content, PRIVATE_FILE)
+    _sync(path)
     _sync(path.parent)
 
 
-def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
-    """Write or replace a file; whoever reads meanwhile sees the old or the new, never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    _write(part, content.encode() if isinstance(content, str) else content, mode)
+def write_whole(path: Path, content: Content, mode: int = 0o644) -> None:
+    """Write or replace a file durably: a reader sees the old file or the new one, never a part.
+
+    When this returns, the new file survives a power cut. A process that is killed meanwhile
+    leaves the old file.
+
+    Args:
+        path: The file.
+        content: What goes into it.
+        mode: Rights of the new file, from its first byte on; the umask may take some away.
+
+    Raises:
+        OSError: The system refuses it, such as a full disk; the old file stays.
+    """
+    with _part_of(path) as part:
+        _fill(part, content, mode)
+        replace_durably(part, path)
+
+
+def write_unsynced(path: Path, content: Content, mode: int = 0o666) -> None:
+    """Write or replace a file as ``write_whole`` does, but let the disk write it when it likes.
+
+    For what can be made again: after a power cut the file may be damaged.
+    """
+    with _part_of(path) as part:
+        _fill(part, content, mode)
+        part.replace(path)
+
+
+def replace_durably(part: Path, path: Path) -> None:
+    """Rename a written file into place; both survive a power cut in this order."""
+    _sync(part)
     part.replace(path)
     _sync(path.parent)
 
@@ -91,16 +123,29 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
-    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(number, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """Yield the name of an unfinished file beside a file; nothing of that name is there after."""
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    part.unlink(missing_ok=True)  # of a process that was killed and had the same number
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
+def _fill(path: Path, content: Content, mode: int) -> None:
+    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+    # To a file for writing alone, numpy writes past Python: of a full disk its error says nothing.
+    with os.fdopen(number, "w+b") as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content.encode() if isinstance(content, str) else content)
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
     finally:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import is_dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 import yaml  # type: ignore[import-untyped]  # it ships no types
 from pydantic import TypeAdapter, ValidationError
 
-from fedmri.errors import ConfigError, told
-from fedmri.setting_keys import refused_value, unknown_setting
+from fedmri.errors import ConfigError, UsageError, told
+from fedmri.setting_keys import known_keys, refused_value, unknown_setting
 
 Settings = TypeVar("Settings")
 
@@ -25,13 +24,33 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     """
     values = _read(path)
     try:
-        _refuse_unknown(values, kind, "")
+        _refuse_unknown(values, list(known_keys(kind)))
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         raise refused_value(error, f" of {path}", "") from None
     except ConfigError as error:
         error.add_note(f"in {path}")
         raise
+
+
+def read_home(path: Path, kind: type[Settings], party: str, command: str) -> Settings:
+    """Return the settings of a party's own folder.
+
+    Args:
+        path: The file of settings in it.
+        kind: What they are.
+        party: Whose folder it is, ``site`` or ``server``.
+        command: Command of fedmri that makes such a folder.
+
+    Raises:
+        UsageError: There is no such file (U21).
+        ConfigError: A setting cannot be used (C01, C02, C04).
+    """
+    if not path.exists():
+        want, fix = f"a folder with {path.name}", f"make one with `fedmri {command} init DIR`"
+        what, found = f"{party} folder {path.parent}", f"no {path.name}"
+        raise UsageError("U21", what, found=found, want=want, fix=fix)
+    return read_settings(path, kind)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -56,10 +75,11 @@ def _without_empty(values: dict[Any, Any]) -> dict[str, Any]:
     return {k: _without_empty(v) if isinstance(v, dict) else v for k, v in kept.items()}
 
 
-def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], prefix: str) -> None:
-    types = get_type_hints(kind)
+def _refuse_unknown(values: Mapping[str, Any], known: Sequence[str], prefix: str = "") -> None:
     for name, value in values.items():
-        if name not in types:
-            raise unknown_setting(f"{prefix}{name}", [f"{prefix}{known}" for known in types])
-        if is_dataclass(types[name]) and isinstance(value, Mapping):
-            _refuse_unknown(value, types[name], f"{prefix}{name}.")
+        key = f"{prefix}{name}"
+        if key not in known:
+            raise unknown_setting(key, known)
+        is_section = any(other.startswith(f"{key}.") for other in known)
+        if is_section and isinstance(value, Mapping):
+            _refuse_unknown(value, known, f"{key}.")

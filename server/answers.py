@@ -24,7 +24,7 @@ class _OnDisk:
 
 
 @dataclass(frozen=True)
-class _Arrays:
+class _StoredArrays:
     """A record of arrays whose values are in files."""
 
     files: dict[str, _OnDisk]
@@ -77,14 +77,14 @@ class Answers:
         """Return the content of a site's answer, and forget it."""
         content = RecordDict()
         for key, record in self._kept.pop(site).items():
-            content[key] = _loaded(record.files) if isinstance(record, _Arrays) else record
+            content[key] = _loaded(record.files) if isinstance(record, _StoredArrays) else record
         return content
 
     def _on_disk(self, record: Any) -> Any:
         """Return a record of arrays as its files; any other as it is, for it is small."""
         if not isinstance(record, ArrayRecord):
             return record
-        return _Arrays({name: self._written(array) for name, array in record.items()})
+        return _StoredArrays({name: self._written(array) for name, array in record.items()})
 
     def _written(self, array: Array) -> _OnDisk:
         self._n += 1

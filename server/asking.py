@@ -39,7 +39,8 @@ UNREADABLE = (
     MemoryError,
 )
 """What comes of bytes that are no message: Flower believes a site that they are one."""
-ODD = "R03"
+UNREADABLE_CODE = "R03"
+"""Code of a site whose answer is no message."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ class Asking:
             replies = list(self._grid.pull_messages(asked.message_ids))
         except UNREADABLE as error:
             log.warning("site %s gave no answer but what ends in %r", site, error)
-            self._finish(site, None, ODD)
+            self._finish(site, None, UNREADABLE_CODE)
             return
         for reply in replies:
             if is_unapproved(reply):

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from fedmri.errors import RoundError, told
+from fedmri.files import replace_durably
 from fedmri.round import ServerState, Weights
 
 N_KEPT = 2
@@ -53,7 +54,7 @@ def save_weights(path: Path, weights: Weights, notes: dict[str, Any]) -> None:
     Raises:
         OSError: The system refuses it, such as a full disk.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.part")  # what a kill leaves, the next run writes over
     metadata = {"notes": json.dumps(notes)}
     whole = {name: value.contiguous() for name, value in weights.items()}
     try:
@@ -82,18 +83,6 @@ def load_weights_file(path: Path) -> tuple[Weights, dict[str, Any]]:
         want = "a complete safetensors file of fedmri"
         found = told(error)
         raise RoundError("R06", f"checkpoint {path}", found=found, want=want, fix=fix) from error
-
-
-def replace_durably(part: Path, path: Path) -> None:
-    """Rename a written file into place; both survive a power cut in this order."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class Checkpoints:

@@ -12,9 +12,9 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmri.errors import RoundError
-from fedmri.server.asking import UNREADABLE, Asking, Taken, Terms, code_of, present
+from fedmri.server.asking import UNREADABLE, UNREADABLE_CODE, Asking, Taken, Terms, code_of, present
 from fedmri.server.attendance import Attendance
-from fedmri.wire import bundle, telling, unbundle
+from fedmri.wire import bundle, unbundle, with_notice
 
 log = logging.getLogger("fedmri.server")
 
@@ -91,7 +91,7 @@ class Exchanges:
         ttl = 3 * self.timeout_s
 
         def make(site: str, node_id: int) -> Message:
-            own = telling(bundle(content), self.attendance.told.get(site))
+            own = with_notice(bundle(content), self.attendance.told.get(site))
             return Message(own, node_id, kind, ttl=ttl, group_id=kind)
 
         return make
@@ -131,7 +131,7 @@ def _unbundled(site: str, replies: Iterator[Taken]) -> Answer:
         code = error.code
     except UNREADABLE as error:
         log.warning("answer of site %s is none: %r", site, error)
-        code = "R03"
+        code = UNREADABLE_CODE
     return Answer(site, content, code, taken.seconds)
 
 

@@ -19,7 +19,7 @@ from fedmri.secagg.ring import Slot
 from fedmri.secagg.wide import from_limbs, wide_slots
 from fedmri.server.exchange import Answer
 from fedmri.server.secure import SecureSums, Wanted, masked_of
-from fedmri.wire import Masking, Sums, SumsOrder, as_arrays, read_sums
+from fedmri.wire import SUMS, Masking, Sums, SumsOrder, as_arrays, read_answer
 
 log = logging.getLogger("fedmri.server")
 
@@ -106,7 +106,7 @@ def _masked(answer: Answer, slots: Mapping[str, Slot], left_out: dict[str, str])
     code = answer.code
     if answer.content is not None:
         try:
-            return masked_of(read_sums(answer.site, answer.content).arrays, slots)
+            return masked_of(read_answer(SUMS, answer.site, answer.content).arrays, slots)
         except FedmriError as error:
             log.warning("site %s: %s", answer.site, error)
             code = error.code
@@ -121,7 +121,7 @@ def _usable(answers: Iterator[Answer], forms: Forms, left_out: dict[str, str]) -
                 left_out[answer.site] = answer.code
                 log.warning("site %s left out of the sums: %s", answer.site, answer.code)
                 continue
-            yield _checked(read_sums(answer.site, answer.content), forms)
+            yield _checked(read_answer(SUMS, answer.site, answer.content), forms)
         except RoundError as error:
             log.warning("%s", error)
             left_out[answer.site] = error.code

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from fedmri.consortium import is_ip
 from fedmri.errors import UsageError, require, told
 from fedmri.files import write_whole
-from fedmri.settings_file import read_settings
+from fedmri.settings_file import read_home
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,7 @@ class ServerHome:
             UsageError: The folder is not a server's (U21).
             ConfigError: A setting cannot be used (C01, C02, C04).
         """
-        if not self.settings_file.exists():
-            want, fix = "a folder with server.yaml", "make one with `fedmri server init DIR`"
-            what = f"server folder {self.folder}"
-            raise UsageError("U21", what, found="no server.yaml", want=want, fix=fix)
-        return read_settings(self.settings_file, ServerConfig)
+        return read_home(self.settings_file, ServerConfig, "server", "server")
 
     def sites(self) -> dict[str, EnrolledSite]:
         """Return the enrolled sites by name, revoked ones among them.

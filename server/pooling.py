@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scipy import optimize, special
+
 from fedmri.reports.intervals import Estimate
 from fedmri.reports.metrics import metric_of
 from fedmri.reports.spread import LEVEL
@@ -90,17 +92,13 @@ def _end(mean: float, outside: float, room: float) -> float:
     """Return the expectation farthest towards ``outside`` that is compatible with a mean."""
     if mean == outside:
         return outside
-    inside = mean
-    for _ in range(60):  # halving: 2**-60 of the range
-        middle = 0.5 * (inside + outside)
-        if _divergence(mean, middle) <= room:
-            inside = middle
-        else:
-            outside = middle
-    return inside
+    edge = math.nextafter(outside, mean)  # at the end itself the divergence is infinite
+    if _divergence(mean, edge) <= room:
+        return edge
+    end = optimize.brentq(lambda q: _divergence(mean, q) - room, mean, edge, xtol=1e-15)
+    return float(end)
 
 
 def _divergence(p: float, q: float) -> float:
-    """Return the Kullback-Leibler divergence of two coins, in nats; ``q`` is inside (0, 1)."""
-    terms = ((p, q), (1 - p, 1 - q))
-    return math.fsum(a * math.log(a / b) if b > 0 else math.inf for a, b in terms if a > 0)
+    """Return the Kullback-Leibler divergence of two coins, in nats."""
+    return float(special.rel_entr(p, q) + special.rel_entr(1 - p, 1 - q))

@@ -54,18 +54,17 @@ from fedmri.server.secure import SecureSums, Wanted, masked_of
 from fedmri.wire import (
     EMBEDDING,
     HARMONIZE,
+    SCORES,
+    UPDATE,
     EvaluateOrder,
     Masking,
     Scores,
     SumsOrder,
     TrainOrder,
     as_arrays,
-    evaluate_content,
+    content_of,
     n_bytes,
-    read_scores,
-    read_update,
-    sums_order_content,
-    train_content,
+    read_answer,
 )
 
 log = logging.getLogger("fedmri.server")
@@ -162,7 +161,7 @@ class Rounds:
         return total_in_clear(self._ask_for_sums)
 
     def _ask_for_sums(self, order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
-        content = sums_order_content(order)
+        content = content_of(order)
         return self.exchanges.ask(MessageType.QUERY, content, sites, self._n_needed())
 
     def _n_needed(self) -> int:
@@ -231,7 +230,7 @@ class Rounds:
             return self._mean_alone(order, sites, rejected)
         # where sites have their turns one by one, the quorum is over all of these
         n_needed = self._n_needed() if len(sites) > 1 else 0
-        content = train_content(order)
+        content = content_of(order)
         answers = self.exchanges.ask(MessageType.TRAIN, content, sites, n_needed)
         return self._accepted(answers, order, state.layout, rejected)
 
@@ -244,7 +243,7 @@ class Rounds:
         slots = update_slots(entries, plan.secagg.fraction_bits)
 
         def masked(masking: Masking, there: Sequence[str]) -> Iterator[tuple[str, Masked]]:
-            content = train_content(replace(order, masking=masking))
+            content = content_of(replace(order, masking=masking))
             for answer in self.exchanges.ask(MessageType.TRAIN, content, there, self._n_needed()):
                 read = self._read_masked(answer, order, slots, rejected)
                 if read is not None:
@@ -269,7 +268,7 @@ class Rounds:
         code, masked = answer.code, None
         if answer.content is not None:
             try:
-                update = read_update(answer.site, answer.content)
+                update = read_answer(UPDATE, answer.site, answer.content)
                 masked = masked_of(update.weights, slots)
                 fields |= {"bytes_up": n_bytes(update.weights), "bytes_down": self._down(order)}
                 fields |= dict(update.metrics)
@@ -330,7 +329,7 @@ class Rounds:
     def _read(
         self, site: str, content: RecordDict, shared: Weights, fields: dict[str, Any]
     ) -> Update:
-        encoded = read_update(site, content)
+        encoded = read_answer(UPDATE, site, content)
         fields["bytes_up"] = n_bytes(encoded.weights) + sum(map(n_bytes, encoded.extra.values()))
         return decode(encoded, shared, self.run.plan.transport)
 
@@ -367,7 +366,7 @@ class Rounds:
     def _evaluate(self, kind: str, order: EvaluateOrder, names: Sequence[str]) -> float:
         """Record every site's scores; return the primary metric's mean over patients."""
         total, n_total = 0.0, 0
-        content = evaluate_content(order)
+        content = content_of(order)
         for answer in self.exchanges.ask(MessageType.EVALUATE, content, names):
             code, scores = _scores_of(answer)
             if scores is None:
@@ -424,7 +423,7 @@ def _scores_of(answer: Answer) -> tuple[str, Scores | None]:
     if answer.content is None:
         return answer.code, None
     try:
-        return "ok", read_scores(answer.site, answer.content)
+        return "ok", read_answer(SCORES, answer.site, answer.content)
     except RoundError as error:
         log.warning("%s", error)
         return error.code, None

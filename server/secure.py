@@ -26,13 +26,14 @@ from fedmri.secagg.secure_sum import Roll
 from fedmri.secagg.server_half import Running, ServerHalf
 from fedmri.server.exchange import Answer
 from fedmri.wire import (
+    KEYS,
     Masking,
     SecureStep,
     SumsOrder,
     as_arrays,
     as_tensors,
-    read_sums,
-    secure_step_content,
+    content_of,
+    read_answer,
 )
 
 log = logging.getLogger("fedmri.server")
@@ -93,7 +94,7 @@ class SecureSums:
         unrevealed: dict[str, str] = {}
         why = ChainMap(unrevealed, left_out)
         half = ServerHalf(self._roll.sum(number, wanted.slots), why)
-        steps = _Steps(half, number, wanted, self._ask, left_out)
+        steps = _SumExchanges(half, number, wanted, self._ask, left_out)
         roster = half.roster(steps.adverts(sites))
         sealed = steps.sealed(roster)
         running = half.start(half.inboxes(roster, sealed))
@@ -115,7 +116,7 @@ class SecureSums:
 
 
 @dataclass(frozen=True)
-class _Steps:
+class _SumExchanges:
     """The exchanges of one sum besides the values."""
 
     half: ServerHalf
@@ -172,12 +173,12 @@ class _Steps:
     ) -> Iterator[tuple[str, M]]:
         wanted = self.wanted
         order = SecureStep(wanted.round_index, self.number, stage, as_tensors(arrays), wanted.sums)
-        content, n_needed = secure_step_content(order), self.half.sum.n_needed
+        content, n_needed = content_of(order), self.half.sum.n_needed
         for answer in self.ask(MessageType.QUERY, content, sites, n_needed):
             code = answer.code
             try:
                 if answer.content is not None:
-                    said = read_sums(answer.site, answer.content)
+                    said = read_answer(KEYS, answer.site, answer.content)
                     yield answer.site, read(answer.site, as_arrays(said.arrays))
                     continue
             except FedmriError as error:

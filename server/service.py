@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from fedmri.files import PRIVATE_FILE, write_whole
 from fedmri.server.flower import Control, Node, key_bytes
 from fedmri.server.home import ServerHome
 from fedmri.server.memory import return_large_blocks
@@ -169,8 +170,7 @@ class _Service:
         if task is None or task[1] != run.note.flwr_run:
             return
         token = self._home.state / "token"  # not among the arguments, which any user can list
-        with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(task[0])
+        write_whole(token, task[0], PRIVATE_FILE)
         command = [sys.executable, "-m", "fedmri.child"]
         command += [str(Path(sys.executable).with_name("flwr-serverapp")), "--insecure"]
         command += ["--runtime-api-address", self._address, "--token-file", str(token)]

@@ -25,7 +25,7 @@ from fedmri.server.harmonizing import (
 from fedmri.server.records import Observer, Records
 from fedmri.server.rounds import Run
 from fedmri.server.secure import SecureSums
-from fedmri.wire import SumsOrder, sums_order_content
+from fedmri.wire import SumsOrder, content_of
 
 log = logging.getLogger("fedmri.server")
 
@@ -78,7 +78,7 @@ class Tables:
 
     def _ask_for_sums(self, n_needed: int) -> Ask:
         def ask(order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
-            content = sums_order_content(order)
+            content = content_of(order)
             return self.exchanges.ask(MessageType.QUERY, content, sites, n_needed)
 
         return ask

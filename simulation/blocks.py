@@ -16,7 +16,7 @@ MEMORY = Path("/dev/shm")  # memory-backed where it exists; a disk works too
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorPlace:
     """Where a tensor lies in a block."""
 
     offset: int
@@ -38,18 +38,18 @@ class Block:
         self.path = path
         self._flat: torch.Tensor | None = None
 
-    def write(self, weights: Weights) -> dict[str, Entry]:
+    def write(self, weights: Weights) -> dict[str, TensorPlace]:
         """Copy the tensors in and return where they lie."""
-        entries: dict[str, Entry] = {}
+        entries: dict[str, TensorPlace] = {}
         n_bytes = 0
         for name, value in weights.items():
-            entries[name] = Entry(n_bytes, value.dtype, tuple(value.shape))
+            entries[name] = TensorPlace(n_bytes, value.dtype, tuple(value.shape))
             n_bytes += -(-value.numel() * value.element_size() // ALIGN) * ALIGN
         for name, view in self.read(entries, n_bytes).items():
             view.copy_(weights[name])
         return entries
 
-    def read(self, entries: Mapping[str, Entry], n_bytes: int = 0) -> Weights:
+    def read(self, entries: Mapping[str, TensorPlace], n_bytes: int = 0) -> Weights:
         """Return views of the tensors; they change when the block is written again."""
         needed = max([n_bytes, *(_end(entry) for entry in entries.values())])
         if self._flat is None or self._flat.numel() < needed:
@@ -63,5 +63,5 @@ class Block:
         }
 
 
-def _end(entry: Entry) -> int:
+def _end(entry: TensorPlace) -> int:
     return entry.offset + entry.dtype.itemsize * torch.Size(entry.shape).numel()

@@ -114,7 +114,7 @@ def _standard(train: Rows) -> tuple[Array, Array]:
 
 def _fitted(train: Rows, features: Array, strength: float, task: LocalTask) -> Predict:
     if task.target.kind == "regression":
-        ridge = Moments.of(features, train.truths, train.weights).ridge(strength / len(features))
+        ridge = RidgeSums.of(features, train.truths, train.weights).ridge(strength / len(features))
         return lambda rows: ridge[0] + rows @ ridge[1][:, None]
     classes = train.truths.astype(int)
     there = np.unique(classes)
@@ -154,7 +154,7 @@ def _cases(rows: Rows, predictions: Array, task: LocalTask) -> list[Case]:
 
 
 @dataclass(frozen=True)
-class Moments:
+class RidgeSums:
     """Sums over patients that ridge regression needs; those of several sites add up.
 
     Attributes:
@@ -172,7 +172,7 @@ class Moments:
     covered: Array
 
     @classmethod
-    def of(cls, features: Array, truths: Array, weights: Array) -> Moments:
+    def of(cls, features: Array, truths: Array, weights: Array) -> RidgeSums:
         """Return the sums of some rows."""
         weighted = features * weights[:, None]
         return cls(
@@ -183,9 +183,9 @@ class Moments:
             weighted.T @ truths,
         )
 
-    def __add__(self, other: Moments) -> Moments:
+    def __add__(self, other: RidgeSums) -> RidgeSums:
         """Return the sums of two sites together."""
-        return Moments(
+        return RidgeSums(
             self.weight + other.weight,
             self.features + other.features,
             self.truth + other.truth,

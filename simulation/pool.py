@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from flwr.app import Error, Message
 
-from fedmri.simulation.blocks import Block, Entry, make_folder
+from fedmri.simulation.blocks import Block, TensorPlace, make_folder
 from fedmri.simulation.flower import (
     Node,
     SimulatedGrid,
@@ -126,7 +126,7 @@ class ProcessEngine:
         self._lock = threading.Lock()
         self._n_published = 0
 
-    def publish(self, arrays: Mapping[str, Any]) -> tuple[str, dict[str, Entry]]:
+    def publish(self, arrays: Mapping[str, Any]) -> tuple[str, dict[str, TensorPlace]]:
         """Write the arrays to a block of the calling thread."""
         block: Block | None = getattr(self._mine, "block", None)
         if block is None:
@@ -136,7 +136,7 @@ class ProcessEngine:
             self._mine.block = block
         return str(block.path), block.write(dict(arrays))
 
-    def submit(self, job: Job, arrays: tuple[str, dict[str, Entry]]) -> Future[Outcome]:
+    def submit(self, job: Job, arrays: tuple[str, dict[str, TensorPlace]]) -> Future[Outcome]:
         """Queue a job for the next free worker."""
         return self._threads.submit(self._run, job, arrays)
 
@@ -148,7 +148,7 @@ class ProcessEngine:
         self._threads.shutdown()
         self._folder.cleanup()
 
-    def _run(self, job: Job, arrays: tuple[str, dict[str, Entry]]) -> Outcome:
+    def _run(self, job: Job, arrays: tuple[str, dict[str, TensorPlace]]) -> Outcome:
         worker: _Worker | None = getattr(self._mine, "worker", None)
         if worker is None or not worker.is_alive:
             with self._lock:
@@ -190,7 +190,7 @@ class _Worker:
     def is_alive(self) -> bool:
         return self._process.is_alive()
 
-    def run(self, job: Job, arrays: tuple[str, dict[str, Entry]]) -> Outcome:
+    def run(self, job: Job, arrays: tuple[str, dict[str, TensorPlace]]) -> Outcome:
         self._free.acquire()
         slot = self._slots.pop()
         try:

@@ -30,6 +30,7 @@ from fedmri.data.split import refuse_leaking_patients, refuse_leaks, split_subje
 from fedmri.data.synthetic import SyntheticConfig, ensure
 from fedmri.errors import DataError
 from fedmri.file_names import file_name
+from fedmri.files import write_unsynced
 from fedmri.plan import Plan
 from fedmri.privacy.dp_sgd import round_steps
 from fedmri.simulation.partition import Partition, PartitionConfig, partition
@@ -59,9 +60,7 @@ class StudySites:
 
     def write(self, path: Path) -> None:
         """Write the list that says that preparation is complete."""
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(self), default=str), encoding="utf-8")
-        part.replace(path)
+        write_unsynced(path, json.dumps(asdict(self), default=str))
 
     @classmethod
     def read(cls, path: Path) -> StudySites:

@@ -51,7 +51,7 @@ log = logging.getLogger("fedmri.simulation")
 CLIENT = "fedmri.clients.app:app"
 PACKAGES = ("fedmri", "torch", "flwr", "monai", "torchio", "numpy", "scikit-learn", "nibabel")
 
-TINY = 2
+TINY_SITE_PATIENTS = 2
 """Training patients of a site whose own optimum says little: the travelling model suits such."""
 
 
@@ -185,9 +185,9 @@ def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:
     """Return what the settings and the numbers of training patients by site suggest."""
     plans = [plan for _, plan in by_strategy(study.plan, study.config)]
     told = [text for plan in plans for text in plan_advice(plan)]
-    tiny = sorted(site for site, n in n_train.items() if 0 < n <= TINY)
+    tiny = sorted(site for site, n in n_train.items() if 0 < n <= TINY_SITE_PATIENTS)
     if tiny and not any(isinstance(plan.strategy, Cyclic) for plan in plans):
-        few = f"Sites with {TINY} training patients or fewer: {', '.join(tiny)}."
+        few = f"Sites with {TINY_SITE_PATIENTS} training patients or fewer: {', '.join(tiny)}."
         told.append(f"{few} Look at strategy=cyclic too.")
     return tuple(told)
 

@@ -13,7 +13,7 @@ from fedmri.codec import PLAIN, declared, decode, encode
 from fedmri.errors import ConfigError, RoundError
 from fedmri.plan import TransportConfig
 from fedmri.round import Update, Weights
-from fedmri.wire import n_bytes, read_update, update_content
+from fedmri.wire import UPDATE, content_of, n_bytes, read_answer
 from tests.test_wire import over_a_network
 
 ROUNDED = [
@@ -49,9 +49,9 @@ def moved(start: Weights, seed: int, size: float) -> Weights:
 
 def sent(arrays: Weights) -> Update:
     """Return an update as the server gets it: from the bytes that Flower sends."""
-    content = update_content(Update("a", arrays, 3, 2))
+    content = content_of(Update("a", arrays, 3, 2))
     content["model"] = over_a_network(content.array_records["model"])
-    return read_update("a", content)
+    return read_answer(UPDATE, "a", content)
 
 
 def there(

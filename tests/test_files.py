@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,7 +17,13 @@ from typing import Literal
 import pytest
 
 from fedmri.errors import ConfigError, require
-from fedmri.files import make_private_folder, write_private, write_whole
+from fedmri.files import (
+    PRIVATE_FILE,
+    make_private_folder,
+    write_private,
+    write_unsynced,
+    write_whole,
+)
 from fedmri.settings_file import read_settings
 
 
@@ -45,18 +56,106 @@ def test_a_secret_is_not_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "key").read_bytes() == b"old"
 
 
-def test_a_reader_keeps_the_old_file_whole(tmp_path: Path) -> None:
+EACH_WAY = pytest.mark.parametrize("write", [write_whole, write_unsynced])
+
+
+@EACH_WAY
+def test_a_reader_keeps_the_old_file_whole(tmp_path: Path, write: Callable[..., None]) -> None:
     """Whoever opened a file before it was replaced reads on in the old one; no part is left."""
     path = tmp_path / "sites.json"
-    write_whole(path, "old")
+    write(path, "old")
     with path.open() as reader:
-        write_whole(path, "a longer new text", 0o600)
+        write(path, "a longer new text", 0o600)
         assert reader.read() == "old"
     assert (path.read_text(), mode(path), list(tmp_path.iterdir())) == (
         "a longer new text",
         0o600,
         [path],
     )
+
+
+@EACH_WAY
+def test_a_write_that_fails_leaves_the_old_file_and_no_part(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    """What goes wrong in the middle is raised, and the file is as it was."""
+    path = tmp_path / "sites.json"
+    write(path, "old")
+
+    def half(file: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]  # any open file
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write(path, half)
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("old", [path])
+
+
+@pytest.mark.usefixtures("open_umask")
+@EACH_WAY
+def test_a_secret_that_is_replaced_is_never_readable_by_others(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    """The unfinished file beside it is as private as the file itself."""
+    seen: list[int] = []
+
+    def look(_: object) -> None:
+        seen.extend(mode(path) for path in tmp_path.iterdir())
+
+    write(tmp_path / "secret", look, PRIVATE_FILE)
+    assert (seen, mode(tmp_path / "secret")) == ([0o600], 0o600)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from fedmri import files
+path, write = Path(sys.argv[1]), getattr(files, sys.argv[2])
+write(path, bytes(2_000_000))
+print("go", flush=True)
+while True:
+    for letter in range(256):
+        write(path, bytes([letter]) * 2_000_000)
+"""
+
+
+@EACH_WAY
+def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path, write: Callable[..., None]) -> None:
+    """SIGKILL at any moment: the file is the old one or the new one."""
+    path = tmp_path / "state"
+    for delay_ms in (1, 5, 11, 23):
+        command = [sys.executable, "-c", WRITER, str(path), write.__name__]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(delay_ms / 1000)  # the moment of the kill is the point of this test
+            os.kill(writer.pid, signal.SIGKILL)
+        content = path.read_bytes()
+        assert (len(content), len(set(content))) == (2_000_000, 1)
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from fedmri import files
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+path, write = Path(sys.argv[1]), getattr(files, sys.argv[2])
+write(path, b"old")
+for content in (bytes(200_000), lambda file: np.save(file, np.zeros(50_000))):
+    try:
+        write(path, content)
+    except OSError as error:
+        print(error.errno, path.read_bytes() == b"old", len(list(path.parent.iterdir())))
+"""
+
+
+@EACH_WAY
+def test_a_full_disk_is_told_by_its_number(tmp_path: Path, write: Callable[..., None]) -> None:
+    """Bytes and arrays: the error has the system's number, and the old file is whole."""
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "state"), write.__name__]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{errno.EFBIG} True 1"] * 2
 
 
 @dataclass(frozen=True)

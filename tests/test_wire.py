@@ -14,25 +14,24 @@ from safetensors.numpy import save
 from fedmri.errors import RoundError
 from fedmri.round import Update, Weights
 from fedmri.wire import (
+    EVALUATE,
+    SCORES,
+    TRAIN,
+    UPDATE,
     EvaluateOrder,
     LazyArray,
     Scores,
     TrainOrder,
     bundle,
-    evaluate_content,
+    content_of,
     n_bytes,
     pack,
     put_together,
-    read_evaluate,
-    read_scores,
-    read_train,
-    read_update,
-    scores_content,
+    read_answer,
+    read_order,
     take_apart,
-    train_content,
     unbundle,
     unpack,
-    update_content,
 )
 
 MODEL: Weights = {
@@ -96,7 +95,7 @@ def test_bytes_that_are_no_array_are_refused(data: bytes) -> None:
 
 def test_an_order_to_train_reads_back() -> None:
     """Round, weights and further weights by name."""
-    order = read_train(train_content(TrainOrder(3, MODEL, {"control": MODEL})))
+    order = read_order(content_of(TrainOrder(3, MODEL, {"control": MODEL})), TRAIN)
     assert order.round_index == 3
     assert same(order.weights, MODEL)
     assert same(order.extra["control"], MODEL)
@@ -104,7 +103,7 @@ def test_an_order_to_train_reads_back() -> None:
 
 def test_an_order_to_evaluate_reads_back() -> None:
     """Round, split, pictures and weights."""
-    order = read_evaluate(evaluate_content(EvaluateOrder(9, "test", MODEL, 2)))
+    order = read_order(content_of(EvaluateOrder(9, "test", MODEL, 2)), EVALUATE)
     assert (order.round_index, order.split, order.n_pictures) == (9, "test", 2)
     assert same(order.weights, MODEL)
 
@@ -112,24 +111,24 @@ def test_an_order_to_evaluate_reads_back() -> None:
 def test_an_update_is_of_the_site_that_answered() -> None:
     """A site cannot speak for another: its name is not in the message."""
     update = Update("liar", MODEL, 5, 2, {"loss": 0.5}, {"control": MODEL})
-    received = read_update("honest", update_content(update))
+    received = read_answer(UPDATE, "honest", content_of(update))
     assert (received.site, received.n_examples, received.n_subjects) == ("honest", 5, 2)
     assert received.metrics == {"loss": 0.5}
     assert same(received.weights, MODEL)
     assert same(received.extra["control"], MODEL)
-    assert "liar" not in repr(update_content(update))
+    assert "liar" not in repr(content_of(update))
 
 
 def test_scores_read_back() -> None:
     """Aggregates and counts."""
     scores = Scores("a", 4, 40, {"dice": 0.25})
-    assert read_scores("a", scores_content(scores)) == scores
+    assert read_answer(SCORES, "a", content_of(scores)) == scores
 
 
 @pytest.mark.parametrize("broken", ["no model", "no metrics", "no order", "words", "negative"])
 def test_an_answer_without_its_records_is_refused(broken: str) -> None:
     """A missing or odd record is the site's fault and is named as such."""
-    content = update_content(Update("a", {"w": torch.ones(1)}, 1, 1))
+    content = content_of(Update("a", {"w": torch.ones(1)}, 1, 1))
     if broken in {"no model", "no metrics", "no order"}:
         del content[broken.removeprefix("no ")]
     elif broken == "words":
@@ -137,16 +136,16 @@ def test_an_answer_without_its_records_is_refused(broken: str) -> None:
     else:
         content["order"] = ConfigRecord({"json": '{"n_examples": -1, "n_subjects": 1}'})
     with pytest.raises(RoundError, match=r"site a.*\[R03\]"):
-        read_update("a", content)
+        read_answer(UPDATE, "a", content)
 
 
 def test_content_is_taken_apart_and_put_together() -> None:
     """Engines move arrays by shared memory and the rest by pipe."""
-    content = update_content(Update("a", MODEL, 5, 2, {"loss": 0.5}, {"c": MODEL}))
+    content = content_of(Update("a", MODEL, 5, 2, {"loss": 0.5}, {"c": MODEL}))
     skeleton, arrays = take_apart(content)
     again = put_together(skeleton, {name: value.clone() for name, value in arrays.items()})
     assert isinstance(again, RecordDict)
-    received = read_update("a", again)
+    received = read_answer(UPDATE, "a", again)
     assert same(received.weights, MODEL)
     assert same(received.extra["c"], MODEL)
     assert received.metrics == {"loss": 0.5}
@@ -163,10 +162,10 @@ def test_bytes_are_those_of_the_values() -> None:
 def test_a_bundle_is_undone_to_the_bit(dtype: torch.dtype) -> None:
     """Names, types, shapes and bytes survive; a bundle holds one array however many went in."""
     weights = {"b": torch.arange(6).reshape(2, 3).to(dtype), "a": torch.tensor(3).to(dtype)}
-    content = train_content(TrainOrder(4, weights))
+    content = content_of(TrainOrder(4, weights))
     bundled = bundle(content)
     assert len(bundled.array_records["model"]) == 1
-    order = read_train(unbundle(bundled))
+    order = read_order(unbundle(bundled), TRAIN)
     assert order.round_index == 4
     assert order.weights.keys() == weights.keys()
     for name, value in weights.items():
@@ -193,4 +192,4 @@ def test_a_bundle_that_is_none_is_refused(data: bytes) -> None:
 def test_arrays_outside_a_bundle_are_refused() -> None:
     """A record that holds anything beside the one array is not what was agreed."""
     with pytest.raises(RoundError, match=r"record model.*\[R03\]"):
-        unbundle(train_content(TrainOrder(0, {"w": torch.zeros(3)})))
+        unbundle(content_of(TrainOrder(1, {"w": torch.zeros(3)})))

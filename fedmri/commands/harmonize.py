@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fedmri.commands.harmonize_page import Judged, Work
     from fedmri.harmonize.combat import Mode
     from fedmri.harmonize.combat_table import Harmonized
-    from fedmri.harmonize.decodability import Probe
+    from fedmri.harmonize.decodability import ProbeSettings
     from fedmri.harmonize.table import Cohort
 
 SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "sub_id", "sub")
@@ -109,7 +109,7 @@ def harmonize(
     from fedmri.commands.harmonize_later import Later
     from fedmri.commands.harmonize_page import Work
     from fedmri.harmonize.combat import ComBat, refuse_target
-    from fedmri.harmonize.decodability import Probe
+    from fedmri.harmonize.decodability import ProbeSettings
     from fedmri.harmonize.sums import version
     from fedmri.harmonize.table import Columns, cohort
     from fedmri.harmonize.table_source import read
@@ -153,7 +153,7 @@ def harmonize(
     work = Work(source, found, stage, subjects, target or None, seed, _counts(calibrate))
     is_train = _training_rows(work, train_column, _names(train_sites))
     result = _harmonized(work, is_train, may_exclude=exclude_incomplete)
-    judged = _judged(work, result, Probe(permutations, seed))
+    judged = _judged(work, result, ProbeSettings(permutations, seed))
     _write(out, work, result, judged)
     _report(out, judged, found, version(result.parameters), is_json=as_json)
 
@@ -254,7 +254,7 @@ def _training_rows(work: Work, column: str, sites: tuple[str, ...]) -> NDArray[n
     return rows if column or sites else None
 
 
-def _judged(work: Work, result: Harmonized, probe: Probe) -> Judged:
+def _judged(work: Work, result: Harmonized, probe: ProbeSettings) -> Judged:
     """Measure before, after, and after for subjects whom the harmonization did not know."""
     import numpy as np
 

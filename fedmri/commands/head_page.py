@@ -12,11 +12,11 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmri.data.cache import write_whole
 from fedmri.data.head import find_head
 from fedmri.data.scans import Scan, ScanTable
 from fedmri.data.volume import load_image, load_label
 from fedmri.errors import DataError, UsageError, told
+from fedmri.files import PRIVATE_FILE, write_unsynced
 from fedmri.reports.pictures import png
 from fedmri.reports.templates import template
 from fedmri.round import Target
@@ -89,7 +89,7 @@ def write_head_pages(
             for scan in flagged
         ]
         text = template("head_page.html.jinja", "fedmri.commands").render(doubts=doubts)
-        write_whole(page, lambda file: file.write(text.encode("utf-8", "replace")))
+        write_unsynced(page, text.encode("utf-8", "replace"), PRIVATE_FILE)
     except OSError as error:
         fix = "name another folder after --pictures"
         what = f"folder {folder} of pictures"
@@ -152,5 +152,5 @@ def _picture(path: Path, modality: str, planes: Sequence[Drawn]) -> Picture:
     head = np.hstack([plane.head for plane in planes])
     labels = [plane.label for plane in planes if plane.label is not None]
     drawn = png(image, np.hstack(labels) if labels else None, head)
-    write_whole(path, lambda file: file.write(drawn))
+    write_unsynced(path, drawn, PRIVATE_FILE)
     return Picture(path.name, f"{modality}, with the outline of the estimated head")

@@ -17,7 +17,7 @@ from fedmri.data.examples import PreparedSite, open_site
 from fedmri.data.site_data import Split, Voxels
 from fedmri.errors import FedmriError, HarmonizeError
 from fedmri.harmonize.cautions import Caution
-from fedmri.harmonize.decodability import Decodability, Probe, Samples, decodability
+from fedmri.harmonize.decodability import Decodability, ProbeSettings, Samples, decodability
 from fedmri.harmonize.image_stage import ImageChange, ImageStage, image_change, image_stage
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import run, version
@@ -157,7 +157,7 @@ def _told(
     images: Images, seed: int
 ) -> tuple[tuple[Decodability, Decodability] | None, tuple[Caution, ...]]:
     nothing = np.zeros((len(images.sites), 0))
-    probe = Probe(N_PERMUTATIONS, seed)
+    probe = ProbeSettings(N_PERMUTATIONS, seed)
     try:
         before, after = (
             decodability(

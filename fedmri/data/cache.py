@@ -12,22 +12,21 @@ import hashlib
 import json
 import math
 import mmap
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from fedmri.data.geometry import Geometry
 from fedmri.data.series import is_dicom, stack_at
 from fedmri.data.settings import PrepareConfig
-from fedmri.data.transforms import Arrays
+from fedmri.data.transforms import PreparedArrays
 from fedmri.errors import DataError
+from fedmri.files import PRIVATE_FILE, write_unsynced
 from fedmri.round import Target
 
 FORMAT = 6
@@ -46,7 +45,7 @@ SLICING = ("n_slices", "skip_first", "skip_last", "n_neighbours")
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedScan:
     """A prepared scan in the cache.
 
     Attributes:
@@ -119,7 +118,7 @@ def _file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_entry(folder: Path, key: str) -> Entry | None:
+def load_entry(folder: Path, key: str) -> CachedScan | None:
     """Return the entry of a key, or None where it is absent, truncated or not what it says."""
     try:
         facts = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
@@ -135,14 +134,14 @@ def load_entry(folder: Path, key: str) -> Entry | None:
     return entry if is_sound else None
 
 
-def _entry(folder: Path, key: str, facts: dict[str, object]) -> Entry:
+def _entry(folder: Path, key: str, facts: dict[str, object]) -> CachedScan:
     shape, spacing_mm, geometry = facts["shape"], facts["spacing_mm"], facts["geometry"]
     if not isinstance(shape, list) or not isinstance(spacing_mm, list):
         raise TypeError(key)
     if not isinstance(geometry, dict):
         raise TypeError(key)
     label = folder / f"{key}.label.npy" if facts["has_label"] else None
-    return Entry(
+    return CachedScan(
         image=folder / f"{key}.npy",
         label=label,
         shape=tuple(shape),
@@ -152,40 +151,28 @@ def _entry(folder: Path, key: str, facts: dict[str, object]) -> Entry:
     )
 
 
-def store_entry(folder: Path, key: str, arrays: Arrays) -> Entry:
+def store_entry(folder: Path, key: str, arrays: PreparedArrays) -> CachedScan:
     """Write a prepared scan and return its entry; what a crash leaves behind is never one."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_array(folder / f"{key}.npy", arrays.image)
     if arrays.label is not None and (truth := arrays.truth) is not None:
         _write_array(folder / f"{key}.label.npy", arrays.label)
         packed = folder / f"{key}.truth.npz"
-        write_whole(packed, lambda file: np.savez_compressed(file, truth=truth))
+        write_unsynced(packed, lambda file: np.savez_compressed(file, truth=truth), PRIVATE_FILE)
     facts: dict[str, object] = {
         "shape": list(arrays.image.shape),
         "spacing_mm": list(arrays.spacing_mm),
         "has_label": arrays.label is not None,
         "geometry": arrays.geometry.to_json(),
     }
-    text = json.dumps(facts).encode()
-    write_whole(folder / f"{key}.json", lambda file: file.write(text))
+    write_unsynced(folder / f"{key}.json", json.dumps(facts), PRIVATE_FILE)
     return _entry(folder, key, facts)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
     # Slices are read one by one: in C order each is one piece of the file.
-    write_whole(path, lambda file: np.save(file, np.ascontiguousarray(array), allow_pickle=False))
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that others see the old one or the new one, never a part."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-        try:
-            write(file)  # type: ignore[arg-type]  # a temporary file is a BinaryIO in all but name
-            file.close()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    ordered = np.ascontiguousarray(array)
+    write_unsynced(path, lambda file: np.save(file, ordered, allow_pickle=False), PRIVATE_FILE)
 
 
 def open_array(path: Path) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedmri.data.scans import Finding, ScanTable
 from fedmri.errors import CODES
+from fedmri.files import write_unsynced
 
 HEADER = ("site", "subject", "session", "code", "excluded", "reason")
 
@@ -71,9 +72,7 @@ def write_manifest(path: Path, table: ScanTable) -> None:
         for f in table.findings
     ]
     lines = ["\t".join(_plain(cell) for cell in row) for row in [HEADER, *sorted(used + found)]]
-    part = path.with_name(f".{path.name}.part")
-    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_unsynced(path, "\n".join(lines) + "\n")
 
 
 def _plain(cell: str) -> str:

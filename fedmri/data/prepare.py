@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fedmri.data.cache import (
-    Entry,
+    CachedScan,
     content_hash,
     digest,
     load_entry,
@@ -18,7 +18,6 @@ from fedmri.data.cache import (
     site_settings,
     slicing_fingerprint,
     store_entry,
-    write_whole,
 )
 from fedmri.data.erased import erased_labels
 from fedmri.data.label_loss import LabelLoss, label_loss
@@ -33,6 +32,7 @@ from fedmri.data.slices import slice_indices, slice_stride
 from fedmri.data.transforms import Opened, prepare_arrays
 from fedmri.data.volume import read_image, read_label
 from fedmri.errors import ConfigError, DataError, told
+from fedmri.files import PRIVATE_FILE, write_unsynced
 from fedmri.round import Target
 
 CACHE_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
@@ -126,7 +126,7 @@ def _prepare(
 
 
 def _loss(
-    entry: Entry, slices: tuple[int, ...] | None, n_classes: int, place: tuple[Path, str]
+    entry: CachedScan, slices: tuple[int, ...] | None, n_classes: int, place: tuple[Path, str]
 ) -> LabelLoss | None:
     """Return what is lost of the label map, as the cache knows it or measured."""
     if entry.label is None or entry.truth is None:
@@ -137,8 +137,7 @@ def _loss(
     except (OSError, ValueError, TypeError):
         native = Native(entry.geometry, slices, entry.truth)
         loss = label_loss(open_array(entry.label), native, n_classes)
-        text = json.dumps(vars(loss)).encode()
-        write_whole(file, lambda stream: stream.write(text))
+        write_unsynced(file, json.dumps(vars(loss)), PRIVATE_FILE)
         return loss
 
 
@@ -190,7 +189,7 @@ def _build(
     target: Target,
     config: PrepareConfig,
     place: tuple[Path, str],
-) -> Entry:
+) -> CachedScan:
     read = {str(number): _open(path, read_image) for number, path in enumerate(images) if path}
     if label:
         read[LABEL] = _open(label, lambda path: read_label(path, target))
@@ -208,7 +207,7 @@ def _open(path: Path, read: Callable[[Path], Volume]) -> Volume:
 
 
 def _slices(
-    entry: Entry, config: PrepareConfig
+    entry: CachedScan, config: PrepareConfig
 ) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
     is_picture, is_3d = len(entry.shape) == 3, config.dimension == "3d"
     if is_picture and is_3d:
@@ -223,7 +222,7 @@ def _slices(
     return slice_indices(n_total, config), (through * stride, *plane)
 
 
-def _mirror_axis(entry: Entry, config: PrepareConfig) -> int | None:
+def _mirror_axis(entry: CachedScan, config: PrepareConfig) -> int | None:
     """Return which spatial axis runs left to right: columns of a picture, x of a volume."""
     if len(entry.shape) == 3:
         return 1

@@ -10,13 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from fedmri.data.cache import digest, write_whole
+from fedmri.data.cache import digest
 from fedmri.data.geometry import Geometry
 from fedmri.data.label_loss import LabelLoss
 from fedmri.data.native import Native
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.site_data import Example, Split
 from fedmri.errors import DataError, told
+from fedmri.files import PRIVATE_FILE, write_unsynced
 
 FORMAT = 2
 LABEL_LOSSES = "label_losses.tsv"
@@ -155,8 +156,8 @@ def write_site(path: Path, prepared: Prepared) -> None:
         "scans": [_row(scan, root) for scan in prepared.scans],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(site, indent=0, ensure_ascii=False, allow_nan=False).encode()
-    write_whole(path, lambda file: file.write(text))
+    text = json.dumps(site, indent=0, ensure_ascii=False, allow_nan=False)
+    write_unsynced(path, text, PRIVATE_FILE)
 
 
 def write_label_losses(path: Path, scans: Iterable[PreparedScan]) -> None:
@@ -173,8 +174,7 @@ def write_label_losses(path: Path, scans: Iterable[PreparedScan]) -> None:
     ]
     if rows:
         lines = ["\t".join(map(str, row)) for row in [LOSS_HEADER, *rows]]
-        text = "\n".join([*lines, ""]).encode()
-        write_whole(path, lambda file: file.write(text))
+        write_unsynced(path, "\n".join([*lines, ""]), PRIVATE_FILE)
 
 
 def _row(scan: PreparedScan, root: Path) -> dict[str, Any]:

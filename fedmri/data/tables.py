@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import codecs
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedmri.data.scans import Finding
+from fedmri.delimited import TableLine, decoded, foreign_kind, lines_of, text_of
 from fedmri.errors import DataError
 
 MAX_TABLE_BYTES = 64 * 2**20
 MISSING = frozenset({"", "n/a", "nan"})  # BIDS writes n/a; not "NA", which may be a site's name
 SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
+
+_BINARY = re.compile("[\\x00-\\x08\\x0e-\\x1f]")
 
 Row = Mapping[str, str]
 
@@ -34,7 +36,7 @@ class SubjectTable:
 
 
 def read_table(path: Path, required: str) -> SubjectTable:
-    """Read a tab-separated table: UTF-8 with or without mark, UTF-16 with mark, or Latin-1.
+    """Read a tab-separated table: UTF-8, UTF-16 or Western European.
 
     Args:
         path: The ``.tsv`` file.
@@ -47,14 +49,14 @@ def read_table(path: Path, required: str) -> SubjectTable:
         DataError: The table is too large, binary, empty, or lacks the column (D05).
     """
     text, findings = _decode(path)
-    lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
-    if not lines:
+    lines = ((n, _cells(line)) for n, line in enumerate(_lines(text), start=1))
+    filled = [(n, cells) for n, cells in lines if any(cells)]
+    if not filled:
         raise _unusable(path, "no line", "a header and rows", "write the table again")
-    columns = tuple(cell.strip() for cell in lines[0].split("\t"))
+    columns = filled[0][1]
     _check_header(path, columns, required)
     rows: list[Row] = []
-    for number, line in enumerate(lines[1:], start=2):
-        cells = [cell.strip() for cell in line.split("\t")]
+    for number, cells in filled[1:]:
         if len(cells) == len(columns):
             values = ["" if cell.lower() in MISSING else cell for cell in cells]
             rows.append(dict(zip(columns, values, strict=True)))
@@ -96,6 +98,15 @@ def rows_by(table: SubjectTable, column: str) -> tuple[dict[str, Row], list[Find
     return chosen, findings
 
 
+def _lines(text: str) -> Iterator[TableLine]:
+    # A line is a row: an inch mark that nobody closed must not take the next rows with it.
+    return lines_of(text, "\t", may_span=False)
+
+
+def _cells(line: TableLine) -> tuple[str, ...]:
+    return tuple(text_of(cell.strip()).strip() for cell in line.cells)
+
+
 def _decode(path: Path) -> tuple[str, list[Finding]]:
     try:
         if not path.is_file():
@@ -107,15 +118,15 @@ def _decode(path: Path) -> tuple[str, list[Finding]]:
         raw = path.read_bytes()
     except OSError as error:
         raise _unusable(path, str(error), "a readable file", "check the rights") from error
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return raw.decode("utf-16", errors="replace"), []
-    if any(byte in raw for byte in (b"\x00", b"\x1f\x8b", b"\x1a")):
+    found = decoded(raw)
+    if kind := foreign_kind(raw):
+        raise _unusable(path, kind, "text", "export it as tab-separated text")
+    if found is None or _BINARY.search(found.text):
         raise _unusable(path, "binary content", "text", "export it as tab-separated text")
-    try:
-        return raw.decode("utf-8-sig"), []
-    except UnicodeDecodeError:
-        reason = f"{path.name} is not UTF-8 and was read as Latin-1"
-        return raw.decode("latin-1"), [Finding("D05", reason, is_excluded=False)]
+    if not found.is_guessed:
+        return found.text, []
+    reason = f"{path.name} is not UTF-8 and was read as {found.encoding} (Western European)"
+    return found.text, [Finding("D05", reason, is_excluded=False)]
 
 
 def _check_header(path: Path, columns: tuple[str, ...], required: str) -> None:

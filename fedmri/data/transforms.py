@@ -39,7 +39,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Arrays:
+class PreparedArrays:
     """A prepared scan.
 
     Attributes:
@@ -60,7 +60,7 @@ class Arrays:
 
 def prepare_arrays(
     images: Sequence[Opened | None], label: Opened | None, config: PrepareConfig
-) -> Arrays:
+) -> PreparedArrays:
     """Return the prepared image and label map of a scan.
 
     Args:
@@ -205,7 +205,7 @@ def _arrays(
     config: PrepareConfig,
     *,
     is_flat: bool,
-) -> Arrays:
+) -> PreparedArrays:
     """Return the prepared scan in the order of axes that its examples have."""
     grid = geometry.prepared
     label = truth = None
@@ -214,13 +214,13 @@ def _arrays(
         label = regrid_labels(truth, marked.grid, grid)
     if is_flat:
         flat = None if label is None else label[..., 0]
-        return Arrays(image[..., 0], flat, (1.0, 1.0), geometry, truth)
+        return PreparedArrays(image[..., 0], flat, (1.0, 1.0), geometry, truth)
     if config.dimension != "3d":
         axis = config.slice_axis
         image = np.moveaxis(image, axis + 1, 1)
         label = None if label is None else np.moveaxis(label, axis, 0)
         geometry = replace(geometry, prepared=grid.moved(axis, 0))
-    return Arrays(image, label, geometry.prepared.spacing_mm, geometry, truth)
+    return PreparedArrays(image, label, geometry.prepared.spacing_mm, geometry, truth)
 
 
 def volume_shape(config: PrepareConfig) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ MAX_ITERATIONS = 1000
 
 
 @dataclass(frozen=True)
-class Moments:
+class StandardizedMoments:
     """Standardized values of a site, shapes ``(p,)``: count, mean, squares about it."""
 
     n: Array
@@ -33,9 +33,9 @@ class Moments:
         variance = self.squares / np.maximum(1, self.n - 1)
         return np.where(variance > 1e-20, variance, 1.0)
 
-    def at(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> Moments:
+    def at(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> StandardizedMoments:
         """Return the moments of some features."""
-        return Moments(self.n[chosen], self.mean[chosen], self.squares[chosen])
+        return StandardizedMoments(self.n[chosen], self.mean[chosen], self.squares[chosen])
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Prior:
     rate: float
 
 
-def prior(moments: Moments) -> Prior:
+def prior(moments: StandardizedMoments) -> Prior:
     """Return the prior of two or more features."""
     shifts, variances = moments.mean, moments.variance
     m, s2 = float(variances.mean()), float(variances.var(ddof=1))
@@ -65,7 +65,7 @@ def prior(moments: Moments) -> Prior:
     return Prior(*found, shape=(2 * s2 + m * m) / s2, rate=(m * s2 + m**3) / s2)
 
 
-def shrunken_means(moments: Moments, common: Prior) -> Array:
+def shrunken_means(moments: StandardizedMoments, common: Prior) -> Array:
     """Return the shifts where the spread is left alone.
 
     The reference weighs a site's mean as if it were one value, whatever their number; so does this.
@@ -74,7 +74,9 @@ def shrunken_means(moments: Moments, common: Prior) -> Array:
     return shrunken
 
 
-def parametric(moments: Moments, common: Prior, tolerance: float) -> tuple[Array, Array]:
+def parametric(
+    moments: StandardizedMoments, common: Prior, tolerance: float
+) -> tuple[Array, Array]:
     """Return posterior shifts and variances of all features, iterated together.
 
     The share by which a shift moved is taken with the shift's own sign, as the reference does:
@@ -93,7 +95,7 @@ def parametric(moments: Moments, common: Prior, tolerance: float) -> tuple[Array
     return shift, variance
 
 
-def nonparametric(moments: Moments) -> tuple[Array, Array]:
+def nonparametric(moments: StandardizedMoments) -> tuple[Array, Array]:
     """Return shifts and variances averaged over all other features, weighed by their likelihood.
 
     Weights are summed as logarithms: with a thousand subjects a likelihood is below the smallest
@@ -108,7 +110,7 @@ def nonparametric(moments: Moments) -> tuple[Array, Array]:
     return found[0], found[1]
 
 
-def _averaged(moments: Moments, chosen: NDArray[np.intp]) -> Array:
+def _averaged(moments: StandardizedMoments, chosen: NDArray[np.intp]) -> Array:
     own = moments.at(chosen)
     variance = moments.variance
     distance = own.squares[:, None] + own.n[:, None] * (own.mean[:, None] - moments.mean) ** 2
@@ -119,7 +121,7 @@ def _averaged(moments: Moments, chosen: NDArray[np.intp]) -> Array:
     return np.stack([weights @ moments.mean, weights @ variance])
 
 
-def _variance(moments: Moments, shift: Array, common: Prior) -> Array:
+def _variance(moments: StandardizedMoments, shift: Array, common: Prior) -> Array:
     if not np.isfinite(common.shape):
         return np.full_like(shift, common.rate)
     squares = moments.squares + moments.n * (moments.mean - shift) ** 2

@@ -172,10 +172,10 @@ def _standardized(
 
 def _moments(
     stage: ComBat, parameters: Arrays, table: SiteTable
-) -> tuple[bayes.Moments, NDArray[np.bool_]]:
+) -> tuple[bayes.StandardizedMoments, NDArray[np.bool_]]:
     """Return the moments of standardized features, and which of them hardly vary here."""
     n_features = table.features.shape[1]
-    found = bayes.Moments(*(np.zeros(n_features) for _ in range(3)))
+    found = bayes.StandardizedMoments(*(np.zeros(n_features) for _ in range(3)))
     is_flat = np.zeros(n_features, dtype=np.bool_)
     covariates = table.complete_covariates
     for block in table.blocks():
@@ -193,7 +193,7 @@ def _moments(
     return found, is_flat
 
 
-def _estimated(effect: SiteEffect, moments: bayes.Moments, stage: ComBat) -> SiteEffect:
+def _estimated(effect: SiteEffect, moments: bayes.StandardizedMoments, stage: ComBat) -> SiteEffect:
     """Return the effect by the mode; of one or two values the shift alone, of none nothing."""
     is_known = moments.n >= FEWEST
     mode = stage.mode if is_known.sum() > 1 or stage.mode == "mean_only" else "no_eb"

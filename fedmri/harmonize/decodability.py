@@ -55,7 +55,7 @@ class Decodability:
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeSettings:
     """The probe's settings.
 
     Attributes:
@@ -93,7 +93,9 @@ Refit = Callable[[Rows], Array]
 """Harmonizes all samples by what it learns of some rows: ``(n,)`` booleans in, ``(n, p)`` out."""
 
 
-def decodability(samples: Samples, probe: Probe, refit: Refit | None = None) -> Decodability:
+def decodability(
+    samples: Samples, probe: ProbeSettings, refit: Refit | None = None
+) -> Decodability:
     """Measure how well the site can be told, by subject: no subject is trained and tested on.
 
     Args:

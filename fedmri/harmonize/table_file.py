@@ -1,64 +1,25 @@
-"""Tables of text as people write them: any encoding, any separator, and every other cell kept.
-
-The ``csv`` module and pandas forget quotes, blanks and line ends. A table that is harmonized must
-come back byte for byte but for its features, so cells are taken here with the text they had.
-"""
+"""Tables of text that are harmonized: they come back byte for byte but for their features."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 
+from fedmri.delimited import TableLine, Text, decoded, foreign_kind, is_quoted, lines_of, text_of
 from fedmri.errors import HarmonizeError, told
 from fedmri.harmonize.cautions import Caution
 
 SEPARATORS = "\t;,|"  # of two that fit alike the first: commas also stand in numbers
 N_SNIFFED = 200
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-_FOREIGN = (
-    (b"PK\x03\x04", "an Excel workbook (.xlsx) or another archive"),
-    (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls)"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"$FL2", "an SPSS file (.sav)"),
-    (b"PAR1", "a Parquet file"),
-    (b"RDX", "an R data file"),
-    (b"%PDF", "a PDF"),
-    (b"{\\rtf", "a text document (.rtf)"),
-    (b"version https://git-lfs", "a pointer of Git LFS instead of the file itself"),
-    (b"/annex/objects/", "a pointer of git-annex instead of the file itself"),
-    (b"<", "a web page (HTML or XML), as some programs save under .xls"),
-)
-_QUOTED = re.compile(r'[ ]*"([^"]*(?:""[^"]*)*)"[ ]*')
 _EXCEL_SEPARATOR = re.compile(r"sep=(.)[^\r\n]*(\r\n|\n|\r)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Record:
-    """One line: its cells as they are written, and what ended it."""
-
-    cells: tuple[str, ...]
-    end: str
-
-    @property
-    def is_blank(self) -> bool:
-        """Whether nothing stands in it."""
-        return not any(map(text_of, self.cells))
 
 
 @dataclass(frozen=True)
@@ -78,7 +39,7 @@ class TableFile:
 
     frame: pd.DataFrame
     places: Mapping[str, int]
-    records: tuple[Record, ...]
+    records: tuple[TableLine, ...]
     header: int
     separator: str
     encoding: str
@@ -127,10 +88,10 @@ def read_table(path: Path) -> TableFile:
         HarmonizeError: The file cannot be read or is no table of text (H28), or what is in it is no
             table with a header, one name a column and as many values in each row (H11).
     """
-    raw = _bytes(path)
-    text, encoding, lead = _decoded(path, raw)
+    read = _text(path)
+    text, encoding, lead = read.text, read.encoding, read.mark
     told = []
-    if encoding in ("cp1252", "latin-1"):
+    if read.is_guessed:
         said = (
             f"{path.name} is not UTF-8; it was read and written as {encoding} (Western European)."
         )
@@ -140,14 +101,8 @@ def read_table(path: Path) -> TableFile:
         lead += directive[0].encode(encoding)
         text = text[directive.end() :]
     separator = directive[1] if directive else _separator(text, path)
-    records = tuple(_records(text, separator))
+    records = tuple(lines_of(text, separator))
     return _table(path, records, separator, encoding, (lead, told))
-
-
-def text_of(cell: str) -> str:
-    """Return what a cell says, without quotes around it; blanks inside quotes stay."""
-    quoted = _QUOTED.fullmatch(cell) if '"' in cell else None
-    return quoted[1].replace('""', '"') if quoted else cell
 
 
 def _bytes(path: Path) -> bytes:
@@ -159,65 +114,26 @@ def _bytes(path: Path) -> bytes:
         raise HarmonizeError(
             "H28", f"table {path}", found=found, want="a file of text", fix=fix
         ) from error
-    start = raw[:64].lstrip()
-    for sign, kind in _FOREIGN:
-        if start.startswith(sign):
-            fix = "open it in the program that wrote it and save it as CSV (UTF-8)"
-            raise HarmonizeError(
-                "H28", f"table {path}", found=kind, want="CSV or TSV text", fix=fix
-            )
+    if kind := foreign_kind(raw):
+        fix = "open it in the program that wrote it and save it as CSV (UTF-8)"
+        raise HarmonizeError("H28", f"table {path}", found=kind, want="CSV or TSV text", fix=fix)
     return raw
 
 
-def _decoded(path: Path, raw: bytes) -> tuple[str, str, bytes]:
-    """Return the text, its encoding, and the mark before it."""
-    mark, encoding = next(
-        ((mark, name) for mark, name in _MARKS if raw.startswith(mark)), (b"", "")
-    )
-    body = raw[len(mark) :]
-    encoding = encoding or _unmarked(body)
-    for name in (
-        (encoding, "cp1252", "latin-1") if encoding == "utf-8" and not mark else (encoding,)
-    ):
-        try:
-            text = body.decode(name)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text, name, mark
-    fix = "save it as CSV in UTF-8; if it was cut off, write it again"
-    found = "bytes that are no text"
-    raise HarmonizeError("H28", f"table {path}", found=found, want="CSV or TSV text", fix=fix)
-
-
-def _unmarked(body: bytes) -> str:
-    """Return UTF-16 where every other byte is 0, else UTF-8."""
-    start = body[:4096]
-    for offset, name in ((1, "utf-16-le"), (0, "utf-16-be")):
-        some = start[offset::2]
-        if len(some) > 1 and some.count(0) > 0.6 * len(some):
-            return name
-    return "utf-8"
-
-
-def _records(text: str, separator: str) -> Iterator[Record]:
-    mark = re.escape(separator)
-    cell = re.compile(
-        rf'([ ]*"[^"]*(?:""[^"]*)*"[ ]*(?={mark}|[\r\n]|\Z)|[^{mark}\r\n]*)({mark}|\r\n|\n|\r|\Z)'
-    )
-    cells: list[str] = []
-    for found in cell.finditer(text):
-        cells.append(found[1])
-        if found[2] != separator:
-            yield Record(tuple(cells), found[2])
-            cells = []
+def _text(path: Path) -> Text:
+    text = decoded(_bytes(path))
+    if text is None:
+        fix = "save it as CSV in UTF-8; if it was cut off, write it again"
+        found = "bytes that are no text"
+        raise HarmonizeError("H28", f"table {path}", found=found, want="CSV or TSV text", fix=fix)
+    return text
 
 
 def _separator(text: str, path: Path) -> str:
     """Return the separator that gives most rows as many values as the header, and most of them."""
     best, chosen = (0.0, 1), _by_name(path)
     for separator in SEPARATORS:
-        filled = (record for record in _records(text, separator) if not record.is_blank)
+        filled = (record for record in lines_of(text, separator) if not record.is_blank)
         counts = [len(record.cells) for record in islice(filled, N_SNIFFED)]
         if counts and counts[0] > 1:
             share = sum(count == counts[0] for count in counts) / len(counts)
@@ -232,7 +148,7 @@ def _by_name(path: Path) -> str:
 
 def _table(
     path: Path,
-    records: tuple[Record, ...],
+    records: tuple[TableLine, ...],
     separator: str,
     encoding: str,
     rest: tuple[bytes, list[Caution]],
@@ -259,7 +175,7 @@ def _table(
     return TableFile(frame, places, records, header, separator, encoding, lead, tuple(told))
 
 
-def _places(path: Path, header: Record, rows: Sequence[Record]) -> dict[str, int]:
+def _places(path: Path, header: TableLine, rows: Sequence[TableLine]) -> dict[str, int]:
     """Return the columns: of those without a name, the ones that hold anything."""
     names = [unicodedata.normalize("NFC", text_of(cell).strip()) for cell in header.cells]
     if all(re.fullmatch(r"[+-]?[\d.,]+", name) for name in names):
@@ -279,7 +195,7 @@ def _places(path: Path, header: Record, rows: Sequence[Record]) -> dict[str, int
     return places
 
 
-def _uneven(path: Path, rows: Sequence[Record], places: Mapping[str, int]) -> list[Caution]:
+def _uneven(path: Path, rows: Sequence[TableLine], places: Mapping[str, int]) -> list[Caution]:
     """Refuse rows with more values than the header, or a last one cut off; tell of short ones."""
     n_header = max(places.values()) + 1
     long = [k for k, row in enumerate(rows) if any(map(str.strip, row.cells[n_header:]))]
@@ -300,7 +216,7 @@ def _uneven(path: Path, rows: Sequence[Record], places: Mapping[str, int]) -> li
 
 
 def _replaced(cell: str, written: str, separator: str) -> str:
-    return f'"{written}"' if _QUOTED.fullmatch(cell) else _quoted(written, separator)
+    return f'"{written}"' if is_quoted(cell) else _quoted(written, separator)
 
 
 def _quoted(text: str, separator: str) -> str:

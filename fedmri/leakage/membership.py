@@ -26,7 +26,7 @@ from fedmri.round import Batch
 LEVEL = 0.95
 """Coverage of intervals."""
 
-FEW = 0.01
+FALSE_POSITIVE_RATE = 0.01
 """False positive rate at which true positives are counted."""
 
 Values = NDArray[np.float64]
@@ -98,7 +98,7 @@ def membership(members: Values, others: Values) -> MembershipScore:
     ranks = stats.rankdata(np.concatenate([members, others]))
     auc = float(roc_auc_score(truth, -ranks))
     low, high = auc_interval(auc, n, m)
-    threshold = np.sort(others)[math.floor(FEW * m)]
+    threshold = np.sort(others)[math.floor(FALSE_POSITIVE_RATE * m)]
     return MembershipScore(auc, low, high, float((members < threshold).mean()), n, m)
 
 

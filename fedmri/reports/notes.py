@@ -9,7 +9,7 @@ from fedmri.reports.budget import ArmBudget, unequal
 from fedmri.reports.intervals import n_of
 from fedmri.reports.models import Model
 from fedmri.reports.results import Results, site_name
-from fedmri.reports.verdicts import ENOUGH_TRAININGS, FEW, is_of_few_trainings
+from fedmri.reports.verdicts import ENOUGH_TRAININGS, LEAST_PATIENTS, is_of_few_trainings
 
 
 def notes_of(rows: Sequence[Model], inside: Sequence[str], n_compared: int) -> Iterator[str]:
@@ -32,9 +32,11 @@ def notes_of(rows: Sequence[Model], inside: Sequence[str], n_compared: int) -> I
     for alike in (whole, others):
         yield from _tested_on_fewer(alike, inside)
     sizes = {site: len(names) for model in rows for site, names in model.patients()}
-    if small := [f"{site_name(site)} {n}" for site, n in sorted(sizes.items()) if n < FEW]:
+    if small := [
+        f"{site_name(site)} {n}" for site, n in sorted(sizes.items()) if n < LEAST_PATIENTS
+    ]:
         yield (
-            f"Fewer than {FEW} test patients, intervals may still be too narrow: "
+            f"Fewer than {LEAST_PATIENTS} test patients, intervals may still be too narrow: "
             f"{', '.join(small)}."
         )
     if n_compared > 1:

@@ -12,12 +12,13 @@ from markupsafe import Markup
 
 from fedmri.arm import ALL, Group
 from fedmri.errors import CODES
+from fedmri.files import write_unsynced
 from fedmri.reports import figures, pictures
 from fedmri.reports.budget import budget_rows
 from fedmri.reports.intervals import Estimate
 from fedmri.reports.label_losses import label_loss_sentences
 from fedmri.reports.privacy import privacy_table
-from fedmri.reports.results import Finding, Results, load_results
+from fedmri.reports.results import ManifestFinding, Results, load_results
 from fedmri.reports.summary import Summary, summarise
 from fedmri.reports.tables import difference_table, result_rows
 from fedmri.reports.templates import template
@@ -48,9 +49,7 @@ def write_report(run: Path, task: Task) -> tuple[Path, Summary]:
     results = load_results(run)
     summary = summarise(results, task)
     path = run / "report.html"
-    partial = path.with_suffix(".html.partial")
-    partial.write_text(render(results, summary), encoding="utf-8")
-    partial.replace(path)
+    write_unsynced(path, render(results, summary))
     return path, summary
 
 
@@ -99,7 +98,7 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
     }
 
 
-def _code_counts(findings: Sequence[Finding]) -> list[tuple[str, int, int]]:
+def _code_counts(findings: Sequence[ManifestFinding]) -> list[tuple[str, int, int]]:
     """Return by code how many scans were left out for it, and how many were kept all the same."""
     scans: dict[str, tuple[set[tuple[str, str, str]], set[tuple[str, str, str]]]] = {}
     for finding in findings:

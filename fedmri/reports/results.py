@@ -22,7 +22,7 @@ SiteCases = Mapping[str, tuple[Case, ...]]
 
 
 @dataclass(frozen=True)
-class Finding:
+class ManifestFinding:
     """What was odd about a scan, and whether the scan was left out for it."""
 
     site: str
@@ -64,7 +64,7 @@ class Results:
     run: Path
     config: str
     environment: Record
-    findings: tuple[Finding, ...]
+    findings: tuple[ManifestFinding, ...]
     usage: Mapping[str, Usage]
     records: tuple[Record, ...]
     cases: Mapping[tuple[str, int], SiteCases]
@@ -144,7 +144,7 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _findings(path: Path) -> tuple[Finding, ...]:
+def _findings(path: Path) -> tuple[ManifestFinding, ...]:
     wanted = {"site", "subject", "session", "code", "excluded", "reason"}
     lines = _text(path).split("\n")
     rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -153,10 +153,10 @@ def _findings(path: Path) -> tuple[Finding, ...]:
     return tuple(_finding(row) for row in rows if row["code"])
 
 
-def _finding(row: Mapping[str, str | None]) -> Finding:
+def _finding(row: Mapping[str, str | None]) -> ManifestFinding:
     names = ("site", "subject", "session", "code", "reason")
     site, subject, session, code, reason = (row[name] or "" for name in names)
-    return Finding(site, subject, session, code, reason, row["excluded"] == "yes")
+    return ManifestFinding(site, subject, session, code, reason, row["excluded"] == "yes")
 
 
 def _usage(path: Path) -> dict[str, Usage]:
@@ -296,7 +296,7 @@ def _contradiction(run: Path, found: str) -> UsageError:
     return UsageError("U13", what, found=found, want="each patient once, one truth", fix=fix)
 
 
-def _taken_apart(findings: Iterable[Finding]) -> Iterator[str]:
+def _taken_apart(findings: Iterable[ManifestFinding]) -> Iterator[str]:
     """Yield one warning where names that look like one patient lie on both sides of the split."""
     if n_groups := sum(finding.code == "C14" for finding in findings):
         yield (

@@ -11,7 +11,7 @@ from fedmri.reports.spread import LEVEL
 
 Verdict = Literal["better", "worse", "no difference shown", "cannot be said"]
 
-FEW = 10
+LEAST_PATIENTS = 10
 """Below this many patients, one that failed unseen changes the picture."""
 LEAST_PAIRS = 6
 """With fewer pairs no sign test reaches 5 % (2 / 2**5 is 6 %), whatever an interval says."""
@@ -46,8 +46,8 @@ def gap_verdict(lost: Estimate, n_outside: int, metric: Metric) -> str:
     """Return whether ten percentage points are lost at sites that did not take part."""
     if not metric.is_unit:
         return "no limit is set for this metric"
-    if not lost.has_interval or n_outside < FEW:
-        return f"inconclusive: fewer than {FEW} patients or no interval"
+    if not lost.has_interval or n_outside < LEAST_PATIENTS:
+        return f"inconclusive: fewer than {LEAST_PATIENTS} patients or no interval"
     if lost.high < LOST:
         return "pass: less than 10 percentage points are lost"
     if lost.low > LOST:

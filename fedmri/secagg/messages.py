@@ -18,7 +18,7 @@ from fedmri.errors import PrivacyError
 from fedmri.secagg.masks import N_HALF, N_KEY
 from fedmri.secagg.shares import N_SHARE
 
-Arrays: TypeAlias = dict[str, NDArray[np.uint8] | NDArray[np.uint64]]
+SecureArrays: TypeAlias = dict[str, NDArray[np.uint8] | NDArray[np.uint64]]
 """Arrays of bytes, and one of words."""
 
 Sites: TypeAlias = tuple[str, ...]
@@ -49,7 +49,7 @@ class Advert:
         """What is signed, without sum and name."""
         return self.share_key + self.mask_key + self.commitment
 
-    def to_arrays(self) -> Arrays:
+    def to_arrays(self) -> SecureArrays:
         """Return ``advert``, shape ``(192,)``."""
         return {"advert": np.frombuffer(self.body + self.signature, dtype=np.uint8)}
 
@@ -71,7 +71,7 @@ class Roster:
 
     adverts: Mapping[str, Advert]
 
-    def to_arrays(self, sites: Sites) -> Arrays:
+    def to_arrays(self, sites: Sites) -> SecureArrays:
         """Return ``roster``, shape ``(n, 192)``, and ``present``, shape ``(n,)``."""
         rows = {site: advert.body + advert.signature for site, advert in self.adverts.items()}
         return _table("roster", rows, sites, N_ADVERT)
@@ -89,7 +89,7 @@ class Sealed:
 
     boxes: Mapping[str, bytes]
 
-    def to_arrays(self, sites: Sites) -> Arrays:
+    def to_arrays(self, sites: Sites) -> SecureArrays:
         """Return ``boxes``, shape ``(n, 82)``, and ``present``, shape ``(n,)``."""
         return _table("boxes", self.boxes, sites, N_BOX)
 
@@ -105,7 +105,7 @@ class Inbox:
 
     boxes: Mapping[str, bytes]
 
-    def to_arrays(self, sites: Sites) -> Arrays:
+    def to_arrays(self, sites: Sites) -> SecureArrays:
         """Return ``boxes``, shape ``(n, 82)``, and ``present``, shape ``(n,)``."""
         return _table("boxes", self.boxes, sites, N_BOX)
 
@@ -124,7 +124,7 @@ class Boxes:
 
     sealed: Mapping[str, Sealed]
 
-    def to_arrays(self, sites: Sites) -> Arrays:
+    def to_arrays(self, sites: Sites) -> SecureArrays:
         """Return ``boxes``, shape ``(n, n, 82)`` by sender and holder, and ``present``."""
         rows = [self.sealed.get(site, Sealed({})).to_arrays(sites)["boxes"] for site in sites]
         present = np.array([site in self.sealed for site in sites], dtype=np.uint8)
@@ -160,7 +160,7 @@ class Masked:
 
     vector: NDArray[np.uint64]
 
-    def to_arrays(self) -> Arrays:
+    def to_arrays(self) -> SecureArrays:
         """Return ``masked``, the vector itself."""
         return {"masked": self.vector}
 
@@ -181,7 +181,7 @@ class Survivors:
 
     sites: frozenset[str]
 
-    def to_arrays(self, sites: Sites) -> Arrays:
+    def to_arrays(self, sites: Sites) -> SecureArrays:
         """Return ``present``, shape ``(n,)``."""
         return {"present": np.array([site in self.sites for site in sites], dtype=np.uint8)}
 
@@ -204,7 +204,7 @@ class Reveal:
     of_seed: Mapping[str, bytes]
     of_key: Mapping[str, bytes]
 
-    def to_arrays(self, sites: Sites) -> Arrays:
+    def to_arrays(self, sites: Sites) -> SecureArrays:
         """Return ``shares``, shape ``(n, 33)``, and ``present``: 1 is of a seed, 2 of a key."""
         arrays = _table("shares", {**self.of_seed, **self.of_key}, sites, N_SHARE)
         for place, site in enumerate(sites):
@@ -226,7 +226,7 @@ def unreadable(found: str, want: str) -> PrivacyError:
     return PrivacyError("P56", "message of a secure sum", found=found, want=want, fix=fix)
 
 
-def _table(name: str, rows: Mapping[str, bytes], sites: Sites, width: int) -> Arrays:
+def _table(name: str, rows: Mapping[str, bytes], sites: Sites, width: int) -> SecureArrays:
     table = np.zeros((len(sites), width), dtype=np.uint8)
     present = np.zeros(len(sites), dtype=np.uint8)
     for place, site in enumerate(sites):

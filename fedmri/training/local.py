@@ -32,7 +32,7 @@ from fedmri.training.task import LocalTask
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-class Steps(Protocol):
+class StepSource(Protocol):
     """Another source of batches and gradients: see ``fedmri.privacy``."""
 
     def n_steps(self, examples: Sequence[Example], local_epochs: int, local_steps: int) -> int:
@@ -96,7 +96,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
     loss_term: LossTerm | None = None,
     optimizer_state: dict[str, Any] | None = None,
     loss_history: Sequence[float] = (),
-    steps: Steps | None = None,
+    steps: StepSource | None = None,
 ) -> TrainResult:
     """Train a network in place on a site's examples for one round.
 
@@ -223,7 +223,7 @@ class _Trainer:
         self.scaler.update()
 
     def private_step(
-        self, steps: Steps, batches: Sequence[Batch], gradient_term: GradientTerm | None
+        self, steps: StepSource, batches: Sequence[Batch], gradient_term: GradientTerm | None
     ) -> None:
         """Take one step along a gradient that another source gives, noise included."""
         steps.fill(self.network, self.task.loss, self.optimizer, batches)

@@ -22,14 +22,7 @@ from fedmri.errors import DataError
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
 from fedmri.simulation.flower import SERVER_NODE, identify_task, sent
-from fedmri.wire import (
-    EvaluateOrder,
-    TrainOrder,
-    evaluate_content,
-    read_scores,
-    read_update,
-    train_content,
-)
+from fedmri.wire import SCORES, UPDATE, EvaluateOrder, TrainOrder, content_of, read_answer
 from tests.clients.conftest import OWN
 
 CANARY = "Käthe Zweistein"
@@ -69,9 +62,9 @@ def ask(home: ClientHome, plan: Plan, cache: Path, ledger: Path, tmp_path: Path)
         model = weights(network_of(to_json(plan)).module)
         shared = {name: value.clone() for name, value in model.items()}
         if kind == "train":
-            content = train_content(TrainOrder(3, shared))
+            content = content_of(TrainOrder(3, shared))
         else:
-            content = evaluate_content(EvaluateOrder(3, kind, shared))
+            content = content_of(EvaluateOrder(3, kind, shared))
         message_type = "train" if kind == "train" else "evaluate"
         message = sent(Message(content, SERVER_NODE + 1, message_type))
         return app(message, Context(1, 2, node | limits, RecordDict(), {"plan": to_json(plan)}))
@@ -81,7 +74,7 @@ def ask(home: ClientHome, plan: Plan, cache: Path, ledger: Path, tmp_path: Path)
 
 def test_a_site_trains_and_writes_down_what_left(ask: Ask, ledger: Path, plan: Plan) -> None:
     """The server reads an update of the model's form; the ledger names its round and size."""
-    update = read_update(OWN, ask("train").content)
+    update = read_answer(UPDATE, OWN, ask("train").content)
     assert update.weights.keys() == weights(network_of(to_json(plan)).module).keys()
     assert update.n_subjects > 0
     (entry,) = entries(ledger)
@@ -91,9 +84,9 @@ def test_a_site_trains_and_writes_down_what_left(ask: Ask, ledger: Path, plan: P
 
 def test_scores_over_too_few_patients_stay(ask: Ask, ledger: Path) -> None:
     """As many as the limit are told, one fewer is neither scored nor counted."""
-    told = read_scores(OWN, ask("val").content)
-    assert read_scores(OWN, ask("val", n_min=told.n_subjects).content).n_subjects > 0
-    withheld = read_scores(OWN, ask("val", n_min=told.n_subjects + 1).content)
+    told = read_answer(SCORES, OWN, ask("val").content)
+    assert read_answer(SCORES, OWN, ask("val", n_min=told.n_subjects).content).n_subjects > 0
+    withheld = read_answer(SCORES, OWN, ask("val", n_min=told.n_subjects + 1).content)
     assert (withheld.n_subjects, withheld.n_examples, dict(withheld.metrics)) == (0, 0, {})
     assert verify(ledger).n_entries == 3
 

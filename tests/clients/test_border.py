@@ -32,7 +32,7 @@ from fedmri.round import Layout, Target, Update, Weights
 from fedmri.strategies.averaging.scaffold import Scaffold
 from fedmri.training.settings import TrainConfig
 from fedmri.training.tasks import make_task
-from fedmri.wire import Scores, read_scores, read_update, scores_content, update_content
+from fedmri.wire import SCORES, UPDATE, Scores, content_of, read_answer
 
 PLAN = Plan(Target("classification", "lesion", ("mass", "spots")))
 SENT: Weights = {"w": torch.zeros(2, 3), "n": torch.tensor(0)}
@@ -52,7 +52,7 @@ def hospital(tmp_path: Path) -> Border:
 def update(n_subjects: int = 8, **changes: Any) -> RecordDict:
     """Return an answer to an order to train, with records added or replaced."""
     metrics = {"loss": 0.5, "n_steps": 3.0, "n_skipped": 0.0, "train_seconds": 1.5}
-    content = update_content(Update("north", TRAINED, 16, n_subjects, metrics))
+    content = content_of(Update("north", TRAINED, 16, n_subjects, metrics))
     for name, record in changes.items():
         content[name] = record
     return content
@@ -86,7 +86,7 @@ def everything(content: RecordDict) -> bytes:
 
 def test_a_declared_update_leaves_unchanged(hospital: Border) -> None:
     """The server reads what the site trained, to the bit."""
-    received = read_update("north", hospital.admit(update(), ALLOWED, 1))
+    received = read_answer(UPDATE, "north", hospital.admit(update(), ALLOWED, 1))
     assert torch.equal(received.weights["w"], TRAINED["w"])
     assert torch.equal(received.weights["n"], TRAINED["n"])
     assert (received.n_examples, received.n_subjects) == (16, 8)
@@ -102,11 +102,11 @@ def test_what_a_strategy_declares_leaves_and_nothing_else_of_it(hospital: Border
         "control": {"w": torch.ones(2, 3)},
         "ticket": {"ticket": torch.tensor(7)},
     }
-    content = update_content(Update("north", TRAINED, 16, 8, {"loss": 0.5}, control))
-    received = read_update("north", hospital.admit(content, allowed, 1))
+    content = content_of(Update("north", TRAINED, 16, 8, {"loss": 0.5}, control))
+    received = read_answer(UPDATE, "north", hospital.admit(content, allowed, 1))
     assert torch.equal(received.extra["control"]["w"], torch.ones(2, 3))
     control["control"]["image"] = torch.ones(4, 4)
-    strays = update_content(Update("north", TRAINED, 16, 8, {"loss": 0.5}, control))
+    strays = content_of(Update("north", TRAINED, 16, 8, {"loss": 0.5}, control))
     for odd in (strays, update(metrics=MetricRecord({"loss": 0.5}))):
         with pytest.raises(PrivacyError, match=r"\[P0[12]\]"):
             hospital.admit(odd, allowed, 1)
@@ -216,7 +216,7 @@ def test_too_few_patients_send_no_update(hospital: Border) -> None:
 def test_an_update_over_few_patients_has_no_metrics(tmp_path: Path) -> None:
     """Where few may train, their loss still stays."""
     border = Border("north", Limits(2, 5), Ledger(tmp_path / "egress.jsonl"))
-    received = read_update("north", border.admit(update(4), ALLOWED, 1))
+    received = read_answer(UPDATE, "north", border.admit(update(4), ALLOWED, 1))
     assert (received.n_subjects, received.metrics) == (4, {})
 
 
@@ -226,9 +226,9 @@ def test_scores_over_few_patients_are_withheld(
 ) -> None:
     """The server learns that they are too few, and neither their number nor their scores."""
     scores = Scores("north", n_subjects, 20, {"accuracy": 0.25, "loss": 1.5})
-    leaving = hospital.admit(scores_content(scores), declared_scores(PLAN), 1)
+    leaving = hospital.admit(content_of(scores), declared_scores(PLAN), 1)
     expected = scores if is_told else Scores("north", 0, 0, {})
-    assert read_scores("north", leaving) == expected
+    assert read_answer(SCORES, "north", leaving) == expected
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_scores_of_every_task_are_declared(target: Target) -> None:
     metrics = {**task.metrics(()), "loss": 0.5, "seconds": 1.0}
     for name in target.classes if target.kind == "segmentation" else ():
         metrics |= {f"dice_{name}": 0.5, f"hd95_mm_{name}": 3.0}
-    content = scores_content(Scores("a", 9, 9, metrics))
+    content = content_of(Scores("a", 9, 9, metrics))
     assert set(Border("a").admit(content, declared_scores(plan), 1)["metrics"]) == set(metrics)
     content.metric_records["metrics"]["dice_sub-zweistein"] = 0.5
     with pytest.raises(PrivacyError, match=r"\[P01\]"):
@@ -368,7 +368,7 @@ def test_whatever_the_records_the_answer_is_declared_or_refused(
     except PrivacyError as error:
         assert error.code in {"P01", "P02", "P03"}  # noqa: PT017  # the other way out is checked too
         return
-    received = read_update("north", leaving)
+    received = read_answer(UPDATE, "north", leaving)
     assert {n: (v.dtype, v.shape) for n, v in received.weights.items()} == {
         n: (v.dtype, v.shape) for n, v in SENT.items()
     }

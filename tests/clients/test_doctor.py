@@ -20,7 +20,7 @@ import pytest
 from fedmri.clients.doctor import examine, refuse_failed
 from fedmri.clients.enrolment import join, make_home
 from fedmri.clients.home import ClientHome
-from fedmri.clients.reach import Finding, examine_network
+from fedmri.clients.reach import DoctorFinding, examine_network
 from fedmri.consortium import Consortium
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import NetworkError
@@ -144,12 +144,12 @@ def listen(
     return start
 
 
-def levels(findings: list[Finding]) -> dict[str, str]:
+def levels(findings: list[DoctorFinding]) -> dict[str, str]:
     """Return how each line came out."""
     return {finding.name: finding.level for finding in findings}
 
 
-def only_failures(findings: list[Finding]) -> dict[str, Finding]:
+def only_failures(findings: list[DoctorFinding]) -> dict[str, DoctorFinding]:
     """Return the lines that fail, by name; each has a remedy."""
     failed = {finding.name: finding for finding in findings if finding.level == "fail"}
     assert all(finding.fix for finding in failed.values())

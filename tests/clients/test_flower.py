@@ -17,7 +17,13 @@ from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
 from flwr.supernode.runtime import run_clientapp
 
 from fedmri.clients import flower, supernode
-from fedmri.clients.flower import CLIENTAPP, Task, Tasks, foreign_files, supernode_command
+from fedmri.clients.flower import (
+    CLIENTAPP,
+    SuperNodeTask,
+    SuperNodeTasks,
+    foreign_files,
+    supernode_command,
+)
 from fedmri.simulation.flower import sent
 
 
@@ -104,13 +110,13 @@ def test_a_task_ends_as_answered_or_failed(
     monkeypatch.setattr(flower, "pull_task_input", lambda _: (message, context, None, Fab))
     monkeypatch.setattr(flower, "push_message", lambda *_: None)
     monkeypatch.setattr(flower, "push_task_output", lambda **given: ends.append(given))
-    tasks = Tasks(1, b"secret")
+    tasks = SuperNodeTasks(1, b"secret")
     runtime = Runtime("token")
     vars(tasks)["_runtime"] = runtime
 
     def take() -> None:
         with tasks.next() as task:
-            assert isinstance(task, Task)
+            assert isinstance(task, SuperNodeTask)
             assert task.bundle == b"bundle"
             if not is_answered:
                 raise ValueError("Mrs Zweistein")
@@ -129,7 +135,7 @@ def test_a_task_ends_as_answered_or_failed(
 
 def test_no_task_is_none() -> None:
     """Where nothing waits, nothing is pulled."""
-    tasks = Tasks(1, b"secret")
+    tasks = SuperNodeTasks(1, b"secret")
     vars(tasks)["_runtime"] = Runtime("")
     with tasks.next() as task:
         assert task is None

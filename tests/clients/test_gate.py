@@ -12,7 +12,7 @@ import torch
 from flwr.app import Context, Message, RecordDict
 
 from fedmri.clients.app import SITE_FAILED
-from fedmri.clients.flower import Task
+from fedmri.clients.flower import SuperNodeTask
 from fedmri.clients.gate import Gate, Leaving, gate_of
 from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import entries, verify
@@ -24,7 +24,7 @@ from fedmri.filters import change_norm
 from fedmri.plan import Plan
 from fedmri.server.flower import thin_bundle
 from fedmri.simulation.flower import SERVER_NODE, identify_task, sent
-from fedmri.wire import TrainOrder, bundle, train_content
+from fedmri.wire import TrainOrder, bundle, content_of
 from tests.clients.conftest import MakeSite, Sign
 from tests.clients.test_filtered import change_of, received
 from tests.conftest import RunTiny
@@ -149,11 +149,11 @@ def test_a_hospital_reads_its_gate_from_its_policy(
     with home.settings_file.open("a") as file:
         file.write(f"policy:\n  {policy}")
     identify_task()
-    content = bundle(train_content(TrainOrder(1, received(make_site()))))
+    content = bundle(content_of(TrainOrder(1, received(make_site()))))
     message = sent(Message(content, SERVER_NODE + 1, "train"))
     config = {"run": "brain", "signed-plan": sign(plan).to_json()}
     context = Context(1, 2, {}, RecordDict(), dict(config))
-    reply = answer(home.folder, Task(message, context, thin_bundle()[0], None))  # type: ignore[arg-type]  # no SuperNode is asked
+    reply = answer(home.folder, SuperNodeTask(message, context, thin_bundle()[0], None))  # type: ignore[arg-type]  # no SuperNode is asked
     assert (reply.error.code, reply.error.reason) == (SITE_FAILED, "privacy error P63")
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from fedmri.clients import worker
-from fedmri.clients.flower import Task
+from fedmri.clients.flower import SuperNodeTask
 from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import entries
 from fedmri.clients.network import network_of
@@ -28,7 +28,7 @@ from fedmri.plan import Plan, to_json
 from fedmri.server.flower import thin_bundle
 from fedmri.signed_plan import PURPOSE, SignedPlan, sign_plan
 from fedmri.simulation.flower import SERVER_NODE, identify_task, sent
-from fedmri.wire import TrainOrder, bundle, read_update, train_content, unbundle
+from fedmri.wire import UPDATE, TrainOrder, bundle, content_of, read_answer, unbundle
 from tests.clients.conftest import OWN, Sign
 from tests.test_signed_plan import key_pair
 
@@ -58,7 +58,7 @@ def signed(plan: Plan, sign: Sign) -> SignedPlan:
 def content(plan: Plan) -> RecordDict:
     """Return what an order to train the plan's first round holds."""
     model = weights(network_of(to_json(plan)).module)
-    return bundle(train_content(TrainOrder(1, {k: v.clone() for k, v in model.items()})))
+    return bundle(content_of(TrainOrder(1, {k: v.clone() for k, v in model.items()})))
 
 
 @pytest.fixture
@@ -79,14 +79,14 @@ def ask(home: ClientHome, signed: SignedPlan, content: RecordDict) -> Ask:
         run_config = {"run": "brain", "signed-plan": signed.to_json()} | dict(config or {})
         context = Context(1, 2, {}, RecordDict(), dict(run_config))
         shipped = b"" if added is None else bundle_with(added)
-        return answer(home.folder, Task(message, context, shipped, None))  # type: ignore[arg-type]  # no SuperNode is asked
+        return answer(home.folder, SuperNodeTask(message, context, shipped, None))  # type: ignore[arg-type]  # no SuperNode is asked
 
     return asked
 
 
 def of_order(**fields: Any) -> dict[str, ConfigRecord]:
     """Return an order's record with other fields."""
-    return {"order": ConfigRecord({"json": json.dumps({"round": 1} | fields)})}
+    return {"order": ConfigRecord({"json": json.dumps({"kind": "train", "round": 1} | fields)})}
 
 
 def bundle_with(added: str) -> bytes:
@@ -101,7 +101,7 @@ def bundle_with(added: str) -> bytes:
 def test_an_order_that_is_signed_approved_and_declared_is_answered(ask: Ask) -> None:
     """The update is as it travels: one array a record."""
     reply = ask()
-    assert read_update(OWN, unbundle(reply.content)).n_subjects > 0
+    assert read_answer(UPDATE, OWN, unbundle(reply.content)).n_subjects > 0
 
 
 def pickled(stype: str, data: bytes, name: str = "safetensors") -> dict[str, ArrayRecord]:
@@ -126,6 +126,10 @@ ORDERS: dict[str, tuple[dict[str, Any], str]] = {
     "a round beyond the plan": ({"records": of_order(round=10**6)}, "P21"),
     "a round below": ({"records": of_order(round=-1)}, "P21"),
     "a round without an end": ({"records": of_order(round=float("inf"))}, "P21"),
+    "a further field": ({"records": of_order(prompt="print(1)")}, "P21"),
+    "a field of another kind": ({"records": of_order(split="test")}, "P21"),
+    "a kind that is none": ({"records": of_order(kind="tell-all")}, "P21"),
+    "a notice in words": ({"records": of_order(left_out=[1, "\x1b[2J"])}, "P21"),
     "a round in words": ({"records": of_order(round="1")}, "P21"),
     "code in the bundle": ({"added": "fedmri/clients/app.py"}, "P20"),
     "code beside": ({"added": "sitecustomize.py"}, "P20"),

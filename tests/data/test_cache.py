@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pytest
 
 from fedmri.data.cache import (
-    Entry,
+    CachedScan,
     content_hash,
     load_entry,
     map_array,
@@ -18,33 +17,32 @@ from fedmri.data.cache import (
     settings_fingerprint,
     site_settings,
     store_entry,
-    write_whole,
 )
 from fedmri.data.geometry import Geometry, Grid
 from fedmri.data.settings import PrepareConfig
-from fedmri.data.transforms import Arrays
+from fedmri.data.transforms import PreparedArrays
 from fedmri.errors import DataError
 from fedmri.round import Target
 
 TARGET = Target("segmentation", "mask", ("lesion",))
 
 
-def arrays(seed: int = 0) -> Arrays:
+def arrays(seed: int = 0) -> PreparedArrays:
     """Return a prepared scan of noise."""
     generator = np.random.default_rng(seed)
     image = generator.normal(size=(2, 5, 6, 7)).astype(np.float32)
     grid = Grid.of(image.shape[1:], np.diag([1.0, 2.0, 2.5, 1.0]))
     label = (image[0] > 1).astype(np.uint8)
-    return Arrays(image, label, (1.0, 2.0, 2.5), Geometry(grid, grid, grid), label)
+    return PreparedArrays(image, label, (1.0, 2.0, 2.5), Geometry(grid, grid, grid), label)
 
 
 @pytest.fixture
-def entry(tmp_path: Path) -> Entry:
+def entry(tmp_path: Path) -> CachedScan:
     """Return an entry of the cache."""
     return store_entry(tmp_path, "key", arrays())
 
 
-def test_what_is_stored_comes_back(entry: Entry, tmp_path: Path) -> None:
+def test_what_is_stored_comes_back(entry: CachedScan, tmp_path: Path) -> None:
     """The same bits, memory-mapped, with their voxel size."""
     found = load_entry(tmp_path, "key")
     assert found == entry
@@ -59,7 +57,9 @@ def test_what_is_stored_comes_back(entry: Entry, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["key.npy", "key.label.npy", "key.truth.npz", "key.json"])
 @pytest.mark.parametrize("n_kept", [0, 9, -1])
-def test_a_truncated_file_is_no_entry(entry: Entry, tmp_path: Path, name: str, n_kept: int) -> None:
+def test_a_truncated_file_is_no_entry(
+    entry: CachedScan, tmp_path: Path, name: str, n_kept: int
+) -> None:
     """What a full disk or a crash cut short is prepared again, not trained on."""
     file = tmp_path / name
     file.write_bytes(file.read_bytes()[:n_kept])
@@ -68,25 +68,10 @@ def test_a_truncated_file_is_no_entry(entry: Entry, tmp_path: Path, name: str, n
     assert load_entry(tmp_path, "key") == entry
 
 
-def test_an_entry_of_other_shape_is_no_entry(entry: Entry, tmp_path: Path) -> None:
+def test_an_entry_of_other_shape_is_no_entry(entry: CachedScan, tmp_path: Path) -> None:
     """A whole file that belongs to something else is found out by its shape."""
     np.save(entry.image, np.zeros((2, 5, 6, 8), dtype=np.float32))
     assert load_entry(tmp_path, "key") is None
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
-    """Others see the old file or the new one, and nothing is left lying about."""
-    file = tmp_path / "file"
-    write_whole(file, lambda part: part.write(b"old"))
-
-    def fail(part: BinaryIO) -> None:
-        part.write(b"ne")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(file, fail)
-    assert file.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_missing_array_is_named(tmp_path: Path) -> None:
@@ -97,7 +82,7 @@ def test_a_missing_array_is_named(tmp_path: Path) -> None:
         map_array(tmp_path / "gone.npy", (1,), "<f4")
 
 
-def test_an_array_is_mapped_as_it_was_stored(entry: Entry) -> None:
+def test_an_array_is_mapped_as_it_was_stored(entry: CachedScan) -> None:
     """The quick way in shows the same bits, and refuses a file of another size."""
     assert entry.label is not None
     for path, dtype in ((entry.image, "<f4"), (entry.label, "|u1")):

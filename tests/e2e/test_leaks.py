@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -150,7 +151,7 @@ def ward(hospitals: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (folder / "hooks").mkdir()
     (folder / "hooks" / "sitecustomize.py").write_text(HOOK)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder / "hooks"))
+        patch.setenv("PYTHONPATH", str(folder / "hooks"), prepend=os.pathsep)
         with demo.running(consortium):
             yield Ward(consortium, scans, taps, pixels)
     for tap in taps.values():

@@ -8,12 +8,12 @@ import pytest
 from fedmri.errors import HarmonizeError
 from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_table import harmonize
-from fedmri.harmonize.decodability import Probe, Rows, Samples, decodability
+from fedmri.harmonize.decodability import ProbeSettings, Rows, Samples, decodability
 from fedmri.harmonize.held_out import Errors, leave_sites_out
 from fedmri.harmonize.site_table import Array
 from fedmri.harmonize.table import Cohort
 
-PROBE = Probe(n_permutations=39, seed=0)
+PROBE = ProbeSettings(n_permutations=39, seed=0)
 
 
 def samples(shift: float, sizes: tuple[int, ...] = (60, 30, 30), seed: int = 0) -> Samples:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, Message, RecordDict
 
-from fedmri.clients.flower import Task
+from fedmri.clients.flower import SuperNodeTask
 from fedmri.clients.home import ClientHome
 from fedmri.clients.worker import answer
 from fedmri.server.flower import thin_bundle
@@ -37,7 +37,7 @@ def order(home: ClientHome) -> Order:
     def ordered(signed: SignedPlan, content: RecordDict, kind: str, run: str = "run") -> Message:
         message = sent(Message(bundle(content), SERVER_NODE + 1, kind))
         context = Context(1, 2, {}, RecordDict(), {"run": run, "signed-plan": signed.to_json()})
-        return answer(home.folder, Task(message, context, thin_bundle()[0], None))  # type: ignore[arg-type]  # no SuperNode is asked
+        return answer(home.folder, SuperNodeTask(message, context, thin_bundle()[0], None))  # type: ignore[arg-type]  # no SuperNode is asked
 
     return ordered
 

@@ -14,7 +14,7 @@ from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
 from fedmri.privacy.settings import SiteNoiseConfig
 from fedmri.strategies.personal.lgfedavg import LGFedAvg
-from fedmri.wire import TrainOrder, train_content
+from fedmri.wire import TrainOrder, content_of
 from tests.clients.conftest import Sign
 from tests.conftest import TINY
 from tests.hostile.conftest import Order, code_of, with_policy
@@ -52,7 +52,7 @@ def test_no_exact_sum_leaves_beside_a_cap(
     """Noise on gradients is worth nothing beside the exact mean of the same patients' voxels."""
     with_policy(home, "max_epsilon: 1000", "is_approval_automatic: true")
     plan = load([*TINY, *PRIVATE, *settings]).plan
-    reply = order(sign(plan), train_content(train(plan)), "train")
+    reply = order(sign(plan), content_of(train(plan)), "train")
     assert (code_of(reply) == "P10") == is_refused
 
 
@@ -76,7 +76,7 @@ def test_a_site_caps_what_it_loses_as_a_whole(
     of_site = replace(plan, privacy=replace(plan.privacy, site=noise), strategy=LGFedAvg())
     network = network_of(to_json(of_site))
     sent = {n: v for n, v in train(of_site).weights.items() if n not in network.initial}
-    content = train_content(TrainOrder(1, sent))
+    content = content_of(TrainOrder(1, sent))
     assert code_of(order(sign(of_site), content, "train")) == code
 
 
@@ -93,6 +93,6 @@ def test_which_updates_pass_unmeasured_is_not_the_servers_to_choose(
     )
     signed = sign(replace(plan, rounds=replace(plan.rounds, n_rounds=20)))
     for round_index in range(2, 20, 2):
-        reply = order(signed, train_content(train(signed.plan, round_index, round_index)), "train")
+        reply = order(signed, content_of(train(signed.plan, round_index, round_index)), "train")
         assert code_of(reply) == "ok"
     assert home.leakage_ledger.exists()

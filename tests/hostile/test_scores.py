@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,15 +30,15 @@ from fedmri.training.segmentation import Segmentation
 from fedmri.training.settings import TaskConfig
 from fedmri.training.task import Case, LocalTask
 from fedmri.wire import (
+    SCORES,
+    UPDATE,
     EvaluateOrder,
     Scores,
     SumsOrder,
     TrainOrder,
-    evaluate_content,
-    read_scores,
-    read_update,
-    sums_order_content,
-    train_content,
+    as_plain_record,
+    content_of,
+    read_answer,
     unbundle,
 )
 from tests.clients.conftest import OWN, MakeSite, Sign
@@ -58,7 +59,7 @@ def crafted(plan: Plan, number: int) -> Weights:
 
 def read(reply: Message) -> Scores:
     """Return the scores of an answer."""
-    return read_scores(OWN, unbundle(reply.content))
+    return read_answer(SCORES, OWN, unbundle(reply.content))
 
 
 @pytest.fixture
@@ -78,14 +79,14 @@ def test_crafted_weights_get_one_answer_a_round(
     answered = []
     for number in range(10):
         for split in ("val", "test", "VAL", "anything"):
-            ask = EvaluateOrder(1, split, crafted(signed.plan, number))
-            reply = order(signed, evaluate_content(ask), "evaluate")
-            answered.append(code_of(reply))
-    assert answered[:4] == ["ok"] * 4  # "VAL" and "anything" got what "val" got
-    assert set(answered[4:]) == {"P13"}
+            content = content_of(EvaluateOrder(1, "val", crafted(signed.plan, number)))
+            fields = json.loads(str(content.config_records["order"]["json"]))
+            content["order"] = as_plain_record({**fields, "split": split})
+            answered.append(code_of(order(signed, content, "evaluate")))
+    assert answered[:4] == ["ok", "ok", "P21", "P21"]  # no split is called "VAL" or "anything"
+    assert answered[4:] == ["P13", "P13", "P21", "P21"] * 9
     told = [entry["sha256"] for entry in entries(home.ledger) if entry["kind"] == "scores"]
-    assert len(told) == 4
-    assert len(set(told)) == 2
+    assert len(told) == len(set(told)) == 2
 
 
 NETWORKS = {
@@ -114,9 +115,7 @@ def test_no_network_and_no_metric_is_an_oracle(
     signed = sign(load(tiny(*NETWORKS[name])).plan)
     keep_seen(home, signed)
     approve(home, signed, "command")
-    asked = [
-        evaluate_content(EvaluateOrder(1, "val", crafted(signed.plan, number))) for number in (1, 2)
-    ]
+    asked = [content_of(EvaluateOrder(1, "val", crafted(signed.plan, number))) for number in (1, 2)]
     first, other = (order(signed, content, "evaluate") for content in asked)
     assert (code_of(first), code_of(other)) == ("ok", "P13")
     allowed = declared_scores(signed.plan)
@@ -129,7 +128,7 @@ def test_no_network_and_no_metric_is_an_oracle(
 
 def test_an_answer_that_was_lost_is_given_again(order: Order, signed: SignedPlan) -> None:
     """A server that resumes asks again, and gets the very answer, seconds and all."""
-    content = evaluate_content(EvaluateOrder(1, "test", crafted(signed.plan, 0)))
+    content = content_of(EvaluateOrder(1, "test", crafted(signed.plan, 0)))
     first, again = (read(order(signed, content, "evaluate")) for _ in range(2))
     assert first == again
 
@@ -137,15 +136,15 @@ def test_an_answer_that_was_lost_is_given_again(order: Order, signed: SignedPlan
 def test_extras_count_as_the_model(order: Order, signed: SignedPlan) -> None:
     """What images are harmonized by, sent along, is another model as well."""
     model = crafted(signed.plan, 0)
-    plain = evaluate_content(EvaluateOrder(1, "val", model))
+    plain = content_of(EvaluateOrder(1, "val", model))
     with_extra = EvaluateOrder(1, "val", model, extra={"odd": {"x": torch.ones(3)}})
     assert code_of(order(signed, plain, "evaluate")) == "ok"
-    assert code_of(order(signed, evaluate_content(with_extra), "evaluate")) == "P13"
+    assert code_of(order(signed, content_of(with_extra), "evaluate")) == "P13"
 
 
 def test_another_name_for_the_run_gets_nothing(order: Order, signed: SignedPlan) -> None:
     """The name of a run is signed by nobody: it opens no second book."""
-    content = evaluate_content(EvaluateOrder(1, "val", crafted(signed.plan, 0)))
+    content = content_of(EvaluateOrder(1, "val", crafted(signed.plan, 0)))
     assert code_of(order(signed, content, "evaluate", run="one")) == "ok"
     for run in ("two", "", "one ", "ONE"):
         assert code_of(order(signed, content, "evaluate", run=run)) == "P15"
@@ -158,9 +157,7 @@ def test_a_site_gives_so_many_scorings(
     with_policy(home, "max_scorings: 3", "is_approval_automatic: true")
     signed = sign(replace(plan, rounds=replace(plan.rounds, n_rounds=9, evaluate_every=9)))
     codes = [
-        code_of(
-            order(signed, evaluate_content(EvaluateOrder(n, split, crafted(plan, n))), "evaluate")
-        )
+        code_of(order(signed, content_of(EvaluateOrder(n, split, crafted(plan, n))), "evaluate"))
         for n in range(4)
         for split in ("val", "test")
     ]
@@ -176,7 +173,7 @@ def test_under_a_cap_on_epsilon_no_score_leaves(
     signed = sign(replace(plan, privacy=private))
     for split in ("val", "test"):
         ask = EvaluateOrder(1, split, crafted(plan, 0))
-        assert code_of(order(signed, evaluate_content(ask), "evaluate")) == "P16"
+        assert code_of(order(signed, content_of(ask), "evaluate")) == "P16"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e38])
@@ -185,7 +182,7 @@ def test_a_network_that_breaks_is_told_from_none(
 ) -> None:
     """Whether a patient makes a network overflow would be a bit: it is a bad score, and no code."""
     model = {n: torch.full_like(v, value) for n, v in crafted(signed.plan, 1).items()}
-    reply = order(signed, evaluate_content(EvaluateOrder(1, "val", model)), "evaluate")
+    reply = order(signed, content_of(EvaluateOrder(1, "val", model)), "evaluate")
     assert code_of(reply) == "ok"
     assert read(reply).metrics["loss"] <= 20
 
@@ -193,7 +190,7 @@ def test_a_network_that_breaks_is_told_from_none(
 def test_numbers_that_leave_are_short(order: Order, signed: SignedPlan) -> None:
     """Three digits each, on a grid over the metric's range; counts are counts."""
     ask = EvaluateOrder(1, "test", crafted(signed.plan, 3))
-    metrics = read(order(signed, evaluate_content(ask), "evaluate")).metrics
+    metrics = read(order(signed, content_of(ask), "evaluate")).metrics
     assert {"loss", "auc", "brier"} <= metrics.keys()
     for name, value in metrics.items():
         assert math.isnan(value) or float(f"{value:.3g}") == value, name
@@ -208,8 +205,9 @@ def test_no_training_loss_leaves_beside_a_secure_sum_or_noise(make_site: MakeSit
 
 def test_a_training_loss_in_clear_is_short(order: Order, signed: SignedPlan) -> None:
     """Its many digits would carry what the rest of the update does not."""
-    content = train_content(TrainOrder(1, crafted(signed.plan, 0)))
-    loss = read_update(OWN, unbundle(order(signed, content, "train").content)).metrics["loss"]
+    content = content_of(TrainOrder(1, crafted(signed.plan, 0)))
+    update = read_answer(UPDATE, OWN, unbundle(order(signed, content, "train").content))
+    loss = update.metrics["loss"]
     assert float(f"{loss:.3g}") == loss
 
 
@@ -298,7 +296,7 @@ def test_codes_that_tell_of_the_data_are_counted(
         model = {n: torch.full_like(v, torch.inf) for n, v in crafted(plan, 0).items()}
         name = next(iter(model))
         model[name].view(-1)[0] = float(number)
-        return code_of(order(signed, train_content(TrainOrder(1, model)), "train"))
+        return code_of(order(signed, content_of(TrainOrder(1, model)), "train"))
 
     assert [asked(number) for number in range(5)] == ["R20"] * 4 + ["P14"]
     assert asked(3) == "R20"  # the same order: the same answer, which tells nothing more
@@ -316,11 +314,11 @@ def test_beside_noise_no_step_is_said_to_be_left_out(make_site: MakeSite) -> Non
 
 def test_few_models_are_trained_in_a_round(order: Order, signed: SignedPlan) -> None:
     """Updates of a thousand crafted networks would be a thousand gradients of the same patients."""
-    asked = [train_content(TrainOrder(1, crafted(signed.plan, number))) for number in range(8)]
+    asked = [content_of(TrainOrder(1, crafted(signed.plan, number))) for number in range(8)]
     codes = [code_of(order(signed, content, "train")) for content in asked]
     assert codes == ["ok"] * MOST_MODELS + ["P13"] * 3
     assert code_of(order(signed, asked[1], "train")) == "ok"  # a lost answer is given again
-    later = train_content(TrainOrder(2, crafted(signed.plan, 7)))
+    later = content_of(TrainOrder(2, crafted(signed.plan, 7)))
     assert code_of(order(signed, later, "train")) == "ok"
 
 
@@ -333,9 +331,9 @@ def test_embeddings_are_summed_for_few_models_a_round(
     signed = sign(replace(plan, harmonize=harmonize))
     keep_seen(home, signed)
     approve(home, signed, "command")
-    asked = [sums_order_content(SumsOrder(0, {}, crafted(plan, number), 1)) for number in range(8)]
+    asked = [content_of(SumsOrder(0, {}, crafted(plan, number), 1)) for number in range(8)]
     codes = [code_of(order(signed, content, "query")) for content in asked]
     assert codes == ["ok"] * MOST_MODELS + ["P13"] * 3
     assert code_of(order(signed, asked[1], "query")) == "ok"
-    later = sums_order_content(SumsOrder(0, {}, crafted(plan, 7), 2))
+    later = content_of(SumsOrder(0, {}, crafted(plan, 7), 2))
     assert code_of(order(signed, later, "query")) == "ok"

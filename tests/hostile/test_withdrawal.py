@@ -24,14 +24,7 @@ from fedmri.plan import Plan
 from fedmri.round import Weights
 from fedmri.server.rounds import initial_model
 from fedmri.signed_plan import SignedPlan
-from fedmri.wire import (
-    EvaluateOrder,
-    TrainOrder,
-    evaluate_content,
-    read_update,
-    train_content,
-    unbundle,
-)
+from fedmri.wire import UPDATE, EvaluateOrder, TrainOrder, content_of, read_answer, unbundle
 from tests.clients.conftest import OWN, Sign
 from tests.hostile.conftest import Order, code_of, with_policy
 
@@ -64,9 +57,9 @@ def trained(order: Order, signed: SignedPlan, run: str) -> Weights:
     """Return the weights that two rounds of a run end with, this site alone."""
     model, _ = initial_model(signed.plan)
     for index in (1, 2):
-        reply = order(signed, train_content(TrainOrder(index, model)), "train", run)
+        reply = order(signed, content_of(TrainOrder(index, model)), "train", run)
         assert code_of(reply) == "ok"
-        update = read_update(OWN, unbundle(reply.content))
+        update = read_answer(UPDATE, OWN, unbundle(reply.content))
         model = {name: value.clone() for name, value in update.weights.items()}
     return model
 
@@ -117,9 +110,7 @@ def test_the_patient_is_gone_from_disk_and_no_list_names_them(
     """Prepared scans, results and manifests; what is for the coordinator has no name either."""
     model = trained(order, signed, "first")
     assert (
-        code_of(
-            order(signed, evaluate_content(EvaluateOrder(2, "test", model)), "evaluate", "first")
-        )
+        code_of(order(signed, content_of(EvaluateOrder(2, "test", model)), "evaluate", "first"))
         == "ok"
     )
     tested = {
@@ -149,7 +140,7 @@ def test_a_withdrawal_gives_no_second_scoring(
 ) -> None:
     """Scores with and without a patient would be that patient's: the first answer stands."""
     model = trained(order, signed, "run")
-    ask = evaluate_content(EvaluateOrder(2, "test", model))
+    ask = content_of(EvaluateOrder(2, "test", model))
     before = order(signed, ask, "evaluate")
     tested = next(
         json.loads(path.read_text().splitlines()[0])["subject"]
@@ -158,9 +149,9 @@ def test_a_withdrawal_gives_no_second_scoring(
     forget(home, tested)
     after = order(signed, ask, "evaluate")
     assert unbundle(after.content) == unbundle(before.content)
-    other = evaluate_content(EvaluateOrder(2, "test", {n: v * 2 for n, v in model.items()}))
+    other = content_of(EvaluateOrder(2, "test", {n: v * 2 for n, v in model.items()}))
     assert code_of(order(signed, other, "evaluate")) == "P13"
-    assert code_of(order(signed, train_content(TrainOrder(2, model)), "train")) == "ok"
+    assert code_of(order(signed, content_of(TrainOrder(2, model)), "train")) == "ok"
     assert tested not in in_use(home)
 
 

@@ -22,7 +22,7 @@ from fedmri.server.exchange import Answer
 from fedmri.server.home import EnrolledSite, ServerHome
 from fedmri.server.presence import LOCK, hold, read_presence
 from fedmri.server.secure import SecureSums, Wanted
-from fedmri.wire import TrainOrder, telling, told_of, train_content
+from fedmri.wire import TrainOrder, content_of, notice_of, with_notice
 from tests.server.mailbox import Hospital, consortium
 
 TIMEOUT_S = 60.0
@@ -157,8 +157,8 @@ def test_a_site_is_told_that_its_update_was_left_out(
     told: tuple[int, str] | None, heard: tuple[int, str] | None
 ) -> None:
     """The order carries round and code, and nothing else that a server could write into a log."""
-    order = telling(train_content(TrainOrder(6, {"w": torch.zeros(1)}, {})), told)
-    assert told_of(order) == heard
+    order = with_notice(content_of(TrainOrder(6, {"w": torch.zeros(1)}, {})), told)
+    assert notice_of(order) == heard
 
 
 def test_a_secure_sum_that_fails_names_who_is_missing(tmp_path: Path) -> None:

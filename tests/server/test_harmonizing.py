@@ -9,7 +9,7 @@ import torch
 
 from fedmri.server.exchange import Answer
 from fedmri.server.harmonizing import total_in_clear
-from fedmri.wire import Sums, SumsOrder, sums_content
+from fedmri.wire import Sums, SumsOrder, content_of
 
 OF_SITES = {"a": [1.0, 2.0], "b": [10.0, 20.0], "c": [100.0, 200.0], "d": [np.nan, 0.0]}
 FORMS: dict[str, tuple[int, ...]] = {"sum": (2,)}
@@ -20,7 +20,7 @@ def _one_buffer(order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
     buffer = torch.zeros(2, dtype=torch.float64)
     for site in sites:
         buffer.copy_(torch.tensor(OF_SITES[site]))
-        yield Answer(site, sums_content(Sums(site, {"sum": buffer}, 1, 1)))
+        yield Answer(site, content_of(Sums(site, {"sum": buffer}, 1, 1)))
 
 
 def test_answers_that_share_their_memory_are_added_each() -> None:

@@ -18,7 +18,7 @@ from fedmri.data.site_data import Example, SiteData, Split
 from fedmri.reports import load_results, summarise
 from fedmri.round import Batch, Target
 from fedmri.simulation.features import image_features, voxel_features
-from fedmri.simulation.linear import Moments, linear_cases
+from fedmri.simulation.linear import RidgeSums, linear_cases
 from fedmri.training.settings import TaskConfig
 from fedmri.training.tasks import make_task
 from tests.conftest import RunTiny
@@ -123,8 +123,8 @@ def test_ridge_of_sums_over_sites_is_that_of_all_rows() -> None:
     stream = np.random.default_rng(0)
     rows, weights = stream.normal(size=(30, 5)), stream.uniform(0.1, 1, 30)
     truths = rows @ stream.normal(size=5) + 3 + stream.normal(size=30)
-    whole = Moments.of(rows, truths, weights).ridge(0.1)
-    parts = [Moments.of(rows[i::3], truths[i::3], weights[i::3]) for i in range(3)]
+    whole = RidgeSums.of(rows, truths, weights).ridge(0.1)
+    parts = [RidgeSums.of(rows[i::3], truths[i::3], weights[i::3]) for i in range(3)]
     summed = (parts[0] + parts[1] + parts[2]).ridge(0.1)
     assert summed[0] == pytest.approx(whole[0])
     assert np.allclose(summed[1], whole[1])

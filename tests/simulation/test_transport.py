@@ -19,7 +19,7 @@ from fedmri.simulation.arm_runs import ArmSites
 from fedmri.simulation.arms import arm_runs
 from fedmri.simulation.blocks import Block
 from fedmri.simulation.settings import SimulationConfig
-from fedmri.wire import put_together, read_update, take_apart, update_content
+from fedmri.wire import UPDATE, content_of, put_together, read_answer, take_apart
 from tests.conftest import TINY, RunTiny
 from tests.simulation.test_study import StopHere, model_of, records
 from tests.test_wire import same
@@ -92,10 +92,10 @@ def test_encoded_updates_pass_through_shared_memory(
     """Worker processes hand over the same bits of types that a network does not have."""
     plan = tiny_plan(*settings)
     arrays = encode(model(plan), model(tiny_plan("seed=1")), plan.transport, {}).arrays
-    skeleton, flat = take_apart(update_content(Update("a", arrays, 1, 1)))
+    skeleton, flat = take_apart(content_of(Update("a", arrays, 1, 1)))
     written = Block(tmp_path / "block").write(flat)
     there = put_together(skeleton, Block(tmp_path / "block").read(written))
-    assert same(read_update("a", there).weights, arrays)
+    assert same(read_answer(UPDATE, "a", there).weights, arrays)
 
 
 def test_a_single_data_holder_rounds_nothing() -> None:
