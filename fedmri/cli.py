@@ -24,6 +24,7 @@ from fedmri.commands import (  # noqa: F401  # they register commands
     server_view,
 )
 from fedmri.commands.apps import client_app, server_app
+from fedmri.commands.argument_help import ArgumentHelp
 from fedmri.commands.demo import demo
 from fedmri.commands.harmonize import harmonize
 from fedmri.commands.optional_folder import OptionalFolder
@@ -40,13 +41,16 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="fedmri",
+    cls=ArgumentHelp,
     help="Train one model on the MRI of many hospitals; only weight updates travel.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(
-    help="Look at a data set before anything is trained on it.", no_args_is_help=True
+    cls=ArgumentHelp,
+    help="Look at a data set before anything is trained on it.",
+    no_args_is_help=True,
 )
 app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")

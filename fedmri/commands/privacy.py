@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from fedmri.commands.apps import AsJson
+from fedmri.commands.argument_help import ArgumentHelp
 from fedmri.commands.privacy_site import SiteBudget, print_site
 from fedmri.errors import require
 
-privacy_app = typer.Typer(no_args_is_help=True)
+privacy_app = typer.Typer(cls=ArgumentHelp, no_args_is_help=True)
 
 
 @privacy_app.callback()
