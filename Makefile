@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv simulate test test-all check fix wheel-test lock release benchmarks clean
+.PHONY: help venv simulate test test-all check fix docs wheel-test lock release benchmarks clean
 
 is_new_enough := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for name in python3.11 python3; do \
@@ -40,7 +40,7 @@ test: $(READY) ## Run the tests, but for those marked slow
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 test-all: $(READY) ## Run all tests, those on Ray too
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,release]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,docs,release]'
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(READY) ## Check format, lint and types
@@ -51,6 +51,10 @@ check: $(READY) ## Check format, lint and types
 fix: $(READY) ## Put format and lint right where a machine can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## Build the documentation into site/; a dead link ends it
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 wheel-test: $(READY) ## Build the wheel and use it in a clean environment, from another folder
 	.ci/wheel_test.sh $(BIN)/python
@@ -72,5 +76,5 @@ benchmarks: $(READY) ## Measure speed and memory (minutes)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 clean: ## Remove builds and caches; .venv and runs stay
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov
+	rm -rf build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -152,7 +152,12 @@ class NetworkArguments(TypedDict):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is learned, from what, with which network, by which rule, for how long."""
+    """What is learned, from what, with which network, by which rule, for how long.
+
+    Attributes:
+        name: Name of the experiment; the run folder carries it.
+        seed: Start of every random draw: the split, the weights, the order of examples.
+    """
 
     target: Target
     name: str = "experiment"

@@ -111,7 +111,12 @@ class CheckConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """Shares of a site's patients; the rest trains."""
+    """Shares of a site's patients; the rest trains.
+
+    Attributes:
+        val: Share of the patients that validate during training.
+        test: Share of the patients that are tested on when the training is over.
+    """
 
     val: float = 0.15
     test: float = 0.25
@@ -182,8 +187,15 @@ class PrepareConfig:
 class AugmentConfig:
     """Random changes of training examples; probabilities from 0 (never) to 1 (always).
 
-    A left-right flip changes labels of laterality and an up-down flip is no anatomy: ``flip`` is
-    off by default. ``mixup`` and ``cutmix`` are for classification and mix two patients.
+    Attributes:
+        affine: Rotation up to 10 degrees, scaling up to 10 %, shift up to 5 % of the image.
+        flip: Left-right mirror image. Do not use it where a label names a side.
+        noise: Gaussian noise, up to 5 % of the image's range.
+        bias: Smooth shading, as a receiver coil gives.
+        gamma: Another contrast, drawn for each modality.
+        ghosting: Ghosts, as a patient who moves gives.
+        mixup: Two patients' images are added by weight. Classification only.
+        cutmix: A box of one patient's image replaces that of another. Classification only.
     """
 
     affine: float = 0.0
