@@ -1,4 +1,4 @@
-"""Sentences of the documentation are short: one claim each, at most 22 words."""
+"""Sentences of pages, settings and help are short: one claim each, at most 22 words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from typer.main import get_command
+
+from docs.generate.commands import contexts
+from docs.generate.settings import sections
+from fedmri.cli import app
+from fedmri.clients.home import SiteConfig
+from fedmri.config import Experiment
+from fedmri.server.home import ServerConfig
 
 MOST_WORDS = 22
 ROOT = Path(__file__).parents[1]
@@ -53,6 +62,11 @@ def n_words(sentence: str) -> int:
     return len(WORD.findall(sentence))
 
 
+def too_long(text: str) -> list[str]:
+    """Return the sentences of a text that have too many words, with their number."""
+    return [f"{n_words(one)}: {one}" for one in sentences(text) if n_words(one) > MOST_WORDS]
+
+
 def test_sentences_are_told_apart() -> None:
     """Lists, abbreviations, links, code and tables, as pages have them."""
     text = (
@@ -72,6 +86,24 @@ def test_sentences_are_told_apart() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_sentence_has_at_most_22_words(document: Path) -> None:
     """A reader whose language is another one keeps the whole sentence in mind."""
-    found = sentences(document.read_text(encoding="utf-8"))
-    long = [f"{n_words(one)}: {one}" for one in found if n_words(one) > MOST_WORDS]
+    long = too_long(document.read_text(encoding="utf-8"))
     assert not long, "\n".join(long)
+
+
+@pytest.mark.parametrize("kind", [Experiment, SiteConfig, ServerConfig])
+def test_a_sentence_about_a_setting_has_at_most_22_words(kind: type[object]) -> None:
+    """The reference of settings is made of these docstrings."""
+    for section in sections(kind):
+        told = [(section.key, section.summary)]
+        told += [(setting.key, setting.meaning) for setting in section.settings]
+        long = [f"{key}: {one}" for key, text in told for one in too_long(text.replace("``", "`"))]
+        assert not long, "\n".join(long)
+
+
+def test_a_sentence_of_help_has_at_most_22_words() -> None:
+    """Commands, options and arguments, as --help shows them."""
+    for context in contexts(click.Context(get_command(app), info_name="fedmri")):
+        command = context.command
+        told = [command.help or "", *(getattr(one, "help", "") or "" for one in command.params)]
+        long = [one for text in told for one in too_long(text)]
+        assert not long, f"{context.command_path}: {long}"

@@ -19,8 +19,9 @@ class StrategyConfig:
         server_lr: Step of the server along the mean change of the sites' parameters; 1 takes the
             mean, as FedDyn must. FedAdam, FedYogi and FedAdagrad need a far smaller one: each
             parameter moves by about as much.
-        mu: Pull of a site towards the received model (FedProx, FedDyn, FedNova), or of a site's own
-            model towards it (Ditto); factor of the contrast of embeddings (MOON).
+        mu: Pull of a site towards the received model (FedProx, FedDyn, FedNova). For Ditto, the
+            pull of a site's own model towards it. For MOON, the factor of the contrast of
+            embeddings.
         temperature: Of that contrast: a small one counts small differences much.
         beta: Momentum of the server (FedAvgM, FedAdam, FedYogi).
         beta2: Decay of the squares of changes (FedAdam, FedYogi).
