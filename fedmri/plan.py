@@ -263,7 +263,7 @@ class Plan:
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """What of the settings can be had and is seldom meant, a line each."""
+        """Settings that are allowed but are rarely intended, a line each."""
         optimizer = self.train.optimizer
         if self.strategy.name != "fednova" or optimizer == "sgd":
             return ()
