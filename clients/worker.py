@@ -174,7 +174,7 @@ def refuse_beyond(message: Message, plan: Plan) -> None:
 
 def _no_order(found: str) -> PrivacyError:
     want = "an order to train, evaluate or add up, for a round of the plan, and nothing besides"
-    fix = "run the same version of fedmri as the server; if it is, ask the coordinator"
+    fix = "run the version of fedmri that the server runs; else ask the coordinator"
     return PrivacyError("P21", "order of the server", found=found, want=want, fix=fix)
 
 

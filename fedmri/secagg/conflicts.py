@@ -38,7 +38,7 @@ def conflict(strategy: str, n_sites: int, inspections: Collection[str] = ()) -> 
         reasons.append(f"{n_sites} sites")
     if not reasons:
         return None
-    want = f"{LEAST_SITES} or more sites, and a server that needs sums alone"
+    want = f"{LEAST_SITES} or more sites, and a server that needs only sums"
     fix = "switch these off, or secure aggregation; a site can bound its own update instead"
     return PrivacyError("P57", "secure aggregation", found="; ".join(reasons), want=want, fix=fix)
 
