@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv simulate test test-all check fix wheel-test lock release benchmarks clean
+.PHONY: help venv simulate test test-all pythons check fix docs wheel-test lock release benchmarks clean
 
 is_new_enough := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for name in python3.11 python3; do \
@@ -14,6 +14,11 @@ ARGS ?=
 # A file of tests stays in one process: its fixtures are made once. More than four share too little.
 # tests/conftest.py has the order: few long tests first, so that no process is left with them.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# The versions that are supported, and the quick tests that touch every library fedmri stands on.
+PYTHONS := 3.11 3.12 3.13
+QUICK := tests/test_packaging.py tests/test_config.py tests/test_errors.py tests/test_wire.py \
+	tests/test_codec.py tests/test_cli.py tests/data tests/models tests/strategies tests/training
 
 help: ## Show these words
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -40,8 +45,19 @@ test: $(READY) ## Run the tests, but for those marked slow
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 test-all: $(READY) ## Run all tests, those on Ray too
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,release]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,docs,release]'
 	$(BIN)/python -m pytest $(ARGS)
+
+pythons: export OMP_NUM_THREADS := 1
+pythons: ## Run quick tests on every supported Python that is installed, each in .venv-VERSION
+	@set -e; for version in $(PYTHONS); do \
+		python$$version -c '' 2>/dev/null || { echo "Python $$version is not installed"; continue; }; \
+		test -x .venv-$$version/bin/python || python$$version -m venv .venv-$$version; \
+		.venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check \
+			-c constraints.txt -e '.[dev]'; \
+		.venv-$$version/bin/python -c 'import fedmri'; \
+		.venv-$$version/bin/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(QUICK) $(ARGS); \
+	done
 
 check: $(READY) ## Check format, lint and types
 	$(BIN)/ruff format --check .
@@ -51,6 +67,10 @@ check: $(READY) ## Check format, lint and types
 fix: $(READY) ## Put format and lint right where a machine can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## Build the documentation into site/; a dead link ends it
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 wheel-test: $(READY) ## Build the wheel and use it in a clean environment, from another folder
 	.ci/wheel_test.sh $(BIN)/python
@@ -72,5 +92,5 @@ benchmarks: $(READY) ## Measure speed and memory (minutes)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 clean: ## Remove builds and caches; .venv and runs stay
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov
+	rm -rf build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

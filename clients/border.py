@@ -341,7 +341,7 @@ def _undeclared(what: str, strays: list[str]) -> PrivacyError:
 
 
 def _odd(what: str, found: str, want: str) -> PrivacyError:
-    fix = "run the same version of fedmri as the server; if it is, report it"
+    fix = "run the same version of fedmri as the server; if the versions agree, report it"
     return PrivacyError("P02", f"{what} at the border", found=found, want=want, fix=fix)
 
 

@@ -98,8 +98,8 @@ def _scored(plan: Plan, policy: SitePolicy) -> str:
     n_bytes = n * len(names) * bits_of(digits) / 8
     return (
         f"over {policy.min_subjects_reported} patients or more: {', '.join(names)}; their number; "
-        f"over fewer: that there are fewer. {n} times, {digits} digits each; a dishonest server "
-        f"can learn at most {n_bytes:,.0f} bytes about your patients by it"
+        f"below that: only that there are fewer. {n} times, {digits} digits each; a dishonest "
+        f"server can learn at most {n_bytes:,.0f} bytes about your patients from them"
     )
 
 
@@ -118,7 +118,7 @@ def _held_back(policy: SitePolicy) -> str:
     norm = f"a change of a norm above {policy.max_update_norm:g}"
     leak = f"a leakage score above {policy.max_leakage:g}, every {policy.leakage_every} rounds"
     said = [norm] * (policy.max_update_norm > 0) + [leak] * (policy.max_leakage > 0)
-    return "; ".join(said) or "no update for its norm or for what attacks make of it"
+    return "; ".join(said) or "no update, neither for its norm nor for results of attacks"
 
 
 def _privacy(plan: Plan) -> str:
@@ -145,10 +145,11 @@ def _patient_privacy(plan: Plan) -> str:
     if not privacy.is_on:
         return (
             "none is bounded: no differential privacy in this plan; "
-            "weights can give away something of the patients that they were trained on"
+            "weights can reveal something about the patients that they were trained on"
         )
     audit = (
-        "; with the test scores leaves what your patients' losses prove of it, without noise"
+        "; a lower bound on epsilon from your patients' losses leaves with the test scores, "
+        "without noise"
         if privacy.is_audited
         else ""
     )

@@ -26,25 +26,26 @@ class SitePolicy:
         tasks: Kinds of task that may be trained; empty allows all.
         models: Networks that may be trained, by name; empty allows all.
         max_rounds: Most rounds of one plan.
-        max_epsilon: Most privacy loss of a patient over all plans together, at the plan's delta or
-            one tenth over the site's training patients, whichever is less. A plan without
+        max_epsilon: Most privacy loss of a patient over all plans together. It counts at the plan's
+            delta, or at one tenth over the site's training patients if that is less. A plan without
             differential privacy has no finite loss, so any limit refuses it.
-        max_site_epsilon: Most privacy loss of this site as a whole over all plans together, by
-            noise for a whole hospital and at a delta of 0.001 at most. A plan without such noise
-            has no finite loss, so any limit refuses it.
+        max_site_epsilon: Most privacy loss of this site as a whole over all plans together. It
+            counts noise for a whole hospital, at a delta of 0.001 at most. A plan without such
+            noise has no finite loss, so any limit refuses it.
         max_clip_grad_norm: A plan must clip the gradient of each step, at this L2 norm or below.
         is_secagg_required: Whether a plan must hide this site's updates from the server.
         max_update_norm: Largest L2 norm of an update's change of all parameters.
-        max_leakage: Highest score of the leakage meter, 0 to 1, that an update may have; 0 does not
-            measure, 1 measures and lets all out.
-        leakage_every: Of so many updates one is measured, drawn by the site; of round 1 each is.
+        max_leakage: Highest score of the leakage meter, 0 to 1, that an update may have. 0 does not
+            measure; 1 measures and lets every update leave.
+        leakage_every: One of so many updates is measured, drawn by the site. Round 1 is always
+            measured.
         leakage_steps: Steps of each of its two searches for an image: the cost of a measurement.
-        max_scorings: Most scorings of one run, a model on validation or test patients each, and
-            codes of errors that the data decide.
+        max_scorings: Most scorings of one run. A scoring is one model on validation or test
+            patients. Codes of errors that the data decide count too.
         score_digits: Significant digits of a score or a loss that leaves, 1 to 6.
         approval_days: Days that an approval lasts; 0 for ever.
-        is_approval_automatic: Whether a plan of the coordinator that keeps to the limits is run
-            without anybody having looked at it.
+        is_approval_automatic: Whether a plan of the coordinator within the limits runs although no
+            person has looked at it.
         approved: Content hashes of plans that are approved by this file.
     """
 

@@ -130,8 +130,8 @@ class Scorings:
 
 def _another(asked: Asked) -> PrivacyError:
     what = f"model for {asked.split} after round {asked.round_index}"
-    want = "one of before: a site answers for one model a round, or few where a server lost it"
-    fix = "resume the run with the server's own checkpoints; if it was, ask the coordinator"
+    want = "the same model: a site answers for one a round, or a few if the server lost it"
+    fix = "resume the run with the server's own checkpoints, or ask the coordinator"
     return PrivacyError("P13", what, found="another model", want=want, fix=fix)
 
 

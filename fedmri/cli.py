@@ -24,6 +24,7 @@ from fedmri.commands import (  # noqa: F401  # they register commands
     server_view,
 )
 from fedmri.commands.apps import client_app, server_app
+from fedmri.commands.argument_help import ArgumentHelp
 from fedmri.commands.demo import demo
 from fedmri.commands.harmonize import harmonize
 from fedmri.commands.optional_folder import OptionalFolder
@@ -43,13 +44,16 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="fedmri",
+    cls=ArgumentHelp,
     help="Train one model on the MRI of many hospitals; only weight updates travel.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(
-    help="Look at a data set before anything is trained on it.", no_args_is_help=True
+    cls=ArgumentHelp,
+    help="Look at a data set before anything is trained on it.",
+    no_args_is_help=True,
 )
 app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
@@ -81,11 +85,14 @@ DataPath = Annotated[
 def simulate(
     overrides: Overrides = None,
     sites: Annotated[
-        int, typer.Option(help="Number of simulated hospitals; 0 takes all that the data have.")
+        int, typer.Option(help="Number of simulated hospitals; 0 takes all hospitals of the data.")
     ] = 0,
     data: DataPath = None,
     arms: Annotated[
-        str, typer.Option(help="What is compared: federated, local, pooled.", show_default=False)
+        str,
+        typer.Option(
+            help="Kinds of training to compare: federated, local, pooled.", show_default=False
+        ),
     ] = "",
     strategies: Annotated[
         str,
@@ -112,8 +119,8 @@ def simulate(
 ) -> None:
     """Train hospitals together on one machine, beside each alone and all pooled.
 
-    Without data of your own, five hospitals are made from a brain atlas: other scanners, ages and
-    lesions at each. The result table is printed and a report page is written.
+    Without data of your own, the command makes five hospitals from a brain atlas. Each has its own
+    scanner, ages and lesions. It prints the result table and writes a report page.
     """
     from fedmri.api.study import Study
 
@@ -136,9 +143,9 @@ def data_check(
     path: Annotated[Path, typer.Argument(help="BIDS, site/class/*.png, or DICOM folders.")],
     overrides: Overrides = None,
     config: ConfigFile = None,
-    manifest: Annotated[Path, typer.Option(help="Where to write who is left out and why.")] = Path(
-        "manifest.tsv"
-    ),
+    manifest: Annotated[
+        Path, typer.Option(help="File for the list of left-out scans and the reasons.")
+    ] = Path("manifest.tsv"),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the findings as JSON, for machines.")
     ] = False,
@@ -154,10 +161,10 @@ def data_check(
 ) -> None:
     """Open every scan of a data set and say what is wrong with it.
 
-    Finds unreadable, empty, misplaced and duplicate images, subjects at two sites and CT among
-    MRI, and heads that fill too much or too little of an image. With settings of the target
-    (target.kind=… target.name=… target.classes=[…]) also missing and undeclared labels, masks that
-    do not fit and labels outside the head. Exits with 3 where training would be refused.
+    Finds unreadable, empty, misplaced and duplicate images, subjects at two sites, and CT among
+    MRI. Finds heads that fill too much or too little of an image. With settings of the target
+    (target.kind=… target.name=… target.classes=[…]) it also checks labels and masks. The exit
+    status is 3 if training would be refused.
     """
     from rich.console import Console
 

@@ -41,16 +41,17 @@ class RoundsConfig:
         quorum: Share of the sites that must return a usable update; below it the run stops.
         evaluate_every: Rounds between scores on the validation patients; 0 scores never.
         checkpoint_every: Rounds between checkpoints; the last round always has one.
-        timeout_s: Longest time from an order to its last answer, whoever answers meanwhile. A site
-            that lets it pass costs that time once: until it shows that it is there, the others no
-            longer wait for it where they are enough.
+        timeout_s: Longest time from an order to its last answer; no answer extends it. A silent
+            site costs this time once. Until it shows that it is there, enough other sites do not
+            wait for it.
         min_sites: Sites that must be online before a round begins.
-        is_late_join_allowed: Whether a site that was not there at the start may take part from the
+        is_late_join_allowed: Whether a site that was absent at the start may take part from the
             round in which it comes.
-        max_norm_ratio: Norm of a site's parameters over that of the ones it was sent; an update
-            above it is left out.
-        select: Final model: of the last round, or of the best mean validation score. Which round
-            is best is known at the end, so sites then keep what they keep of every round.
+        max_norm_ratio: Norm of a site's parameters over the norm of the parameters that it
+            received. An update above it is left out.
+        select: Final model: from the last round, or from the round with the best mean validation
+            score. The best round is known only at the end, so sites then keep the state of every
+            round.
     """
 
     n_rounds: int = 20
@@ -101,8 +102,8 @@ class TransportConfig:
 
     Attributes:
         update: The trained weights, or their difference from those that the site was sent.
-        dtype: Type of the update's matrices and kernels. Below ``fp32``, each site adds what
-            rounding left out to its next update, and keeps a copy of it by round on its disk.
+        dtype: Type of the update's matrices and kernels. Below ``fp32``, each site adds the
+            rounding rests to its next update. It keeps them on its disk for each round.
     """
 
     update: Literal["weights", "difference"] = "weights"
@@ -153,7 +154,15 @@ class NetworkArguments(TypedDict):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is learned, from what, with which network, by which rule, for how long."""
+    """What is learned, from what, with which network, by which rule, for how long.
+
+    Attributes:
+        name: Name of the experiment; the run folder carries it.
+        seed: Start of every random draw: the split, the weights, the order of examples.
+        model: Network, with settings of its own; the page of models lists them.
+        strategy: Rule that combines updates, with settings of its own; the page of strategies
+            lists them.
+    """
 
     target: Target
     name: str = "experiment"

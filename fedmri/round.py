@@ -36,8 +36,8 @@ class Target:
         name: Column of the subject table (classification, regression), or name of the derivative
             whose mask or label map is predicted (segmentation).
         classes: Declared values, in the order of the network's outputs. Classification: values of
-            the column. Segmentation: one name per positive integer label of the label map (a mask
-            has one); background is always there and is not listed. Regression: empty.
+            the column. Segmentation: one name for each positive integer label of the label map (a
+            mask has one). Background is always there and is not listed. Regression: empty.
         labels: What the values of a label map mean, as ``VALUE:CLASS``: ``1:lesion``,
             ``4:lesion``, ``2:background``. ``*:background`` is every value that is not named.
             Empty: values are classes as they stand.

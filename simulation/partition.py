@@ -26,8 +26,9 @@ class PartitionConfig:
     """How scans become the sites of a simulation.
 
     Attributes:
-        kind: ``natural``, the data set's own sites; ``by``, a column of the subject table;
-            ``iid``, at random; ``dirichlet``, skewed by target; ``quantity``, skewed in size.
+        kind: ``natural`` takes the data set's own sites, and ``by`` a column of the subject table.
+            ``iid`` draws sites at random, ``dirichlet`` skews them by target, and ``quantity``
+            skews them in size.
         n_sites: Number of sites. ``natural`` and ``by`` take the largest by patients; 0 takes all.
         by: Column of ``by``; for ``dirichlet``, the column that is skewed in the target's place.
         alpha: Concentration of ``dirichlet`` and ``quantity``: small is uneven, large is even.

@@ -25,8 +25,9 @@ class SimulationConfig:
             linear baseline and the one that looks at no image always stand beside them.
         strategies: Strategies that are compared under the plan's budget, each an arm of its own;
             empty trains the plan's strategy alone. ``loso`` always uses the plan's.
-        protocol: ``sites`` tests every model at every site; ``loso`` also leaves each site out in
-            turn, trains on the others and tests on all of its patients. Or an installed one.
+        protocol: ``sites`` tests every model at every site. ``loso`` also leaves each site out in
+            turn. It trains on the others and tests on all patients of the site.
+            An installed protocol can be named too.
         n_seeds: Repetitions with other training seeds on the same split.
         external: Folder of a data set that takes no part and is tested on.
         is_rest_external: Whether sites beyond the N largest are tested on rather than left out.
@@ -35,8 +36,9 @@ class SimulationConfig:
         cache: Folder of prepared scans; ``""`` is ``~/.cache/fedmri``.
         runs: Folder that run folders are made in.
         n_pictures: Example pictures by site in the report.
-        max_leakage: Highest score of the leakage meter, 0 to 1, that a site lets an update have; 0
-            does not measure, 1 measures and lets all out. Scores stay in the sites' folders.
+        max_leakage: Highest score of the leakage meter, 0 to 1, with which an update may leave. 0
+            does not measure; 1 measures and lets every update leave. Scores stay in the sites'
+            folders.
         leakage_every: Rounds from one measurement to the next.
     """
 

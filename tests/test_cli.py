@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
+from typer.main import get_command
+from typer.models import ParameterInfo
+from typer.testing import CliRunner
+from typer.utils import get_params_from_function
 
-from fedmri.cli import main
+from fedmri.cli import app, main
 from fedmri.config import load
 
 FEDMRI = [sys.executable, "-c", "from fedmri.cli import main; main()"]
@@ -66,14 +73,51 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["simulate"], ["data", "check"], ["data", "example"], ["models"], ["report"]]
-)
-def test_every_command_explains_itself(command: list[str], tmp_path: Path) -> None:
-    """Help names the command and every option with a sentence."""
-    done = fedmri(*command, "--help", cwd=tmp_path)
-    assert done.returncode == 0
-    assert "Usage: fedmri" in done.stdout.replace("-c", "fedmri")
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the words of a command and of every command below it."""
+    yield path
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            yield from commands(below, (*path, name))
+
+
+def words(text: str) -> str:
+    """Return a text's words alone: without frames, line breaks and what stands in brackets."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+
+
+@pytest.mark.parametrize("path", list(commands(get_command(app))), ids=" ".join)
+def test_every_command_explains_itself(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On 80 columns, help shows the sentence of the command, of each option and each argument."""
+    monkeypatch.setenv("COLUMNS", "80")
+    declared = get_command(app)
+    for name in path:
+        assert isinstance(declared, click.Group)
+        declared = declared.commands[name]
+    done = CliRunner().invoke(app, [*path, "--help"], prog_name="fedmri")
+    assert done.exit_code == 0, done.output
+    said = words(done.output)
+    assert said.startswith(f"Usage: {' '.join(('fedmri', *path))} ")
+    sentence = words((declared.help or "").partition("\n\n")[0])
+    assert sentence
+    assert sentence in said
+    infos = get_params_from_function(declared.callback) if declared.callback else {}
+    for name, info in infos.items():
+        if isinstance(info.default, ParameterInfo):
+            column = words(info.default.help or "")
+            assert column.endswith("."), f"{name} has no sentence"
+            assert is_shown(column, done.output), f"{name}: {column}"
+
+
+def is_shown(sentence: str, output: str) -> bool:
+    """Tell whether a sentence stands in the last column of a table of options, over its lines."""
+    wanted = sentence.replace(" ", "")
+    letters = [
+        line.strip(" │").rpartition("  ")[2].replace(" ", "") for line in output.splitlines()
+    ]
+    return wanted in "".join(letters)
 
 
 @pytest.fixture(scope="module")
@@ -103,15 +147,24 @@ def test_a_simulation_prints_the_table_and_where_the_report_lies(
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_a_run_folder_holds_what_is_needed_to_repeat_it(finished: tuple[Path, str, str]) -> None:
-    """Settings, environment, fingerprints, manifest, records and the model are there."""
+def test_a_run_folder_holds_what_is_needed_to_repeat_it(
+    finished: tuple[Path, str, str], hospitals: Path
+) -> None:
+    """Settings, environment, fingerprints, manifest, records and the model are there.
+
+    Of three hospitals the two largest by patients take part: each has a fingerprint of its own.
+    """
     folder, _, _ = finished
+    head, *table = (hospitals / "participants.tsv").read_text().splitlines()
+    assert head.split("\t")[:2] == ["participant_id", "site"]
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["command"].startswith("fedmri")
-    assert (
-        set(environment["data_fingerprints"]) == {"site01", "site02"}
-        or len(environment["data_fingerprints"]) == 2
-    )
+    n_patients = Counter(row.split("\t")[1] for row in table)
+    largest = sorted(n_patients, key=lambda site: (-n_patients[site], site))[:2]
+    fingerprints = environment["data_fingerprints"]
+    assert sorted(fingerprints) == sorted(largest)
+    assert len(set(fingerprints.values())) == 2
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in fingerprints.values())
     for name in ("config.yaml", "manifest.tsv", "metrics.jsonl", "used.json", "log.txt"):
         assert (folder / name).exists(), name
     assert (folder / "arms/federated/seed-0/model.safetensors").exists()
@@ -164,11 +217,11 @@ def test_a_mistake_is_one_line_and_its_exit_status(
 def test_too_many_sites_are_answered_with_what_there_is(
     hospitals: Path, tiny: Settings, here: Command, tmp_path: Path
 ) -> None:
-    """Asking for 9 of 3 hospitals names the number and a partition that would do it."""
+    """Asking for 9 of 3 hospitals names those there are and partitions that would do it."""
     done = here("simulate", "--sites", "9", *tiny(), cwd=tmp_path)
     assert done.returncode == 4, done.stderr
-    assert "3" in done.stderr
-    assert "dirichlet" in done.stderr or "iid" in done.stderr
+    assert "found 3 (site01, site02, site03), want 9 or more" in done.stderr
+    assert "draw sites with partition=iid, dirichlet or quantity" in done.stderr
 
 
 def test_data_check_says_what_is_wrong(hospitals: Path, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def compose() -> dict[str, Any]:
     return values
 
 
-def parse(arguments: list[str]) -> None:
+def parse(arguments: list[str]) -> click.Context:
     """Parse a command line as the program would; raise what click has against it."""
     command: click.Command = typer.main.get_command(app)
     rest = list(arguments)
@@ -120,7 +120,7 @@ def parse(arguments: list[str]) -> None:
         command = command.commands[rest.pop(0)]
     if isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         raise click.UsageError(f"no command {rest[0]}")
-    command.make_context("fedmri", rest)
+    return command.make_context("fedmri", rest)
 
 
 def test_the_documentation_shows_the_whole_way() -> None:

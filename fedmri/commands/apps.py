@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from fedmri.commands.argument_help import ArgumentHelp
+
 server_app = typer.Typer(
+    cls=ArgumentHelp,
     help="Coordinate a consortium of hospitals.",
     pretty_exceptions_enable=False,
 )
 client_app = typer.Typer(
+    cls=ArgumentHelp,
     help="Take part in a consortium with a hospital's own data, which never leave it.",
     pretty_exceptions_enable=False,
 )

@@ -33,8 +33,8 @@ def forget(
 ) -> None:
     """Bar a patient who withdrew consent from every later plan and round of this site.
 
-    Removes the patient's prepared scans and results. Says which runs the patient was part of, in
-    rounds and without a name, for the coordinator. Your own data stay as they are.
+    Removes the patient's prepared scans and results. Lists the runs and rounds that the patient was
+    part of, without a name, for the coordinator. Your own data stay as they are.
     """
     from fedmri.clients.home import ClientHome
     from fedmri.clients.traces import for_coordinator, names_of, traces

@@ -68,9 +68,9 @@ def join(
 
 @client_app.command("doctor")
 def doctor(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
-    """Look at everything that the client needs: network, certificates, clock, disk, GPU, data.
+    """Check everything that the client needs: network, certificates, clock, disk, GPU, data.
 
-    Exits with 6 where something keeps the client from working.
+    The exit status is 6 if the client cannot work.
     """
     from dataclasses import asdict
 

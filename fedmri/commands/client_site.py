@@ -27,8 +27,8 @@ def check(
 ) -> None:
     """Check this site's data and limits against a plan, before taking part in anything.
 
-    Opens every scan and writes who is left out and why. Exits with 3 where the data could not be
-    trained on, with 5 where the plan goes beyond the limits of site.yaml.
+    Opens every scan and lists the left-out scans with reasons. The exit status is 3 if the data
+    cannot be trained on. It is 5 if the plan goes beyond the limits of site.yaml.
     """
     from rich.console import Console
 
@@ -61,7 +61,7 @@ def check(
 
 @client_app.command("plans")
 def plans(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
-    """List the plans that the server has sent, and what this site said to each."""
+    """List the plans that the server has sent, and this site's answer to each."""
     from fedmri.clients.approval import N_SHOWN, seen_plans, status_of
     from fedmri.clients.home import ClientHome
 
@@ -82,7 +82,7 @@ def approve(
     folder: ClientDir = HERE,
     yes: Annotated[bool, typer.Option("--yes", help="Approve without asking.")] = False,
 ) -> None:
-    """Show a plan, ask, and write down that this site consents to it, to the byte."""
+    """Show a plan, ask, and record that this site approves exactly this plan."""
     from fedmri.clients import approval
     from fedmri.clients.consent import describe
     from fedmri.clients.home import ClientHome
@@ -105,7 +105,7 @@ def withdraw(
     plan: Annotated[str, typer.Argument(help="First digits of the plan's content hash.")],
     folder: ClientDir = HERE,
 ) -> None:
-    """Take the consent to a plan back: from the next order on, this site refuses it."""
+    """Withdraw the approval of a plan: from the next order on, this site refuses it."""
     from fedmri.clients import approval
     from fedmri.clients.home import ClientHome
 
@@ -118,7 +118,7 @@ def withdraw(
 
 @client_app.command("status")
 def status(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
-    """Show how this site stands: its client, the server, its last order, what was refused."""
+    """Show the state of this site: client, server, last order, refused orders."""
     from fedmri.clients import standing
     from fedmri.clients.approval import seen_plans, status_of
     from fedmri.clients.home import ClientHome
@@ -172,7 +172,8 @@ def _status_lines(said: dict[str, Any], pid: int | None) -> Iterator[str]:
 def ledger(
     folder: ClientDir = HERE,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Follow the chain; exits with 5 where it breaks.")
+        bool,
+        typer.Option("--verify", help="Check the chain; the exit status is 5 if it is broken."),
     ] = False,
     tail: Annotated[int, typer.Option(help="Last entries to show; 0 shows all.", min=0)] = 20,
     as_json: AsJson = False,
@@ -201,7 +202,7 @@ def ledger(
 
 @client_app.command("renew-account")
 def renew_account(folder: ClientDir = HERE) -> None:
-    """Begin a new privacy ledger after one was changed, cut or lost: what was spent stays spent."""
+    """Begin a new privacy ledger after one was changed, cut or lost. The spent epsilon stays."""
     from fedmri.clients.home import ClientHome
     from fedmri.clients.privacy_ledger import PrivacyLedger
 

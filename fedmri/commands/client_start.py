@@ -18,7 +18,7 @@ def client(context: typer.Context, folder: ClientDir = HERE) -> None:
 
 @client_app.command()
 def start(folder: ClientDir = HERE) -> None:
-    """Take part until Ctrl-C or SIGTERM; a server that is away is waited for."""
+    """Take part until Ctrl-C or SIGTERM. The client waits while the server is away."""
     from fedmri.clients.home import ClientHome
     from fedmri.clients.ledger import verify
     from fedmri.clients.node import SiteNode, lock

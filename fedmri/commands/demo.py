@@ -29,18 +29,20 @@ TIMEOUT_S = 900.0
 def demo(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the plan, as for simulate."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Settings of the plan, as for `fedmri simulate`."
+        ),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Where everything goes; a temporary folder without it.")
+        Path | None, typer.Option(help="Folder for everything. Without it, a temporary folder.")
     ] = None,
     subjects: Annotated[int, typer.Option(help="Mean number of subjects at a hospital.")] = 12,
     as_json: AsJson = False,
 ) -> None:
     """Rehearse a consortium of three hospitals on this machine, with real processes and TLS.
 
-    A coordinator and three sites are made, each with its own keys, folder and data; they train the
-    embedded example for a few rounds. The same plan is then simulated: the weights are the same.
+    The command makes a coordinator and three sites, each with its own keys, folder and data. They
+    train the example data for a few rounds. The same plan is then simulated: the weights are equal.
     """
     import json
 

@@ -37,43 +37,47 @@ def harmonize(
     ] = "",
     covariates: Annotated[str, typer.Option(help="Columns whose effect is kept: age,sex.")] = "",
     categorical: Annotated[
-        str, typer.Option(help="Those of them whose numbers are names of categories.")
+        str, typer.Option(help="Covariates that are coded as numbers but are categories.")
     ] = "",
     features: Annotated[
         str,
-        typer.Option(help="Columns to harmonize, or patterns (lh_*); measures by rule without it."),
+        typer.Option(
+            help="Columns to harmonize, or patterns (lh_*). Without it, a rule finds them."
+        ),
     ] = "",
     also: Annotated[
-        str, typer.Option(help="Columns to harmonize besides what the rule finds.")
+        str, typer.Option(help="Further columns to harmonize, beside those that the rule finds.")
     ] = "",
     keep: Annotated[
-        str, typer.Option(help="Columns to leave as they are, whatever the rule says.")
+        str, typer.Option(help="Columns to leave as they are, even if the rule finds them.")
     ] = "",
     decimal: Annotated[
-        str, typer.Option(help="Decimal mark, . or , where the table leaves it open.")
+        str, typer.Option(help="Decimal mark, . or , if the table does not show it.")
     ] = "",
     missing: Annotated[
-        str, typer.Option(help="Texts that stand for missing values, besides NA and such: -4,x.")
+        str, typer.Option(help="Further texts that stand for missing values, such as -4,x.")
     ] = "",
     mode: Annotated[str, typer.Option(help="eb, no_eb, mean_only or nonparametric.")] = "eb",
     smooth: Annotated[
-        str, typer.Option(help="Covariates whose effect may bend (cubic splines): age.")
+        str, typer.Option(help="Covariates with a curved effect (cubic splines), such as age.")
     ] = "",
     covbat: Annotated[
-        bool, typer.Option(help="Bring in line how features vary together, too (CovBat).")
+        bool, typer.Option(help="Harmonize the covariance of features too (CovBat).")
     ] = False,
     reference: Annotated[
-        str, typer.Option(help="Site to whose scale the others are brought.")
+        str, typer.Option(help="Reference site: the other sites are brought to its scale.")
     ] = "",
-    n_min: Annotated[int, typer.Option(help="Fewest rows with which a site takes part.")] = 10,
+    n_min: Annotated[
+        int, typer.Option(help="Smallest number of rows with which a site takes part.")
+    ] = 10,
     train_column: Annotated[
         str, typer.Option(help="Column that is 1, true, yes or train in the rows to fit on.")
     ] = "",
     train_sites: Annotated[
-        str, typer.Option(help="Sites to fit on; the others join later, the model frozen.")
+        str, typer.Option(help="Sites to fit on. The others join later, with frozen parameters.")
     ] = "",
     target: Annotated[
-        str, typer.Option(help="Column that a model shall predict at left-out sites; never kept.")
+        str, typer.Option(help="Column that a model predicts at left-out sites. It is never kept.")
     ] = "",
     subject_column: Annotated[
         str, typer.Option(help="Column of the subject, where subjects have several rows.")
@@ -81,12 +85,12 @@ def harmonize(
     parameters: Annotated[
         Path | None,
         typer.Option(
-            help="Of an earlier fit (.npz): nothing is fitted anew, sites that are not in it join "
-            "with its parameters frozen."
+            help="Parameters of an earlier fit (.npz). Nothing is fitted anew. Sites that are not "
+            "in the fit join with frozen parameters."
         ),
     ] = None,
     exclude_incomplete: Annotated[
-        bool, typer.Option(help="Rows that miss a covariate come out empty instead of refused.")
+        bool, typer.Option(help="Leave rows without a covariate empty instead of refusing them.")
     ] = False,
     out: Annotated[
         Path | None,
@@ -95,16 +99,18 @@ def harmonize(
     calibrate: Annotated[
         str, typer.Option(help="With --target: numbers of labelled patients of the new site.")
     ] = "3,5,10",
-    permutations: Annotated[int, typer.Option(min=19, help="For the p value of the probe.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of folds, permutations and resampling.")] = 0,
+    permutations: Annotated[
+        int, typer.Option(min=19, help="Permutations for the p value of the probe.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of folds, permutations and resampling.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Take the scanner out of a table of features by ComBat, and show what that changed.
+    """Remove scanner effects from a table of features by ComBat, and show the change.
 
-    Each site is simulated as if it were alone with its rows; only sums over sites are shared. The
-    rest of the table stays as it is, byte for byte. What each column was taken for is printed;
-    unclear ones are asked for. The page shows features by site, how well the site can be
-    told, and with --target a model's errors at left-out sites, each before and after.
+    Each site is simulated as if it were alone with its rows. Only sums over sites are shared. All
+    other cells stay as they are, byte for byte. The command prints how it read each column, and
+    asks about unclear columns. A page shows features by site and how well a probe names the site,
+    before and after. With --target it also shows a model's errors at left-out sites.
     """
     from fedmri.commands.harmonize_later import Later
     from fedmri.commands.harmonize_page import Work

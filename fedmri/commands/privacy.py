@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedmri.commands.apps import AsJson
+from fedmri.commands.argument_help import ArgumentHelp
 from fedmri.commands.privacy_site import SiteBudget, print_site
 from fedmri.errors import require
 
 if TYPE_CHECKING:
     from fedmri.api.privacy import PrivacyPlan
 
-privacy_app = typer.Typer(no_args_is_help=True)
+privacy_app = typer.Typer(cls=ArgumentHelp, no_args_is_help=True)
 
 
 @privacy_app.callback()
@@ -34,27 +35,32 @@ class Unit(StrEnum):
 def plan(
     rounds: Annotated[int, typer.Option(help="Rounds of training.")],
     patients: Annotated[int, typer.Option(help="Training patients of the site.")] = 0,
-    epsilon: Annotated[float, typer.Option(help="What the whole training may cost.")] = 8,
-    batch: Annotated[float, typer.Option(help="Patients of a step, expected.")] = 16,
+    epsilon: Annotated[float, typer.Option(help="Largest epsilon of the whole training.")] = 8,
+    batch: Annotated[float, typer.Option(help="Expected number of patients in a step.")] = 16,
     steps: Annotated[
         int, typer.Option(help="Steps of a round; 0 counts passes over the patients.")
     ] = 0,
     epochs: Annotated[int, typer.Option(help="Passes over the patients in a round.")] = 1,
     delta: Annotated[
-        float, typer.Option(help="0 is one tenth over the patients, or 0.001 of a site.")
+        float,
+        typer.Option(
+            help="Delta of the guarantee. 0 takes one tenth over the patients, or 0.001 for a site."
+        ),
     ] = 0.0,
-    unit: Annotated[Unit, typer.Option(help="Whose privacy: a patient's, or a whole site's.")] = (
+    unit: Annotated[Unit, typer.Option(help="Unit of privacy: a patient, or a whole site.")] = (
         Unit.PATIENT
     ),
     sites: Annotated[int, typer.Option(help="With --unit site: sites of the consortium.")] = 5,
-    dimensions: Annotated[int, typer.Option(help="With --unit site: numbers of a release.")] = 514,
+    dimensions: Annotated[
+        int, typer.Option(help="With --unit site: how many numbers a release has.")
+    ] = 514,
     as_json: AsJson = False,
 ) -> None:
-    """Find the noise for an epsilon, and show what each round costs and what it does to learning.
+    """Find the noise for an epsilon. Show the cost of each round and the effect on learning.
 
-    Epsilon is of one patient at one site, whatever the number of that patient's scans, and of all
-    rounds together. A patient of two sites pays at both. With `--unit site` it is of one hospital,
-    which releases --dimensions numbers a round.
+    Epsilon holds for one patient at one site and all rounds together. The number of the patient's
+    scans does not matter. A patient of two sites pays at both. With `--unit site`, epsilon holds
+    for one hospital that releases --dimensions numbers a round.
     """
     from fedmri.api.privacy import privacy_plan
 

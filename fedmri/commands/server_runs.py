@@ -25,7 +25,9 @@ STOP_S, POLL_S = 30.0, 0.2
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win over the file's."),
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Settings, as KEY=VALUE. They win over the file."
+    ),
 ]
 
 
@@ -57,9 +59,11 @@ def run(
     ] = None,
     overrides: Overrides = None,
     folder: ServerDir = HERE,
-    name: Annotated[str, typer.Option(help="Name of the run; the plan's without it.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Name of the run. Without it, the name of the plan.")
+    ] = "",
     sites: Annotated[
-        str, typer.Option(help="Sites that train, as a,b,c; without it those that are there.")
+        str, typer.Option(help="Sites that train, as a,b,c. Without it, all sites that are online.")
     ] = "",
     resume: Annotated[
         str, typer.Option(help="Go on with a failed or stopped run, to the same bits.")

@@ -62,7 +62,7 @@ def enroll(
         ),
     ] = None,
 ) -> None:
-    """Let a site in by the public key that it made itself, and write its enrolment file."""
+    """Enrol a site by its own public key, and write its enrolment file."""
     if max_patients is None and not max_examples:
         # without it one site that claims enough examples would own the mean of all
         fix = f"ask the site, then: fedmri server enroll {name} {key} --max-patients N"
@@ -95,7 +95,7 @@ def limit(
         ),
     ] = None,
 ) -> None:
-    """Change what an enrolled site declared; a run that goes on heeds it at the next update."""
+    """Change the declared numbers of a site; a running run uses them from the next update on."""
     from fedmri.server.enrolment import limit as limit_site
     from fedmri.server.home import ServerHome
 
@@ -158,8 +158,8 @@ def renew(
 ) -> None:
     """Renew the server's certificate for a year, for the names in server.yaml.
 
-    The sites trust the authority that signs it and need nothing new, unless the first name or the
-    port has changed: the enrolment files are written again for that case.
+    The sites trust the authority that signs it, so they need nothing new. If the first name or the
+    port has changed, send the sites their new enrolment files.
     """
     from fedmri.server.authority import days_left
     from fedmri.server.authority import renew as renew_certificate

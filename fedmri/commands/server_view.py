@@ -94,7 +94,8 @@ def fetch(
     target: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to make.")],
     folder: ServerDir = HERE,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Take what there is of a run that has no model yet.")
+        bool,
+        typer.Option("--partial", help="Copy the existing files of a run that has no model yet."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -122,7 +123,7 @@ def watch(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 0,
 ) -> None:
-    """Show a run as it goes on: sites, round, progress, last seen, metrics. Ends with Ctrl-C."""
+    """Show a running run: sites, round, progress, last seen, metrics. Ends with Ctrl-C."""
     home = _home(folder)
     try:
         if web:

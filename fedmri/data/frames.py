@@ -186,7 +186,7 @@ def _decoded(path: Path, data: Dataset) -> tuple[NDArray[Any], bool]:
         "pixels",
         found=f"compressed as {syntax.name}",
         want="a compression that this installation can undo",
-        fix="pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or export uncompressed",
+        fix="pip install 'fedmri[dicom]', or export uncompressed",
     )
 
 

@@ -29,23 +29,23 @@ class SourceConfig:
         modalities: BIDS suffixes, in the order of the input channels; an entity may be part of it
             as ``ce-gadolinium_T1w``. Image folders have one modality of any name; in DICOM the name
             chooses the series.
-        missing: What to do where a subject lacks a modality: a channel of zeros with its presence
-            flag down, or leave the subject out.
+        missing: What to do if a subject lacks a modality. ``zero`` gives a channel of zeros, marked
+            as absent. ``skip`` leaves the subject out.
         sites: Sites to read; empty reads all.
         site: Site of all scans, where the source does not say (a hospital's own folder).
         key_column: Column of the subject tables that names a patient the same way at all sites,
             such as a keyed hash. Without it, image folders and DICOM trees number their patients
             by site: equal names at two sites are two patients.
-        patient_pattern: Regular expression that fits a whole name of a subject, with the patient as
-            its group 1: ``(MR\d+)[A-Z]?`` makes ``MR024780B`` and ``MR024780D`` one patient. Names
-            that it does not fit stay; ``""`` groups nothing.
+        patient_pattern: Regular expression that fits a whole name of a subject. Its group 1 is the
+            patient: ``(MR\d+)[A-Z]?`` makes ``MR024780B`` and ``MR024780D`` one patient. Other
+            names stay as they are; ``""`` groups nothing.
         patient_key: Secret of the hash that stands for the patient number of a DICOM header, where
             no folder names the subject.
-        series: Which DICOM series is which modality, each as ``MODALITY=PATTERN``: a regular
-            expression found in the series' description, protocol or folder, whatever the case.
-            Without one, description and sequence parameters decide.
-        patient_numbers: Whether the patient numbers of DICOM headers are held against the folders.
-            ``ignore`` believes the folders alone, as for pseudonyms that differ between visits.
+        series: Patterns that choose the DICOM series of a modality, as ``MODALITY=PATTERN``. The
+            regular expression is searched in the series' description, protocol or folder; capitals
+            do not matter. Without one, description and sequence parameters decide.
+        patient_numbers: Whether the patient numbers of DICOM headers are compared with the folders.
+            ``ignore`` uses the folders alone, as for pseudonyms that differ between visits.
     """
 
     path: str = ""
@@ -112,7 +112,12 @@ class CheckConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """Shares of a site's patients; the rest trains."""
+    """Shares of a site's patients; the rest trains.
+
+    Attributes:
+        val: Share of the patients that validate during training.
+        test: Share of the patients that are tested on when the training is over.
+    """
 
     val: float = 0.15
     test: float = 0.25
@@ -132,14 +137,14 @@ class PrepareConfig:
         dimension: ``3d`` volumes, ``2d`` slices, or ``2.5d`` slices with their neighbours as
             channels. Sources of 2D images are always ``2d``.
         spacing_mm: Voxel size to resample to; 0 keeps the scan's own.
-        size: Pixels to resample to: two numbers for slices and pictures, three for volumes; 0 keeps
-            an axis as it is, and none does nothing. Pixels stay as long as wide, the rest is air.
-        shape: Size to crop or pad to, in voxels, after resampling: three numbers for volumes, the
-            last two of them for images; 0 keeps the scan's own along that axis. Whatever lies
-            outside is gone: this is no resolution.
-        scaling: Intensities: ``zscore`` by mean and deviation inside the head, ``percentile`` (1
-            and 99 of the head to 0 and 1, clipped beyond), or ``none``. Only air beyond doubt is
-            set to a constant.
+        size: Pixels to resample to: two numbers for slices and pictures, three for volumes. 0 keeps
+            an axis as it is; an empty list does nothing. Pixels become square, and the rest is air.
+        shape: Size in voxels to crop or pad to, after resampling: three numbers for volumes, the
+            last two of them for images. 0 keeps the scan's own size along that axis. Everything
+            outside is lost: this is no resolution.
+        scaling: Scale of the intensities. ``zscore`` uses mean and deviation inside the head.
+            ``percentile`` maps 1 % and 99 % of the head to 0 and 1, and clips the rest. ``none``
+            changes nothing. Only certain air is set to a constant.
         is_n4: Whether N4 bias field correction is run (SimpleITK).
         is_skull_stripped: Whether everything outside the brain is set to zero first.
         slice_axis: Axis that is sliced, 0 to 2 in canonical (RAS) orientation.
@@ -183,8 +188,15 @@ class PrepareConfig:
 class AugmentConfig:
     """Random changes of training examples; probabilities from 0 (never) to 1 (always).
 
-    A left-right flip changes labels of laterality and an up-down flip is no anatomy: ``flip`` is
-    off by default. ``mixup`` and ``cutmix`` are for classification and mix two patients.
+    Attributes:
+        affine: Rotation up to 10 degrees, scaling up to 10 %, shift up to 5 % of the image.
+        flip: Left-right mirror image. Do not use it where a label names a side.
+        noise: Gaussian noise, up to 5 % of the image's range.
+        bias: Smooth shading, as a receiver coil gives.
+        gamma: Another contrast, drawn for each modality.
+        ghosting: Ghosts, as a patient who moves gives.
+        mixup: Two patients' images are added by weight. Classification only.
+        cutmix: A box of one patient's image replaces that of another. Classification only.
     """
 
     affine: float = 0.0

@@ -39,20 +39,20 @@ def _of_fit(
     parameters: Arrays, columns: Sequence[str], features: Sequence[str]
 ) -> Iterator[Caution]:
     if parameters["n_sites"][0] < 2:
-        yield Caution("H12", "One site took part: there is no other to be brought in line with.")
+        yield Caution("H12", "Only one site took part: there is no other site to harmonize with.")
     condition = parameters["condition"]
     finite = condition[np.isfinite(condition)]
     if finite.size and finite.max() > NEARLY_SINGULAR:
         text = (
             f"{', '.join(columns)}: nearly confounded with site or with each other "
-            f"(condition {finite.max():.0e}); their effects are hardly told from the sites'."
+            f"(condition {finite.max():.0e}); their effects are hardly separable from the sites'."
         )
         yield Caution("H08", text)
     left = np.flatnonzero(parameters["is_fitted"] == 0)
     if left.size:
         names = named([features[k] for k in left[: MAX_NAMED + 1]], left.size)
         text = (
-            "Left as they were, for they do not vary, vary at one site alone, or too few rows have "
+            "Left unchanged, because they do not vary, vary at only one site, or too few rows have "
             f"them: {names}."
         )
         yield Caution("H09", text)
@@ -77,18 +77,18 @@ def of_site(effect: SiteEffect, mode: str, features: Sequence[str] = ()) -> list
     if flat.size:
         names = [features[k] if features else f"feature {k}" for k in flat[: MAX_NAMED + 1]]
         text = (
-            f"{effect.site}: left as they were, for one value makes up nearly all rows here: "
-            f"{named(names, flat.size)}. The other sites were brought in line without it."
+            f"{effect.site}: left unchanged, because one value makes up nearly all rows here: "
+            f"{named(names, flat.size)}. The other sites were harmonized without this site."
         )
         found.append(Caution("H34", text))
     if effect.used_mode != mode:
-        text = f"{effect.site}: no empirical Bayes, for fewer than two features can be compared."
+        text = f"{effect.site}: no empirical Bayes, because it needs at least two features."
         found.append(Caution("H10", text))
     n_few = int(((effect.n > 0) & (effect.n < FEWEST)).sum())
     if n_few:
         text = (
-            f"{effect.site}: {n_few} features have fewer than {FEWEST} values; of these the mean "
-            "alone was brought in line."
+            f"{effect.site}: {n_few} features have fewer than {FEWEST} values; only their mean was "
+            "adjusted."
         )
         found.append(Caution("H10", text))
     return found

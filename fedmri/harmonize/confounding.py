@@ -72,9 +72,10 @@ def confounded(name: str, target: NDArray[Any], sites: NDArray[Any]) -> list[Cau
     is_much = measure >= MUCH if is_number else cramers_v(target, sites) >= MUCH_V
     if not is_much:
         return []
+    thing = name if is_number else "mixture"
     text = (
-        f"{said(name, target, sites)}. Harmonization takes that out with the scanner. At a new "
-        f"site a model then says the mean {name if is_number else 'mixture'} of the others. "
+        f"{said(name, target, sites)}. Harmonization removes this difference together with "
+        f"the scanner. At a new site a model then predicts the mean {thing} of the other sites. "
         "Compare the errors before and after. Labelled patients of the new site correct much of it."
     )
     return [Caution("H36", text)]

@@ -83,7 +83,7 @@ class Moments:
             or not np.isin(found[0], _POWERS).all()
             or not np.isfinite(found[-1]).all()
         ):
-            fix = "run the same version of fedmri as the server; if it is, ask the coordinator"
+            fix = "run the version of fedmri that the server runs; else ask the coordinator"
             what, want = f"scale and mean in step {step}", "a power of two, and a number"
             raise HarmonizeError("H21", what, found="others", want=want, fix=fix)
 

@@ -83,7 +83,7 @@ class Quantiles:
         if edges.shape != form or not all(
             self._is_refined(row, step) for row in edges.reshape(-1, N_BINS + 1)
         ):
-            fix = "run the same version of fedmri as the server; if it is, ask the coordinator"
+            fix = "run the version of fedmri that the server runs; else ask the coordinator"
             what, want = f"edges of bins in step {step}", "equal bins within one of the step before"
             raise HarmonizeError("H21", what, found="others", want=want, fix=fix)
         return edges

@@ -72,19 +72,20 @@ class HarmonizeConfig:
     """How what scanners put in is taken out: of images before the rounds, of embeddings in them.
 
     Attributes:
-        image: ``nyul`` maps each image's histogram to landmarks that all sites share; ``zscore``
-            and ``robust`` scale all images by one mean and standard deviation, or one median and
-            interquartile range, of all sites' voxels.
+        image: ``nyul`` maps each image's histogram to landmarks that all sites share. ``zscore``
+            scales all images by one mean and standard deviation of all sites' voxels. ``robust``
+            scales them by one median and interquartile range.
         weighting: Whether each image, each patient or each site counts the same in the landmarks.
-        noise_multiplier: Standard deviation of each site's noise on the sums of landmarks, in units
-            of the most that one patient (``weighting=patient``), or one site (``weighting=site``),
-            can add; 0 adds none. It is accounted for with the plan's other noise of the same unit.
-        embedding: What a network makes of an image, before its last layer: ``coral`` adds to the
-            loss how far a site's mean and covariance are from those of all sites; ``fedharmony``
-            how well a second head tells the site. ``combat`` takes out how a site's embeddings are
-            shifted and stretched, before the last layer reads them.
+        noise_multiplier: Standard deviation of each site's noise on the sums of landmarks; 0 adds
+            none. Its unit is the most that one patient (``weighting=patient``) or one site
+            (``weighting=site``) can add. It is accounted for with the plan's other noise of the
+            same unit.
+        embedding: What is done to embeddings, which the last layer of a network reads. ``coral``
+            adds to the loss the distance of a site's mean and covariance from those of all sites.
+            ``fedharmony`` adds how well a second head recognizes the site. ``combat`` removes each
+            site's shift and stretch before the last layer reads the embeddings.
         strength: Factor of what is added to the loss.
-        is_by_class: Classification: ``coral`` matches within each class, so that sites of unlike
+        is_by_class: Classification: ``coral`` matches within each class. So sites with different
             prevalence are not pulled together where they rightly differ.
         n_min: ComBat: a site with fewer training examples, or rows, takes no part in the fit.
         table: Tables of features instead of images.

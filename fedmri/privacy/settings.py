@@ -53,15 +53,16 @@ class PrivacyConfig:
 
     Attributes:
         noise_multiplier: Standard deviation of the noise on a sum of clipped gradients, in units of
-            ``clip_norm``; 0 trains without noise and without any guarantee.
+            ``clip_norm``. 0 trains without noise and without any guarantee.
         clip_norm: Largest L2 norm of one patient's gradient.
-        batch_subjects: Patients of a step, expected: each is drawn with this number over the site's
-            patients as its probability.
+        batch_subjects: Expected number of patients in a step. Each patient is drawn with this
+            number over the site's patients as probability.
         max_epsilon: Most that a site may spend in a run; 0 sets no bound. A round that would go
             beyond it is not trained.
         delta: Of the guarantee; 0 takes one tenth over a site's training patients.
-        is_audited: Whether each site sends, with its test scores, one number more: a lower bound on
-            epsilon from the final model's losses on its patients. These are without noise.
+        is_audited: Whether each site sends one more number with its test scores: a lower bound on
+            epsilon. It comes from the final model's losses on its patients, and these are without
+            noise.
         site: Noise for a whole hospital, beside or instead of that for its patients.
     """
 

@@ -128,8 +128,8 @@ def refuse_large(config: SiteNoiseConfig, shared: Weights, layout: Layout) -> No
         raise PrivacyError(
             "P66",
             f"noise for a whole hospital on {n_values:,} numbers",
-            found=f"noise of {error:,.3g} times the clip norm on each release, over the root of "
-            "the hospitals on their mean, where the signal is 1 at most",
+            found=f"noise of {error:,.3g} times the clip norm on each release, where the signal is "
+            "at most 1; on a mean it is divided by the root of the number of hospitals",
             want=f"{config.max_values:,} numbers or fewer",
             fix="share the last layer alone (strategy=lgfedavg), or protect patients instead "
             "(privacy.noise_multiplier)",
@@ -138,8 +138,8 @@ def refuse_large(config: SiteNoiseConfig, shared: Weights, layout: Layout) -> No
         raise PrivacyError(
             "P67",
             "noise for a whole hospital",
-            found="statistics of batch norm among what is shared",
-            want="entries that may take any value: a noised variance turns negative",
+            found="shared statistics of batch norm",
+            want="entries that may take any value, because a noised variance can become negative",
             fix="set model.norm=group, or strategy=lgfedavg",
         )
 

@@ -19,6 +19,6 @@ def refuse_inspections(inspections: Collection[str]) -> None:
     """
     if inspections:
         found = "; ".join(f"{name} looks at single updates" for name in sorted(inspections))
-        want = f"{LEAST_SITES} or more sites, and a server that needs sums alone"
+        want = f"{LEAST_SITES} or more sites, and a server that needs only sums"
         fix = "switch these off, or secure aggregation; a site can bound its own update instead"
         raise PrivacyError("P57", "secure aggregation", found=found, want=want, fix=fix)

@@ -53,7 +53,7 @@ class SecureSum:
             found, want = f"{n} sites", f"{LEAST_SITES} or more"
             raise PrivacyError("P50", "secure sum", found=found, want=want, fix=fix)
         if len({key.strip() for key in self.keys.values()}) < n:
-            fix = "ask the coordinator: whoever holds a key twice counts as two sites"
+            fix = "ask the coordinator: a party that holds one key twice would count as two sites"
             what, want = "keys of a secure sum", "a key of its own for each site"
             raise PrivacyError("P50", what, found="one key twice", want=want, fix=fix)
         # n / 2 or less would let a server that lies collect both secrets of a site

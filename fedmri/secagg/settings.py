@@ -14,11 +14,11 @@ class SecAggConfig:
 
     Attributes:
         is_on: Whether updates and sums for harmonization are masked before they leave a site.
-        threshold: Sites that must stay to the end of a sum, and the fewest in it; 0 takes two
-            thirds, rounded up.
-        fraction_bits: An update's values, times the site's weight, are rounded to multiples of
-            ``2 ** -fraction_bits`` and must stay below ``2 ** (63 - fraction_bits)`` over the
-            number of sites.
+        threshold: Sites that must stay to the end of a sum; a sum needs at least as many. 0 takes
+            two thirds, rounded up.
+        fraction_bits: An update's values, times the site's weight, are rounded to multiples of ``2
+            ** -fraction_bits``. They must stay below ``2 ** (63 - fraction_bits)`` over the number
+            of sites.
     """
 
     is_on: bool = False

@@ -23,14 +23,15 @@ class TaskConfig:
         tversky_alpha: Weight of false positives in the Tversky loss; the rest goes to false
             negatives.
         missed_hd95_mm: HD95 of a case in which one of the two masks is empty (FeTS penalty).
-        vote: How the examples of a patient become one class: ``mean`` of their probabilities, or
-            ``majority`` of their classes, where a tie goes to the higher mean probability.
+        vote: How the examples of a patient become one class. ``mean`` averages their probabilities.
+            ``majority`` counts their classes, and a tie goes to the higher mean probability.
         target_centre: Value that a network which answers 0 predicts (regression). With
-            ``target_scale`` it brings the target near 0 and 1, as 50 and 20 do for adults' ages:
-            public constants of the plan, the same at all sites, not computed from patients.
+            ``target_scale`` it brings the target near 0 and 1, as 50 and 20 do for adults' ages.
+            Both are public constants of the plan, the same at all sites, and not computed from
+            patients.
         target_scale: Change of the target that a network's 1 stands for (regression).
-        max_error: Largest error of one patient that counts in what a site reports, in units of
-            ``target_scale`` (regression): one patient then cannot decide a mean over many.
+        max_error: Largest error of one patient that counts in a site's report, in units of
+            ``target_scale`` (regression). So one patient cannot decide a mean over many.
     """
 
     loss: str = "auto"

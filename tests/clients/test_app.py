@@ -16,8 +16,9 @@ from fedmri.clients.app import app
 from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import entries, verify
 from fedmri.clients.network import network_of
-from fedmri.clients.own_data import prepare_own
+from fedmri.clients.own_data import n_prepared, prepare_own
 from fedmri.clients.site import Site
+from fedmri.data.site_data import Split
 from fedmri.errors import DataError
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
@@ -72,21 +73,32 @@ def ask(home: ClientHome, plan: Plan, cache: Path, ledger: Path, tmp_path: Path)
     return asked
 
 
-def test_a_site_trains_and_writes_down_what_left(ask: Ask, ledger: Path, plan: Plan) -> None:
+@pytest.fixture
+def used(ask: Ask, tmp_path: Path) -> dict[Split, int]:
+    """Return how many patients of the site train, validate and test, from its prepared data."""
+    (prepared,) = (tmp_path / "plan").rglob("prepared.json")
+    return n_prepared(prepared)
+
+
+def test_a_site_trains_and_writes_down_what_left(
+    ask: Ask, ledger: Path, plan: Plan, used: dict[Split, int]
+) -> None:
     """The server reads an update of the model's form; the ledger names its round and size."""
     update = read_answer(UPDATE, OWN, ask("train").content)
     assert update.weights.keys() == weights(network_of(to_json(plan)).module).keys()
-    assert update.n_subjects > 0
+    assert update.n_subjects == used["train"] > 0
     (entry,) = entries(ledger)
     assert (entry["kind"], entry["round"], entry["run"]) == ("update", 3, "brain")
     assert entry["n_bytes"] > sum(v.numel() * v.element_size() for v in update.weights.values())
 
 
-def test_scores_over_too_few_patients_stay(ask: Ask, ledger: Path) -> None:
+def test_scores_over_too_few_patients_stay(ask: Ask, ledger: Path, used: dict[Split, int]) -> None:
     """As many as the limit are told, one fewer is neither scored nor counted."""
     told = read_answer(SCORES, OWN, ask("val").content)
-    assert read_answer(SCORES, OWN, ask("val", n_min=told.n_subjects).content).n_subjects > 0
-    withheld = read_answer(SCORES, OWN, ask("val", n_min=told.n_subjects + 1).content)
+    assert told.n_subjects == used["val"] > 0
+    at_limit = read_answer(SCORES, OWN, ask("val", n_min=used["val"]).content)
+    assert (at_limit.n_subjects, at_limit.metrics) == (told.n_subjects, told.metrics)
+    withheld = read_answer(SCORES, OWN, ask("val", n_min=used["val"] + 1).content)
     assert (withheld.n_subjects, withheld.n_examples, dict(withheld.metrics)) == (0, 0, {})
     assert verify(ledger).n_entries == 3
 

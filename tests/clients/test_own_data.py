@@ -63,26 +63,31 @@ def test_a_patient_who_is_taken_out_makes_other_data(
 def test_a_patient_whose_files_are_gone_makes_other_data(
     home: ClientHome, own_scans: Path, plan: Plan, cache: Path, tmp_path: Path
 ) -> None:
-    """Deleting a folder is enough; the site goes on without the patient."""
-    before = prepare_own(home.config, plan, OWN, cache, tmp_path / "plan")
-    gone = read_site(before).scans[0].subject
+    """Deleting a folder is enough: under the same settings the site goes on without the patient."""
+    config = replace(home.config, check=replace(home.config.check, max_excluded=0.5))
+    before = prepare_own(config, plan, OWN, cache, tmp_path / "plan")
+    gone, *stay = sorted({scan.subject for scan in read_site(before).scans})
     for folder in own_scans.rglob(f"sub-{gone.removeprefix('sub-')}"):
         shutil.rmtree(folder)
-    config = replace(home.config, check=replace(home.config.check, max_excluded=0.5))
     after = prepare_own(config, plan, OWN, cache, tmp_path / "plan")
     assert after.parent != before.parent
+    assert sorted({scan.subject for scan in read_site(after).scans}) == stay
 
 
-def test_the_plan_cannot_loosen_what_the_site_refuses(
+def test_the_limits_of_the_check_are_the_sites_alone(
     home: ClientHome, own_scans: Path, plan: Plan, cache: Path, tmp_path: Path
 ) -> None:
-    """The preflight's limits are the site's, not those in the plan."""
+    """Whatever the plan says, a strict site refuses one bad image and a loose one goes on."""
     image = next(own_scans.rglob("*_T1w.nii.gz"))
     image.write_bytes(b"no image")
-    loose = replace(plan, data=replace(plan.data, check=CheckConfig(max_excluded=1.0)))
-    config = replace(home.config, check=CheckConfig(max_excluded=0.0))
-    with pytest.raises(DataError, match=r"\[D02\]"):
-        prepare_own(config, loose, OWN, cache, tmp_path / "plan")
+    strict, loose = (
+        replace(home.config, check=CheckConfig(max_excluded=limit)) for limit in (0.0, 1.0)
+    )
+    for of_plan in (0.0, 1.0):
+        other = replace(plan, data=replace(plan.data, check=CheckConfig(max_excluded=of_plan)))
+        with pytest.raises(DataError, match=r"\[D02\]"):
+            prepare_own(strict, other, OWN, cache, tmp_path / "plan")
+        assert read_site(prepare_own(loose, other, OWN, cache, tmp_path / "plan")).scans
 
 
 def test_a_site_without_a_data_folder_is_told(plan: Plan, cache: Path, tmp_path: Path) -> None:

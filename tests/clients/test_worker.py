@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
@@ -22,13 +23,14 @@ from fedmri.clients.flower import SuperNodeTask
 from fedmri.clients.home import ClientHome
 from fedmri.clients.ledger import entries
 from fedmri.clients.network import network_of
+from fedmri.clients.own_data import PREPARED, n_prepared
 from fedmri.clients.worker import answer
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
 from fedmri.server.flower import thin_bundle
 from fedmri.signed_plan import PURPOSE, SignedPlan, sign_plan
 from fedmri.simulation.flower import SERVER_NODE, identify_task, sent
-from fedmri.wire import UPDATE, TrainOrder, bundle, content_of, read_answer, unbundle
+from fedmri.wire import UPDATE, TrainOrder, bundle, content_of, read_answer, unbundle, unpack
 from tests.clients.conftest import OWN, Sign
 from tests.test_signed_plan import key_pair
 
@@ -98,10 +100,19 @@ def bundle_with(added: str) -> bytes:
     return buffer.getvalue()
 
 
-def test_an_order_that_is_signed_approved_and_declared_is_answered(ask: Ask) -> None:
-    """The update is as it travels: one array a record."""
+def test_an_order_that_is_signed_approved_and_declared_is_answered(
+    ask: Ask, home: ClientHome, plan: Plan, content: RecordDict
+) -> None:
+    """The update travels as one array a record, and counts the patients that trained."""
     reply = ask()
-    assert read_answer(UPDATE, OWN, unbundle(reply.content)).n_subjects > 0
+    assert {key: len(record) for key, record in reply.content.array_records.items()} == {"model": 1}
+    update = read_answer(UPDATE, OWN, unbundle(reply.content))
+    sent = unpack(unbundle(content).array_records["model"])
+    assert {n: v.shape for n, v in update.weights.items()} == {n: v.shape for n, v in sent.items()}
+    assert any(not torch.equal(value, sent[name]) for name, value in update.weights.items())
+    (prepared,) = home.runs.rglob(PREPARED)
+    n_train = n_prepared(prepared)["train"]
+    assert 0 < n_train == update.n_subjects
 
 
 def pickled(stype: str, data: bytes, name: str = "safetensors") -> dict[str, ArrayRecord]:

@@ -121,7 +121,7 @@ def test_a_window_stays_inside_the_image(size: int, wanted: int, centre: float) 
     """It is cropped or padded, never both, and has the size that was asked for."""
     start, before, new = window(size, wanted, min(centre, size - 1))
     assert new == (wanted or size)
-    assert start == 0 or start + new <= size
+    assert 0 <= start <= max(0, size - new)
     assert before == (new - size) // 2 if new > size else before == 0
 
 

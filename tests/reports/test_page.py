@@ -131,6 +131,7 @@ def test_the_page_can_be_read_without_eyes_and_links_lead_somewhere(page: Path) 
     outline = Outline(page.read_text())
     assert all(attributes.get("alt") for tag, attributes in outline.tags if tag == "img")
     drawings = [attributes for tag, attributes in outline.tags if tag == "svg"]
+    assert drawings
     assert all("aria-label" in each or "aria-hidden" in each for each in drawings)
     assert all("scope" in attributes for tag, attributes in outline.tags if tag == "th")
     ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]

@@ -1,0 +1,73 @@
+"""The pages of the parts: what each is, its settings, its source, and what it goes with."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from docs.generate.settings import attributes_of
+from fedmri.claims import claims_of, needs_of
+from fedmri.compatibility import DOORS
+from fedmri.data.reader import READERS
+from fedmri.models.registry import MODELS
+from fedmri.parts import Registry
+from fedmri.simulation.protocol import PROTOCOLS
+from fedmri.strategies.registry import STRATEGIES
+
+PAGES: dict[str, tuple[str, Registry[Any], str]] = {
+    "strategies": ("Strategies", STRATEGIES, "strategy"),
+    "models": ("Models", MODELS, "model"),
+    "readers": ("Readers of data", READERS, ""),
+    "protocols": ("Protocols of a study", PROTOCOLS, ""),
+}
+"""By file name: title, the parts, and the section of the settings that doors ask of."""
+
+
+def part_pages() -> dict[str, str]:
+    """Return the page of each kind of part, in Markdown, by its place in the site."""
+    return {f"reference/parts/{name}.md": page(*of) for name, of in PAGES.items()}
+
+
+def page(title: str, registry: Registry[Any], section: str) -> str:
+    """Return the page of one kind of part."""
+    lines = [f"# {title}", "", "This page is made from the source code, a file for each part.", ""]
+    lines += _goes_with(registry, section) if section else []
+    for name in registry.own:
+        lines += _part(name, registry.load(name))
+    return "\n".join(lines) + "\n"
+
+
+def _goes_with(registry: Registry[Any], section: str) -> list[str]:
+    doors = [door for door in DOORS if door.section == section]
+    lines = ["## What goes with what", ""]
+    lines += ["A part is refused where the table says no. It does not claim what is asked.", ""]
+    heads = " | ".join(door.mechanism for door in doors)
+    lines += [f"| Name | {heads} |", f"| --- |{' --- |' * len(doors)}"]
+    for name in registry.own:
+        claimed = claims_of(registry.load(name)())
+        cells = " | ".join("yes" if door.claim in claimed else "no" for door in doors)
+        lines.append(f"| `{name}` | {cells} |")
+    return [*lines, ""]
+
+
+def _part(name: str, kind: type[Any]) -> list[str]:
+    summary = inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:")[0]
+    lines = [f"## {name}", "", summary, ""]
+    if said := getattr(kind, "consent", ""):
+        lines += [f"A hospital reads before it approves: {said}.", ""]
+    lines += [f"It needs {need.value}." for need in sorted(needs_of(kind), key=str)]
+    if source := getattr(kind, "source", ""):
+        lines += ["", f"Source: {source}.", ""]
+    meanings: dict[str, str] = {}
+    for one in reversed(kind.__mro__):
+        meanings |= attributes_of(one)
+    own = [field for field in fields(kind) if field.init]
+    if own:
+        lines += ["| Setting | Default | Meaning |", "| --- | --- | --- |"]
+        lines += [f"| `{f.name}` | `{_default(f)}` | {meanings.get(f.name, '')} |" for f in own]
+    return [*lines, ""]
+
+
+def _default(field: Field[Any]) -> object:
+    return "required" if field.default is MISSING else field.default
