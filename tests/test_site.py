@@ -15,7 +15,7 @@ import pytest
 from typer.main import get_command
 
 from docs.generate.commands import commands_page, contexts
-from docs.generate.links import anchors, for_site, links_of
+from docs.generate.links import CODE, anchors, for_site, links_of
 from docs.generate.settings import sections, settings_page
 from fedmri.cli import app
 from fedmri.clients.home import SiteConfig
@@ -38,6 +38,14 @@ def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
         if link.anchor:
             known = anchors(target.read_text(encoding="utf-8"))
             assert link.anchor in known, f"{name} links to {link.target}#{link.anchor}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_list_is_one_in_every_reading(document: Path) -> None:
+    """An empty line goes before it, and a list within a list is indented by four, for MkDocs."""
+    text = CODE.sub("", document.read_text(encoding="utf-8"))
+    assert not re.findall(r"^(?!\s*(?:-|\d+\.) |\s*$| ).*\n(?:-|\d+\.) .*", text, re.M)
+    assert not re.findall(r"^ {1,3}(?:-|\d+\.) .*", text, re.M)
 
 
 def test_links_are_read_as_markdown_has_them() -> None:

@@ -101,18 +101,9 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Inbox:
-    """The boxes for one site, by the site that sealed them."""
+    """The boxes for one site, by the site that sealed them; it takes them out of ``Boxes``."""
 
     boxes: Mapping[str, bytes]
-
-    def to_arrays(self, sites: Sites) -> SecureArrays:
-        """Return ``boxes``, shape ``(n, 82)``, and ``present``, shape ``(n,)``."""
-        return _table("boxes", self.boxes, sites, N_BOX)
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], sites: Sites) -> Inbox:
-        """Return what ``to_arrays`` made arrays of; raise PrivacyError P56."""
-        return cls(_rows("boxes", arrays, sites, N_BOX))
 
 
 @dataclass(frozen=True)

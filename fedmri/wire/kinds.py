@@ -113,7 +113,7 @@ class Group:
     Attributes:
         attribute: Attribute of the message that holds them, or None.
         build: What they make.
-        fields: The fields; those of a group inside are not allowed.
+        fields: The fields; no group is among them.
     """
 
     attribute: str
@@ -130,7 +130,7 @@ class MessageKind(Generic[T_co]):
         of: Class of the message.
         fields: What it holds, and nothing else.
         message_type: Flower's type of an order; "" for an answer.
-        build: What makes the message of its attributes.
+        build: What makes the message of its attributes, where ``of`` does not.
     """
 
     name: str

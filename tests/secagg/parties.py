@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from numpy.typing import NDArray
 
 from fedmri.secagg.masks import ssh_text
-from fedmri.secagg.messages import Advert, Inbox, Masked, Reveal, Roster, Sealed, Survivors
+from fedmri.secagg.messages import Advert, Boxes, Inbox, Masked, Reveal, Roster, Sealed, Survivors
 from fedmri.secagg.ring import Slot
 from fedmri.secagg.secure_sum import SecureSum
 from fedmri.secagg.server_half import ServerHalf
@@ -133,11 +133,11 @@ class Parties:
             self.states[name], message = self.site(name).share(kept, roster)
             arrays = message.to_arrays(self.sum.sites)
             sealed[name] = Sealed.from_arrays(arrays, self.sum.sites)
+        arrays = Boxes(sealed).to_arrays(self.sum.sites)
+        boxes = Boxes.from_arrays(arrays, self.sum.sites)
         inboxes = self.server.inboxes(roster, sealed)
-        return {
-            name: Inbox.from_arrays(inbox.to_arrays(self.sum.sites), self.sum.sites)
-            for name, inbox in inboxes.items()
-        }
+        assert all(inbox == boxes.of(name) for name, inbox in inboxes.items())
+        return inboxes
 
     def mask(self, inboxes: Mapping[str, Inbox], but: Collection[str] = ()) -> dict[str, Masked]:
         """Return the masked values of all sites that answer."""
