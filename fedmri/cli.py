@@ -28,6 +28,7 @@ from fedmri.commands.demo import demo
 from fedmri.commands.harmonize import harmonize
 from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.privacy import privacy_app
+from fedmri.commands.trained import predict, score, show
 from fedmri.errors import FedmriError, UsageError
 from fedmri.system_errors import as_usage_error
 
@@ -54,6 +55,9 @@ app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
 app.command()(demo)
 app.command()(harmonize)
+app.command()(predict)
+app.command()(score)
+app.command()(show)
 
 Overrides = Annotated[
     list[str] | None,
@@ -325,10 +329,12 @@ def _report(experiment: Experiment, folder: Path, *, is_json: bool) -> None:
     from fedmri.reports.results import lost_by_choice
     from fedmri.reports.tables import as_json
     from fedmri.reports.terminal import show_summary
+    from fedmri.trained.run_folder import put_scores
     from fedmri.training.tasks import make_task
 
     task = make_task(experiment.plan.target, experiment.plan.task)
     page, summary = write_report(folder, task)
+    put_scores(folder, task)
     harmonized = try_image_page(experiment.plan, folder, summary)
     if is_json:
         print(as_json(summary))

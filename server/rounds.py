@@ -42,6 +42,7 @@ from fedmri.server.checkpoint import (
     save_weights,
 )
 from fedmri.server.exchange import Answer, Exchanges
+from fedmri.server.final_model import write_final
 from fedmri.server.harmonizing import (
     Total,
     as_weights,
@@ -52,6 +53,7 @@ from fedmri.server.harmonizing import (
 from fedmri.server.records import Observer, Records
 from fedmri.server.secure import SecureSums, Wanted, masked_of
 from fedmri.strategies.registry import make_strategy
+from fedmri.trained.card import Origin
 from fedmri.wire import (
     EMBEDDING,
     HARMONIZE,
@@ -393,8 +395,9 @@ class Rounds:
         self._evaluate("test", order, self.run.tested or tuple(present(self.grid)))
         sha256 = digest(model)
         self.records.add("done", round=round_index, sha256=sha256)
+        origin = Origin(plan, self.run.arm, self._members(), round_index, sha256)
         # last, for its presence says that the run is complete
-        save_weights(self.run.folder / "model.safetensors", model, {"sha256": sha256})
+        write_final(self.run.folder, origin, self.layout, model, extra)
         return sha256
 
     def _write_checkpoint(self, checkpoint: Checkpoint) -> None:

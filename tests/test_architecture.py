@@ -40,6 +40,10 @@ ARROWS = {
     "harmonize": WORDS,
     "privacy": WORDS | {"data.site_data", "data.settings", "training.settings"},
     "reports": WORDS | {"file_names", "training.task"},
+    # a finished model: what it says of itself, what it predicts, how it is scored
+    "trained": WORDS
+    | {"plan", "files", "file_names", "data", "models", "training", "strategies", "harmonize"}
+    | {"reports", "clients.invariance"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS | SETTINGS,
@@ -57,7 +61,7 @@ ARROWS = {
     "server": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "secagg", "reports"}
-    | {"models", "privacy"},
+    | {"models", "privacy", "trained.card", "trained.model_file", "trained.names"},
     "clients": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "data", "models"}
@@ -77,6 +81,8 @@ ARROWS = {
         "reports",
         "server",
         "clients",
+        "trained.names",
+        "trained.run_folder",
     },
     # the way in
     "config": WORDS
@@ -85,7 +91,7 @@ ARROWS = {
     | {"simulation.settings", "simulation.partition"},
     "cli": WORDS
     | {"config", "data", "reports", "server", "clients", "simulation", "commands"}
-    | {"system_errors"}
+    | {"system_errors", "trained.run_folder"}
     | {"models.registry", "training.tasks"},
     "commands": WORDS
     | TRUST
@@ -99,6 +105,7 @@ ARROWS = {
         "simulation",
         "harmonize",
         "privacy",
+        "trained",
     }
     | {"models.registry", "training.tasks"},
     "configs": set(),
@@ -113,7 +120,7 @@ ALONE = {
     "omegaconf": {"config"},
     "typer": {"cli", "commands"},
     "torch": {"round", "privacy", "wire", "codec", "data", "models", "training", "strategies"}
-    | {"filters", "leakage", "harmonize"}
+    | {"filters", "leakage", "harmonize", "trained"}
     | {"server", "clients", "simulation"},
 }
 """The only rooms that may import a library."""
