@@ -25,6 +25,7 @@ KIND = (*TINY, "rounds.n_rounds=1", "simulation.n_pictures=0")
 
 SETTINGS = {
     "mask": MASK,
+    "own": (*MASK, "data.prepare.spacing_mm=0", "data.prepare.shape=[32,32,32]"),
     "slices": (
         *(*MASK, "data.prepare.dimension=2d", "data.prepare.size=[16,16]", "harmonize=nyul"),
         *("data.prepare.shape=[0,0,0]", "data.prepare.spacing_mm=0"),
