@@ -75,7 +75,7 @@ def predict(
             "predictions",
             found=f"{len(found.left_out)} left out, such as {first.name} [{first.code}]",
             want="one for each scan",
-            fix=f"read {out / 'scans.tsv'}, then correct or leave out these scans",
+            fix=f"read {out / 'predictions.tsv'}, then correct or leave out these scans",
         )
 
 
@@ -164,7 +164,7 @@ def _tell(found: Predictions, out: Path, *, is_json: bool) -> None:
         print(f"Left out: {gone.name}: {gone.reason} [{gone.code}]")
     n_more = max(0, len(odd) - N_SHOWN) + max(0, len(found.left_out) - N_SHOWN)
     if n_more:
-        print(f"{n_more} more are in {out / 'scans.tsv'}.")
+        print(f"{n_more} more are in {out / 'predictions.tsv'}.")
     print(
         f"{len(found)} scans predicted, {len(odd)} with warnings; "
         f"{len(found.left_out)} left out. Results: {out}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,10 @@ from fedmri.trained.predict import Prediction
 from fedmri.training.task import Case
 
 BIDS_VERSION = "1.9.0"
-SCANS, PATIENTS = "scans.tsv", "participants.tsv"
+SCANS, PATIENTS = "predictions.tsv", "participants.tsv"
+FIRST_COLUMNS = ("scan", "participant_id", "session_id", "status")
+LAST_COLUMNS = ("file", "codes", "remarks")
+"""Of the table of scans; the answers stand between them."""
 MISSING = "n/a"
 """What BIDS writes in an empty cell."""
 
@@ -94,8 +97,10 @@ class DerivativeWriter:
 
     def end(self, patients: Sequence[Case]) -> None:
         """Write the tables."""
-        self._table(SCANS, self.rows or [{"scan": MISSING}])
-        self._json("scans.json", _columns(self.card))
+        first, last = FIRST_COLUMNS, LAST_COLUMNS
+        own = [name for row in self.rows for name in row if name not in {*first, *last}]
+        self._table(SCANS, self.rows, [*first, *dict.fromkeys(own), *last])
+        self._json("predictions.json", _columns(self.card))
         if patients:
             rows = [
                 {
@@ -155,9 +160,10 @@ class DerivativeWriter:
     def _json(self, name: str, values: Mapping[str, Any]) -> None:
         write_whole(self.folder / name, _text(values))
 
-    def _table(self, name: str, rows: Iterable[Mapping[str, str]]) -> None:
-        rows = list(rows)
-        names = list(dict.fromkeys(name for row in rows for name in row))
+    def _table(
+        self, name: str, rows: Sequence[Mapping[str, str]], names: Sequence[str] = ()
+    ) -> None:
+        names = names or list(dict.fromkeys(name for row in rows for name in row))
         lines = [names, *([_cell(row.get(name, MISSING)) for name in names] for row in rows)]
         write_whole(self.folder / name, "".join("\t".join(line) + "\n" for line in lines))
 

@@ -81,10 +81,16 @@ def images(folder: Path, suffix: str) -> list[Path]:
     return sorted(folder.glob(f"sub-*/anat/*_{suffix}.nii.gz"))
 
 
-def turned(path: Path, target: Path, codes: str, affine: np.ndarray | None = None) -> Path:
-    """Write an image again with its axes in another order, or placed by another affine."""
+def labels(path: Path) -> nib.Nifti1Image:
+    """Return an image or label map as nibabel has it."""
     image = nib.load(path)
     assert isinstance(image, nib.Nifti1Image)
+    return image
+
+
+def turned(path: Path, target: Path, codes: str, affine: np.ndarray | None = None) -> Path:
+    """Write an image again with its axes in another order, or placed by another affine."""
+    image = labels(path)
     start = nib.io_orientation(image.affine)
     change = nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(tuple(codes)))
     other = image.as_reoriented(change)

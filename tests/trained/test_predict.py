@@ -21,16 +21,9 @@ from fedmri.models.weights import digest
 from fedmri.trained.model import TrainedModel
 from fedmri.trained.predict import PredictOptions
 from tests.reports_of_others.dicom_files import series
-from tests.trained.conftest import Train, images, turned
+from tests.trained.conftest import Train, images, labels, turned
 
 OBLIQUE = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.3, -0.2, 0.25), [5.0, -7.0, 11.0])
-
-
-def labels(path: Path) -> nib.Nifti1Image:
-    """Return a label map as nibabel has it."""
-    image = nib.load(path)
-    assert isinstance(image, nib.Nifti1Image)
-    return image
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -121,7 +114,7 @@ def test_a_folder_of_predictions_is_a_derivative(
     volume = np.count_nonzero(np.asarray(labels(mask).dataobj)) * np.prod(
         nib.affines.voxel_sizes(labels(mask).affine)
     )
-    [row] = [r for r in table(tmp_path / "out/scans.tsv") if r["file"].endswith(mask.name)]
+    [row] = [r for r in table(tmp_path / "out/predictions.tsv") if r["file"].endswith(mask.name)]
     assert float(row["volume_ml_lesion"]) == pytest.approx(volume / 1000, rel=1e-5)
 
 
@@ -308,7 +301,7 @@ def test_one_bad_scan_ends_nothing_and_is_named(
         "notes.txt": "D84",
         str(paths[4]): "D84",
     }
-    rows = table(tmp_path / "out/scans.tsv")
+    rows = table(tmp_path / "out/predictions.tsv")
     assert {row["scan"]: row["codes"] for row in rows if row["status"] == "left out"} == codes
     assert found.files[0].exists()
 
