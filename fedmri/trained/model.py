@@ -13,6 +13,7 @@ from torch import nn
 from fedmri.trained.card import ModelCard
 from fedmri.trained.inputs import LeftOut, gather
 from fedmri.trained.model_file import ModelFile, read_model
+from fedmri.trained.names import MODEL
 from fedmri.trained.outputs import DerivativeWriter
 from fedmri.trained.predict import (
     Prediction,
@@ -61,12 +62,13 @@ class TrainedModel:
 
     @classmethod
     def open(cls, path: AnyPath) -> TrainedModel:
-        """Open a model's file; nothing in it is run or unpickled.
+        """Open a model's file, or that of the folder of a run; nothing in it is unpickled.
 
         Raises:
             UsageError: It is damaged or not one (U70), or an older version wrote it (U71).
         """
-        return cls(read_model(Path(path).expanduser()))
+        place = Path(path).expanduser()
+        return cls(read_model(place / MODEL if place.is_dir() else place))
 
     @property
     def card(self) -> ModelCard:

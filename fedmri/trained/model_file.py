@@ -23,6 +23,7 @@ from fedmri.files import write_whole
 from fedmri.harmonize.embedding_choice import embedding_stage
 from fedmri.harmonize.embedding_combat import FITTED
 from fedmri.harmonize.image_stage import image_change
+from fedmri.harmonize.nyul import PERCENTILES
 from fedmri.models.build import build_network
 from fedmri.models.weights import digest, layout
 from fedmri.plan import Plan
@@ -35,21 +36,12 @@ IMAGES, EMBEDDINGS = "harmonize", "embedding"
 """Groups of harmonization parameters, as they travel: of images and of embeddings."""
 
 MOST_HEADER_BYTES = 16 * 2**20
+MOST_VOXELS, LEAST_SPACING_MM, MOST_AT_ONCE = 2048, 0.1, 1024
+"""Of one side of an image; of a voxel; of threads and of examples in a batch."""
 MOST_NUMBERS = 10**6
 """Of one harmonization parameter."""
 MOST_WIDTH = 192
 """Of a network whose size cannot be told without making it."""
-
-TYPES = {
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 
 Form = tuple[str, tuple[int, ...]]
 """Type and shape of a tensor, as the header writes them."""
@@ -93,6 +85,7 @@ def read_model(path: Path) -> ModelFile:
     header = _header(path)
     card = _card(path, header.pop("__metadata__", None))
     try:
+        _refuse_large(card)
         forms, entries = network_forms(card.plan)
         _refuse_other_entries(card, entries)
         _refuse_other_forms(header, forms)
@@ -118,8 +111,17 @@ def network_forms(plan: Plan) -> tuple[dict[str, Form], Layout]:
             raise ValueError(f"a {plan.model.name} of width {plan.model.width}") from None
         network = build_network(plan.model, **plan.network)
     state = network.state_dict()
-    forms = {name: (TYPES[v.dtype], tuple(v.shape)) for name, v in state.items()}
+    forms = {name: (type_name(v.dtype), tuple(v.shape)) for name, v in state.items()}
     return forms, layout(network)
+
+
+def type_name(dtype: torch.dtype) -> str:
+    """Return a type as headers of safetensors write it: a letter, and the bits of a number."""
+    if dtype in (torch.bool, torch.bfloat16):
+        return "BOOL" if dtype == torch.bool else "BF16"
+    is_signed = dtype != torch.uint8
+    letter = "F" if dtype.is_floating_point else "I" if is_signed else "U"
+    return f"{letter}{8 * dtype.itemsize}"
 
 
 def at_sites(plan: Plan, entries: Layout) -> frozenset[str]:
@@ -159,6 +161,27 @@ def _card(path: Path, metadata: Any) -> ModelCard:
         raise unusable(path, f"a card with {_said(error)}") from error
 
 
+def _refuse_large(card: ModelCard) -> None:
+    """Refuse a plan that would take the memory or the cores of a machine, and odd ranges."""
+    plan, prepare = card.plan, card.plan.data.prepare
+    sides = (*prepare.size, *prepare.shape, prepare.n_neighbours)
+    if max(sides) > MOST_VOXELS or 0 < prepare.spacing_mm < LEAST_SPACING_MM:
+        raise ValueError("images of a size that no scan has")
+    if max(plan.train.n_threads, plan.train.batch_size) > MOST_AT_ONCE:
+        raise ValueError("more threads or examples at once than any machine takes")
+    n_modalities, ranges = len(plan.data.source.modalities), card.ranges
+    if ranges is None:
+        return
+    has_form = (
+        len(ranges.percentiles) == len(ranges.distances) == n_modalities
+        and all(len(values) in (0, len(PERCENTILES)) for values in ranges.percentiles)
+        and len(ranges.spacing_mm) == len(ranges.extent_mm)
+        and len(ranges.spacing_mm) in (0, 3)
+    )
+    if not has_form:
+        raise ValueError("ranges of other scans than the plan's")
+
+
 def _refuse_other_entries(card: ModelCard, entries: Layout) -> None:
     """Refuse a card whose lists of entries are not those of its own plan's network."""
     wanted = Entries.of(entries, at_sites(card.plan, entries))
@@ -178,7 +201,7 @@ def _refuse_other_forms(header: Mapping[str, Any], forms: Mapping[str, Form]) ->
         if found.get("dtype") != dtype or found.get("shape") != list(shape):
             raise ValueError(f"another type or shape of {name} than that of its network")
     for name, form in header.items():
-        if name.startswith(PARAMETERS) and form.get("dtype") != "F64":
+        if name.startswith(PARAMETERS) and form.get("dtype") != type_name(torch.float64):
             raise ValueError(f"harmonization parameters of type {form.get('dtype')!r}")
 
 
@@ -245,7 +268,10 @@ def unusable(path: Path, found: str) -> UsageError:
 
 
 def _too_old(path: Path) -> UsageError:
-    found = "weights alone: plan, classes, preparation and harmonization are missing"
+    found = "numbers alone: plan, classes, preparation and harmonization are missing"
     what, want = f"model {path}", "a model's whole file"
-    fix = "train it again with this version of fedmri; an older one wrote no more than the weights"
+    fix = (
+        "train it again, for an older version wrote weights alone; parameters of tables are for "
+        "`fedmri harmonize --parameters`"
+    )
     return UsageError("U71", what, found=found, want=want, fix=fix)

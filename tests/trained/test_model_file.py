@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -30,7 +32,7 @@ from fedmri.trained.model_file import (
     write_model,
 )
 from fedmri.trained.predict import make_network
-from tests.trained.conftest import Run, Train
+from tests.trained.conftest import Run, Train, images, labels
 
 Header = dict[str, Any]
 
@@ -219,6 +221,15 @@ HOSTILE: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
         carded(lambda c: c["plan"]["model"].update(width=65536)),
         "lists of entries|another type or shape",
     ),
+    "images of terabytes": (
+        carded(lambda c: c["plan"]["data"]["prepare"].update(shape=[2**20] * 3)),
+        "a size that no scan has",
+    ),
+    "a million threads": (
+        carded(lambda c: c["plan"]["train"].update(n_threads=10**6)),
+        "more threads",
+    ),
+    "ranges of another model": (carded(lambda c: c["ranges"].update(percentiles=[])), "ranges of"),
     "unknown network": (
         carded(lambda c: c["plan"]["model"].update(name="os.system")),
         "setting model.name",
@@ -235,6 +246,23 @@ def test_a_hostile_file_is_refused_with_one_clear_error(
     path = write(nyul.path, tmp_path / "model.safetensors")
     with pytest.raises(UsageError, match=rf"(?s)({found}).*\[U70\]"):
         read_model(path)
+
+
+def test_a_card_knows_what_the_training_scans_were_like(nyul: Run, hospitals: Path) -> None:
+    """Voxel sizes are those of the files, along the axes of the body."""
+    ranges = nyul.model.card.ranges
+    assert ranges is not None
+    scans = [nib.as_closest_canonical(labels(path)) for path in images(hospitals, "FLAIR")]
+    sizes = [scan.header.get_zooms() for scan in scans]
+    lengths = [np.multiply(scan.shape, size) for scan, size in zip(scans, sizes, strict=True)]
+    for spans, known in ((ranges.spacing_mm, sizes), (ranges.extent_mm, lengths)):
+        for (low, high), values in zip(spans, zip(*known, strict=True), strict=True):
+            for end in (low, high):  # each is one of the files' own
+                assert min(abs(end - value) for value in values) < 1e-3
+            assert low <= high
+    [percentiles] = ranges.percentiles
+    assert (percentiles[0], percentiles[-1]) == pytest.approx((0, 100))
+    assert list(percentiles) == sorted(percentiles)
 
 
 def test_a_pipe_or_a_missing_file_is_refused_at_once(tmp_path: Path) -> None:
