@@ -140,8 +140,8 @@ def _header(path: Path) -> dict[str, Any]:
             if n_header > min(MOST_HEADER_BYTES, status.st_size - 8):
                 raise ValueError(f"a header of {n_header} bytes in a file of {status.st_size}")
             header = json.loads(file.read(n_header))
-        if not isinstance(header, dict):
-            raise ValueError(f"a header that is a {type(header).__name__}")
+        if not isinstance(header, dict) or not all(isinstance(v, dict) for v in header.values()):
+            raise ValueError("a header that is no table of tensors")
     except (OSError, ValueError, RecursionError) as error:
         raise unusable(path, _said(error)) from error
     return header

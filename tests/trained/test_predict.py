@@ -20,6 +20,7 @@ from fedmri.errors import UsageError
 from fedmri.models.weights import digest
 from fedmri.trained.model import TrainedModel
 from fedmri.trained.predict import PredictOptions
+from fedmri.trained.scoring import ScoreOptions
 from tests.reports_of_others.dicom_files import series
 from tests.trained.conftest import Train, images, labels, turned
 
@@ -134,9 +135,12 @@ def test_a_data_set_without_a_table_and_without_labels_is_predicted_on(
             assert all(row[column] for row in rows)
 
 
-def test_classes_are_those_that_the_run_scored(train: Train, hospitals: Path) -> None:
+@pytest.mark.parametrize("more", [(), ("harmonize=nyul",)], ids=["plain", "nyul"])
+def test_classes_are_those_that_the_run_scored(
+    train: Train, hospitals: Path, more: tuple[str, ...]
+) -> None:
     """A test patient's probabilities by predict are those in the run's cases."""
-    run = train("kind")
+    run = train("kind", *more)
     cases = [
         json.loads(line)
         for path in sorted((run.folder / "cases/federated/seed-0").glob("*.jsonl"))
@@ -147,6 +151,41 @@ def test_classes_are_those_that_the_run_scored(train: Train, hospitals: Path) ->
     assert set(found) == {case["subject"] for case in cases}
     for case in cases:
         assert found[case["subject"]] == pytest.approx(case["prediction"], abs=1e-6)
+
+
+def of_a_tenth(model: TrainedModel, path: Path) -> TrainedModel:
+    """Return the model with a last layer that calls a tenth of a scan's voxels the first class."""
+    [one] = model.predict(path, options=PredictOptions(is_cropped=True, has_probabilities=True))
+    assert one.shares is not None
+    seen = one.shares[:, one.shares[0] < 1]  # what was cropped away is certain
+    shift = -np.quantile(np.log(seen[1] / seen[0]), 0.9)
+    weights = {name: value.clone() for name, value in model.file.weights.items()}
+    [bias] = [name for name in model.card.entries.head if weights[name].ndim == 1]
+    weights[bias][1] += float(shift)
+    card = replace(model.card, sha256=digest(weights))
+    return TrainedModel(replace(model.file, weights=weights, card=card))
+
+
+@pytest.mark.parametrize("name", ["mask", "nyul", "slices"])
+def test_masks_are_those_that_are_scored(
+    train: Train, hospitals: Path, cache: Path, name: str
+) -> None:
+    """The Dice of a mask on its own grid is that of `fedmri score`, for each patient."""
+    paths = images(hospitals, "FLAIR")[:6]
+    model = of_a_tenth(train(name).model, paths[0])
+    names = [path.name.split("_")[0].removeprefix("sub-") for path in paths]
+    scored = model.score(hospitals, ScoreOptions(patients=names, cache=cache))
+    wanted = {c.subject: c.scores["dice"] for cases in scored.cases.values() for c in cases}
+    found = {}
+    for one in model.predict(*paths, options=PredictOptions(is_cropped=True)):
+        subject = one.input.scan.subject
+        drawn = next(hospitals.glob(f"derivatives/*/sub-{subject}/anat/*_mask.nii.gz"))
+        truth = np.asarray(labels(drawn).dataobj) > 0
+        assert one.mask is not None
+        mine = one.mask == 1
+        found[subject] = float(2 * (mine & truth).sum() / (mine.sum() + truth.sum()))
+    assert found == wanted
+    assert max(found.values()) > 0
 
 
 def padded(path: Path, target: Path, n_voxels: int) -> Path:

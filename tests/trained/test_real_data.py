@@ -82,6 +82,7 @@ def test_masks_of_real_tumours_have_the_dice_that_the_run_scored(
         one.input.scan.subject: overlap(file, one.input.scan.subject)
         for one, file in zip(found, found.files, strict=True)
     } == cases
+    assert max(cases.values()) > 0
     options = ScoreOptions(patients=tuple(cases), cache=cache)
     scored = model.score(tumours / "bids", options)
     assert {c.subject: c.scores["dice"] for of in scored.cases.values() for c in of} == cases
