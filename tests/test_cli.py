@@ -67,7 +67,11 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["simulate"], ["data", "check"], ["data", "example"], ["models"], ["report"]]
+    "command",
+    [
+        *([], ["simulate"], ["data", "check"], ["data", "example"], ["models"], ["report"]),
+        *(["predict"], ["score"], ["show"]),
+    ],
 )
 def test_every_command_explains_itself(command: list[str], tmp_path: Path) -> None:
     """Help names the command and every option with a sentence."""

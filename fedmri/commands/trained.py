@@ -155,11 +155,15 @@ def _tell(found: Predictions, out: Path, *, is_json: bool) -> None:
     if is_json:
         told = {one.input.name: [list(remark) for remark in one.remarks] for one in found}
         left_out = [asdict(one) for one in found.left_out]
-        print(json.dumps({"predicted": told, "left_out": left_out, "folder": str(out)}))
+        notes = [list(note) for note in found.notes]
+        said = {"predicted": told, "left_out": left_out, "notes": notes, "folder": str(out)}
+        print(json.dumps(said))
         return
+    for code, reason in found.notes[:N_SHOWN]:
+        print(f"Note: {reason} [{code}]")
     for one in odd[:N_SHOWN]:
-        said = "; ".join(f"{reason} [{code}]" for code, reason in one.remarks)
-        print(f"Warning: {one.input.name}: {said}")
+        text = "; ".join(f"{reason} [{code}]" for code, reason in one.remarks)
+        print(f"Warning: {one.input.name}: {text}")
     for gone in found.left_out[:N_SHOWN]:
         print(f"Left out: {gone.name}: {gone.reason} [{gone.code}]")
     n_more = max(0, len(odd) - N_SHOWN) + max(0, len(found.left_out) - N_SHOWN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from fedmri.data.folders import Walk
 from fedmri.data.pairing import Session, by_modality
 from fedmri.data.pictures import PICTURES
 from fedmri.data.read import layout_of, read
-from fedmri.data.scans import Finding, Scan
+from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.series import is_dicom
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import DataError, UsageError
@@ -54,7 +54,25 @@ class LeftOut:
     reason: str
 
 
-Gathered = tuple[list[Input], list[LeftOut]]
+@dataclass
+class Gathered:
+    """What paths stand for.
+
+    Attributes:
+        inputs: Scans to predict on.
+        left_out: What cannot be predicted on.
+        notes: What is odd about a folder as a whole.
+    """
+
+    inputs: list[Input] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[Remark] = field(default_factory=list)
+
+    def add(self, other: Gathered) -> None:
+        """Add what other paths stand for."""
+        self.inputs += other.inputs
+        self.left_out += other.left_out
+        self.notes += other.notes
 
 
 def gather(
@@ -74,20 +92,18 @@ def gather(
         UsageError: There is nothing to predict on, or a modality is not one of the model's (U01).
     """
     _refuse_other_modalities(paths, named, source)
-    found: list[Input] = []
-    left_out: list[LeftOut] = []
+    every = Gathered()
     if named:
-        found.append(_alone(Scan(HERE, "", "", dict(named)), next(iter(named.values()))))
-    files = [path for path in paths if path.is_file()]
-    more, said = _from_files(files, source)
-    found, left_out = [*found, *more], [*left_out, *said]
+        first = next(iter(named.values()))
+        every.inputs.append(_alone(Scan(HERE, "", "", dict(named)), first))
+    every.add(_from_files([path for path in paths if path.is_file()], source))
     for path in paths:
         if path.is_dir():
-            more, said = _from_folder(path, source, labels)
-            found, left_out = [*found, *more], [*left_out, *said]
+            every.add(_from_folder(path, source, labels))
         elif not path.is_file():
-            left_out.append(LeftOut(str(path), "D84", "no such file or folder"))
-    return _named_apart(found), left_out
+            every.left_out.append(LeftOut(str(path), "D84", "no such file or folder"))
+    every.inputs = _named_apart(every.inputs)
+    return every
 
 
 def _refuse_other_modalities(
@@ -105,28 +121,31 @@ def _refuse_other_modalities(
 
 def _from_files(files: Sequence[Path], source: SourceConfig) -> Gathered:
     """Return scans of single files: each by itself for one modality, else those of one session."""
-    found: list[Input] = []
-    left_out: list[LeftOut] = []
+    found = Gathered()
     by_session: dict[tuple[str, str], list[BidsFile]] = defaultdict(list)
     modalities = source.modalities
     for path in files:
         who, file = parse(path)
         if not _is_image(path):
-            left_out.append(LeftOut(path.name, "D84", f"a file {path.suffix or 'without ending'}"))
+            reason = f"a file {path.suffix or 'without ending'}"
+            found.left_out.append(LeftOut(path.name, "D84", reason))
         elif len(modalities) == 1:
-            found.append(_single(path, file, modalities[0]))
+            found.inputs.append(_single(path, file, modalities[0]))
         elif file is None:
             reason = (
                 f"the model reads {', '.join(modalities)}: name the files as BIDS does, or give "
                 "each by --modality NAME=PATH"
             )
-            left_out.append(LeftOut(path.name, "D84", reason))
+            found.left_out.append(LeftOut(path.name, "D84", reason))
         else:
             by_session[who].append(file)
     for (subject, session), images in sorted(by_session.items()):
         one = _of_session(subject, session, images, source)
-        (found if isinstance(one, Input) else left_out).append(one)  # type: ignore[arg-type]
-    return found, left_out
+        if isinstance(one, Input):
+            found.inputs.append(one)
+        else:
+            found.left_out.append(one)
+    return found
 
 
 def _of_session(
@@ -169,7 +188,7 @@ def _from_folder(path: Path, source: SourceConfig, labels: str) -> Gathered:
         files = [file for file in Walk(path).files() if _is_image(file)]
         if files:
             return _from_files(files, source)
-        return [], [LeftOut(str(path), error.code, str(error))]
+        return Gathered(left_out=[LeftOut(str(path), error.code, str(error))])
     if layout in ("bids", "dicom"):
         return _from_data_set(replace(own, layout=layout), path, labels)
     # folders of classes, which are for training
@@ -180,32 +199,42 @@ def _from_data_set(own: SourceConfig, path: Path, labels: str) -> Gathered:
     try:
         table = read(own)
     except DataError as error:
-        return [], [LeftOut(str(path), error.code, str(error))]
-    scans = [_renamed(scan.with_images_of(labels), path) for scan in table.scans]
-    left_out = [
-        LeftOut(_who(finding), finding.code, finding.reason)
-        for finding in table.findings
-        if finding.is_excluded
-    ]
-    told: dict[tuple[str, str], list[Remark]] = defaultdict(list)
-    for finding in table.findings:
-        if not finding.is_excluded and finding.subject:
-            told[finding.subject, finding.session].append((finding.code, finding.reason))
-    found = [
-        Input(renamed, _bids_name(renamed), tuple(told[scan.subject, scan.session]))
-        for renamed, scan in zip(scans, table.scans, strict=True)
-    ]
-    return found, left_out
+        return Gathered(left_out=[LeftOut(str(path), error.code, str(error))])
+    gone = [finding for finding in table.findings if finding.is_excluded]
+    left_out = [LeftOut(_who(finding), finding.code, finding.reason) for finding in gone]
+    told, notes = _told(table)
+    found = Gathered(left_out=left_out, notes=notes)
+    is_series = any(is_dicom(file) for file in path.iterdir() if file.is_file())
+    for scan in table.scans:
+        # of a folder that is one DICOM series, the name counts, not what stands for a number
+        subject = path.resolve().name if is_series else scan.subject
+        named = _renamed(scan.with_images_of(labels), subject)
+        remarks = tuple(told[scan.key])
+        found.inputs.append(Input(named, _bids_name(named), remarks))
+    return found
 
 
-def _renamed(scan: Scan, root: Path) -> Scan:
-    """Return a scan with a subject that can be part of a name.
+def _told(table: ScanTable) -> tuple[dict[str, list[Remark]], list[Remark]]:
+    """Return warnings by key of a scan, and those about no scan that is there.
 
-    Of a folder that is one DICOM series, the folder's name counts: what stands for a patient's
-    number elsewhere is no name that a person knows.
+    What is said of a subject without a session is said of all its scans.
     """
-    is_series = any(is_dicom(file) for file in root.iterdir() if file.is_file())
-    subject = root.resolve().name if is_series else scan.subject
+    told: dict[str, list[Remark]] = {scan.key: [] for scan in table.scans}
+    notes: list[Remark] = []
+    for finding in table.findings:
+        if finding.is_excluded:
+            continue
+        of_subject = [scan for scan in table.scans if scan.subject == finding.subject]
+        exact = [scan for scan in of_subject if scan.session == finding.session]
+        for scan in exact or of_subject:
+            told[scan.key].append((finding.code, finding.reason))
+        if not of_subject:
+            notes.append((finding.code, finding.reason))
+    return told, notes
+
+
+def _renamed(scan: Scan, subject: str) -> Scan:
+    """Return a scan with a subject and a session that can be part of a name."""
     session = re.sub(r"[^A-Za-z0-9]", "", scan.session)
     return replace(scan, site=HERE, subject=label_of(subject), session=session)
 

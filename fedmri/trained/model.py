@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from fedmri.trained.card import ModelCard
-from fedmri.trained.inputs import LeftOut, gather
+from fedmri.trained.inputs import Gathered, LeftOut, Remark, gather
 from fedmri.trained.model_file import ModelFile, read_model
 from fedmri.trained.names import MODEL
 from fedmri.trained.outputs import DerivativeWriter
@@ -38,12 +38,14 @@ class Predictions:
         left_out: The others, and why.
         patients: One result for each patient, as a run's scores have it; empty for masks.
         files: What was written, in order.
+        notes: Codes and reasons of what is odd about a folder as a whole.
     """
 
     predicted: tuple[Prediction, ...]
     left_out: tuple[LeftOut, ...]
     patients: tuple[Case, ...] = ()
-    files: tuple[Path, ...] = field(default=())
+    files: tuple[Path, ...] = ()
+    notes: tuple[Remark, ...] = ()
 
     def __iter__(self) -> Iterator[Prediction]:
         """Iterate over the predictions."""
@@ -103,15 +105,15 @@ class TrainedModel:
         named = {name: Path(path) for name, path in (modalities or {}).items()}
         source, target = self.card.plan.data.source, self.card.plan.target
         labels = target.name if target.kind == "segmentation" else ""
-        found, left_out = gather([Path(path) for path in inputs], named, source, labels)
+        found = gather([Path(path) for path in inputs], named, source, labels)
         predictor = Predictor(self.file, self.network, options or PredictOptions())
         if out is None:
-            return _kept(predictor, predictor.each(found), left_out)
+            return _kept(predictor, predictor.each(found.inputs), found)
         writer = DerivativeWriter(Path(out), self.card)
         writer.begin()
-        for one in left_out:
+        for one in found.left_out:
             writer.leave_out(one)
-        made = _kept(predictor, _written(predictor.each(found), writer), left_out)
+        made = _kept(predictor, _written(predictor.each(found.inputs), writer), found)
         writer.end(made.patients)
         return replace(made, files=tuple(writer.files))
 
@@ -139,9 +141,10 @@ def _written(
 
 
 def _kept(
-    predictor: Predictor, found: Iterator[Prediction | LeftOut], left_out: Sequence[LeftOut]
+    predictor: Predictor, made: Iterator[Prediction | LeftOut], found: Gathered
 ) -> Predictions:
-    every = tuple(found)
+    every = tuple(made)
     predicted = tuple(one for one in every if isinstance(one, Prediction))
     gone = tuple(one for one in every if isinstance(one, LeftOut))
-    return Predictions(predicted, (*left_out, *gone), tuple(predictor.patients(predicted)))
+    patients = tuple(predictor.patients(predicted))
+    return Predictions(predicted, (*found.left_out, *gone), patients, (), tuple(found.notes))

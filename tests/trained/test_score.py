@@ -48,12 +48,17 @@ def scored(run: Run, data: Path, cache: Path, sites: tuple[str, ...] = ()) -> Sc
     return run.model.score(data, ScoreOptions(patients=patients, cache=cache))
 
 
-@pytest.mark.parametrize("name", ["mask", "nyul", "slices", "kind", "age"])
+SCALED = ("kind", "harmonize=zscore", "data.prepare.scaling=none")
+
+
+@pytest.mark.parametrize(
+    "settings", [("mask",), ("nyul",), ("slices",), ("kind",), ("age",), SCALED], ids=" ".join
+)
 def test_test_scores_of_a_run_are_those_of_its_file(
-    train: Train, hospitals: Path, cache: Path, name: str
+    train: Train, hospitals: Path, cache: Path, settings: tuple[str, ...]
 ) -> None:
     """Every patient's result, every site's interval: equal to the bit, harmonized or not."""
-    run = train(name)
+    run = train(*settings)
     found = scored(run, hospitals, cache)
     assert repr(dict(found.cases)) == repr(run_cases(run))  # NaN, as text, equals itself
     task = make_task(run.model.card.plan.target, run.model.card.plan.task)
