@@ -53,11 +53,8 @@ app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
-app.command()(demo)
-app.command()(harmonize)
-app.command()(predict)
-app.command()(score)
-app.command()(show)
+for command in (demo, harmonize, predict, score, show):
+    app.command()(command)
 
 Overrides = Annotated[
     list[str] | None,

@@ -157,7 +157,10 @@ def _of_session(
         reason = f"none of {', '.join(f.path.name for f in files)} is {_shown(source)}"
         return LeftOut(name, "D24", reason)
     scan, more = Session(images).scan(subject, session)
+    taken = {file.path for matching in images.values() for file in matching}
+    passed = [file.path.name for file in files if file.path not in taken]
     remarks = tuple((finding.code, finding.reason) for finding in (*said, *more))
+    remarks += tuple(("D29", f"{name} is not {_shown(source)}: passed over") for name in passed)
     return Input(replace(scan, site=HERE), _bids_name(scan), remarks)
 
 
@@ -240,14 +243,23 @@ def _renamed(scan: Scan, subject: str) -> Scan:
 
 
 def _named_apart(found: Iterable[Input]) -> list[Input]:
-    """Return the scans with a name of its own for each."""
+    """Return the scans with a name of its own for each.
+
+    Equal names of two inputs are not known to be one patient, so the second becomes another one.
+    """
     kept: dict[str, Input] = {}
     for one in found:
-        name, number = one.name, 1
-        while name in kept:
+        named, number = one, 1
+        while named.name in kept:
             number += 1
-            name = f"{one.name}_run-{number}" if "_run-" not in one.name else f"{one.name}x{number}"
-        kept[name] = replace(one, name=name)
+            subject = f"{one.scan.subject}x{number}"
+            name = one.name.replace(f"sub-{one.scan.subject}", f"sub-{subject}", 1)
+            reason = f"another input is called {one.name}: this one counts as another patient"
+            remarks = (*one.remarks, ("D62", reason))
+            named = replace(
+                one, scan=replace(one.scan, subject=subject), name=name, remarks=remarks
+            )
+        kept[named.name] = named
     return list(kept.values())
 
 

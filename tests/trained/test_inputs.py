@@ -52,19 +52,30 @@ def test_files_of_a_session_are_one_scan_of_several_modalities(tmp_path: Path) -
         "sub-1_ses-2_T1w.nii.gz",
         "sub-1_ses-2_FLAIR.nii.gz",
         "sub-2_FLAIR.nii",
+        "sub-2_T2w.nii",
         "brain.nii.gz",
     )
     found = gather(files, {}, BOTH)
     assert names(found) == ["sub-1_ses-2", "sub-2"]
     assert sorted(found.inputs[0].scan.images) == ["FLAIR", "T1w"]
     assert sorted(found.inputs[1].scan.images) == ["FLAIR"]
+    assert "sub-2_T2w.nii is not" in found.inputs[1].remarks[-1][1]
     assert [(one.name, one.code) for one in found.left_out] == [("brain.nii.gz", "D84")]
 
 
 def test_a_folder_of_files_is_each_of_them(tmp_path: Path) -> None:
     """Files without a layout are scans by their own names, in letters and digits."""
     write(tmp_path, "first scan.nii.gz", "second/first-scan.nii")
-    assert names(gather([tmp_path], {}, FLAIR)) == ["sub-firstscan", "sub-firstscan_run-2"]
+    assert names(gather([tmp_path], {}, FLAIR)) == ["sub-firstscan", "sub-firstscanx2"]
+
+
+def test_two_inputs_of_one_name_are_two_patients(tmp_path: Path) -> None:
+    """That two data sets begin with a subject 01 does not mean one person: they do not vote."""
+    files = write(tmp_path, "a/sub-01_ses-1_FLAIR.nii.gz", "b/sub-01_ses-1_FLAIR.nii.gz")
+    found = gather(files, {}, FLAIR)
+    assert names(found) == ["sub-01_ses-1", "sub-01x2_ses-1"]
+    assert [one.scan.subject for one in found.inputs] == ["01", "01x2"]
+    assert [code for code, _ in found.inputs[1].remarks] == ["D62"]
 
 
 def test_a_folder_of_pictures_needs_no_classes(tmp_path: Path) -> None:
