@@ -41,7 +41,7 @@ def looked_at(scan: Scan, plan: Plan) -> tuple[list[Remark], list[Remark]]:
 
 def misfits(scan: PreparedScan, file: ModelFile) -> Iterator[Remark]:
     """Yield how a prepared scan is unlike those that a model was trained on."""
-    plan, modalities = file.card.plan, file.card.plan.data.source.modalities
+    modalities = file.card.plan.data.source.modalities
     absent = [n for n, there in zip(modalities, scan.present, strict=True) if not there]
     if absent:
         yield "D24", f"{', '.join(absent)} missing: zeros stand in for it"
@@ -51,8 +51,6 @@ def misfits(scan: PreparedScan, file: ModelFile) -> Iterator[Remark]:
     for number, name in enumerate(modalities):
         if scan.present[number] and (reason := _of_intensities(image[number], number, file)):
             yield "D82", f"{name}: {reason}"
-    if plan.data.prepare.dimension == "3d" and len(scan.shape) == 3:
-        yield "D81", "a picture, where the model was trained on volumes"
 
 
 def _of_grid(grid: Grid, file: ModelFile) -> Iterator[Remark]:

@@ -100,6 +100,7 @@ class TrainedModel:
         Raises:
             UsageError: The model cannot predict by itself (U72, U73), there is nothing to predict
                 on (U01), or ``out`` holds files (U20).
+            ConfigError: The device is not there (C23).
         """
         refuse_incomplete(self.file)
         named = {name: Path(path) for name, path in (modalities or {}).items()}
@@ -107,6 +108,7 @@ class TrainedModel:
         labels = target.name if target.kind == "segmentation" else ""
         found = gather([Path(path) for path in inputs], named, source, labels)
         predictor = Predictor(self.file, self.network, options or PredictOptions())
+        predictor.refuse_device()
         if out is None:
             return _kept(predictor, predictor.each(found.inputs), found)
         writer = DerivativeWriter(Path(out), self.card)

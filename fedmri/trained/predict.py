@@ -23,7 +23,7 @@ from fedmri.data.regrid import restore, restore_shares
 from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig
 from fedmri.data.site_data import ImageChange
-from fedmri.errors import RoundError, UsageError
+from fedmri.errors import FedmriError, UsageError
 from fedmri.harmonize.image_stage import image_change
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
@@ -130,6 +130,10 @@ class Predictor:
         """What the model was trained by."""
         return self.file.card.plan
 
+    def refuse_device(self) -> None:
+        """Raise ConfigError C23 where the device is not there: no scan is to blame for it."""
+        pick_device(self.options.device or self.plan.train.device)
+
     @cached_property
     def task(self) -> LocalTask:
         """What is predicted."""
@@ -140,9 +144,7 @@ class Predictor:
         for one in inputs:
             try:
                 yield self._one(one)
-            except _Unusable as error:
-                yield LeftOut(one.name, error.code, str(error))
-            except RoundError as error:  # the memory of the device
+            except (_Unusable, FedmriError) as error:  # memory, a picture for a model of volumes
                 yield LeftOut(one.name, error.code, str(error))
 
     def patients(self, predictions: Iterable[Prediction]) -> list[Case]:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from fedmri.data.volume import load_image
-from fedmri.errors import UsageError
+from fedmri.errors import ConfigError, UsageError
 from fedmri.models.weights import digest
 from fedmri.trained.model import TrainedModel
 from fedmri.trained.predict import PredictOptions
@@ -275,6 +275,21 @@ def test_a_picture_gets_a_picture(train: Train, hospitals: Path, tmp_path: Path)
     assert [path.name for path in found.files] == ["sub-slice4_desc-lesionmask_dseg.png"]
     with Image.open(found.files[0]) as mask:
         assert mask.size == gray.shape[::-1]
+
+
+def test_a_picture_is_nothing_for_a_model_of_volumes(train: Train, tmp_path: Path) -> None:
+    """It is left out by name, and ends nothing."""
+    noise = np.random.default_rng(0).integers(0, 255, (40, 30), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "4.png")
+    [gone] = train("mask").model.predict(tmp_path / "4.png").left_out
+    assert (gone.name, gone.code) == ("sub-4", "C03")
+
+
+def test_a_device_that_is_not_there_ends_the_command(train: Train, hospitals: Path) -> None:
+    """No scan is to blame for it."""
+    options = PredictOptions(device="cuda:77")
+    with pytest.raises(ConfigError, match=r"\[C23\]"):
+        train("mask").model.predict(images(hospitals, "FLAIR")[0], options=options)
 
 
 @pytest.fixture(scope="module")
