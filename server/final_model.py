@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from fedmri.plan import Plan
 from fedmri.round import Layout, Weights
 from fedmri.server.history import read_history
 from fedmri.server.pooling import SiteScores, pool
@@ -34,12 +34,12 @@ def write_final(
         harmonized: Parameters that were sent with the model where it was scored, by group.
     """
     kept = at_sites(origin.plan, entries)
-    scores = tested(folder, origin.plan, origin.sites)
+    scores = tested(folder, origin.sites)
     card = card_of(origin, Entries.of(entries, kept), scores)
     write_model(folder / MODEL, ModelFile(card, model, harmonized))
 
 
-def tested(folder: Path, plan: Plan, sites: Collection[str]) -> dict[str, CardScore]:
+def tested(folder: Path, sites: Collection[str]) -> dict[str, CardScore]:
     """Return metrics over the test patients of the sites that trained, as far as they told."""
     told = [
         SiteScores(str(record["site"]), int(record["n_subjects"]), dict(record["metrics"]))
@@ -51,5 +51,5 @@ def tested(folder: Path, plan: Plan, sites: Collection[str]) -> dict[str, CardSc
     return {
         name: CardScore.of(e.value, e.low, e.high, e.n_patients)
         for name, e in found.items()
-        if e.value == e.value  # NaN: no site has it
+        if math.isfinite(e.value)
     }

@@ -186,7 +186,7 @@ def to_json(card: ModelCard) -> str:
 
 
 def from_json(text: str) -> ModelCard:
-    """Return the card of a JSON text.
+    """Return the card of a JSON text; control characters of its texts become U+FFFD.
 
     Raises:
         ValueError: It is no card of this format: a field is missing, unknown or of another type.
@@ -197,12 +197,13 @@ def from_json(text: str) -> ModelCard:
         raise ValueError(f"a {type(values).__name__}")
     if values.get("format") != FORMAT:
         raise ValueError(f"format {values.get('format')!r}, where this version reads {FORMAT}")
-    refuse_odd_text(values)
-    card = TypeAdapter(ModelCard).validate_python(values)
-    unknown = _unknown(values, json.loads(to_json(card)), "")
+    shown = _plain(values)
+    card = TypeAdapter(ModelCard).validate_python(shown)
+    unknown = _unknown(shown, json.loads(to_json(card)), "")
     if unknown:
         raise ValueError(f"a field {unknown} that this version does not know")
-    if not card.withheld and card.plan.fingerprint != card.plan_sha256:
+    is_whole = not card.withheld and shown == values
+    if is_whole and card.plan.fingerprint != card.plan_sha256:
         raise ValueError("a plan that is not the one of its hash")
     return card
 
@@ -211,23 +212,17 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"a number {name}")
 
 
-def refuse_odd_text(value: Any) -> None:
-    """Refuse control characters anywhere in a card: they would act on the terminal of a reader.
-
-    Raises:
-        ValueError: There is one.
-    """
+def _plain(value: Any) -> Any:
+    """Return a card's values without characters that would act on the terminal of a reader."""
     if isinstance(value, str):
-        odd = {"Cc", "Cf", "Cs", "Co", "Cn"}
-        if any(unicodedata.category(letter) in odd for letter in value if letter != "\n"):
-            raise ValueError("a text with control characters")
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            refuse_odd_text(key)
-            refuse_odd_text(each)
-    elif isinstance(value, list):
-        for each in value:
-            refuse_odd_text(each)
+        return "".join("\ufffd" if _is_acting(letter) else letter for letter in value)
+    if isinstance(value, dict):
+        return {_plain(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
+
+
+def _is_acting(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Cf", "Cs") and letter != "\n"
 
 
 def _unknown(given: Any, known: Any, path: str) -> str:

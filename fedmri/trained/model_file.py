@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch.overrides import TorchFunctionMode
 
 from fedmri.errors import FedmriError, UsageError, told
 from fedmri.files import write_whole
@@ -36,12 +37,10 @@ IMAGES, EMBEDDINGS = "harmonize", "embedding"
 """Groups of harmonization parameters, as they travel: of images and of embeddings."""
 
 MOST_HEADER_BYTES = 16 * 2**20
-MOST_VOXELS, LEAST_SPACING_MM, MOST_AT_ONCE = 2048, 0.1, 1024
-"""Of one side of an image; of a voxel; of threads and of examples in a batch."""
+MOST_VOXELS, LEAST_SPACING_MM, MOST_THREADS, MOST_EXAMPLES = 8192, 0.05, 1024, 65_536
+"""Of one side of an image; of a voxel; of the CPU; of a batch."""
 MOST_NUMBERS = 10**6
 """Of one harmonization parameter."""
-MOST_WIDTH = 192
-"""Of a network whose size cannot be told without making it."""
 
 Form = tuple[str, tuple[int, ...]]
 """Type and shape of a tensor, as the header writes them."""
@@ -101,18 +100,30 @@ def network_forms(plan: Plan) -> tuple[dict[str, Form], Layout]:
 
     Raises:
         ConfigError: The network does not fit the plan's task or images.
-        ValueError: Its size cannot be told, and it is very wide.
+        RuntimeError: The network looks at values while it is made.
     """
-    try:
-        with torch.device("meta"):
-            network = build_network(plan.model, **plan.network)
-    except RuntimeError:  # MONAI's SwinUNETR computes with values while it is made
-        if plan.model.width > MOST_WIDTH or max(plan.shape) > 512:
-            raise ValueError(f"a {plan.model.name} of width {plan.model.width}") from None
+    with torch.device("meta"), _RatesKept():
         network = build_network(plan.model, **plan.network)
     state = network.state_dict()
     forms = {name: (type_name(v.dtype), tuple(v.shape)) for name, v in state.items()}
     return forms, layout(network)
+
+
+class _RatesKept(TorchFunctionMode):
+    """Gives values to ranges of numbers: MONAI's SwinUNETR reads its drop rates from one."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch, on the CPU where it makes a range."""
+        given = dict(kwargs or {})
+        if func is torch.linspace:
+            given.setdefault("device", "cpu")
+        return func(*args, **given)
 
 
 def type_name(dtype: torch.dtype) -> str:
@@ -167,7 +178,7 @@ def _refuse_large(card: ModelCard) -> None:
     sides = (*prepare.size, *prepare.shape, prepare.n_neighbours)
     if max(sides) > MOST_VOXELS or 0 < prepare.spacing_mm < LEAST_SPACING_MM:
         raise ValueError("images of a size that no scan has")
-    if max(plan.train.n_threads, plan.train.batch_size) > MOST_AT_ONCE:
+    if plan.train.n_threads > MOST_THREADS or plan.train.batch_size > MOST_EXAMPLES:
         raise ValueError("more threads or examples at once than any machine takes")
     n_modalities, ranges = len(plan.data.source.modalities), card.ranges
     if ranges is None:

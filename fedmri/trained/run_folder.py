@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,7 @@ def card_scores(cases: SiteCases, seed: int, task: Task) -> dict[str, CardScore]
     return {
         name: CardScore.of(e.value, e.low, e.high, e.n_patients)
         for name, e in found.items()
-        if e.value == e.value  # NaN: it is not defined over these patients
+        if math.isfinite(e.value)
     }
 
 
