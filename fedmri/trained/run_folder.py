@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from fedmri.errors import UsageError
+from fedmri.errors import DataError, UsageError
 from fedmri.file_names import file_name
 from fedmri.reports.models import Model, is_external
 from fedmri.reports.results import SiteCases, load_results
@@ -30,20 +30,21 @@ LABEL = "model"
 def put_ranges(path: Path, prepared: Iterable[Path]) -> None:
     """Put what the training scans were like into a model's file; weights do not change.
 
+    Damaged data of a site, which took no part with them, leave it unsaid.
+
     Args:
         path: The model's file.
         prepared: Prepared files of the sites that trained.
-
-    Raises:
-        DataError: A prepared site is damaged (D43, D44).
     """
     file = _readable(path)
-    if (
-        file is not None
-        and file.card.ranges is None
-        and (ranges := ranges_of(prepared)) is not None
-    ):
-        write_model(path, replace(file, card=replace(file.card, ranges=ranges)))
+    if file is None or file.card.ranges is not None:
+        return
+    try:
+        ranges = ranges_of(prepared)
+    except DataError as error:
+        log.warning("nothing is said of the training scans of a model: %s", error)
+        return
+    write_model(path, replace(file, card=replace(file.card, ranges=ranges)))
 
 
 def card_scores(cases: SiteCases, seed: int, task: Task) -> dict[str, CardScore]:
