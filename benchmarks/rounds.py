@@ -30,6 +30,7 @@ import torch
 from flwr.app import ArrayRecord, Context, RecordDict
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 
+from fedmri.arm import Arm
 from fedmri.clients.app import app as client_app
 from fedmri.config import load
 from fedmri.data.examples import open_site
@@ -146,7 +147,7 @@ def engine(bench: Bench, folder: Path) -> None:
     """Run the ServerApp's rounds over the in-process engine."""
     config = {"plan": to_json(bench.plan)}
     grid = InProcessGrid(client_app, bench.nodes(folder), config)
-    run = Run(bench.plan, "federated", (), tuple(list(bench.files)[:1]), folder)
+    run = Run(bench.plan, Arm("federated"), (), tuple(list(bench.files)[:1]), folder)
     Rounds(run, grid, lambda record: None).go()
 
 
@@ -162,7 +163,7 @@ def engine_with_secure_sums(bench: Bench, folder: Path) -> None:
     roll = simulated_roll("federated", plan, list(bench.files))
     config = {"plan": to_json(plan), "roll": roll.to_json()}
     grid = InProcessGrid(client_app, bench.nodes(folder), config)
-    run = Run(plan, "federated", (), tuple(list(bench.files)[:1]), folder, roll=roll)
+    run = Run(plan, Arm("federated"), (), tuple(list(bench.files)[:1]), folder, roll=roll)
     Rounds(run, grid, lambda record: None).go()
 
 
@@ -327,7 +328,7 @@ def workers(folder: Path) -> None:
     def run(n_workers: int) -> Callable[[Bench, Path], None]:
         def work(bench: Bench, out: Path) -> None:
             grid = PooledGrid(pools[n_workers], bench.nodes(out), {"plan": to_json(bench.plan)})
-            one = Run(bench.plan, "federated", (), tuple(list(bench.files)[:1]), out)
+            one = Run(bench.plan, Arm("federated"), (), tuple(list(bench.files)[:1]), out)
             Rounds(one, grid, lambda record: None).go()
 
         return work

@@ -66,6 +66,7 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "never leaves": "images, label maps, tables, names, paths, dates, scores of one patient, "
         "texts of errors (a code does)",
         "privacy cost": _privacy(plan),
+        "the model's file": _release(plan),
         "signed for": f"fedmri {signed.version}",
     }
 
@@ -101,6 +102,12 @@ def _scored(plan: Plan, policy: SitePolicy) -> str:
         f"below that: only that there are fewer. {n} times, {digits} digits each; a dishonest "
         f"server can learn at most {n_bytes:,.0f} bytes about your patients from them"
     )
+
+
+def _release(plan: Plan) -> str:
+    """Return what the finished model's file says of the sites; whoever is given it reads that."""
+    named = "names the sites that trained it"
+    return named if plan.release.is_naming_sites else "holds the number of sites, and no names"
 
 
 def _filters(plan: Plan) -> str:

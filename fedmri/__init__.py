@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fedmri.round import Strategy, Target
     from fedmri.simulation.protocol import StudyProtocol
     from fedmri.strategies.averaging.fedavg import FedAvg
+    from fedmri.trained import TrainedModel
 
 __all__ = [
     "Claim",
@@ -43,6 +44,7 @@ __all__ = [
     "StudyProtocol",
     "StudyResult",
     "Target",
+    "TrainedModel",
     "check_data",
     "privacy_plan",
 ]
@@ -66,6 +68,7 @@ _HOMES = {
     "StudyProtocol": "simulation.protocol",
     "StudyResult": "api.result",
     "Target": "round",
+    "TrainedModel": "trained",
     "check_data": "api.data",
     "privacy_plan": "api.privacy",
 }

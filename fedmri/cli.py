@@ -29,6 +29,7 @@ from fedmri.commands.demo import demo
 from fedmri.commands.harmonize import harmonize
 from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.privacy import privacy_app
+from fedmri.commands.trained import predict, score, show
 from fedmri.errors import FedmriError, UsageError
 from fedmri.system_errors import as_usage_error
 
@@ -59,8 +60,8 @@ app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
-app.command()(demo)
-app.command()(harmonize)
+for command in (demo, harmonize, predict, score, show):
+    app.command()(command)
 
 Overrides = Annotated[
     list[str] | None,

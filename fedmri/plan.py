@@ -142,6 +142,25 @@ class FilterConfig:
         return self.clip_norm > 0 or self.percentile > 0
 
 
+@dataclass(frozen=True)
+class ReleaseConfig:
+    """What the file of the finished model says, besides what is needed to use it.
+
+    Attributes:
+        is_naming_sites: Whether it names the sites that trained it. Else it holds their number.
+        intended_use: What the model is meant for; empty says that it is for research alone.
+    """
+
+    is_naming_sites: bool = False
+    intended_use: str = ""
+
+    def __post_init__(self) -> None:
+        most = 2000
+        is_short = len(self.intended_use) <= most
+        want = f"{most} characters at most"
+        require(is_short, "release.intended_use", len(self.intended_use), want)
+
+
 class NetworkArguments(TypedDict):
     """What ``build_network`` must know of a plan besides its model settings."""
 
@@ -178,6 +197,7 @@ class Plan:
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     secagg: SecAggConfig = field(default_factory=SecAggConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
+    release: ReleaseConfig = field(default_factory=ReleaseConfig)
 
     @property
     def n_channels(self) -> int:

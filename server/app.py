@@ -8,6 +8,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedmri.arm import Arm
 from fedmri.plan import from_json
 from fedmri.secagg.secure_sum import Roll
 from fedmri.server.records import Observer, Record
@@ -35,7 +36,7 @@ def create_app(observe: Observer = _ignore) -> ServerApp:
         config = context.run_config
         run = Run(
             plan=from_json(str(config["plan"])),
-            arm=str(config["arm"]),
+            arm=Arm(**json.loads(str(config["arm"]))),
             members=tuple(json.loads(str(config["members"]))),
             tested=tuple(json.loads(str(config["tested"]))),
             folder=Path(str(config["folder"])),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -12,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from fedmri.errors import RoundError, told
 from fedmri.files import replace_durably
+from fedmri.models.weights import digest as digest  # whoever has the one asks for the other
 from fedmri.round import ServerState, Weights
+from fedmri.trained.names import PARAMETERS
 
 N_KEPT = 2
 
@@ -36,16 +36,6 @@ class Checkpoint:
     round_index: int
     state: ServerState
     notes: dict[str, Any]
-
-
-def digest(weights: Weights) -> str:
-    """Return the SHA-256 of names, types, shapes and bytes of the weights."""
-    total = hashlib.sha256()
-    for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
-        total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        total.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
 
 
 def save_weights(path: Path, weights: Weights, notes: dict[str, Any]) -> None:
@@ -69,14 +59,15 @@ def save_weights(path: Path, weights: Weights, notes: dict[str, Any]) -> None:
 
 
 def load_weights_file(path: Path) -> tuple[Weights, dict[str, Any]]:
-    """Return what ``save_weights`` wrote.
+    """Return what ``save_weights`` wrote, or the weights and the card of a finished model.
 
     Raises:
         RoundError: The file is damaged (R06).
     """
     try:
         with safe_open(path, "pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no iterator
+            names = [name for name in file.keys() if not name.startswith(PARAMETERS)]  # noqa: SIM118  # no iterator
+            weights = {name: file.get_tensor(name) for name in names}
             return weights, json.loads(file.metadata()["notes"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         fix = "delete it: the run then goes on from the checkpoint before it"

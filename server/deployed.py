@@ -11,6 +11,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedmri.arm import Arm
 from fedmri.errors import FedmriError
 from fedmri.repeats import quiet_root
 from fedmri.server.asking import present, wait_for_sites
@@ -58,7 +59,7 @@ def _run(grid: Grid, folder: RunFolder, home: ServerHome) -> Run:
         wait_for_sites(grid, (), plan.rounds.min_sites, plan.rounds.timeout_s)
         members = folder.change(members=tuple(present(grid))).members
     return Run(
-        *(plan, "federated", members, members, folder.path),
+        *(plan, Arm("federated"), members, members, folder.path),
         declared=Declared(home, "max_examples"),
         declared_subjects=Declared(home, "max_subjects"),
         roll=signed.roll(folder.name),

@@ -54,7 +54,7 @@ def _check_model(path: Path, recorded: str) -> None:
     """Refuse a copy whose weights are not those that the run ended with."""
     from fedmri.server.checkpoint import digest, load_weights_file
 
-    found = digest(load_weights_file(path)[0])
+    found = digest(load_weights_file(path)[0])  # of the weights alone, as it was recorded
     if recorded and found != recorded:
         fix = "restore the run's folder from a backup, or submit the plan again"
         want = f"{recorded[:12]}, as recorded"

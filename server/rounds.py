@@ -15,6 +15,7 @@ import torch
 from flwr.app import MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from fedmri.arm import Arm
 from fedmri.codec import decode
 from fedmri.errors import FedmriError, RoundError, explained
 from fedmri.harmonize.domain_head import site_numbers
@@ -42,6 +43,7 @@ from fedmri.server.checkpoint import (
     save_weights,
 )
 from fedmri.server.exchange import Answer, Exchanges
+from fedmri.server.final_model import write_final
 from fedmri.server.harmonizing import (
     Total,
     as_weights,
@@ -51,6 +53,7 @@ from fedmri.server.harmonizing import (
 )
 from fedmri.server.records import Observer, Records
 from fedmri.server.secure import SecureSums, Wanted, masked_of
+from fedmri.trained.card import Origin
 from fedmri.wire import (
     EMBEDDING,
     HARMONIZE,
@@ -76,7 +79,7 @@ class Run:
 
     Attributes:
         plan: What is learned.
-        arm: Label of the run in records and results, such as ``federated`` or ``local:DU``.
+        arm: Which arm of a comparison it is; its label stands in records.
         members: Sites that train; empty takes all.
         tested: Sites that the final model is tested at; empty takes all.
         folder: Where checkpoints, records and the model go.
@@ -87,7 +90,7 @@ class Run:
     """
 
     plan: Plan
-    arm: str
+    arm: Arm
     members: tuple[str, ...]
     tested: tuple[str, ...]
     folder: Path
@@ -105,7 +108,7 @@ class Rounds:
         self.grid = grid
         self.strategy: Strategy = run.plan.strategy
         self.checkpoints = Checkpoints(run.folder / "checkpoints", run.plan.fingerprint)
-        fixed = {"arm": run.arm, "seed": run.plan.seed}
+        fixed = {"arm": run.arm.label, "seed": run.plan.seed}
         self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
         self.exchanges = Exchanges(grid, run.plan.rounds.timeout_s, Attendance(run.folder))
         self.secure = SecureSums(run.roll, run.folder, self.exchanges.ask)
@@ -137,7 +140,7 @@ class Rounds:
             self.records.rewind(0)
             return Checkpoint(0, self.strategy.start(model, entries), {})
         self.records.rewind(found.notes["n_bytes"])
-        log.info("%s goes on after round %d", self.run.arm, found.round_index)
+        log.info("%s goes on after round %d", self.run.arm.label, found.round_index)
         return replace(found, state=replace(found.state, layout=entries))
 
     def _harmonize(self, notes: dict[str, Any]) -> dict[str, Any]:
@@ -391,8 +394,9 @@ class Rounds:
         self._evaluate("test", order, self.run.tested or tuple(present(self.grid)))
         sha256 = digest(model)
         self.records.add("done", round=round_index, sha256=sha256)
+        origin = Origin(plan, self.run.arm, self._members(), round_index, sha256)
         # last, for its presence says that the run is complete
-        save_weights(self.run.folder / "model.safetensors", model, {"sha256": sha256})
+        write_final(self.run.folder, origin, self.layout, model, extra)
         return sha256
 
     def _write_checkpoint(self, checkpoint: Checkpoint) -> None:

@@ -36,7 +36,7 @@ class Tables:
     def __init__(self, run: Run, grid: Grid, observe: Observer) -> None:
         self.run = run
         self.grid = grid
-        fixed = {"arm": run.arm, "seed": run.plan.seed}
+        fixed = {"arm": run.arm.label, "seed": run.plan.seed}
         self.records = Records(run.folder / "metrics.jsonl", fixed, observe)
         self.exchanges = Exchanges(grid, run.plan.rounds.timeout_s, Attendance(run.folder))
 

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
@@ -28,6 +28,8 @@ from fedmri.simulation.in_process import InProcessGrid
 from fedmri.simulation.pool import Engine, PooledGrid
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.settings import SimulationConfig
+from fedmri.trained.names import MODEL
+from fedmri.trained.run_folder import put_ranges
 
 log = logging.getLogger("fedmri.simulation")
 
@@ -133,12 +135,19 @@ def run_arm(
 ) -> None:
     """Run the server's and the clients' apps of one arm, or what is left of it."""
     server_folder = folder / "arms" / run.path
-    if (server_folder / "model.safetensors").exists():
-        return
+    if not (server_folder / MODEL).exists():
+        _train(run, folder, n_pictures, engine, observe)
+    put_ranges(server_folder / MODEL, [path for m in run.members for path in run.prepared[m]])
+
+
+def _train(
+    run: ArmRun, folder: Path, n_pictures: int, engine: Engine | None, observe: Observer
+) -> None:
+    server_folder = folder / "arms" / run.path
     server_folder.mkdir(parents=True, exist_ok=True)
     config: dict[str, str | int] = {
         "plan": to_json(run.plan),
-        "arm": run.label,
+        "arm": json.dumps(asdict(run.arm)),
         "members": json.dumps(run.members),
         "tested": json.dumps(run.tested),
         "folder": str(server_folder),

@@ -44,6 +44,11 @@ ARROWS = {
     "harmonize": WORDS | {"delimited"},
     "privacy": WORDS | {"data.site_data", "data.settings", "training.settings"},
     "reports": WORDS | {"arm", "file_names", "files", "training.task"},
+    # a finished model: what it says of itself, what it predicts, how it is scored
+    "trained": WORDS
+    | {"arm", "parts", "plan", "files", "file_names", "data", "models", "training"}
+    | {"strategies", "harmonize"}
+    | {"reports", "clients.invariance"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS
@@ -65,7 +70,7 @@ ARROWS = {
     "server": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "secagg", "reports"}
-    | {"arm", "models", "privacy"},
+    | {"arm", "models", "privacy", "trained.card", "trained.model_file", "trained.names"},
     "clients": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "data", "models"}
@@ -88,11 +93,13 @@ ARROWS = {
         "reports",
         "server",
         "clients",
+        "trained.names",
+        "trained.run_folder",
     },
     # the way in
     "api": WORDS
     | PARTS
-    | {"arm", "config", "reports", "simulation", "training.tasks"}
+    | {"arm", "config", "file_names", "reports", "simulation", "trained", "training.tasks"}
     | {"data", "privacy", "models.model", "models.sizes"},
     "config": WORDS
     | SETTINGS
@@ -118,12 +125,13 @@ ARROWS = {
         "simulation",
         "harmonize",
         "privacy",
+        "trained",
     }
     | {"models.registry", "training.tasks"},
     "configs": set(),
     "__init__": WORDS
     | {"api", "claims", "models.model", "data.reader", "simulation.protocol"}
-    | {"strategies.averaging.fedavg"},
+    | {"trained", "strategies.averaging.fedavg"},
 }
 """What each room may import: a room, or one module of a room and no other."""
 
@@ -135,6 +143,7 @@ ALONE = {
     "typer": {"cli", "commands"},
     "torch": {
         "api",
+        "trained",
         "round",
         "privacy",
         "wire",

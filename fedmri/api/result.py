@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmri.arm import Arm
+from fedmri.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from fedmri.reports import Summary
+    from fedmri.trained import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,23 @@ class StudyResult:
 
     @cached_property
     def summary(self) -> Summary:
-        """All numbers, with intervals and verdicts; ``report.html`` is written on the way.
+        """All numbers, with intervals and verdicts.
+
+        On the way ``report.html`` is written, and the models' files are given their scores.
 
         Raises:
             UsageError: A file is missing or broken (U10, U11), or no patient was tested (U12).
         """
         from fedmri.config import load_resolved
         from fedmri.reports import write_report
+        from fedmri.trained.run_folder import put_scores
         from fedmri.training.tasks import make_task
 
         plan = load_resolved(self.folder / "config.yaml").plan
-        return write_report(self.folder, make_task(plan.target, plan.task))[1]
+        task = make_task(plan.target, plan.task)
+        found = write_report(self.folder, task)[1]
+        put_scores(self.folder, task)
+        return found
 
     @property
     def report(self) -> Path:
@@ -94,6 +102,28 @@ class StudyResult:
             for one in self.summary.differences
         ]
         return pd.DataFrame(rows)
+
+    def model(self, label: str = "federated", seed: int | None = None) -> TrainedModel:
+        """Return the model that an arm ended with.
+
+        Args:
+            label: The arm, as the tables name it: ``federated``, ``pooled``, ``local:SITE``.
+            seed: Its training seed; None takes the first.
+
+        Raises:
+            UsageError: There is no such model (U10), or its file cannot be used.
+        """
+        from fedmri.config import load_resolved
+        from fedmri.file_names import file_name
+        from fedmri.trained import TrainedModel
+
+        first = load_resolved(self.folder / "config.yaml").plan.seed if seed is None else seed
+        path = self.folder / "arms" / file_name(label) / f"seed-{first}" / "model.safetensors"
+        if not path.exists():
+            fix = "name an arm of the table that has trained, and one of its seeds"
+            what, found = f"model {label}, seed {first}", f"no {path}"
+            raise UsageError("U10", what, found=found, want="it", fix=fix)
+        return TrainedModel.open(path)
 
     def refuse_failed(self) -> None:
         """Raise RoundError R08 where an arm failed."""

@@ -65,15 +65,17 @@ class CachedScan:
     truth: Path | None
 
 
-def settings_fingerprint(target: Target, config: PrepareConfig, modalities: Sequence[str]) -> str:
-    """Return what tells apart two preparations of the same bytes."""
-    is_map = target.kind == "segmentation"
+def settings_fingerprint(
+    target: Target | None, config: PrepareConfig, modalities: Sequence[str]
+) -> str:
+    """Return what tells apart two preparations of the same bytes; images alone have no target."""
+    labelled = target if target is not None and target.kind == "segmentation" else None
     settings = {
         "format": FORMAT,
         "prepare": {name: v for name, v in asdict(config).items() if name not in SLICING},
         "modalities": list(modalities),
-        "n_labels": len(target.classes) if is_map else 0,
-        "labels": target.label_values if is_map else {},
+        "n_labels": len(labelled.classes) if labelled else 0,
+        "labels": labelled.label_values if labelled else {},
         "libraries": {name: version(name) for name in LIBRARIES},
     }
     return digest(json.dumps(settings, sort_keys=True))[:24]
@@ -85,10 +87,11 @@ def slicing_fingerprint(config: PrepareConfig) -> str:
     return digest(json.dumps(chosen, sort_keys=True))[:8]
 
 
-def site_settings(target: Target, config: PrepareConfig, modalities: Sequence[str]) -> str:
+def site_settings(target: Target | None, config: PrepareConfig, modalities: Sequence[str]) -> str:
     """Return what tells apart two lists of examples of the same scans: all settings, the target."""
     slicing = {name: value for name, value in asdict(config).items() if name in SLICING}
-    parts = [settings_fingerprint(target, config, modalities), slicing, asdict(target)]
+    asked = None if target is None else asdict(target)
+    parts = [settings_fingerprint(target, config, modalities), slicing, asked]
     return digest(json.dumps(parts, sort_keys=True))[:24]
 
 

@@ -19,7 +19,7 @@ from fedmri.data.prepared import (
     union,
     unusable_site,
 )
-from fedmri.data.settings import AugmentConfig, DataConfig
+from fedmri.data.settings import AugmentConfig, DataConfig, PrepareConfig
 from fedmri.data.site_data import Example, ImageChange, Split, Voxels
 from fedmri.data.slices import take_slice
 from fedmri.data.split import refuse_leaks, unit_hash
@@ -50,8 +50,22 @@ def open_site(paths: Sequence[Path], target: Target, config: DataConfig) -> Prep
     prepared = union(parts)
     firsts = [next(scan.examples()) for scan in prepared.scans]
     refuse_leaks(firsts, prepared.contents)
-    n_neighbours = config.prepare.n_neighbours if config.prepare.dimension == "2.5d" else 0
-    return PreparedSite(prepared, target, config.augment, n_neighbours)
+    return PreparedSite(prepared, target, config.augment, n_neighbours_of(config.prepare))
+
+
+def open_images(prepared: Prepared, config: DataConfig) -> PreparedSite:
+    """Open scans that were prepared without a target: their batches have images alone.
+
+    Args:
+        prepared: What ``prepare_scans`` gave for no target.
+        config: The settings that the scans were prepared with; nothing is augmented.
+    """
+    return PreparedSite(prepared, None, AugmentConfig(), n_neighbours_of(config.prepare))
+
+
+def n_neighbours_of(config: PrepareConfig) -> int:
+    """Return how many slices on each side join a slice."""
+    return config.n_neighbours if config.dimension == "2.5d" else 0
 
 
 @dataclass(frozen=True)
@@ -63,14 +77,14 @@ class PreparedSite:
 
     Attributes:
         prepared: Scans of all splits.
-        target: What is predicted.
+        target: What is predicted; None where images alone were prepared.
         config: Random changes of training examples.
         n_neighbours: Slices on each side that join a slice.
         change: What is done to each image before anything else; None leaves it.
     """
 
     prepared: Prepared
-    target: Target
+    target: Target | None
     config: AugmentConfig
     n_neighbours: int = 0
     change: ImageChange | None = None
@@ -198,6 +212,8 @@ class PreparedSite:
         return f"{scan.site}/{scan.subject}" if self.prepared.is_pooled else scan.subject
 
     def _targets(self, group: Sequence[Item], samples: Sequence[Sample]) -> torch.Tensor:
+        if self.target is None:
+            return torch.full((len(group),), torch.nan)
         if self.target.kind == "segmentation":
             labels = [sample.label for sample in samples if sample.label is not None]
             return torch.stack(labels).long()
@@ -206,7 +222,8 @@ class PreparedSite:
         return torch.tensor([scan.target for scan, _ in group]).to(dtype)
 
     def _mixed(self, batch: Batch, generator: np.random.Generator) -> Batch:
-        if not (self.config.mixup or self.config.cutmix) or len(batch.subjects) == 1:
+        is_mixed = self.config.mixup or self.config.cutmix
+        if self.target is None or not is_mixed or len(batch.subjects) == 1:
             return batch
         classes = torch.nn.functional.one_hot(batch.target, self.target.n_outputs).float()
         image, target, partner = mix(batch.image, classes, self.config, generator)

@@ -56,15 +56,29 @@ class Native:
             uint8, shape of ``truth``.
         """
         prepared = self.geometry.prepared
-        if self.slices is None:
-            whole = shares[0].reshape(-1, *prepared.shape)
-        else:
-            whole = spread(np.moveaxis(shares, 0, 1), self.slices, prepared.shape[0])
+        whole = assembled(shares, self.slices, prepared)
         return _without_flat_axes(restore(whole, prepared, self._grid))
 
     @property
     def _grid(self) -> Grid:
         return self.geometry.truth or self.geometry.own
+
+
+def assembled(shares: np.ndarray, slices: Sequence[int] | None, prepared: Grid) -> np.ndarray:
+    """Return the probabilities of a scan's examples, put together on the prepared grid.
+
+    Args:
+        shares: As for ``Native.restored``.
+        slices: Positions that are used along the first prepared axis, or None for a whole scan.
+        prepared: The prepared grid.
+
+    Returns:
+        Shape ``(1 + K, *prepared.shape)``; a slice that is not used is filled in by ``spread``.
+    """
+    if slices is None:
+        volume: np.ndarray = shares[0].reshape(-1, *prepared.shape)
+        return volume
+    return spread(np.moveaxis(shares, 0, 1), slices, prepared.shape[0])
 
 
 def spread(shares: np.ndarray, slices: Sequence[int], n_total: int) -> np.ndarray:

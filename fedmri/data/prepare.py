@@ -26,7 +26,7 @@ from fedmri.data.nifti import Volume
 from fedmri.data.placing import LABEL, placed_together
 from fedmri.data.prepared import Prepared, PreparedScan
 from fedmri.data.scans import Finding, Scan
-from fedmri.data.settings import DataConfig, PrepareConfig
+from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
 from fedmri.data.site_data import Split
 from fedmri.data.slices import slice_indices, slice_stride
 from fedmri.data.transforms import Opened, prepare_arrays
@@ -41,7 +41,7 @@ CACHE_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 def prepare_scans(
     scans: Sequence[Scan],
-    target: Target,
+    target: Target | None,
     config: DataConfig,
     splits: Mapping[str, Split],
     cache: Path,
@@ -50,7 +50,8 @@ def prepare_scans(
 
     Args:
         scans: Checked scans of one site or of several.
-        target: What is predicted; only a segmentation reads label maps.
+        target: What is to be learned or scored; only a segmentation reads label maps. None asks for
+            images alone: no label, class or value is looked for.
         config: Its ``source.modalities``, ``source.missing`` and ``prepare`` are read.
         splits: Side of every patient (see ``split_subjects``).
         cache: Root of the cache, shared by all sites and experiments.
@@ -94,15 +95,16 @@ def _found(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> F
 
 
 def _prepare(
-    scan: Scan, target: Target, config: DataConfig, split: Split, folder: Path
+    scan: Scan, target: Target | None, config: DataConfig, split: Split, folder: Path
 ) -> PreparedScan:
-    value = target_value(scan, target)
-    images, label = _files(scan, target, config)
+    value = math.nan if target is None else target_value(scan, target)
+    images = image_files(scan, config.source)
+    label = None if target is None else _label_file(scan, target)
     contents = [content_hash(path) if path else "" for path in images]
     key = digest("/".join([*contents, content_hash(label) if label else ""]))[:32]
     entry = load_entry(folder, key)
     if entry is None:
-        entry = _build(images, label, target, config.prepare, (folder, key))
+        entry = _build(images, _labelled(label, target), config.prepare, (folder, key))
     slices, spacing_mm = _slices(entry, config.prepare)
     place = (folder, f"{key}.loss-{slicing_fingerprint(config.prepare)}")
     return PreparedScan(
@@ -121,7 +123,7 @@ def _prepare(
         mirror_axis=_mirror_axis(entry, config.prepare),
         geometry=entry.geometry,
         truth=entry.truth,
-        loss=_loss(entry, slices, len(target.classes), place),
+        loss=_loss(entry, slices, len(target.classes) if target else 0, place),
     )
 
 
@@ -163,19 +165,32 @@ def target_value(scan: Scan, target: Target) -> float:
     return value
 
 
-def _files(scan: Scan, target: Target, config: DataConfig) -> tuple[list[Path | None], Path | None]:
-    """Return the image file of each modality, and the label map where one is needed."""
-    wanted = config.source.modalities
-    images = [scan.images.get(name) for name in wanted]
-    is_enough = any(images) if config.source.missing == "zero" else all(images)
+def image_files(scan: Scan, source: SourceConfig) -> list[Path | None]:
+    """Return the image file of each modality, None for one that may be missing.
+
+    Raises:
+        DataError: Too few of them are there (D24).
+    """
+    images = [scan.images.get(name) for name in source.modalities]
+    is_enough = any(images) if source.missing == "zero" else all(images)
     if not is_enough:
         found, fix = ", ".join(scan.images) or "none", "set data.source.missing to zero"
-        raise DataError("D24", "modalities", found=found, want=", ".join(wanted), fix=fix)
+        want = ", ".join(source.modalities)
+        raise DataError("D24", "modalities", found=found, want=want, fix=fix)
+    return images
+
+
+def _label_file(scan: Scan, target: Target) -> Path | None:
+    """Return the label map where one is needed."""
     if target.kind != "segmentation":
-        return images, None
+        return None
     if target.name not in scan.labels:
         raise _no_target(f"labels {', '.join(scan.labels) or 'none'}", target.name)
-    return images, scan.labels[target.name]
+    return scan.labels[target.name]
+
+
+def _labelled(label: Path | None, target: Target | None) -> tuple[Path, Target] | None:
+    return None if label is None or target is None else (label, target)
 
 
 def _no_target(found: str, want: str) -> DataError:
@@ -185,13 +200,13 @@ def _no_target(found: str, want: str) -> DataError:
 
 def _build(
     images: Sequence[Path | None],
-    label: Path | None,
-    target: Target,
+    labelled: tuple[Path, Target] | None,
     config: PrepareConfig,
     place: tuple[Path, str],
 ) -> CachedScan:
     read = {str(number): _open(path, read_image) for number, path in enumerate(images) if path}
-    if label:
+    if labelled:
+        label, target = labelled
         read[LABEL] = _open(label, lambda path: read_label(path, target))
     placed = {name: Opened(v.voxels, v.affine) for name, v in placed_together(read).items()}
     opened = [placed.get(str(number)) for number in range(len(images))]

@@ -145,6 +145,23 @@ def restore(shares: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     return found
 
 
+def restore_shares(shares: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Return probabilities on another grid, as they are before ``restore`` takes the largest.
+
+    Args:
+        shares: Probabilities of background and classes, shape ``(1 + K, *source)``.
+        source: Grid of the prediction.
+        target: Grid wanted.
+
+    Returns:
+        float32, shape ``(1 + K, *target)``; certain background outside the source.
+    """
+    fills = [float(number == 0) for number in range(len(shares))]
+    each = zip(shares, fills, strict=True)
+    found = [regrid(s, source, target, fill=fill, is_smoothed=False) for s, fill in each]
+    return np.stack(found).astype(np.float32)
+
+
 def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
     """Return a label map as probabilities of background and classes, float32."""
     return np.stack([labels == value for value in range(1 + n_classes)]).astype(np.float32)

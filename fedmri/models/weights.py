@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,16 @@ def weights(network: nn.Module) -> Weights:
     On the CPU they are the network's own memory and change with it; clone what must stay.
     """
     return {name: value.detach().cpu() for name, value in network.state_dict().items()}
+
+
+def digest(weights: Weights) -> str:
+    """Return the SHA-256 of names, types, shapes and bytes of the weights."""
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def norm(values: Weights, names: Collection[str]) -> float:

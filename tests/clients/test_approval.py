@@ -23,7 +23,7 @@ from fedmri.clients.consent import describe
 from fedmri.clients.home import ClientHome
 from fedmri.clients.policy import SitePolicy
 from fedmri.errors import NetworkError, PrivacyError, UsageError
-from fedmri.plan import Plan
+from fedmri.plan import Plan, ReleaseConfig
 from fedmri.privacy.settings import PrivacyConfig, SiteNoiseConfig
 from fedmri.round import Target
 from fedmri.signed_plan import SignedPlan
@@ -239,9 +239,18 @@ def test_a_description_says_what_is_at_stake(sign: Sign, plan: Plan) -> None:
         "over 7 patients or more",
         "images, label maps",
         "no differential privacy in this plan",
+        "holds the number of sites, and no names",
         "BEYOND THE LIMITS: task classification is not one of regression",
     ):
         assert said in text
+
+
+def test_a_description_says_whether_the_model_will_name_the_hospital(
+    sign: Sign, plan: Plan
+) -> None:
+    """A hospital that took part may not want every user of the model to know."""
+    named = replace(plan, release=ReleaseConfig(is_naming_sites=True))
+    assert "names the sites that trained it" in describe(sign(named), SitePolicy())
 
 
 def test_a_description_says_whose_privacy_it_is(sign: Sign, plan: Plan) -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fedmri.data.examples import PreparedSite, open_site
+from fedmri.data.examples import PreparedSite, open_images, open_site
 from fedmri.data.prepare import prepare_scans
 from fedmri.data.prepared import Prepared, read_site, write_site
 from fedmri.data.read import read
@@ -98,6 +98,26 @@ def test_an_epoch_holds_every_training_example_once(scans: list[Scan], tmp_path:
         assert batch.image.dtype == torch.float32
         ages = [30.0 + int(subject[1:]) for subject in batch.subjects]
         assert batch.target.tolist() == ages
+
+
+@pytest.mark.parametrize("config", [VOLUMES, SLICES], ids=["volumes", "slices"])
+@pytest.mark.parametrize("target", [AGE, KIND, MASK], ids=lambda target: target.kind)
+def test_images_without_a_target_are_those_with_one(
+    scans: list[Scan], tmp_path: Path, target: Target, config: DataConfig
+) -> None:
+    """A scan needs no answer to become what a network sees: the same bits, and nothing left out."""
+    bare = [replace(scan, labels={}, columns={}) for scan in scans]
+    found = prepare_scans(bare, None, config, SPLITS, tmp_path / "cache")
+    assert found.findings == ()
+    with_target = opened(scans, tmp_path, target, config)
+    pairs = zip(
+        open_images(found, config).eval_batches("test", batch_size=3),
+        with_target.eval_batches("test", batch_size=3),
+        strict=True,
+    )
+    for alone, whole in pairs:
+        assert alone.image.numpy().tobytes() == whole.image.numpy().tobytes()
+        assert alone.target.isnan().all()
 
 
 def test_batches_of_one_stay_of_one(scans: list[Scan], tmp_path: Path) -> None:

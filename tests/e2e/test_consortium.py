@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import pandas as pd
 import pytest
 
 from fedmri.clients.ledger import entries, verify
+from fedmri.data.synthetic import SyntheticConfig, generate
+from fedmri.server.fetch import fetch_run
 from fedmri.simulation import demo
+from fedmri.trained.model import TrainedModel
 from tests.e2e.conftest import Deployment, plan_of
 
 TIMEOUT_S = 480.0
@@ -76,6 +80,24 @@ def test_a_secure_deployment_ends_with_the_weights_of_a_simulation(
         told = " ".join(word for entry in mine for word in entry["what"])
         assert '"n_examples": 0, "n_subjects": 0' in told
         assert "n_steps" not in told
+    uses_it_elsewhere(deployment, run.name, tmp_path, deployed)
+
+
+def uses_it_elsewhere(deployment: Deployment, name: str, tmp_path: Path, deployed: str) -> None:
+    """A fetched model, with its landmarks, predicts on a scan of a hospital that took no part."""
+    fetch_run(deployment.consortium.server, name, tmp_path / "fetched")
+    model = TrainedModel.open(tmp_path / "fetched" / "model.safetensors")
+    assert model.card.sha256 == deployed
+    assert (model.card.n_sites, model.card.sites) == (3, ())
+    assert model.file.harmonized["harmonize"]["landmarks"].shape == (1, 13)
+    generate(tmp_path / "elsewhere", SyntheticConfig(n_sites=1, n_subjects=2, spacing_mm=8), 9)
+    scans = sorted((tmp_path / "elsewhere").glob("sub-*/anat/*_T1w.nii.gz"))
+    found = model.predict(*scans)
+    assert len(found) == len(scans) > 0
+    changed = dict(model.file.harmonized["harmonize"])
+    changed["landmarks"] = changed["landmarks"] ** 2 / 100
+    other = TrainedModel(replace(model.file, harmonized={"harmonize": changed}))
+    assert other.predict(*scans).patients != found.patients  # the landmarks are what it looks by
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.run import Run as FlowerRun
 
+from fedmri.arm import Arm
 from fedmri.clients.app import app
 from fedmri.plan import Plan, to_json
 from fedmri.server import asking
@@ -253,7 +254,7 @@ def test_hostile_sites_are_left_out_and_the_others_go_on(
     everybody = (*HONEST, *sorted(attacks))
     (tmp_path / "run").mkdir()
     run = Run(
-        *(world.plan, "federated", everybody, everybody, tmp_path / "run"),
+        *(world.plan, Arm("federated"), everybody, everybody, tmp_path / "run"),
         declared={"greedy": 1000},
     )
     grid = HostileGrid(
@@ -267,7 +268,7 @@ def test_hostile_sites_are_left_out_and_the_others_go_on(
     assert {scored[name] for name in ("wordy", "notes", "endless", "pickled-order")} == {"R03"}
     assert all(name in caplog.text for name in attacks)
     (tmp_path / "honest").mkdir()
-    honest = Run(world.plan, "federated", HONEST, HONEST, tmp_path / "honest")
+    honest = Run(world.plan, Arm("federated"), HONEST, HONEST, tmp_path / "honest")
     nodes = [node for node in world.nodes(tmp_path / "honest") if node.site in HONEST]
     plan: dict[str, str | int] = {"plan": to_json(world.plan)}
     assert sha256 == Rounds(honest, InProcessGrid(app, nodes, plan), lambda _: None).go()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fedmri.arm import Arm
 from fedmri.clients.app import app
 from fedmri.config import load
 from fedmri.errors import HarmonizeError, RoundError
@@ -71,7 +72,7 @@ def federate(folder: Path, tables: Sequence[Path], plan: Plan) -> list[Record]:
     grid = InProcessGrid(app, nodes, {"plan": text, "roll": roll.to_json()})
     seen: list[Record] = []
     (folder / "run").mkdir()
-    run = Run(plan, "federated", names, names, folder / "run", roll=roll)
+    run = Run(plan, Arm("federated"), names, names, folder / "run", roll=roll)
     Tables(run, grid, seen.append).go()
     return seen
 

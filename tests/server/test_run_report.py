@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ from fedmri.errors import UsageError
 from fedmri.server.fetch import fetch_run
 from fedmri.server.home import ServerHome
 from fedmri.server.run_report import read_result, result_headline, result_json, write_run_report
+from fedmri.trained.card import CardScore
+from fedmri.trained.model_file import read_model
 from tests.server.conftest import Deploy, Trained
 from tests.server.test_status import records
 
@@ -124,6 +127,23 @@ def test_a_fetched_run_is_complete_and_checked(
     assert {"model.safetensors", "metrics.jsonl", "signed.json", "report.html"} <= names
     for name in ("model.safetensors", "metrics.jsonl", "signed.json"):
         assert (tmp_path / "out" / name).read_bytes() == (run.path / name).read_bytes()
+
+
+def test_a_fetched_model_has_the_scores_that_the_sites_told(
+    deploy: Deploy, coordinator: ServerHome, tmp_path: Path
+) -> None:
+    """Values, bounds and patients of its card are those of the run's report."""
+    deploy("tiny")
+    result = fetch_run(coordinator, "tiny", tmp_path / "out")
+    card = read_model(tmp_path / "out" / "model.safetensors").card
+    wanted = {
+        one.metric: CardScore.of(e.value, e.low, e.high, e.n_patients)
+        for one in result.pooled
+        if math.isfinite((e := one.estimate).value)
+    }
+    assert card.scores
+    assert card.scores == {name: found for name, found in wanted.items() if name in card.scores}
+    assert wanted.keys() - card.scores.keys() <= {"is_adapted"}
 
 
 def test_another_model_than_the_recorded_one_is_refused(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.server.checkpoint import load_weights_file
+from fedmri.server.checkpoint import digest, load_weights_file
 
 FEDMRI = [sys.executable, "-c", "from fedmri.cli import main; main()"]
 
@@ -36,13 +36,14 @@ def finish(started: subprocess.Popen[str]) -> None:
     assert started.returncode == 0, err
 
 
-def model(cwd: Path, name: str) -> bytes:
-    """Return the bytes of the federated model's file."""
+def model(cwd: Path, name: str) -> str:
+    """Return the digest of the federated model's weights; its card holds the run's own name."""
     path = "arms/federated/seed-0/model.safetensors"
-    return next((cwd / "runs").glob(f"*-{name}")).joinpath(path).read_bytes()
+    weights, _ = load_weights_file(next((cwd / "runs").glob(f"*-{name}")) / path)
+    return digest(weights)
 
 
-def killed_and_resumed(cwd: Path, name: str, settings: list[str], after_s: float) -> bytes:
+def killed_and_resumed(cwd: Path, name: str, settings: list[str], after_s: float) -> str:
     """Kill a simulation some time after its first round, check its files, resume it."""
     started = simulate(cwd, *settings, f"name={name}")
     while started.poll() is None:

@@ -1,0 +1,269 @@
+"""Predictions as files: a BIDS derivative with tables; each file is there whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from PIL import Image
+
+from fedmri.errors import UsageError
+from fedmri.files import write_whole
+from fedmri.round import Target
+from fedmri.trained.card import ModelCard
+from fedmri.trained.inputs import LeftOut, label_of
+from fedmri.trained.predict import Prediction
+from fedmri.training.task import Case
+
+BIDS_VERSION = "1.9.0"
+SCANS, PATIENTS = "predictions.tsv", "participants.tsv"
+FIRST_COLUMNS = ("scan", "participant_id", "session_id", "status")
+LAST_COLUMNS = ("file", "codes", "remarks")
+"""Of the table of scans; the answers stand between them."""
+MISSING = "n/a"
+"""What BIDS writes in an empty cell."""
+
+
+@dataclass
+class DerivativeWriter:
+    """A folder that predictions are written to, one scan at a time.
+
+    Attributes:
+        folder: The folder; ``begin`` makes it.
+        card: Of the model.
+        rows: Lines of the table of scans so far.
+        files: Maps that were written so far.
+    """
+
+    folder: Path
+    card: ModelCard
+    rows: list[dict[str, str]] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def target(self) -> Target:
+        """What is predicted."""
+        return self.card.plan.target
+
+    @property
+    def desc(self) -> str:
+        """Name of the model in the names of files."""
+        return label_of(self.card.plan.name)
+
+    def begin(self) -> None:
+        """Make the folder and say what made it.
+
+        Raises:
+            UsageError: There are files in it (U20).
+        """
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            fix = "name a folder that is missing or empty"
+            what = f"folder {self.folder}"
+            raise UsageError("U20", what, found="files in it", want="nothing in it", fix=fix)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        made_by = {
+            "Name": "fedmri",
+            "Version": version("fedmri"),
+            "Description": f"model {self.card.plan.name}, SHA-256 {self.card.sha256}",
+        }
+        said = {
+            "Name": f"Predictions of {self.target.name}",
+            "BIDSVersion": BIDS_VERSION,
+            "DatasetType": "derivative",
+            "GeneratedBy": [made_by],
+        }
+        self._json("dataset_description.json", said)
+        if self.target.kind == "segmentation":
+            self._table(f"desc-{self.desc}_dseg.tsv", _lookup(self.target))
+
+    def add(self, one: Prediction) -> None:
+        """Write the maps of a scan, and note what else is predicted for it."""
+        files = self._maps(one) if one.mask is not None else ()
+        self.files += files
+        self.rows.append(self._row(one, files))
+
+    def leave_out(self, one: LeftOut) -> None:
+        """Note a scan without a prediction."""
+        row = {"scan": one.name, "status": "left out", "codes": one.code, "remarks": one.reason}
+        self.rows.append(row)
+
+    def end(self, patients: Sequence[Case]) -> None:
+        """Write the tables."""
+        first, last = FIRST_COLUMNS, LAST_COLUMNS
+        own = [name for row in self.rows for name in row if name not in {*first, *last}]
+        self._table(SCANS, self.rows, [*first, *dict.fromkeys(own), *last])
+        self._json("predictions.json", _columns(self.card))
+        if patients:
+            rows = [
+                {
+                    "participant_id": f"sub-{case.subject}",
+                    **_answer(case.prediction, case, self.card),
+                }
+                for case in patients
+            ]
+            self._table(PATIENTS, rows)
+            self._json("participants.json", _columns(self.card))
+
+    def _maps(self, one: Prediction) -> tuple[Path, ...]:
+        place = self.folder / f"sub-{one.input.scan.subject}"
+        if one.input.scan.session:
+            place /= f"ses-{one.input.scan.session}"
+        place /= "anat"
+        place.mkdir(parents=True, exist_ok=True)
+        assert one.mask is not None, "asked for masks alone"
+        base, first = f"{one.input.name}_desc-{self.desc}", _first_image(one)
+        files = [_write_map(place / f"{base}_dseg", one.mask, one, first)]
+        write_whole(place / f"{base}_dseg.json", _text(self._sidecar(one)))
+        if one.shares is not None:
+            names = ("background", *self.target.classes)
+            for name, share in zip(names, one.shares, strict=True):
+                stem = f"{one.input.name}_label-{label_of(name)}_desc-{self.desc}_probseg"
+                files.append(_write_map(place / stem, share, one, first))
+        return tuple(files)
+
+    def _sidecar(self, one: Prediction) -> dict[str, Any]:
+        return {
+            "Description": f"{self.target.name} as predicted by {self.card.plan.name}",
+            "RawSources": [path.name for path in one.input.scan.images.values()],
+            "Labels": {str(n): name for n, name in enumerate(self.target.classes, start=1)},
+            "ModelSHA256": self.card.sha256,
+            "PlanSHA256": self.card.plan_sha256,
+            "SlidingWindow": one.is_windowed,
+            "IntendedUse": self.card.intended_use,
+            "Remarks": [f"{reason} [{code}]" for code, reason in one.remarks],
+        }
+
+    def _row(self, one: Prediction, files: Sequence[Path]) -> dict[str, str]:
+        row = {
+            "scan": one.input.name,
+            "participant_id": f"sub-{one.input.scan.subject}",
+            "session_id": f"ses-{one.input.scan.session}" if one.input.scan.session else MISSING,
+            "status": "predicted with remarks" if one.remarks else "predicted",
+        }
+        if one.reading is not None:
+            row |= _answer(np.mean(one.reading.predictions, axis=0).tolist(), None, self.card)
+        if one.mask is not None:
+            row |= _volumes(one, self.target)
+        row["file"] = str(files[0].relative_to(self.folder)) if files else MISSING
+        row["codes"] = ",".join(dict.fromkeys(code for code, _ in one.remarks)) or MISSING
+        row["remarks"] = "; ".join(reason for _, reason in one.remarks) or MISSING
+        return row
+
+    def _json(self, name: str, values: Mapping[str, Any]) -> None:
+        write_whole(self.folder / name, _text(values))
+
+    def _table(
+        self, name: str, rows: Sequence[Mapping[str, str]], names: Sequence[str] = ()
+    ) -> None:
+        names = names or list(dict.fromkeys(name for row in rows for name in row))
+        lines = [names, *([_cell(row.get(name, MISSING)) for name in names] for row in rows)]
+        write_whole(self.folder / name, "".join("\t".join(line) + "\n" for line in lines))
+
+
+def _volumes(one: Prediction, target: Target) -> dict[str, str]:
+    found = dict(enumerate(one.volumes_ml))
+    unit = "volume_ml" if one.grid.shape[2] > 1 else "pixels"
+    factor = 1.0 if unit == "volume_ml" else 1000.0
+    return {
+        f"{unit}_{label_of(name)}": f"{factor * found.get(number, 0.0):.6g}"
+        for number, name in enumerate(target.classes)
+    }
+
+
+def _answer(prediction: Sequence[float], case: Case | None, card: ModelCard) -> dict[str, str]:
+    """Return the cells of a class with its probabilities, or of a value."""
+    target = card.plan.target
+    if target.kind == "regression":
+        return {target.name: repr(float(prediction[0]))}
+    best = int(np.argmax(prediction)) if case is None else int(case.scores["predicted"])
+    shares = zip(target.classes, prediction, strict=True)
+    return {
+        target.name: target.classes[best],
+        **{f"probability_{name}": repr(float(share)) for name, share in shares},
+    }
+
+
+def _columns(card: ModelCard) -> dict[str, Any]:
+    """Return what the columns of the tables mean, as BIDS has it."""
+    target = card.plan.target
+    said: dict[str, Any] = {
+        "status": {"Description": "whether there is a prediction for the scan"},
+        "codes": {"Description": "codes of what is odd, or of why there is none; see errors.md"},
+        "file": {"Description": "label map on the scan's own grid"},
+    }
+    if target.kind == "segmentation":
+        names = [label_of(name) for name in target.classes]
+        said |= {f"volume_ml_{n}": {"Description": "volume", "Units": "mL"} for n in names}
+    else:
+        said[target.name] = {"Description": f"predicted {target.name}", "ModelSHA256": card.sha256}
+    return said
+
+
+def _lookup(target: Target) -> list[dict[str, str]]:
+    names = ("background", *target.classes)
+    return [{"index": str(number), "name": name} for number, name in enumerate(names)]
+
+
+def _first_image(one: Prediction) -> Path:
+    return next(iter(one.input.scan.images.values()))
+
+
+def _write_map(stem: Path, values: np.ndarray, one: Prediction, image: Path) -> Path:
+    """Write a map on a scan's own grid: NIfTI, or a PNG for a picture."""
+    if one.grid.shape[2] == 1 and not image.is_dir() and not _is_nifti(image):
+        flat = values[..., 0] if values.ndim == 3 else values
+        path = stem.with_name(f"{stem.name}.png")
+        write_whole(path, _as_png(flat))
+        return path
+    path = stem.with_name(f"{stem.name}.nii.gz")
+    write_whole(path, gzip.compress(_as_nifti(values, one, image), mtime=0))
+    return path
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def _as_png(flat: np.ndarray) -> bytes:
+    """Return labels as gray values, or probabilities as 0 to 65535."""
+    gray = flat if flat.dtype == np.uint8 else np.rint(flat * 65535).astype(np.uint16)
+    whole = io.BytesIO()
+    Image.fromarray(gray).save(whole, "PNG")
+    return whole.getvalue()
+
+
+def _as_nifti(values: np.ndarray, one: Prediction, image: Path) -> bytes:
+    """Return a NIfTI file whose header places it exactly where the image's own does."""
+    affine = np.array(one.grid.affine)
+    if not _is_nifti(image):
+        made = nib.Nifti1Image(values, affine)
+        made.header.set_xyzt_units("mm")
+        made.set_sform(affine, code=1)
+        made.set_qform(affine, code=1)
+        return bytes(made.to_bytes())
+    source = nib.load(image)
+    assert isinstance(source, nib.Nifti1Image | nib.Nifti2Image), "read as one before"
+    header = source.header.copy()
+    header.set_data_dtype(values.dtype)
+    header.set_slope_inter(1, 0)
+    header["cal_min"], header["cal_max"] = 0, 0
+    header["intent_code"] = 0
+    header.extensions.clear()  # a converter may have left a patient's name there
+    header["descrip"], header["aux_file"], header["intent_name"] = b"", b"", b""
+    return bytes(type(source)(values, None, header).to_bytes())
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _cell(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)

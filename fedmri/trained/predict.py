@@ -1,0 +1,272 @@
+"""From a scan to what a model makes of it, on the scan's own grid; no answer is read."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.inferers.utils import sliding_window_inference
+from torch import nn
+
+from fedmri.data.examples import PreparedSite, open_images
+from fedmri.data.geometry import Grid
+from fedmri.data.native import assembled
+from fedmri.data.prepare import prepare_scans
+from fedmri.data.prepared import Prepared, PreparedScan
+from fedmri.data.regrid import restore, restore_shares
+from fedmri.data.scans import Scan
+from fedmri.data.settings import DataConfig
+from fedmri.data.site_data import ImageChange
+from fedmri.errors import FedmriError, UsageError
+from fedmri.harmonize.image_stage import image_change
+from fedmri.models.build import build_network
+from fedmri.models.weights import load_weights
+from fedmri.plan import Plan
+from fedmri.trained.fit import looked_at, misfits
+from fedmri.trained.inputs import Input, LeftOut, Remark
+from fedmri.trained.model_file import EMBEDDINGS, IMAGES, ModelFile
+from fedmri.training.device import memory_explained, pick_device, reproducible
+from fedmri.training.task import Case, LocalTask, Reading
+from fedmri.training.tasks import make_task
+
+OVERLAP = 0.5
+"""Share of a window that its neighbour sees too."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How predictions are made.
+
+    Attributes:
+        is_cropped: Look at the field that training cropped to and no more, as a run's own scores
+            do; else a volume that is larger is gone over by a sliding window.
+        has_probabilities: Keep the probability of each class at each voxel.
+        device: As ``train.device``; ``""`` takes the plan's.
+    """
+
+    is_cropped: bool = False
+    has_probabilities: bool = False
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model made of one scan.
+
+    Attributes:
+        input: The scan.
+        grid: The scan's own grid; that of its first image.
+        mask: Classes from 0 (background), uint8, shape of the grid; None for other targets.
+        shares: Probabilities of background and classes, shape ``(1 + K, *grid.shape)``, where they
+            were asked for.
+        reading: What a task reads of the scan's examples; None for a segmentation.
+        remarks: What is odd about the scan.
+        is_windowed: Whether a sliding window went over it.
+    """
+
+    input: Input
+    grid: Grid
+    mask: np.ndarray | None = None
+    shares: np.ndarray | None = None
+    reading: Reading | None = None
+    remarks: tuple[Remark, ...] = ()
+    is_windowed: bool = False
+
+    @property
+    def volumes_ml(self) -> tuple[float, ...]:
+        """Volume of each class in millilitres, background left out; needs a mask."""
+        if self.mask is None:
+            return ()
+        voxel_ml = abs(float(np.linalg.det(np.array(self.grid.affine)[:3, :3]))) / 1000
+        n_classes = int(self.mask.max(initial=0))
+        counts = np.bincount(self.mask.ravel(), minlength=n_classes + 1)[1:]
+        return tuple(float(count) * voxel_ml for count in counts)
+
+
+def make_network(file: ModelFile) -> nn.Module:
+    """Return the network with the file's weights, in evaluation mode, on the CPU."""
+    plan = file.card.plan
+    network = build_network(plan.model, **plan.network)
+    load_weights(network, file.weights)
+    return network.eval()
+
+
+def refuse_incomplete(file: ModelFile) -> None:
+    """Refuse a model that lacks what only a site has.
+
+    Raises:
+        UsageError: Sites keep entries of it at home (U72), or it needs the parameters of the
+            scan's own site (U73).
+    """
+    kept = file.card.entries.at_sites
+    if kept:
+        found = f"{len(kept)} that each site keeps, such as {kept[0]}"
+        fix = "take a model whose strategy shares all of it, such as fedavg"
+        what = "entries of the model"
+        raise UsageError("U72", what, found=found, want="all of them in the file", fix=fix)
+    if EMBEDDINGS in file.harmonized:
+        found = "ComBat of embeddings, whose shift and stretch are estimated over a site's scans"
+        fix = "use `fedmri score` on a data set, or take a model without harmonize=combat"
+        what, want = "a prediction for one scan", "a model that needs no other scan"
+        raise UsageError("U73", what, found=found, want=want, fix=fix)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model that is ready to look at scans, one at a time."""
+
+    file: ModelFile
+    network: nn.Module
+    options: PredictOptions
+
+    @property
+    def plan(self) -> Plan:
+        """What the model was trained by."""
+        return self.file.card.plan
+
+    def refuse_device(self) -> None:
+        """Raise ConfigError C23 where the device is not there: no scan is to blame for it."""
+        pick_device(self.options.device or self.plan.train.device)
+
+    @cached_property
+    def task(self) -> LocalTask:
+        """What is predicted."""
+        return make_task(self.plan.target, self.plan.task)
+
+    def each(self, inputs: Iterable[Input]) -> Iterator[Prediction | LeftOut]:
+        """Yield what comes of each scan; one that cannot be used ends nothing."""
+        for one in inputs:
+            try:
+                yield self._one(one)
+            except (_Unusable, FedmriError) as error:  # memory, a picture for a model of volumes
+                yield LeftOut(one.name, error.code, str(error))
+
+    def patients(self, predictions: Iterable[Prediction]) -> list[Case]:
+        """Return one result a patient, as a run's scores have it; without masks."""
+        readings: dict[str, list[Reading]] = {}
+        for one in predictions:
+            if one.reading is not None:
+                readings.setdefault(one.input.scan.subject, []).append(one.reading)
+        return [self.task.case("", who, found) for who, found in sorted(readings.items())]
+
+    def _one(self, one: Input) -> Prediction:
+        gone, told = looked_at(one.scan, self.plan)
+        if gone:
+            raise _Unusable(gone[0][0], "; ".join(reason for _, reason in gone))
+        with tempfile.TemporaryDirectory(prefix="fedmri-") as cache:
+            scan, is_windowed = self._prepared(one.scan, Path(cache))
+            remarks = (*one.remarks, *told, *misfits(scan, self.file))
+            made = Prediction(one, scan.geometry.own, remarks=tuple(dict.fromkeys(remarks)))
+            with reproducible(self.plan.train.n_threads), torch.no_grad():
+                if self.plan.target.kind != "segmentation":
+                    return replace(made, reading=self._read(scan))
+                shares = self._windowed(scan) if is_windowed else self._shares(scan)
+            return self._restored(replace(made, is_windowed=is_windowed), scan, shares)
+
+    def _prepared(self, scan: Scan, cache: Path) -> tuple[PreparedScan, bool]:
+        """Return the scan as the plan prepares it, and whether a window must go over it.
+
+        Raises:
+            _Unusable: It cannot be prepared.
+        """
+        prepared = _prepare(scan, self.plan.data, cache)
+        is_larger = (
+            self.plan.target.kind == "segmentation"
+            and self.plan.data.prepare.dimension == "3d"
+            and any(self.plan.data.prepare.shape)
+            and _is_cut(prepared)
+        )
+        if not is_larger or self.options.is_cropped:
+            return prepared, False
+        whole = replace(self.plan.data.prepare, shape=(0, 0, 0))
+        return _prepare(scan, replace(self.plan.data, prepare=whole), cache), True
+
+    def _data(self, scan: PreparedScan) -> PreparedSite:
+        """Return the scan's examples, harmonized as those of training were."""
+        prepared = Prepared((scan,), (), "", scan.image.parent)
+        data = open_images(prepared, self.plan.data)
+        return data if self._change is None else data.changed(self._change)
+
+    @property
+    def _change(self) -> ImageChange | None:
+        # anew for each scan: it remembers the percentiles of all that it has seen
+        if IMAGES not in self.file.harmonized:
+            return None
+        arrays = {name: value.numpy() for name, value in self.file.harmonized[IMAGES].items()}
+        n_channels = len(self.plan.data.source.modalities)
+        return image_change(self.plan.harmonize, n_channels, arrays)
+
+    def _outputs(self, scan: PreparedScan) -> torch.Tensor:
+        """Return what the task makes of the network's outputs, for the examples in order."""
+        place = pick_device(self.options.device or self.plan.train.device)
+        network, found = self.network.to(place), []
+        with memory_explained(place):
+            batches = self._data(scan).eval_batches("test", batch_size=self.plan.train.batch_size)
+            for batch in batches:
+                found.append(self.task.predict(network(batch.image.to(place))).cpu())
+        return torch.cat(found)
+
+    def _read(self, scan: PreparedScan) -> Reading:
+        outputs = self._outputs(scan)
+        unknown = torch.full((len(outputs),), math.nan)
+        return self.task.read(outputs, unknown, tuple(scan.examples()))
+
+    def _shares(self, scan: PreparedScan) -> np.ndarray:
+        shares = self._outputs(scan).numpy()
+        return assembled(shares, scan.slices, scan.geometry.prepared)
+
+    def _windowed(self, scan: PreparedScan) -> np.ndarray:
+        """Return probabilities of a whole volume, from windows of the size of training."""
+        place = pick_device(self.options.device or self.plan.train.device)
+        network = self.network.to(place)
+        [batch] = self._data(scan).eval_batches("test", batch_size=1)
+        with memory_explained(place):
+            found = sliding_window_inference(
+                batch.image.to(place),
+                self.plan.shape,
+                sw_batch_size=1,
+                predictor=lambda part: self.task.predict(network(part)),
+                overlap=OVERLAP,
+                mode="gaussian",
+                cval=0.0
+                if self.plan.data.prepare.scaling == "zscore"
+                else float(batch.image.min()),
+            )
+        shares: np.ndarray = found[0].cpu().numpy()
+        return shares
+
+    def _restored(self, made: Prediction, scan: PreparedScan, shares: np.ndarray) -> Prediction:
+        grids = scan.geometry.prepared, scan.geometry.own
+        kept = restore_shares(shares, *grids) if self.options.has_probabilities else None
+        return replace(made, mask=restore(shares, *grids), shares=kept)
+
+
+class _Unusable(Exception):  # noqa: N818  # a reason that is told, and no error of the command
+    """Why there is no prediction for a scan."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def _prepare(scan: Scan, config: DataConfig, cache: Path) -> PreparedScan:
+    prepared = prepare_scans([scan], None, config, {scan.subject: "test"}, cache)
+    if not prepared.scans:
+        finding = prepared.findings[0]
+        raise _Unusable(finding.code, finding.reason.partition(": ")[2])
+    return prepared.scans[0]
+
+
+def _is_cut(scan: PreparedScan) -> bool:
+    """Whether a part of the scan's own grid lies outside the prepared one."""
+    own, prepared = scan.geometry.own, scan.geometry.prepared
+    corners = (own.voxels_in(prepared) @ own.corners())[:3]
+    top = np.array(prepared.shape)[:, None] - 1
+    reach = 1  # voxel: resampling rounds the size up
+    return bool((corners < -reach).any() or (corners > top + reach).any())

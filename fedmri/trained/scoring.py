@@ -1,0 +1,193 @@
+"""The scores and intervals of a run's report for any data set, without training."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from fedmri.arm import Arm, Comparison, Group
+from fedmri.data.check import enforce, examine
+from fedmri.data.examples import open_site
+from fedmri.data.prepare import prepare_scans
+from fedmri.data.prepared import write_site
+from fedmri.data.read import count_by_site, read
+from fedmri.data.scans import Finding, Scan, ScanTable
+from fedmri.data.site_data import SiteData, Split
+from fedmri.errors import DataError, UsageError
+from fedmri.file_names import file_name
+from fedmri.harmonize.image_stage import image_change
+from fedmri.models.weights import layout
+from fedmri.reports.results import Results, SiteCases
+from fedmri.reports.summary import Summary, summarise
+from fedmri.trained.model_file import EMBEDDINGS, IMAGES, ModelFile
+from fedmri.trained.predict import make_network
+from fedmri.training.device import reproducible
+from fedmri.training.evaluation import adapt_norm_statistics, evaluate
+from fedmri.training.task import Case, Task
+from fedmri.training.tasks import make_task
+
+LABEL = "model"
+"""Name of the one model of the table."""
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What is scored.
+
+    Attributes:
+        site: Site of all scans, where the data set does not say.
+        patients: Patients to score; empty scores all.
+        device: As ``train.device``; ``""`` takes the plan's.
+        cache: Folder of prepared scans; None keeps none.
+    """
+
+    site: str = ""
+    patients: Collection[str] = ()
+    device: str = ""
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model reached on a data set.
+
+    Attributes:
+        summary: Scores with intervals, as a simulation's report has them.
+        cases: Results of each patient, by site.
+        findings: What was odd, and which scans were left out for it.
+        adapted: Sites to whose very images the model was adapted, without their answers.
+    """
+
+    summary: Summary
+    cases: SiteCases
+    findings: tuple[Finding, ...]
+    adapted: tuple[str, ...] = ()
+
+
+def score(file: ModelFile, data: Path, options: ScoreOptions) -> Scored:
+    """Score a model on every patient of a data set, as a simulation scores an external one.
+
+    Raises:
+        DataError: The data set cannot be scored on, or a site lost all of its scans (D64).
+        UsageError: The model lacks layers that each site trains for itself (U72), or no patient is
+            one of those that were asked for (U74).
+    """
+    _refuse_headless(file)
+    scans, findings = _scans(file, data, options)
+    with tempfile.TemporaryDirectory(prefix="fedmri-") as folder:
+        cache = options.cache or Path(folder) / "cache"
+        cases: dict[str, tuple[Case, ...]] = {}
+        adapted: list[str] = []
+        for site in sorted({scan.site for scan in scans}):
+            own = [scan for scan in scans if scan.site == site]
+            path, said = _prepared(file, own, Path(folder), cache)
+            findings += said
+            cases[site], is_adapted = _evaluated(file, path, site, options.device)
+            adapted += [site] if is_adapted else []
+    summary = summarise(_results(data, file, cases), _task(file))
+    notes = (*summary.notes, *(_adapted_note(adapted) if adapted else ()))
+    return Scored(replace(summary, notes=notes), cases, tuple(findings), tuple(adapted))
+
+
+def _refuse_headless(file: ModelFile) -> None:
+    """Refuse a model of which each site trains layers for itself; batch norm can be adapted."""
+    entries = file.card.entries
+    own = {*entries.parameters} - {*entries.norm_parameters}
+    if kept := sorted(own & {*entries.at_sites}):
+        found = f"{len(kept)} that each site keeps, such as {kept[0]}"
+        fix = "look at the scores of the run's own sites, or share the whole model"
+        raise UsageError("U72", "layers of the model", found=found, want="all of them", fix=fix)
+
+
+def _scans(file: ModelFile, data: Path, options: ScoreOptions) -> tuple[list[Scan], list[Finding]]:
+    plan = file.card.plan
+    source = replace(plan.data.source, path=str(data), sites=(), site=options.site)
+    table = _only(read(source), options.patients)
+    table = examine(table, plan.target, plan.data.check, source.modalities)
+    enforce(table, plan.data.check)
+    return list(table.scans), list(table.findings)
+
+
+def _only(table: ScanTable, patients: Collection[str]) -> ScanTable:
+    """Return the scans of some patients, as if there were no others; of all where none is named."""
+    if not patients:
+        return table
+    wanted = {*patients}
+    scans = tuple(scan for scan in table.scans if scan.subject in wanted)
+    if not scans:
+        fix = "name patients as the data set does"
+        found = f"none of {len(wanted)}"
+        raise UsageError("U74", "patients to score", found=found, want="one or more", fix=fix)
+    findings = tuple(f for f in table.findings if not f.subject or f.subject in wanted)
+    return ScanTable(scans, findings, count_by_site(scans, findings))
+
+
+def _prepared(
+    file: ModelFile, scans: Sequence[Scan], folder: Path, cache: Path
+) -> tuple[Path, tuple[Finding, ...]]:
+    plan = file.card.plan
+    splits: dict[str, Split] = {scan.subject: "test" for scan in scans}
+    prepared = prepare_scans(scans, plan.target, plan.data, splits, cache)
+    if not prepared.scans:
+        what, want = f"preparation of {scans[0].site}", "one scan of each site"
+        found, fix = f"none; {prepared.findings[0].reason}", "correct the scans"
+        raise DataError("D64", what, found=found, want=want, fix=fix)
+    path = folder / f"{file_name(scans[0].site)}.json"
+    write_site(path, prepared)
+    return path, prepared.findings
+
+
+def _evaluated(
+    file: ModelFile, path: Path, site: str, device: str
+) -> tuple[tuple[Case, ...], bool]:
+    """Return the cases of a site, and whether the model was adapted to the images scored."""
+    plan, network = file.card.plan, make_network(file)
+    data: SiteData = open_site([path], plan.target, plan.data)
+    place, is_adapted = device or plan.train.device, False
+    if IMAGES in file.harmonized:
+        arrays = {name: v.numpy() for name, v in file.harmonized[IMAGES].items()}
+        n_channels = len(plan.data.source.modalities)
+        data = data.changed(image_change(plan.harmonize, n_channels, arrays))
+    if file.card.entries.at_sites:
+        is_adapted = adapt_norm_statistics(network, data, "test", device=place)
+    task, batch_size = make_task(plan.target, plan.task), plan.train.batch_size
+    with reproducible(plan.train.n_threads), _embeddings(file, network, data, site):
+        found = evaluate(network, data, "test", task, batch_size=batch_size, device=place)
+    return found.cases, is_adapted or EMBEDDINGS in file.harmonized
+
+
+@contextmanager
+def _embeddings(file: ModelFile, network: nn.Module, data: SiteData, site: str) -> Iterator[None]:
+    """Harmonize embeddings by the very images that are scored, as those of an external site."""
+    if EMBEDDINGS not in file.harmonized:
+        yield
+        return
+    from fedmri.clients.invariance import Invariance
+
+    invariance = Invariance(site, file.card.plan, network, layout(network))
+    with invariance.scoring(data, "test", file.harmonized):
+        yield
+
+
+def _results(data: Path, file: ModelFile, cases: SiteCases) -> Results:
+    """Return the cases as a run's report reads them."""
+    of_one = {(LABEL, file.card.plan.seed): cases}
+    row = Group(LABEL, "federated", (LABEL,))
+    comparison = Comparison((Arm("federated"),), (row,))
+    return Results(data, "", {}, (), {}, (), of_one, comparison)
+
+
+def _adapted_note(sites: Sequence[str]) -> tuple[str, ...]:
+    return (
+        f"Transductive scores: the model was adapted to the very images that are scored, without "
+        f"their answers, at {', '.join(sites)}. A hospital with one new patient has less.",
+    )
+
+
+def _task(file: ModelFile) -> Task:
+    return make_task(file.card.plan.target, file.card.plan.task)
