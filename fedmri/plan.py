@@ -101,7 +101,7 @@ class TransportConfig:
     """How a site's update travels to the server; the server sends whole weights in full.
 
     Attributes:
-        update: The trained weights, or their difference from those that the site was sent.
+        update: The trained weights, or their difference from the received weights.
         dtype: Type of the update's matrices and kernels. Below ``fp32``, each site adds the
             rounding rests to its next update. It keeps them on its disk for each round.
     """
@@ -119,7 +119,7 @@ class TransportConfig:
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """What of an update's change leaves a site; see ``fedmri.filters``. No guarantee of privacy.
+    """Which part of an update's change leaves a site; see ``fedmri.filters``. No guarantee.
 
     Attributes:
         clip_norm: Largest L2 norm of the change of all parameters together; 0 bounds nothing.

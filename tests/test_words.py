@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import pytest
 from typer.main import get_command
 
-from docs.generate.commands import contexts
-from docs.generate.settings import sections
+from docs.generate.commands import commands_page, contexts
+from docs.generate.links import CODE
+from docs.generate.settings import sections, settings_page
 from fedmri.cli import app
 from fedmri.clients.home import SiteConfig
 from fedmri.config import Experiment
@@ -34,6 +35,8 @@ INLINE = re.compile(r"`[^`]+`")
 LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 END = re.compile(r"(?<=[.!?])[)*\"]*\s+(?=\S)")
 ABBREVIATION = re.compile(r"\b(?:al|vs|cf|[eE]\.g|i\.e)\.$")
+CHAIN = re.compile(r"\b(?:whoever|of which|those (?:that|who)|what of)\b", re.IGNORECASE)
+"""Words that let a sentence run on without naming its subject."""
 SOURCE = re.compile(r"\([^()]*(?:doi:|arXiv:)[^()]*(?:\([^()]*\)[^()]*)*\)")
 WORD = re.compile(r"\w[\w'./%-]*")
 
@@ -65,6 +68,19 @@ def n_words(sentence: str) -> int:
 def too_long(text: str) -> list[str]:
     """Return the sentences of a text that have too many words, with their number."""
     return [f"{n_words(one)}: {one}" for one in sentences(text) if n_words(one) > MOST_WORDS]
+
+
+def read(document: Path) -> str:
+    """Return a document without blocks of code; its tables stay."""
+    return CODE.sub("", document.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("text", [*DOCUMENTS, settings_page, commands_page])
+def test_a_subject_has_a_name(text: Path | Callable[[], str]) -> None:
+    """Pages name their subjects, tables and references too: nobody is a "whoever"."""
+    said = read(text) if isinstance(text, Path) else text()
+    found = [line for line in said.splitlines() if CHAIN.search(line)]
+    assert not found, "\n".join(found)
 
 
 def test_sentences_are_told_apart() -> None:

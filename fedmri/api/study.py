@@ -164,7 +164,7 @@ class Study:
         return result
 
     def trained(self, observe: Observer | None = None) -> StudyResult:
-        """Return the result of a study that has begun, arms that failed among it."""
+        """Return the reported result of a study that has begun, arms that failed among it."""
         from fedmri.simulation.study import Study as Simulated
         from fedmri.simulation.study import run_study
 
@@ -176,7 +176,10 @@ class Study:
         simulated = Simulated(experiment.plan, *settings, self.folder, command)
         with _observing(self.experiment, observe) as told:
             failed = run_study(simulated, told)
-        return StudyResult(self.folder, failed)
+        result = StudyResult(self.folder, failed)
+        if result.is_federation_there:
+            _ = result.summary  # writes the report, and the scores into the models' files
+        return result
 
     def _has_held(self) -> bool:
         plan, compared = self.experiment.plan, self.experiment.simulation.strategies

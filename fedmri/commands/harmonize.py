@@ -46,7 +46,8 @@ def harmonize(
         ),
     ] = "",
     also: Annotated[
-        str, typer.Option(help="Further columns to harmonize, beside those that the rule finds.")
+        str,
+        typer.Option(help="Further columns to harmonize, beside the columns that the rule finds."),
     ] = "",
     keep: Annotated[
         str, typer.Option(help="Columns to leave as they are, even if the rule finds them.")

@@ -16,7 +16,7 @@ EMBEDDINGS = ("coral", "fedharmony", "combat")
 
 @dataclass(frozen=True)
 class TableConfig:
-    """ComBat on tables of features, of which each site has its own.
+    """ComBat on tables of features; each site has its own table.
 
     Attributes:
         features: Columns to harmonize, the same at all sites; none where the plan is for images.

@@ -23,7 +23,7 @@ from fedmri.wire import EvaluateOrder, TrainOrder
 from tests.clients.conftest import MakeSite
 from tests.clients.test_filtered import received
 from tests.conftest import RunTiny
-from tests.simulation.test_study import PRIVATE, records
+from tests.simulation.test_study import PRIVATE, SITES, records
 from tests.training.conftest import TensorSite, make
 
 AUDITED = (*PRIVATE, "privacy.is_audited=true")
@@ -99,11 +99,13 @@ def test_an_audit_without_a_guarantee_is_refused() -> None:
 def test_the_report_of_a_private_simulation_has_both_bounds(run_tiny: RunTiny) -> None:
     """Each site has its epsilon and its audit in the page; nothing of it is a score."""
     folder = run_tiny("private", *AUDITED, "simulation.arms=[federated]")
-    tests = records(folder, kind="test")
-    assert all(AT_LEAST in record["metrics"] for record in tests)
+    tests = records(folder, kind="test", arm="federated")
+    assert {record["site"] for record in tests if AT_LEAST in record["metrics"]} == {*SITES}
     task = make_task(load(["experiment=smoke"]).plan.target, TaskConfig())
     text = write_report(folder, task)[0].read_text()
-    for record in records(folder, kind="round", round=2):
+    last = records(folder, kind="round", round=2)
+    assert {record["site"] for record in last} == {*SITES}
+    for record in last:
         cells = f"{record['epsilon']:.3f}</td><td>{record['delta']:.2g}</td><td>0.000</td>"
         assert (
             f"federated, seed 0: {record['site']}</th><td>{cells}<td>no contradiction</td>" in text

@@ -101,6 +101,7 @@ def test_repeated_without_the_patient_a_run_has_the_bits_of_one_that_never_had_t
     shutil.rmtree(home.cache)
     worker._prepared.cache_clear()  # a client that starts
     never = trained(order, agreed(home, signed), "third")
+    assert never.keys() == without.keys() > set()
     assert all(value.equal(without[name]) for name, value in never.items())
 
 

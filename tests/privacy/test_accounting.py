@@ -143,8 +143,13 @@ def exact_gaussian(mu: float, delta: float) -> float:
 
 def test_numbers_out_of_range_are_refused() -> None:
     """A rate above one, no noise, a delta of nothing."""
-    for bad in ((0.0, 0.1, 1), (1.0, 1.5, 1), (1.0, 0.0, 1), (1.0, 0.1, -1)):
-        with pytest.raises(ConfigError):
+    for name, bad in (
+        ("noise_multiplier", (0.0, 0.1, 1)),
+        ("sample_rate", (1.0, 1.5, 1)),
+        ("sample_rate", (1.0, 0.0, 1)),
+        ("n_steps", (1.0, 0.1, -1)),
+    ):
+        with pytest.raises(ConfigError, match=rf"setting {name}: found .*\[C01\]"):
             Steps(*bad)
     with pytest.raises(ConfigError, match="delta"):
         spent([Steps(1, 0.1, 1)], 0.0)

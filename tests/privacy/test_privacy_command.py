@@ -46,7 +46,7 @@ def test_it_says_whose_epsilon_it_is_and_what_it_does_not_cover() -> None:
 )
 def test_numbers_that_make_no_sense_are_refused(odd: list[str]) -> None:
     """By the option's name."""
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=rf"setting {odd[-2]}: found .*\[C01\]"):
         run(*ASKED, *odd)
 
 

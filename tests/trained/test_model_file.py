@@ -237,7 +237,7 @@ HOSTILE: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
     "ranges of another model": (carded(lambda c: c["ranges"].update(percentiles=[])), "ranges of"),
     "unknown network": (
         carded(lambda c: c["plan"]["model"].update(name="os.system")),
-        "setting model.name",
+        "setting model",
     ),
 }
 
