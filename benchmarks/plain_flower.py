@@ -29,7 +29,7 @@ from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 from fedmri.clients.app import site_of
 from fedmri.plan import from_json
-from fedmri.server.rounds import initial_model
+from fedmri.assembly import assemble
 from fedmri.wire import TrainOrder, unpack
 
 client = ClientApp()
@@ -52,7 +52,7 @@ def train(message, context):
 def main(grid, context):
     plan = from_json(Path(context.run_config["plan-file"]).read_text())
     log = Path(context.run_config["log-file"])
-    model, _ = initial_model(plan)
+    model = assemble(plan).entries
 
     def note(text):
         with log.open("a") as file:

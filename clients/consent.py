@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from fedmri.assembly import Assembly, assemble
 from fedmri.clients.approval import plain
 from fedmri.clients.border import bits_of
 from fedmri.clients.leaving import key_bytes, score_metrics, train_metrics, update_bytes
@@ -13,11 +14,8 @@ from fedmri.harmonize.column_names import hint
 from fedmri.harmonize.embedding_choice import embedding_stage
 from fedmri.harmonize.image_stage import image_stage
 from fedmri.harmonize.own_table import table_stage
-from fedmri.models.build import build_network
 from fedmri.models.registry import MODELS
-from fedmri.models.weights import layout, weights
 from fedmri.plan import Plan
-from fedmri.round import Layout, Weights
 from fedmri.signed_plan import SignedPlan
 from fedmri.strategies.registry import STRATEGIES
 
@@ -47,8 +45,8 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
     target, source, train = plan.target, plan.data.source, plan.train
     amount = f"{train.local_steps} steps" if train.local_steps else f"{train.local_epochs} epochs"
     counts = "" if plan.secagg.is_on else "numbers of examples and patients trained on; "
-    entries, named, extra = _network(plan)
-    n_numbers = sum(value.numel() for value in entries.values())
+    made = assemble(plan)
+    n_numbers = sum(value.numel() for value in made.entries.values())
     return {
         "plan": f"{plan.name} ({signed.sha256})",
         "learned": f"{target.kind} of {target.name}{_among(target.classes)}",
@@ -57,8 +55,8 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "strategy": f"{_strategy(plan)}; {amount} a round, {plan.rounds.n_rounds} rounds",
         "aggregation": _aggregation(signed),
         "leaves before the rounds": _sums(plan),
-        "leaves before each round": _embedded(plan, entries, named),
-        "leaves a round": f"{_leaving(signed, entries, named)}{extra}; "
+        "leaves before each round": _embedded(made),
+        "leaves a round": f"{_leaving(signed, made)}{_beside(made)}; "
         f"{counts}{', '.join(train_metrics(plan))}",
         "filters": _filters(plan),
         "held back here": _held_back(policy),
@@ -210,21 +208,18 @@ def _column(plan: Plan) -> str:
     return f"column {plan.target.name} of the subject table"
 
 
-def _network(plan: Plan) -> tuple[Weights, Layout, str]:
-    """Return a plan's entries, what they are, and what else leaves."""
-    module = build_network(plan.model, **plan.network)
-    entries, named = weights(module), layout(module)
-    strategy = plan.strategy
-    local = strategy.local_names(named)
-    shared = {name: value for name, value in entries.items() if name not in local}
-    extra = strategy.extra_forms(shared, named)
-    said = (f"{record} ({len(forms)} entries)" for record, forms in sorted(extra.items()))
-    return entries, named, "".join(f"; {text}" for text in said)
+def _beside(made: Assembly) -> str:
+    """Return what leaves beside the model."""
+    said = (
+        f"{record} ({len(forms)} entries)" for record, forms in sorted(made.extra_forms.items())
+    )
+    return "".join(f"; {text}" for text in said)
 
 
-def _embedded(plan: Plan, entries: Weights, named: Layout) -> str:
+def _embedded(made: Assembly) -> str:
     """Return which sums over embeddings leave before each round."""
-    stage = embedding_stage(plan.harmonize, entries, named, plan.target)
+    plan = made.plan
+    stage = embedding_stage(plan.harmonize, made.entries, made.layout, plan.target)
     if stage is None:
         return "nothing"
     what = "sums over embeddings of training examples"
@@ -234,13 +229,10 @@ def _embedded(plan: Plan, entries: Weights, named: Layout) -> str:
     return f"{what} ({plan.harmonize.embedding}), {stage.n_features} features{often}"
 
 
-def _leaving(signed: SignedPlan, entries: Weights, named: Layout) -> str:
+def _leaving(signed: SignedPlan, made: Assembly) -> str:
     """Return how many numbers and bytes of the model leave a round, and what of it stays."""
-    plan = signed.plan
-    strategy = plan.strategy
-    local = strategy.local_names(named)
-    shared = {name: value for name, value in entries.items() if name not in local}
-    n_bytes = update_bytes(plan, shared, strategy.extra_forms(shared, named))
+    plan, shared, local = made.plan, made.shared(made.entries), made.local
+    n_bytes = update_bytes(plan, shared, made.extra_forms)
     kind = "changes of weights" if plan.transport.update == "difference" else "trained weights"
     stays = f" ({len(local)} entries stay)" if local else ""
     hidden = ""

@@ -7,10 +7,8 @@ from functools import lru_cache
 
 import torch
 
-from fedmri.models.build import build_network
-from fedmri.models.weights import layout, weights
+from fedmri.assembly import assemble
 from fedmri.plan import from_json
-from fedmri.privacy.site_level import refuse_large
 from fedmri.round import Layout, Weights
 
 
@@ -32,12 +30,6 @@ class Network:
 @lru_cache(maxsize=1)
 def network_of(plan_json: str) -> Network:
     """Return the network of a plan; one is held at a time, whatever the number of sites."""
-    plan = from_json(plan_json)
-    module = build_network(plan.model, **plan.network)
-    entries = layout(module)
-    local = plan.strategy.local_names(entries)
-    whole = weights(module)
-    initial = {name: value.clone() for name, value in whole.items() if name in local}
-    shared = {name: value for name, value in whole.items() if name not in local}
-    refuse_large(plan.privacy.site, shared, entries)
-    return Network(module, entries, initial)
+    made = assemble(from_json(plan_json)).checked()
+    initial = {name: value.clone() for name, value in made.kept(made.entries).items()}
+    return Network(made.network, made.layout, initial)

@@ -12,6 +12,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedmri.arm import Arm
+from fedmri.assembly import assemble
 from fedmri.errors import FedmriError
 from fedmri.repeats import quiet_root
 from fedmri.server.asking import present, wait_for_sites
@@ -19,7 +20,7 @@ from fedmri.server.home import ServerHome
 from fedmri.server.inflating import bound_answers
 from fedmri.server.memory import return_large_blocks
 from fedmri.server.records import Record
-from fedmri.server.rounds import Rounds, Run, initial_model
+from fedmri.server.rounds import Rounds, Run
 from fedmri.server.runs import RunFolder, write_json
 from fedmri.server.tables import Tables
 
@@ -41,7 +42,7 @@ def main(grid: Grid, context: Context) -> None:
     (folder.path / FAILED).unlink(missing_ok=True)
     try:
         run = _run(grid, folder, home)
-        folder.bound_answers(bound_answers(run.plan, initial_model(run.plan)[0]))
+        folder.bound_answers(bound_answers(run.plan, assemble(run.plan).entries))
         program = Tables if run.plan.harmonize.table.features else Rounds
         program(run, grid, _note).go()
     except FedmriError as error:

@@ -16,6 +16,7 @@ from flwr.app import MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedmri.arm import Arm
+from fedmri.assembly import assemble
 from fedmri.codec import decode
 from fedmri.errors import FedmriError, RoundError, explained
 from fedmri.harmonize.domain_head import site_numbers
@@ -23,10 +24,8 @@ from fedmri.harmonize.embedding_choice import embedding_stage
 from fedmri.harmonize.embedding_stage import MomentsBySite
 from fedmri.harmonize.image_stage import image_stage
 from fedmri.harmonize.sums import version
-from fedmri.models.build import build_network
-from fedmri.models.weights import layout, norm, weights
+from fedmri.models.weights import norm
 from fedmri.plan import Plan
-from fedmri.privacy.site_level import refuse_large
 from fedmri.round import ExtraForms, Layout, ServerState, Strategy, Update, Weights
 from fedmri.secagg.messages import Masked
 from fedmri.secagg.ring import Slot
@@ -132,9 +131,9 @@ class Rounds:
         return self._finish(state, notes)
 
     def _start_or_resume(self) -> Checkpoint:
-        model, entries = initial_model(self.run.plan)
-        self.local, self.parameters = self.strategy.local_names(entries), entries.parameters
-        self.layout = entries
+        made = assemble(self.run.plan).checked()
+        model, entries = made.entries, made.layout
+        self.local, self.parameters, self.layout = made.local, entries.parameters, entries
         found = self.checkpoints.latest()
         if found is None:
             self.records.rewind(0)
@@ -431,18 +430,3 @@ def _scores_of(answer: Answer) -> tuple[str, Scores | None]:
     except RoundError as error:
         log.warning("%s", error)
         return error.code, None
-
-
-def initial_model(plan: Plan) -> tuple[Weights, Layout]:
-    """Return the seeded initial weights of a plan, and which entries are what.
-
-    Raises:
-        ConfigError: The network does not fit the task, or the strategy the network.
-        PrivacyError: Noise for a whole hospital would drown what is shared (P66, P67).
-    """
-    network = build_network(plan.model, **plan.network)
-    model, entries = weights(network), layout(network)
-    local = plan.strategy.local_names(entries)
-    shared = {name: value for name, value in model.items() if name not in local}
-    refuse_large(plan.privacy.site, shared, entries)
-    return model, entries

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmri.arm import Arm, write_comparison
+from fedmri.assembly import assemble
 from fedmri.compatibility import plan_advice
 from fedmri.data.folders import existing_folder
 from fedmri.data.reader import AUTO, READERS
@@ -27,7 +28,6 @@ from fedmri.file_names import file_name, write_names
 from fedmri.files import hold
 from fedmri.plan import Plan
 from fedmri.server.records import Observer
-from fedmri.server.rounds import initial_model
 from fedmri.simulation.arm_runs import POOL, ArmRun, ArmSites, by_strategy
 from fedmri.simulation.arms import arm_runs, can_train, refuse_known, run_arms
 from fedmri.simulation.partition import PartitionConfig
@@ -175,7 +175,7 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
     if plan.data.source.layout != AUTO:
         READERS.load(plan.data.source.layout)
     for _, one in by_strategy(plan, config):
-        initial_model(one)
+        assemble(one).checked()
     for path in (plan.data.source.path, config.external):
         if path:
             existing_folder(path)

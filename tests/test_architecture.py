@@ -31,6 +31,7 @@ ARROWS = {
     "round": {"errors"},
     "data": WORDS | {"delimited", "files", "parts"},
     "arm": WORDS | {"files"},
+    "assembly": WORDS | {"models", "plan", "privacy.site_level"},
     "claims": set(),
     "outside": WORDS,
     "parts": WORDS | {"setting_keys", "outside"},
@@ -70,15 +71,24 @@ ARROWS = {
     "server": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "secagg", "reports"}
-    | {"arm", "models", "privacy", "trained.card", "trained.model_file", "trained.names"},
+    | {
+        "arm",
+        "assembly",
+        "models",
+        "privacy",
+        "trained.card",
+        "trained.model_file",
+        "trained.names",
+    },
     "clients": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "data", "models"}
-    | {"training", "privacy", "secagg", "filters", "leakage"},
+    | {"assembly", "training", "privacy", "secagg", "filters", "leakage"},
     "simulation": WORDS
     | TRUST
     | {
         "arm",
+        "assembly",
         "parts",
         "compatibility",
         "file_names",
@@ -115,6 +125,7 @@ ARROWS = {
     | TRUST
     | {
         "api",
+        "assembly",
         "compatibility",
         "plan",
         "config",
@@ -143,6 +154,7 @@ ALONE = {
     "typer": {"cli", "commands"},
     "torch": {
         "api",
+        "assembly",
         "trained",
         "round",
         "privacy",

@@ -141,14 +141,14 @@ def _refuse_unclear(plan: Path | None, resume: str) -> None:
 
 
 def _signed(home: ServerHome, plan: Path, overrides: list[str], members: list[str]) -> SignedPlan:
+    from fedmri.assembly import assemble
     from fedmri.config import load
     from fedmri.server.enrolment import sign_for
-    from fedmri.server.rounds import initial_model
     from fedmri.training.tasks import make_task
 
     loaded = load(overrides, plan).plan
     make_task(loaded.target, loaded.task)
-    initial_model(loaded)  # what cannot do the task is refused before anybody waits
+    assemble(loaded).checked()  # what cannot do the task is refused before anybody waits
     return sign_for(home, loaded, members)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from fedmri.assembly import assemble
 from fedmri.cli import app
 from fedmri.clients import worker
 from fedmri.clients.approval import approve, keep_seen
@@ -22,7 +23,6 @@ from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.errors import HarmonizeError, PrivacyError
 from fedmri.plan import Plan
 from fedmri.round import Weights
-from fedmri.server.rounds import initial_model
 from fedmri.signed_plan import SignedPlan
 from fedmri.wire import UPDATE, EvaluateOrder, TrainOrder, content_of, read_answer, unbundle
 from tests.clients.conftest import OWN, Sign
@@ -55,7 +55,7 @@ def forget(home: ClientHome, *words: str) -> str:
 
 def trained(order: Order, signed: SignedPlan, run: str) -> Weights:
     """Return the weights that two rounds of a run end with, this site alone."""
-    model, _ = initial_model(signed.plan)
+    model = assemble(signed.plan).entries
     for index in (1, 2):
         reply = order(signed, content_of(TrainOrder(index, model)), "train", run)
         assert code_of(reply) == "ok"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedmri.assembly import assemble
 from fedmri.clients.revealed import Subject
 from fedmri.clients.secure import Membership, SecureSite, Values, simulated_key
 from fedmri.config import load, load_resolved
@@ -20,7 +21,6 @@ from fedmri.secagg.ring import Slot
 from fedmri.secagg.secure_sum import Roll
 from fedmri.server.checkpoint import load_weights_file
 from fedmri.server.records import Record
-from fedmri.server.rounds import initial_model
 from fedmri.wire import Masking, SecureStep
 from tests.conftest import RunTiny
 from tests.simulation.test_study import SITES, StopHere, model_of, records, stop_at
@@ -75,7 +75,8 @@ def test_workers_and_a_stop_change_no_bit(run_tiny: RunTiny) -> None:
 
 def ratios(folder: Path) -> dict[str, float]:
     """Return by what each site's model alone outgrew the initial one, after a round."""
-    model, entries = initial_model(load_resolved(folder / "config.yaml").plan)
+    made = assemble(load_resolved(folder / "config.yaml").plan)
+    model, entries = made.entries, made.layout
     grown = {}
     for site in SITES:
         alone, _ = load_weights_file(folder / f"arms/local-{site}/seed-0/model.safetensors")
