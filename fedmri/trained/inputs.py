@@ -192,9 +192,9 @@ def _from_folder(path: Path, source: SourceConfig, labels: str) -> Gathered:
         if files:
             return _from_files(files, source)
         return Gathered(left_out=[LeftOut(str(path), error.code, str(error))])
-    if layout in ("bids", "dicom"):
+    if layout != "images":
         return _from_data_set(replace(own, layout=layout), path, labels)
-    # folders of classes, which are for training
+    # pictures lie in folders of classes, which are for training: here they are just files
     return _from_files([file for file in Walk(path).files() if _is_image(file)], source)
 
 
