@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fedmri.assembly import Assembly, assemble
 from fedmri.clients.approval import plain
@@ -15,6 +16,7 @@ from fedmri.harmonize.embedding_choice import embedding_stage
 from fedmri.harmonize.image_stage import image_stage
 from fedmri.harmonize.own_table import table_stage
 from fedmri.models.registry import MODELS
+from fedmri.parts import Registry
 from fedmri.plan import Plan
 from fedmri.signed_plan import SignedPlan
 from fedmri.strategies.registry import STRATEGIES
@@ -51,7 +53,8 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "plan": f"{plan.name} ({signed.sha256})",
         "learned": f"{target.kind} of {target.name}{_among(target.classes)}",
         "read": f"modalities {', '.join(source.modalities)}; {_column(plan)}",
-        "network": f"{MODELS.name_of(plan.model)}, {n_numbers:,} numbers",
+        "network": f"{MODELS.name_of(plan.model)}, {n_numbers:,} numbers"
+        f"{_whence(MODELS, plan.model)}",
         "strategy": f"{_strategy(plan)}; {amount} a round, {plan.rounds.n_rounds} rounds",
         "aggregation": _aggregation(signed),
         "leaves before the rounds": _sums(plan),
@@ -72,7 +75,15 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
 def _strategy(plan: Plan) -> str:
     """Return a strategy's name and its own sentence on what it does with a site's update."""
     said = getattr(plan.strategy, "consent", "it says nothing of itself")
-    return f"{STRATEGIES.name_of(plan.strategy)}: {said}"
+    return f"{STRATEGIES.name_of(plan.strategy)}: {said}{_whence(STRATEGIES, plan.strategy)}"
+
+
+def _whence(registry: Registry[Any], part: object) -> str:
+    """Return which distribution a part comes from, where it is not fedmri's own."""
+    origin = registry.origin(registry.name_of(part))
+    if origin is None:
+        return ""
+    return f"; CODE OF {origin.distribution}, installed here, files SHA-256 {origin.sha256}"
 
 
 def _aggregation(signed: SignedPlan) -> str:

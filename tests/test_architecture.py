@@ -83,7 +83,7 @@ ARROWS = {
     "clients": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "data", "models"}
-    | {"assembly", "training", "privacy", "secagg", "filters", "leakage"},
+    | {"assembly", "parts", "training", "privacy", "secagg", "filters", "leakage"},
     "simulation": WORDS
     | TRUST
     | {

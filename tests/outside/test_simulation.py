@@ -13,6 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fedmri.clients.consent import describe
+from fedmri.clients.policy import SitePolicy
 from fedmri.config import load
 from fedmri.data.read import read
 from fedmri.data.settings import SourceConfig
@@ -20,10 +22,12 @@ from fedmri.errors import ConfigError, DataError, FedmriError
 from fedmri.outside import forget_hashes
 from fedmri.plan import from_dict, to_dict
 from fedmri.reports import load_results, summarise
+from fedmri.signed_plan import sign_plan
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.training.tasks import make_task
 from tests.conftest import RunTiny
 from tests.outside.conftest import FEDMRI, python_path
+from tests.test_signed_plan import key_pair
 
 Tiny = Callable[..., list[str]]
 PARTS = ("strategy=half_step", "strategy.way=0.25", "model=one_layer")
@@ -110,6 +114,20 @@ def test_a_plan_names_the_distribution_and_the_hash_of_its_files(at_hand: Path) 
     borrowed = {"name": "fedavg", "origin": origin}
     with pytest.raises(ConfigError, match=r"found none installed.*\[C41\]"):
         from_dict({**values, "strategy": borrowed})
+
+
+def test_who_approves_reads_whose_code_it_is(at_hand: Path) -> None:
+    """Distribution and hash stand in the text; of fedmri's own parts nothing is said."""
+    own, outside = load(["experiment=smoke"]).plan, load(["experiment=smoke", *PARTS]).plan
+    private, _ = key_pair(1)
+    texts = [describe(sign_plan(plan, private), SitePolicy()) for plan in (own, outside)]
+    assert "CODE OF" not in texts[0]
+    origin = STRATEGIES.origin("half_step")
+    assert origin is not None
+    assert (
+        texts[1].count(f"CODE OF atlas-parts==1.0, installed here, files SHA-256 {origin.sha256}")
+        == 2
+    )
 
 
 def test_another_byte_in_its_files_is_another_hash(at_hand: Path) -> None:
