@@ -94,7 +94,7 @@ def score(
 ) -> None:
     """Score a model on a data set with labels, without training: one table with intervals.
 
-    Scores and intervals are those that `fedmri simulate --external` gives for the data set.
+    Scores and intervals are the same as from `fedmri simulate --external` with the data set.
     """
     from rich.console import Console
 
