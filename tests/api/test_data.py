@@ -130,4 +130,4 @@ def test_models_are_listed_with_what_they_can_do() -> None:
     """All of them, and a U-Net segments."""
     table = fedmri.list_models().set_index("name")
     assert {"cnn3d", "unet", "densenet121"} <= set(table.index)
-    assert "segmentation" in table.loc["unet", "kinds"]
+    assert "segmentation" in table["kinds"].to_dict()["unet"]
