@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedmri.api.arrays import Sites
     from fedmri.api.data import DataCheck, check_data
+    from fedmri.api.example import example_data
+    from fedmri.api.parts import list_models
     from fedmri.api.privacy import PrivacyPlan, privacy_plan
+    from fedmri.api.privacy_site import SitePrivacyPlan, site_privacy_plan
     from fedmri.api.result import StudyResult
     from fedmri.api.study import Study
+    from fedmri.api.tables import HarmonizedTable, TableHarmonizer, harmonize_table
     from fedmri.api.targets import Classification, Regression, Segmentation
     from fedmri.claims import Claim, Need
     from fedmri.data.reader import Reader
@@ -31,6 +35,7 @@ __all__ = [
     "DataCheck",
     "FedAvg",
     "FedmriError",
+    "HarmonizedTable",
     "Model",
     "Need",
     "Normed",
@@ -38,15 +43,21 @@ __all__ = [
     "Reader",
     "Regression",
     "Segmentation",
+    "SitePrivacyPlan",
     "Sites",
     "Strategy",
     "Study",
     "StudyProtocol",
     "StudyResult",
+    "TableHarmonizer",
     "Target",
     "TrainedModel",
     "check_data",
+    "example_data",
+    "harmonize_table",
+    "list_models",
     "privacy_plan",
+    "site_privacy_plan",
 ]
 
 _HOMES = {
@@ -55,6 +66,7 @@ _HOMES = {
     "DataCheck": "api.data",
     "FedAvg": "strategies.averaging.fedavg",
     "FedmriError": "errors",
+    "HarmonizedTable": "api.tables",
     "Model": "models.model",
     "Need": "claims",
     "Normed": "models.model",
@@ -62,15 +74,21 @@ _HOMES = {
     "Reader": "data.reader",
     "Regression": "api.targets",
     "Segmentation": "api.targets",
+    "SitePrivacyPlan": "api.privacy_site",
     "Sites": "api.arrays",
     "Strategy": "round",
     "Study": "api.study",
     "StudyProtocol": "simulation.protocol",
     "StudyResult": "api.result",
+    "TableHarmonizer": "api.tables",
     "Target": "round",
     "TrainedModel": "trained",
     "check_data": "api.data",
+    "example_data": "api.example",
+    "harmonize_table": "api.tables",
+    "list_models": "api.parts",
     "privacy_plan": "api.privacy",
+    "site_privacy_plan": "api.privacy_site",
 }
 """Where each name is defined."""
 

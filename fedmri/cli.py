@@ -8,7 +8,6 @@ import logging
 import os
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -36,8 +35,6 @@ from fedmri.system_errors import as_usage_error
 if TYPE_CHECKING:
     from fedmri.api.result import StudyResult
     from fedmri.api.study import Study
-    from fedmri.config import Experiment
-    from fedmri.plan import Plan
 
 MADE = "No data set is named (--data PATH): this run trains on made patients."
 INTERRUPTED = 130
@@ -169,35 +166,24 @@ def data_check(
     """
     from rich.console import Console
 
-    from fedmri.data.check import enforce
+    from fedmri.api.data import check_data
     from fedmri.simulation.preflight import as_json as json_of
-    from fedmri.simulation.preflight import as_tables, preflight, with_all_modalities
+    from fedmri.simulation.preflight import as_tables
 
-    plan = _load([_quoted("data.source.path", path), *(overrides or [])], config).plan
     _log_to(None)
-    is_given = {
-        key: config or any(text.startswith((key, "experiment=")) for text in overrides or [])
-        for key in ("target.", "data.source.modalities")
-    }
-    source = plan.data.source
-    if not is_given["data.source.modalities"]:
-        source = with_all_modalities(source)
-    target = plan.target if is_given["target."] else None
-    table = preflight(replace(plan.data, source=source), target, manifest)
+    found = check_data(path, settings=overrides or [], config=config, manifest=manifest)
     if as_json:
-        print(json_of(table))
+        print(json_of(found.scans))
     else:
-        Console().print(as_tables(table))
-        for finding in table.findings:
+        Console().print(as_tables(found.scans))
+        for finding in found.scans.findings:
             if finding.code == "D67":
                 print(f"Warning: {finding.reason}.")
         print(f"Who is left out and why: {manifest}")
     if pictures is not None:
-        from fedmri.commands.head_page import write_head_pages
-
-        page, n_drawn = write_head_pages(pictures, table, target, source.modalities)
+        page, n_drawn = found.draw(pictures)
         print(f"Scans whose head is in doubt: {n_drawn}, drawn in {page}", file=sys.stderr)
-    enforce(table, plan.data.check)
+    found.enforce()
 
 
 @data_app.command("example")
@@ -208,21 +194,20 @@ def data_example(
     seed: Annotated[int, typer.Option(help="Another seed makes other subjects.")] = 0,
 ) -> None:
     """Write the embedded example data set, a BIDS folder, to look at or to train on."""
-    from fedmri.data.synthetic import SyntheticConfig, generate
+    from fedmri.api.example import example_data
 
-    generate(path, SyntheticConfig(n_sites=sites, n_subjects=subjects), seed)
+    example_data(path, sites=sites, subjects=subjects, seed=seed)
     print(f"{path} holds {sites} hospitals. Try: fedmri simulate --data {shlex.quote(str(path))}")
 
 
 @app.command()
 def models() -> None:
     """List the networks that can be trained, with what each can do."""
-    from fedmri.models.registry import MODELS
+    from fedmri.api.parts import list_models
 
-    for name in MODELS.names:
-        model = MODELS.load(name)
-        sides = f"; sides in multiples of {model.multiple}" if model.multiple > 1 else ""
-        print(f"{name:<16} {', '.join(model.kinds)}{sides}")
+    for name, kinds, multiple in list_models().itertuples(index=False):
+        sides = f"; sides in multiples of {multiple}" if multiple > 1 else ""
+        print(f"{name:<16} {', '.join(kinds)}{sides}")
 
 
 @app.command()
@@ -234,9 +219,8 @@ def report(
 ) -> None:
     """Write a run's report page again and print its result table."""
     from fedmri.api.result import StudyResult
-    from fedmri.api.study import Study
 
-    _report(Study.resumed(run).experiment.plan, StudyResult.open(run), is_json=as_json)
+    _report(StudyResult.open(run), is_json=as_json)
 
 
 def _given(sites: int, data: Path | None, arms: str, external: Path | None) -> list[str]:
@@ -265,17 +249,11 @@ def _refuse_with_resume(*options: object) -> None:
         raise UsageError("U01", "simulate --resume", found=found, want=want, fix=fix)
 
 
-def _load(overrides: list[str], file: Path | None) -> Experiment:
-    from fedmri.config import load
-
-    return load(overrides, file)
-
-
 def _simulate(study: Study, *, is_json: bool) -> None:
     begun = study.begun(_command())
-    folder, plan = begun.run_folder, begun.experiment.plan
+    folder = begun.run_folder
     _log_to(folder / "log.txt")
-    if not plan.data.source.path:
+    if not begun.experiment.plan.data.source.path:
         print(MADE, file=sys.stderr)
     try:
         result = begun.trained()
@@ -284,11 +262,11 @@ def _simulate(study: Study, *, is_json: bool) -> None:
         print(f"Stopped. Go on with: fedmri simulate --resume {quoted}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     if result.is_federation_there:
-        _report(plan, result, is_json=is_json)
+        _report(result, is_json=is_json)
     result.refuse_failed()
 
 
-def _report(plan: Plan, result: StudyResult, *, is_json: bool) -> None:
+def _report(result: StudyResult, *, is_json: bool) -> None:
     from rich.console import Console
 
     from fedmri.commands.image_page import try_image_page
@@ -297,7 +275,7 @@ def _report(plan: Plan, result: StudyResult, *, is_json: bool) -> None:
     from fedmri.reports.terminal import show_summary
 
     summary = result.summary
-    harmonized = try_image_page(plan, result.folder, summary)
+    harmonized = try_image_page(result)
     if is_json:
         print(as_json(summary))
         return

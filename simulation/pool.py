@@ -6,15 +6,18 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 from flwr.app import Error, Message
@@ -170,6 +173,21 @@ def _context(client: str) -> ForkServerContext | SpawnContext:
     return context
 
 
+@contextmanager
+def _apart_from_the_script() -> Iterator[None]:
+    """Let a worker start without running the script of this process once more.
+
+    Python has each child import the parent's main module, and a script without ``if __name__ ==
+    "__main__"`` would start its study again in every worker. Workers need none of it.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
 class _Worker:
     """One process and the blocks that its replies come in."""
 
@@ -183,7 +201,8 @@ class _Worker:
         self._process: BaseProcess = context.Process(
             target=work, args=(theirs, client, log_file, paths), daemon=True
         )
-        self._process.start()
+        with _apart_from_the_script():
+            self._process.start()
         theirs.close()
 
     @property

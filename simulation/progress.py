@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
+from io import StringIO
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -19,9 +21,17 @@ from rich.progress import (
 from fedmri.plan import Plan
 from fedmri.server.records import Record
 
+REDRAWN_S = 0.25
+"""Seconds from one drawing in a notebook to the next."""
+WIDTH = 110
+"""Letters of a line in a notebook."""
+
 
 class Bars:
-    """Progress bars on a terminal; silent in a pipe.
+    """Progress bars on a terminal and in a notebook; silent in a pipe.
+
+    A notebook is drawn to without rich's own way: that one needs ipywidgets in the notebook's
+    server, and shows nothing where they are missing.
 
     Args:
         plan: What is learned; names the metric and counts the rounds.
@@ -40,8 +50,9 @@ class Bars:
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
-            disable=not (console.is_terminal or console.is_jupyter),
+            disable=not console.is_terminal or console.is_jupyter,
         )
+        self._cell = _Cell(self._progress) if console.is_jupyter else None
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -54,6 +65,8 @@ class Bars:
         traceback: TracebackType | None,
     ) -> None:
         self._progress.stop()
+        if self._cell is not None:
+            self._cell.draw()
 
     def __call__(self, record: Record) -> None:
         """Draw a record of the run; records come from several threads."""
@@ -61,10 +74,13 @@ class Bars:
             if record["kind"] == "start":
                 for label, seed in record["runs"]:
                     self._add(label, seed)
-                for text in () if self._progress.disable else record["advice"]:
+                is_seen = self._cell is not None or not self._progress.disable
+                for text in record["advice"] if is_seen else ():
                     self._progress.console.print(text, highlight=False)
             elif (record["arm"], record["seed"]) in self._tasks:
                 self._update(record)
+            if self._cell is not None:
+                self._cell.draw_if_due()
 
     def _add(self, label: str, seed: int) -> None:
         is_only_seed = seed == self._plan.seed
@@ -86,3 +102,31 @@ class Bars:
             self._progress.update(task, note=note)
         elif record["kind"] == "done":
             self._progress.update(task, completed=self._plan.rounds.n_rounds, note="done")
+
+
+class _Cell:
+    """The output of a notebook's cell, in which one text is drawn over and over."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._shown: Any = None
+        self._drawn_s = 0.0
+
+    def draw_if_due(self) -> None:
+        """Draw, unless that was done just before."""
+        if time.monotonic() - self._drawn_s >= REDRAWN_S:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw the bars as plain text."""
+        from IPython.display import display
+
+        self._drawn_s = time.monotonic()
+        lines = StringIO()
+        plain = Console(file=lines, width=WIDTH, force_jupyter=False, legacy_windows=False)
+        plain.print(self._progress.get_renderable())
+        text = {"text/plain": lines.getvalue().rstrip()}
+        if self._shown is None:
+            self._shown = display(text, raw=True, display_id=True)
+        else:
+            self._shown.update(text, raw=True)

@@ -110,7 +110,8 @@ ARROWS = {
     "api": WORDS
     | PARTS
     | {"arm", "config", "file_names", "reports", "simulation", "trained", "training.tasks"}
-    | {"data", "privacy", "models.model", "models.sizes"},
+    | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
+    | {"clients.image_sums"},
     "config": WORDS
     | SETTINGS
     | PARTS

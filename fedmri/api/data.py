@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,10 +29,14 @@ class DataCheck:
     Attributes:
         scans: Scans that may be used, and all findings.
         limits: What is refused.
+        target: What would be predicted; None where labels were not checked.
+        modalities: Images that were looked at.
     """
 
     scans: ScanTable
     limits: CheckConfig
+    target: Target | None = None
+    modalities: tuple[str, ...] = ()
 
     def used(self) -> pd.DataFrame:
         """Return scans by site. Columns: ``site``, ``used``, ``found``."""
@@ -46,6 +51,19 @@ class DataCheck:
 
         return pd.DataFrame([asdict(count) for count in findings_table(self.scans)])
 
+    def draw(self, folder: str | os.PathLike[str]) -> tuple[Path, int]:
+        """Draw each scan whose head is in doubt. The pictures show patients and stay here.
+
+        Returns:
+            The page of pictures, and the number of scans on it.
+
+        Raises:
+            UsageError: The folder cannot be written to (U01).
+        """
+        from fedmri.api.head_page import write_head_pages
+
+        return write_head_pages(Path(folder), self.scans, self.target, self.modalities)
+
     def enforce(self) -> None:
         """Refuse the data set as training would.
 
@@ -56,25 +74,40 @@ class DataCheck:
 
 
 def check_data(
-    data: str | os.PathLike[str], target: Target | None = None, settings: Sequence[str] = ()
+    data: str | os.PathLike[str],
+    target: Target | None = None,
+    settings: Sequence[str] = (),
+    *,
+    config: Path | None = None,
+    manifest: str | os.PathLike[str] | None = None,
 ) -> DataCheck:
     """Open every scan of a data set and say what is wrong with it; nothing is changed.
 
     Args:
         data: Folder: BIDS, ``site/class/*.png`` or DICOM.
-        target: What would be predicted; None checks no labels, and every modality that is there.
+        target: What would be predicted. None takes the target of the settings. Without one, no
+            labels are checked.
         settings: Further settings, such as ``data.source.site_column=hospital``.
+        config: YAML file of settings.
+        manifest: File to write, which says who is left out and why.
 
     Raises:
         DataError: There is nothing to check (D01, D04).
     """
     from fedmri.simulation.preflight import preflight, with_all_modalities
 
-    path = Path(data).expanduser().absolute()
-    config = load(settings).plan.data
-    source = replace(config.source, path=str(path))
-    if not any(text.startswith("data.source.modalities") for text in settings):
+    path = json.dumps(str(Path(data).expanduser().absolute()), ensure_ascii=False)
+    plan = load([f"data.source.path={path}", *settings], config).plan
+    source, chosen = plan.data.source, target
+    if not (config or _are_set(settings, "data.source.modalities")):
         source = with_all_modalities(source)
+    if target is None and (config or _are_set(settings, "target.")):
+        chosen = plan.target
     with TemporaryDirectory() as folder:
-        found = preflight(replace(config, source=source), target, Path(folder) / "manifest.tsv")
-    return DataCheck(found, config.check)
+        file = Path(folder) / "manifest.tsv" if manifest is None else Path(manifest)
+        found = preflight(replace(plan.data, source=source), chosen, file)
+    return DataCheck(found, plan.data.check, chosen, source.modalities)
+
+
+def _are_set(settings: Sequence[str], key: str) -> bool:
+    return any(text.startswith((key, "experiment=")) for text in settings)

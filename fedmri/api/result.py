@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from fedmri.trained import TrainedModel
 
 
+CONFIG = "config.yaml"
+
+
+def refuse_no_run(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that is no run folder (U02)."""
+    if not (Path(folder) / CONFIG).exists():
+        fix = "give the folder that the interrupted command named"
+        want = f"a run folder with {CONFIG}"
+        raise UsageError("U02", f"run {folder}", found=f"no {CONFIG}", want=want, fix=fix)
+
+
 @dataclass(frozen=True)
 class StudyResult:
     """The result of a run folder.
@@ -33,7 +44,12 @@ class StudyResult:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> StudyResult:
-        """Return the result of a run folder that has finished."""
+        """Return the result of a run folder that has finished.
+
+        Raises:
+            UsageError: It is no run folder (U02).
+        """
+        refuse_no_run(folder)
         return cls(Path(folder))
 
     @property
@@ -46,7 +62,7 @@ class StudyResult:
     def _n_compared(self) -> int:
         from fedmri.config import load_resolved
 
-        return len(load_resolved(self.folder / "config.yaml").simulation.strategies)
+        return len(load_resolved(self.folder / CONFIG).simulation.strategies)
 
     @cached_property
     def summary(self) -> Summary:
@@ -62,7 +78,7 @@ class StudyResult:
         from fedmri.trained.run_folder import put_scores
         from fedmri.training.tasks import make_task
 
-        plan = load_resolved(self.folder / "config.yaml").plan
+        plan = load_resolved(self.folder / CONFIG).plan
         task = make_task(plan.target, plan.task)
         found = write_report(self.folder, task)[1]
         put_scores(self.folder, task)
@@ -73,6 +89,18 @@ class StudyResult:
         """The page, which needs no other file."""
         _ = self.summary
         return self.folder / "report.html"
+
+    @cached_property
+    def harmonization(self) -> Path | None:
+        """The page that judges a harmonization of images, None where there was none.
+
+        It is written once, beside the report.
+        """
+        from fedmri.api.image_page import image_page
+        from fedmri.config import load_resolved
+
+        plan = load_resolved(self.folder / CONFIG).plan
+        return image_page(plan, self.folder, self.summary)
 
     def table(self) -> pd.DataFrame:
         """Return the scores: a row for each model and metric, over patients of all sites.
@@ -117,7 +145,7 @@ class StudyResult:
         from fedmri.file_names import file_name
         from fedmri.trained import TrainedModel
 
-        first = load_resolved(self.folder / "config.yaml").plan.seed if seed is None else seed
+        first = load_resolved(self.folder / CONFIG).plan.seed if seed is None else seed
         path = self.folder / "arms" / file_name(label) / f"seed-{first}" / "model.safetensors"
         if not path.exists():
             fix = "name an arm of the table that has trained, and one of its seeds"

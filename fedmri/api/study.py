@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fedmri.api.factory import as_model
-from fedmri.api.result import StudyResult
+from fedmri.api.result import CONFIG, StudyResult, refuse_no_run
 from fedmri.config import Experiment, as_yaml, load, load_resolved
-from fedmri.errors import UsageError
 from fedmri.models.registry import MODELS
 from fedmri.strategies.registry import STRATEGIES
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     Observer: TypeAlias = Callable[[dict[str, Any]], None]
 
-CONFIG, COMMAND = "config.yaml", "command.txt"
+COMMAND = "command.txt"
 IN_PYTHON = "fedmri.Study(...).run()"
 
 
@@ -100,12 +99,8 @@ class Study:
         Raises:
             UsageError: It is no run folder (U02).
         """
-        path = Path(folder) / CONFIG
-        if not path.exists():
-            fix = "give the folder that the interrupted command named"
-            want = f"a run folder with {CONFIG}"
-            raise UsageError("U02", f"run {folder}", found=f"no {CONFIG}", want=want, fix=fix)
-        return cls._from(load_resolved(path), Path(folder))
+        refuse_no_run(folder)
+        return cls._from(load_resolved(Path(folder) / CONFIG), Path(folder))
 
     @classmethod
     def _from(cls, experiment: Experiment, folder: Path | None) -> Study:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,19 +15,11 @@ from fedmri.commands.apps import AsJson
 from fedmri.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from numpy.typing import NDArray
+    from fedmri.api.tables import HarmonizedTable
+    from fedmri.harmonize.cautions import Caution
+    from fedmri.harmonize.table_judged import Judged
 
-    from fedmri.commands.harmonize_page import Judged, Work
-    from fedmri.harmonize.combat import Mode
-    from fedmri.harmonize.combat_table import Harmonized
-    from fedmri.harmonize.decodability import ProbeSettings
-    from fedmri.harmonize.table import Cohort
-
-SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "sub_id", "sub")
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".dat")
-TRUE = frozenset({"1", "1.0", "true", "yes", "train", "training"})
 
 
 def harmonize(
@@ -113,85 +106,69 @@ def harmonize(
     asks about unclear columns. A page shows features by site and how well a probe names the site,
     before and after. With --target it also shows a model's errors at left-out sites.
     """
-    from fedmri.commands.harmonize_later import Later
-    from fedmri.commands.harmonize_page import Work
-    from fedmri.harmonize.combat import ComBat, refuse_target
-    from fedmri.harmonize.decodability import ProbeSettings
-    from fedmri.harmonize.sums import version
-    from fedmri.harmonize.table import Columns, cohort
-    from fedmri.harmonize.table_source import read
+    from fedmri.api.tables import TableHarmonizer, harmonize_table
 
-    out, kept = _outputs(table, out), _names(covariates)
-    refuse_target(kept, target or None)
-    source = read(table, decimal, _names(missing))
+    out = _outputs(table, out)
     if parameters is not None:
-        later = Later(parameters, Columns(site_column, site_pattern), n_min, exclude_incomplete)
         settled = {"--covariates": covariates, "--categorical": categorical, "--features": features}
         settled |= {"--also": also, "--keep": keep, "--smooth": smooth}
         settled |= {"--covbat": "yes" * covbat}
         settled |= {"--reference": reference, "--mode": mode.removeprefix("eb"), "--target": target}
-        later.refuse_beside(
-            settled | {"--train-column": train_column, "--train-sites": train_sites}
+        settled |= {"--train-column": train_column, "--train-sites": train_sites}
+        _refuse_beside(parameters, settled)
+        later = TableHarmonizer.open(parameters, site_column, site_pattern).apply(
+            table,
+            decimal=decimal,
+            missing=_names(missing),
+            n_min=n_min,
+            exclude_incomplete=exclude_incomplete,
         )
-        later.harmonize(source, out, is_json=as_json)
+        _write(out, later)
+        _report_later(out, later, is_json=as_json)
         return
-    columns = Columns(
+    counts = _counts(calibrate)
+    found = harmonize_table(
+        table,
         site_column,
-        site_pattern,
-        kept,
-        _names(categorical),
-        _names(features),
-        tuple(name for name in (target, train_column, subject_column) if name),
-        _names(also),
-        _names(keep),
-        source.unclear,
-    )
-    found = cohort(source.frame, columns)
-    stage = ComBat(
-        len(found.features),
-        found.columns,
-        _mode(mode),
-        reference=reference or None,
-        n_min=n_min,
+        site_pattern=site_pattern,
+        covariates=_names(covariates),
+        categorical=_names(categorical),
+        features=_names(features),
+        also=_names(also),
+        keep=_names(keep),
+        decimal=decimal,
+        missing=_names(missing),
+        mode=mode,
         smooth=_names(smooth),
-        is_covbat=covbat,
+        covbat=covbat,
+        reference=reference,
+        n_min=n_min,
+        train_column=train_column,
+        train_sites=_names(train_sites),
+        target=target,
+        subject_column=subject_column,
+        exclude_incomplete=exclude_incomplete,
     )
-    subjects = _subjects(source.frame, found, subject_column)
-    work = Work(source, found, stage, subjects, target or None, seed, _counts(calibrate))
-    is_train = _training_rows(work, train_column, _names(train_sites))
-    result = _harmonized(work, is_train, may_exclude=exclude_incomplete)
-    judged = _judged(work, result, ProbeSettings(permutations, seed))
-    _write(out, work, result, judged)
-    _report(out, judged, found, version(result.parameters), is_json=as_json)
+    judged = found.judged(permutations, seed, counts)
+    _write(out, found)
+    found.report(out.with_suffix(".html"), judged, seed)
+    _report(out, found, judged, is_json=as_json)
 
 
-def _harmonized(work: Work, is_train: NDArray[np.bool_] | None, *, may_exclude: bool) -> Harmonized:
-    """Harmonize, and add what is to be told of the table itself."""
-    from fedmri.harmonize.combat_table import harmonize as run
-    from fedmri.harmonize.table import named_identifiers, nearly_numbers
-    from fedmri.harmonize.unfit_values import unfit_values
-
-    result = run(work.cohort, work.stage, is_train, may_exclude=may_exclude)
-    frame, parts = work.source.frame, work.cohort.parts
-    told = (
-        *work.source.cautions,
-        *nearly_numbers(frame, parts),
-        *named_identifiers(frame, parts),
-        *unfit_values(work.cohort, result.parameters["is_fitted"] > 0),
-        *result.cautions,
-    )
-    return dataclasses.replace(result, cautions=told)
+def _write(out: Path, found: HarmonizedTable) -> None:
+    """Write the table, and what was fitted beside it."""
+    found.write(out)
+    found.save(out.with_suffix(".npz"))
 
 
-def _write(out: Path, work: Work, result: Harmonized, judged: Judged) -> None:
-    """Write the table, and beside it what was fitted and the page."""
-    from fedmri.commands.harmonize_page import show
-    from fedmri.harmonize.combat_table import saved_of
-
-    work.source.write(out, work.cohort, result.values)
-    saved = saved_of(result, work.cohort, work.stage)
-    saved.write(out.with_suffix(".npz"))
-    show(out.with_suffix(".html"), work, result, judged, saved.version)
+def _refuse_beside(parameters: Path, options: Mapping[str, str]) -> None:
+    """Refuse what the fit has settled (U01)."""
+    given = ", ".join(name for name, text in options.items() if text)
+    if given:
+        fix = "leave it out, or fit anew without --parameters"
+        want = "none: what was fitted is settled"
+        what = f"--parameters {parameters}"
+        raise UsageError("U01", what, found=given, want=want, fix=fix)
 
 
 def _outputs(table: Path, out: Path | None) -> Path:
@@ -220,129 +197,74 @@ def _counts(text: str) -> tuple[int, ...]:
     return tuple(sorted(map(int, _names(text))))
 
 
-def _mode(text: str) -> Mode:
-    from fedmri.errors import require
-    from fedmri.harmonize.combat import MODES
-
-    modes: dict[str, Mode] = {mode: mode for mode in MODES}
-    name = text.strip().replace("-", "_")
-    require(name in modes, "--mode", text, f"one of {', '.join(MODES)}")
-    return modes[name]
-
-
-def _subjects(frame: pd.DataFrame, found: Cohort, column: str) -> NDArray[np.str_]:
-    """Return the subject of each row, told apart between sites; each row is one by default."""
-    import numpy as np
-
-    from fedmri.harmonize.table import refuse_missing_columns
-
-    if column:
-        refuse_missing_columns(frame, [column])
-    name = column or next((name for name in SUBJECT_COLUMNS if name in frame.columns), "")
-    own = frame[name].tolist() if name else range(len(frame))
-    return np.array([f"{s}/{subject}" for s, subject in zip(found.sites, own, strict=True)])
-
-
-def _training_rows(work: Work, column: str, sites: tuple[str, ...]) -> NDArray[np.bool_] | None:
-    import numpy as np
-
-    from fedmri.errors import HarmonizeError
-
-    unknown = [site for site in sites if site not in work.cohort.names]
-    if unknown:
-        fix = f"name sites of the table: {', '.join(work.cohort.names)}"
-        found = f"no site {', '.join(unknown)}"
-        raise HarmonizeError("H12", "--train-sites", found=found, want="sites", fix=fix)
-    rows = np.ones(len(work.source.frame), dtype=np.bool_)
-    if column:
-        rows &= work.source.frame[column].str.strip().str.lower().isin(TRUE).to_numpy(dtype=bool)
-    if sites:
-        rows &= np.isin(work.cohort.sites, list(sites))
-    return rows if column or sites else None
-
-
-def _judged(work: Work, result: Harmonized, probe: ProbeSettings) -> Judged:
-    """Measure before, after, and after for subjects whom the harmonization did not know."""
-    import numpy as np
-
-    from fedmri.commands.harmonize_page import Judged
-    from fedmri.commands.harmonize_target import predicted
-    from fedmri.errors import HarmonizeError
-    from fedmri.harmonize.cautions import Caution
-    from fedmri.harmonize.combat_table import harmonize as run
-    from fedmri.harmonize.decodability import Samples, decodability
-
-    cohort, usable = work.cohort, work.cohort.has_covariates
-    stage = dataclasses.replace(work.stage, n_min=1)  # a fold has fewer rows, and is not released
-
-    def refit(rows: NDArray[np.bool_]) -> NDArray[np.float64]:
-        is_train = usable.copy()
-        is_train[usable] = rows
-        return run(cohort, stage, is_train, may_exclude=True).values[usable]
-
-    nothing = np.zeros((len(usable), 0))
-    given = {"Site from features": nothing}
-    if cohort.columns:
-        given[f"Site from features given {', '.join(cohort.columns)}"] = cohort.covariates
-    measured, told = {}, []
-    for name, known in given.items():
-        before, after = (
-            Samples(side, cohort.sites, work.subjects, known).at(usable)
-            for side in (cohort.values, result.values)
-        )
-        try:
-            sides = decodability(before, probe), decodability(after, probe)
-            measured[name] = (*sides, decodability(before, probe, refit))
-        except HarmonizeError as error:  # the table is harmonized all the same
-            told.append(Caution(error.code, f"{name}: not measured. {error}"))
-    found = predicted(work, work.target) if work.target else None
-    cautions = (*result.cautions, *told, *(found.cautions if found else ()))
-    return Judged(measured, found, cautions)
-
-
-def _report(out: Path, judged: Judged, cohort: Cohort, version: str, *, is_json: bool) -> None:
-    from fedmri.commands.harmonize_page import WHEN
+def _report(out: Path, found: HarmonizedTable, judged: Judged, *, is_json: bool) -> None:
+    if is_json:
+        print(json.dumps(_as_values(found, judged) | {"table": str(out)}))
+        return
     from fedmri.harmonize.cautions import named
     from fedmri.harmonize.column_parts import left
+    from fedmri.harmonize.table_judged import WHEN
 
-    told = [dataclasses.asdict(caution) for caution in judged.cautions]
-    shares = {
-        name: [dataclasses.asdict(side) for side in sides]
-        for name, sides in judged.decodability.items()
-    }
-    errors = judged.predicted.errors if judged.predicted else None
-    sizes = {} if errors is None or not len(errors.rows) else errors.sizes()
-    task = [float(values.mean()) for values in sizes.values()]
-    calibrations = judged.predicted.calibrations if judged.predicted else {}
-    labelled = {
-        k: [float(v.mean()) for v in (of.plain, of.before, of.after)]
-        for k, of in calibrations.items()
-    }
-    if is_json:
-        found = {"version": version, "cautions": told, "decodability": shares, "task": task}
-        found |= {"calibrated": labelled}
-        parts = {name: of.part for name, of in cohort.parts.items()}
-        found |= {"features": list(cohort.features), "columns": parts}
-        print(json.dumps(found | {"table": str(out)}))
-        return
-    for caution in judged.cautions:
-        print(f"Caution: {caution.text} [{caution.code}]")
-    print(f"Columns harmonized: {named(cohort.features, len(cohort.features))}")
-    for what, names in left(cohort.parts):
+    _tell(found, judged.cautions)
+    for what, names in left(found.cohort.parts):
         print(f"Left as they were, {what}: {named(names, len(names))}")
     for name, sides in judged.decodability.items():
         shown = (f"{s.accuracy:.3f} {when}" for when, s in zip(WHEN, sides, strict=True))
         print(f"{name}: {', '.join(shown)} (largest site {sides[0].largest_share:.3f})")
-    if task:
+    if task := _task(judged):
         print("Error at left-out sites: {:.3f} before, {:.3f} after ({:.3f})".format(*task))
     if judged.predicted:
         print(f"Confounding: {judged.predicted.between}")
-    for k, means in labelled.items():
+    for k, means in _labelled(judged).items():
         said = "With {} labelled patients there: {:.3f} before ({:.3f} without), {:.3f} after"
         print(said.format(k, means[1], means[0], means[2]))
-    _say_files(out, version)
-
-
-def _say_files(out: Path, version: str) -> None:
-    print(f"Table: {out}\nParameters: {out.with_suffix('.npz')} (version {version[:12]})")
+    _say_files(out, found)
     print(f"Page: {out.with_suffix('.html')}")
+
+
+def _report_later(out: Path, found: HarmonizedTable, *, is_json: bool) -> None:
+    if is_json:
+        print(json.dumps(_shared_values(found, found.cautions) | {"table": str(out)}))
+        return
+    _tell(found, found.cautions)
+    _say_files(out, found)
+
+
+def _shared_values(found: HarmonizedTable, cautions: Sequence[Caution]) -> dict[str, Any]:
+    told = [asdict(caution) for caution in cautions]
+    return {"version": found.harmonizer.version, "cautions": told, "features": found.features}
+
+
+def _as_values(found: HarmonizedTable, judged: Judged) -> dict[str, Any]:
+    shares = {name: [asdict(side) for side in s] for name, s in judged.decodability.items()}
+    said = {"decodability": shares, "task": _task(judged), "calibrated": _labelled(judged)}
+    parts = {name: of.part for name, of in found.cohort.parts.items()}
+    return _shared_values(found, judged.cautions) | said | {"columns": parts}
+
+
+def _task(judged: Judged) -> list[float]:
+    """Return the mean errors at left-out sites, if a target was named and could be predicted."""
+    errors = judged.predicted.errors if judged.predicted else None
+    sizes = {} if errors is None or not len(errors.rows) else errors.sizes()
+    return [float(values.mean()) for values in sizes.values()]
+
+
+def _labelled(judged: Judged) -> dict[int, list[float]]:
+    calibrations = judged.predicted.calibrations if judged.predicted else {}
+    return {
+        k: [float(v.mean()) for v in (of.plain, of.before, of.after)]
+        for k, of in calibrations.items()
+    }
+
+
+def _tell(found: HarmonizedTable, cautions: Sequence[Caution]) -> None:
+    from fedmri.harmonize.cautions import named
+
+    for caution in cautions:
+        print(f"Caution: {caution.text} [{caution.code}]")
+    print(f"Columns harmonized: {named(found.features, len(found.features))}")
+
+
+def _say_files(out: Path, found: HarmonizedTable) -> None:
+    version = found.harmonizer.version[:12]
+    print(f"Table: {out}\nParameters: {out.with_suffix('.npz')} (version {version})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +9,7 @@ import typer
 
 from fedmri.commands.apps import AsJson
 from fedmri.commands.argument_help import ArgumentHelp
-from fedmri.commands.privacy_site import SiteBudget, print_site
-from fedmri.errors import require
+from fedmri.commands.privacy_site import print_site
 
 if TYPE_CHECKING:
     from fedmri.api.privacy import PrivacyPlan
@@ -63,10 +61,12 @@ def plan(
     for one hospital that releases --dimensions numbers a round.
     """
     from fedmri.api.privacy import privacy_plan
+    from fedmri.api.privacy_site import site_privacy_plan
 
-    require(0 < epsilon < math.inf, "--epsilon", epsilon, "a positive number")
     if unit is Unit.SITE:
-        print_site(SiteBudget(epsilon, delta or 1e-3, rounds, sites, dimensions), as_json=as_json)
+        budget = {"rounds": rounds, "dimensions": dimensions}
+        site = site_privacy_plan(sites, epsilon=epsilon, delta=delta or 1e-3, **budget)
+        print_site(site, as_json=as_json)
         return
     found = privacy_plan(
         patients,

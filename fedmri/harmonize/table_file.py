@@ -105,6 +105,17 @@ def read_table(path: Path) -> TableFile:
     return _table(path, records, separator, encoding, (lead, told))
 
 
+def table_of_frame(frame: pd.DataFrame) -> TableFile:
+    """Return a table as pandas would write it; single precision is written as double.
+
+    Raises:
+        HarmonizeError: Two columns have one name (H11).
+    """
+    narrow = frame.select_dtypes("float32").columns
+    text = frame.astype(dict.fromkeys(narrow, "float64")).to_csv(index=False, lineterminator="\n")
+    return _table(Path("DataFrame"), tuple(lines_of(text, ",")), ",", "utf-8", (b"", []))
+
+
 def _bytes(path: Path) -> bytes:
     fix = "name a CSV or TSV file that can be read"
     try:

@@ -14,7 +14,7 @@ from fedmri.harmonize.cautions import Caution
 from fedmri.harmonize.numerals import legible
 from fedmri.harmonize.site_table import Array
 from fedmri.harmonize.table import Cohort
-from fedmri.harmonize.table_file import TableFile, read_table
+from fedmri.harmonize.table_file import TableFile, read_table, table_of_frame
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,36 @@ def read(path: Path, decimal: str = "", missing: tuple[str, ...] = ()) -> Source
     Raises:
         HarmonizeError: It is no table of text (H28), or no table (H11).
     """
-    if decimal not in ("", ".", ","):
-        fix = "say --decimal . or --decimal ,"
-        raise HarmonizeError("H33", "--decimal", found=decimal, want="a point or a comma", fix=fix)
-    file = read_table(path)
+    _refuse_other_mark(decimal)
+    return _source(path, read_table(path), decimal, missing)
+
+
+def of_frame(frame: pd.DataFrame, decimal: str = "", missing: tuple[str, ...] = ()) -> Source:
+    """Take a table of subjects that is in memory, as if it had been written and read.
+
+    Args:
+        frame: A row each; numbers that are numbers stay the same to the bit.
+        decimal: Decimal mark of numbers that are texts; a point where nothing is said.
+        missing: Further texts that stand for missing values.
+
+    Raises:
+        HarmonizeError: A row is empty (H13), or two columns have one name (H11).
+    """
+    _refuse_other_mark(decimal)
+    empty = np.flatnonzero(frame.isna().all(axis=1))
+    if empty.size:
+        found, want = f"{empty.size} empty rows, the first row {empty[0] + 1}", "one in each row"
+        raise HarmonizeError("H13", "site", found=found, want=want, fix="leave these rows out")
+    return _source(Path("DataFrame"), table_of_frame(frame), decimal or ".", missing)
+
+
+def _source(path: Path, file: TableFile, decimal: str, missing: tuple[str, ...]) -> Source:
     found = legible(file.frame, file.separator, decimal, missing)
     cautions = (*file.cautions, *found.cautions)
     return Source(path, file, found.frame, found.marks, found.unclear, cautions)
+
+
+def _refuse_other_mark(decimal: str) -> None:
+    if decimal not in ("", ".", ","):
+        fix = "say --decimal . or --decimal ,"
+        raise HarmonizeError("H33", "--decimal", found=decimal, want="a point or a comma", fix=fix)

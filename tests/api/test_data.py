@@ -104,3 +104,30 @@ def test_a_privacy_plan_costs_what_was_asked(hospitals: Path) -> None:
     assert table["epsilon"].is_monotonic_increasing
     private = fedmri.Study(hospitals, settings=["experiment=smoke", *plan.settings])
     assert private.experiment.plan.privacy.is_on
+
+
+def test_example_data_are_made_once(tmp_path: Path) -> None:
+    """The same call takes what is there, another one refuses the folder, and files stay."""
+    folder = fedmri.example_data(tmp_path / "a", sites=2, subjects=2, spacing_mm=8)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert fedmri.example_data(folder, sites=2, subjects=2, spacing_mm=8) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    with pytest.raises(fedmri.FedmriError, match=r"\[D70\]"):
+        fedmri.example_data(folder, sites=2, subjects=2, spacing_mm=8, seed=1)
+    assert fedmri.check_data(folder).used()["used"].sum() == len(list(folder.glob("sub-*")))
+
+
+def test_privacy_of_a_site_costs_what_was_asked_and_more_sites_drown_less() -> None:
+    """The mean over more hospitals has less noise, and a shared noise less than one for each."""
+    plan = fedmri.site_privacy_plan(sites=3, rounds=4, epsilon=5, dimensions=100)
+    assert plan.epsilon == pytest.approx(5, rel=0.01)
+    table = plan.table().set_index("n_sites")
+    assert table["each_adds_all"].is_monotonic_decreasing
+    assert (table["sum_alone_seen"] < table["each_adds_all"]).all()
+
+
+def test_models_are_listed_with_what_they_can_do() -> None:
+    """All of them, and a U-Net segments."""
+    table = fedmri.list_models().set_index("name")
+    assert {"cnn3d", "unet", "densenet121"} <= set(table.index)
+    assert "segmentation" in table["kinds"].to_dict()["unet"]

@@ -159,3 +159,17 @@ def test_a_function_that_makes_a_network_is_a_model(
     assert "name: linear" in (result.folder / "config.yaml").read_text()
     with pytest.raises(fedmri.FedmriError, match=r"model linear.*\[P32\]"):
         fedmri.Study(hospitals, model=linear, settings=["privacy.noise_multiplier=1"])
+
+
+def test_a_script_needs_no_guard_for_worker_processes(
+    hospitals: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Workers do not run the script again, which would start the study once more in each."""
+    given = [*settings(hospitals, cache, tmp_path), "simulation.workers=2", "rounds.n_rounds=1"]
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import fedmri\nprint(fedmri.Study({str(hospitals)!r}, settings={given!r}).run().folder)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (Path(done.stdout.strip()) / "report.html").exists()

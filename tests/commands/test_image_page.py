@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.commands.image_page import PAGE, try_image_page
+from fedmri.api.image_page import PAGE, image_page
+from fedmri.api.result import StudyResult
+from fedmri.commands.image_page import try_image_page
 from fedmri.config import load_resolved
 from fedmri.reports.page import write_report
 from fedmri.reports.summary import Summary
@@ -47,7 +49,7 @@ def test_the_page_shows_sites_before_and_after(harmonized: tuple[Path, Summary])
     """Each modality is drawn, and the probe finds the site less often than before."""
     folder, summary = harmonized
     plan = load_resolved(folder / "config.yaml").plan
-    page = try_image_page(plan, folder, summary)
+    page = image_page(plan, folder, summary)
     assert page == folder / PAGE
     found = Cells(page)
     assert found.n_drawings == len(plan.data.source.modalities)
@@ -62,10 +64,9 @@ def test_a_page_that_fails_is_told_and_raises_nothing(
     harmonized: tuple[Path, Summary], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Hours of training are not lost for a page."""
-    folder, summary = harmonized
+    folder, _ = harmonized
     (folder / "prepared" / "sites.json").unlink()
-    plan = load_resolved(folder / "config.yaml").plan
-    assert try_image_page(plan, folder, summary) is None
+    assert try_image_page(StudyResult.open(folder)) is None
     assert "no page of the harmonization" in capsys.readouterr().err
 
 
@@ -75,7 +76,7 @@ def test_the_metric_at_each_left_out_site_is_on_the_page(run_tiny: Callable[...,
     folder = run_tiny("a", "harmonize=nyul", *settings)
     plan = load_resolved(folder / "config.yaml").plan
     summary = write_report(folder, make_task(plan.target, plan.task))[1]
-    page = try_image_page(plan, folder, summary)
+    page = image_page(plan, folder, summary)
     assert page is not None
     cells = Cells(page).cells
     assert all(any(cell.endswith(f"out), {site}") for cell in cells) for site in summary.sites)

@@ -1,51 +1,24 @@
-"""What the command that harmonizes a table measured, as one page."""
+"""What the harmonization of a table did, as one page."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmri.commands.harmonize_target import Predicted
 from fedmri.harmonize.calibration import N_DRAWS
-from fedmri.harmonize.cautions import Caution
 from fedmri.harmonize.column_parts import left
 from fedmri.harmonize.combat import ComBat
 from fedmri.harmonize.combat_table import Harmonized
-from fedmri.harmonize.decodability import Decodability
+from fedmri.harmonize.sums import version
 from fedmri.harmonize.table import Cohort
-from fedmri.harmonize.table_source import Source
+from fedmri.harmonize.table_judged import WHEN, Judged
+from fedmri.harmonize.table_target import Predicted
+from fedmri.harmonize.table_work import Work
 from fedmri.reports.before_after import BeforeAfter, Feature, Table, task_rows, write_page
 
 N_DRAWN = 4
-WHEN = ("before", "after", "after, new subjects")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """How well the site can be told, a model at left-out sites if a target was named, cautions.
-
-    The first is measured before, after, and after for subjects whom the harmonization did not know.
-    """
-
-    decodability: dict[str, tuple[Decodability, Decodability, Decodability]]
-    predicted: Predicted | None
-    cautions: tuple[Caution, ...]
-
-
-@dataclass(frozen=True)
-class Work:
-    """One call of the command: the table as text and as numbers, and what was asked."""
-
-    source: Source
-    cohort: Cohort
-    stage: ComBat
-    subjects: NDArray[np.str_]
-    target: str | None
-    seed: int
-    calibrate: tuple[int, ...] = ()
 
 
 def _decodability_table(judged: Judged) -> Table:
@@ -118,7 +91,7 @@ def _calibration_tables(work: Work, found: Predicted) -> list[Table]:
     ]
 
 
-def show(path: Path, work: Work, result: Harmonized, judged: Judged, version: str) -> None:
+def show(path: Path, work: Work, result: Harmonized, judged: Judged, seed: int) -> None:
     """Write the page that shows what a harmonization did."""
     tables = [_decodability_table(judged)] if judged.decodability else []
     if judged.predicted is not None:
@@ -132,8 +105,8 @@ def show(path: Path, work: Work, result: Harmonized, judged: Judged, version: st
         *((f"Left as they were: {what}", ", ".join(names)) for what, names in left(cohort.parts)),
         ("Kept covariates", ", ".join(cohort.columns) or "none"),
         ("Reference site", stage.reference or "none: the mean over all rows"),
-        ("Version of the parameters", version),
-        ("Seed", str(work.seed)),
+        ("Version of the parameters", version(result.parameters)),
+        ("Seed", str(seed)),
     )
     cautions = tuple((caution.code, caution.text) for caution in judged.cautions)
     title = f"{len(cohort.features)} features of {len(cohort.names)} sites, harmonized"

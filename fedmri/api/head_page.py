@@ -88,7 +88,7 @@ def write_head_pages(
             )
             for scan in flagged
         ]
-        text = template("head_page.html.jinja", "fedmri.commands").render(doubts=doubts)
+        text = template("head_page.html.jinja", "fedmri.api").render(doubts=doubts)
         write_unsynced(page, text.encode("utf-8", "replace"), PRIVATE_FILE)
     except OSError as error:
         fix = "name another folder after --pictures"

@@ -1,9 +1,9 @@
-"""What harmonization does to a model of a target at left-out sites, as the command measures it."""
+"""What harmonization does to a model of a target at left-out sites, as a call measures it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,7 @@ from fedmri.harmonize.confounding import confounded, said
 from fedmri.harmonize.held_out import Errors, leave_sites_out
 from fedmri.harmonize.numerals import is_missing
 from fedmri.harmonize.table import numbers
-
-if TYPE_CHECKING:
-    from fedmri.commands.harmonize_page import Work
+from fedmri.harmonize.table_work import Work
 
 
 @dataclass(frozen=True)
@@ -46,27 +44,28 @@ class Predicted:
     cautions: tuple[Caution, ...]
 
 
-def predicted(work: Work, name: str) -> Predicted:
+def predicted(work: Work, name: str, calibrate: tuple[int, ...], seed: int) -> Predicted:
     """Leave each site out in turn and predict the target there.
 
     Args:
         work: The call.
         name: Column of the target.
+        calibrate: Numbers of labelled subjects of a left-out site.
+        seed: Draws them.
     """
     target, is_known = _target(work, name)
     sites = work.cohort.sites[is_known]
     errors = leave_sites_out(work.cohort, work.stage, target, is_known)
     told = confounded(name, target[is_known], sites)
-    each = {k: _calibrated(work, errors, k) for k in work.calibrate} if errors.is_number else {}
+    each = {k: _calibrated(work, errors, k, seed) for k in calibrate} if errors.is_number else {}
     found = {k: of for k, of in each.items() if len(of.rows)}
     return Predicted(errors, said(name, target[is_known], sites), found, tuple(told))
 
 
-def _calibrated(work: Work, errors: Errors, k: int) -> Calibrated:
+def _calibrated(work: Work, errors: Errors, k: int, seed: int) -> Calibrated:
     subjects = work.subjects[errors.rows]
     before, after = (
-        calibrated(side, errors.sites, subjects, k, work.seed)
-        for side in (errors.before, errors.after)
+        calibrated(side, errors.sites, subjects, k, seed) for side in (errors.before, errors.after)
     )
     rows = np.flatnonzero(np.isfinite(before))
     return Calibrated(np.abs(errors.before)[rows], before[rows], after[rows], rows)

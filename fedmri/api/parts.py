@@ -1,0 +1,17 @@
+"""Parts that are there to be chosen, as tables."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from fedmri.models.registry import MODELS
+
+
+def list_models() -> pd.DataFrame:
+    """Return the networks that can be trained, those of other distributions too.
+
+    Columns: ``name``, ``kinds`` of targets, and ``multiple``, which the sides of images must be of.
+    """
+    kinds = {name: MODELS.load(name) for name in MODELS.names}
+    rows = [(name, tuple(model.kinds), model.multiple) for name, model in kinds.items()]
+    return pd.DataFrame(rows, columns=["name", "kinds", "multiple"])
