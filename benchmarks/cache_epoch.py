@@ -17,12 +17,12 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from fedmri.data.examples import PreparedSite, open_site
-from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import write_site
+from fedmri.data.batches.examples import PreparedSite, open_site
+from fedmri.data.batches.site_data import Split
+from fedmri.data.preparation.prepare import prepare_scans
+from fedmri.data.preparation.prepared import write_site
 from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig, PrepareConfig
-from fedmri.data.site_data import Split
 from fedmri.round import Target
 
 N_RUNS = 21

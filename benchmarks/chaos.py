@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the tests break consortia by the same means
 
 from fedmri.config import load  # noqa: E402  # after the path
-from fedmri.data.synthetic import SyntheticConfig, generate  # noqa: E402
+from fedmri.data.synthetic.data_set import SyntheticConfig, generate  # noqa: E402
 from fedmri.plan import Plan  # noqa: E402
 from fedmri.simulation import arms, demo  # noqa: E402
 from tests.e2e.breaking import Lane, Outcome, Scenario, go  # noqa: E402

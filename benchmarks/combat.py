@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_site import apply, fit_site
-from fedmri.harmonize.site_table import SiteTable
+from fedmri.harmonize.combat.combat_site import apply, fit_site
+from fedmri.harmonize.combat.model import ComBat
+from fedmri.harmonize.combat.site_table import SiteTable
 from fedmri.harmonize.sums import run
 
 BLOCK = 100_000

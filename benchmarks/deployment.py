@@ -40,19 +40,19 @@ from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_connection import http_request_response
 
-from fedmri.clients.home import ClientHome
-from fedmri.clients.keys import make_key_pair
-from fedmri.clients.own_data import prepare_own
+from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.keys import make_key_pair
+from fedmri.clients.training.own_data import prepare_own
 from fedmri.config import load
-from fedmri.data.synthetic import SyntheticConfig, generate
+from fedmri.data.synthetic.data_set import SyntheticConfig, generate
 from fedmri.models.build import build_network, n_parameters
 from fedmri.models.weights import weights
 from fedmri.plan import Plan
 from fedmri.round import Update, Weights
-from fedmri.server.enrolment import enroll, make_home
-from fedmri.server.home import ServerHome
+from fedmri.server.registry.enrolment import enroll, make_home
+from fedmri.server.registry.home import ServerHome
 from fedmri.server.runs import OVER, RunFolder, new_run
-from fedmri.server.superlink import free_port
+from fedmri.server.transport.superlink import free_port
 from fedmri.signed_plan import sign_plan
 from fedmri.simulation import demo
 from fedmri.wire import Scores, bundle, content_of, n_bytes

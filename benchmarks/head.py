@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmri.data.head import head_mask
-from fedmri.data.intensity import scale
-from fedmri.data.synthetic import SyntheticConfig, generate
-from fedmri.data.volume import load_image, load_label
+from fedmri.data.files.volume import load_image, load_label
+from fedmri.data.preparation.head import head_mask
+from fedmri.data.preparation.intensity import scale
+from fedmri.data.synthetic.data_set import SyntheticConfig, generate
 
 N_PICTURES = 400
 SHOWN = 3

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from fedmri.clients.invariance import Invariance
+from fedmri.clients.training.invariance import Invariance
 from fedmri.config import as_yaml, load
-from fedmri.data.examples import open_site
-from fedmri.harmonize.decodability import Decodability, ProbeSettings, Samples, decodability
+from fedmri.data.batches.examples import open_site
+from fedmri.harmonize.judging.decodability import Decodability, ProbeSettings, Samples, decodability
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, load_weights
 from fedmri.plan import Plan
-from fedmri.server.checkpoint import load_weights_file
+from fedmri.server.rounds.checkpoint import load_weights_file
 from fedmri.simulation.study import Study, run_study
 
 METHODS = {

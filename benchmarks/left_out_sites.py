@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmri.harmonize.calibration import calibrated
-from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_table import harmonize
-from fedmri.harmonize.confounding import said
-from fedmri.harmonize.held_out import predicted_at
-from fedmri.harmonize.site_table import Array
-from fedmri.harmonize.table import Cohort, Columns, cohort, numbers
-from fedmri.harmonize.table_source import read
+from fedmri.harmonize.combat.combat_table import harmonize
+from fedmri.harmonize.combat.model import ComBat
+from fedmri.harmonize.combat.site_table import Array
+from fedmri.harmonize.judging.calibration import calibrated
+from fedmri.harmonize.judging.confounding import said
+from fedmri.harmonize.judging.held_out import predicted_at
+from fedmri.harmonize.tables.table import Cohort, Columns, cohort, numbers
+from fedmri.harmonize.tables.table_source import read
 
 LABELLED = (3, 5, 10)
 

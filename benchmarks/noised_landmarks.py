@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmri.clients.image_sums import image_groups
+from fedmri.clients.training.image_sums import image_groups
 from fedmri.config import load_resolved
-from fedmri.data.examples import PreparedSite, open_site
+from fedmri.data.batches.examples import PreparedSite, open_site
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize.bounded_nyul import BoundedNyul
-from fedmri.harmonize.nyul import LANDMARKS
+from fedmri.harmonize.images.bounded_nyul import BoundedNyul
+from fedmri.harmonize.images.nyul import LANDMARKS
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import Arrays, add
 from fedmri.privacy.accounting import noise_for

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmri.plan import Plan, to_json
-from fedmri.server.home import ServerHome
+from fedmri.server.registry.home import ServerHome
 
 BIN = Path(sys.executable).parent
 APP = """

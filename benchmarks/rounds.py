@@ -33,19 +33,19 @@ from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 from fedmri.arm import Arm
 from fedmri.clients.app import app as client_app
 from fedmri.config import load
-from fedmri.data.examples import open_site
-from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import write_site
+from fedmri.data.batches.examples import open_site
+from fedmri.data.preparation.prepare import prepare_scans
+from fedmri.data.preparation.prepared import write_site
 from fedmri.data.scans import Scan
 from fedmri.models.build import build_network, n_parameters
 from fedmri.models.weights import load_weights, weights
 from fedmri.plan import Plan, to_json
 from fedmri.secagg.settings import SecAggConfig
-from fedmri.server.rounds import Rounds, Run
+from fedmri.server.rounds.loop import Rounds, Run
 from fedmri.simulation.arms import simulated_roll
-from fedmri.simulation.flower import Node
-from fedmri.simulation.in_process import InProcessGrid
-from fedmri.simulation.pool import PooledGrid, ProcessEngine
+from fedmri.simulation.engines.flower import Node
+from fedmri.simulation.engines.in_process import InProcessGrid
+from fedmri.simulation.engines.pool import PooledGrid, ProcessEngine
 from fedmri.training.tasks import make_task
 
 SIZES = {"0.06 M": ("cnn3d", 6), "10 M": ("cnn3d", 94), "60 M": ("cnn3d", 230)}

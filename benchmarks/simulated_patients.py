@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from fedmri.reports.metrics import METRICS, Metric
-from fedmri.reports.weighted import Panel
+from fedmri.reports.statistics.metrics import METRICS, Metric
+from fedmri.reports.statistics.weighted import Panel
 
 Array = NDArray[np.float64]
 KINDS = 9

@@ -10,7 +10,7 @@ from pathlib import Path
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedmri.clients.border import (
+from fedmri.clients.egress.border import (
     Border,
     Limits,
     declared_keys,
@@ -18,12 +18,12 @@ from fedmri.clients.border import (
     declared_sums,
     declared_update,
 )
-from fedmri.clients.gate import gate_of
-from fedmri.clients.ledger import Ledger
-from fedmri.clients.own_table import TableSite
-from fedmri.clients.private import Guard, simulated_secret
-from fedmri.clients.secure import Membership
-from fedmri.clients.site import Site
+from fedmri.clients.egress.gate import gate_of
+from fedmri.clients.egress.ledger import Ledger
+from fedmri.clients.training.own_table import TableSite
+from fedmri.clients.training.private import Guard, simulated_secret
+from fedmri.clients.training.secure import Membership
+from fedmri.clients.training.site import Site
 from fedmri.plan import from_json
 from fedmri.wire import (
     ADD_UP,

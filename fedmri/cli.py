@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from fedmri.commands import (  # noqa: F401  # they register commands
-    client_forget,
-    client_setup,
-    client_site,
-    client_start,
-    server_runs,
-    server_setup,
-    server_view,
-)
+import fedmri.commands.client.forget  # it registers commands
+import fedmri.commands.client.setup  # it registers commands
+import fedmri.commands.client.site  # it registers commands
+import fedmri.commands.client.start  # it registers commands
+import fedmri.commands.server.runs  # it registers commands
+import fedmri.commands.server.setup  # it registers commands
+import fedmri.commands.server.view  # noqa: F401  # it registers commands
 from fedmri.commands.apps import client_app, server_app
 from fedmri.commands.argument_help import ArgumentHelp
 from fedmri.commands.demo import demo
@@ -271,8 +269,8 @@ def _report(result: StudyResult, *, is_json: bool) -> None:
 
     from fedmri.commands.image_page import try_image_page
     from fedmri.reports.results import lost_by_choice
-    from fedmri.reports.tables import as_json
-    from fedmri.reports.terminal import show_summary
+    from fedmri.reports.text.tables import as_json
+    from fedmri.reports.text.terminal import show_summary
 
     summary = result.summary
     harmonized = try_image_page(result)

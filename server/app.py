@@ -11,8 +11,8 @@ from flwr.serverapp import Grid, ServerApp
 from fedmri.arm import Arm
 from fedmri.plan import from_json
 from fedmri.secagg.secure_sum import Roll
-from fedmri.server.records import Observer, Record
-from fedmri.server.rounds import Rounds, Run
+from fedmri.server.rounds.loop import Rounds, Run
+from fedmri.server.rounds.records import Observer, Record
 
 
 def _ignore(record: Record) -> None:

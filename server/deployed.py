@@ -15,14 +15,14 @@ from fedmri.arm import Arm
 from fedmri.assembly import assemble
 from fedmri.errors import FedmriError
 from fedmri.repeats import quiet_root
-from fedmri.server.asking import present, wait_for_sites
-from fedmri.server.home import ServerHome
-from fedmri.server.inflating import bound_answers
-from fedmri.server.memory import return_large_blocks
-from fedmri.server.records import Record
-from fedmri.server.rounds import Rounds, Run
+from fedmri.server.registry.home import ServerHome
+from fedmri.server.rounds.loop import Rounds, Run
+from fedmri.server.rounds.memory import return_large_blocks
+from fedmri.server.rounds.records import Record
+from fedmri.server.rounds.tables import Tables
 from fedmri.server.runs import RunFolder, write_json
-from fedmri.server.tables import Tables
+from fedmri.server.transport.asking import present, wait_for_sites
+from fedmri.server.transport.inflating import bound_answers
 
 log = logging.getLogger("fedmri.server")
 

@@ -13,19 +13,19 @@ from flwr.app import Context, RecordDict
 
 from fedmri.arm import Arm
 from fedmri.clients.app import app as client_app
-from fedmri.clients.secure import simulated_key
-from fedmri.data.prepared import read_site
+from fedmri.clients.training.secure import simulated_key
+from fedmri.data.preparation.prepared import read_site
 from fedmri.errors import ConfigError, DataError, FedmriError
 from fedmri.file_names import file_name
 from fedmri.plan import Plan, to_json
 from fedmri.secagg.masks import ssh_text
 from fedmri.secagg.secure_sum import Roll
 from fedmri.server.app import create_app
-from fedmri.server.records import Observer
+from fedmri.server.rounds.records import Observer
 from fedmri.simulation.arm_runs import ArmRun, ArmSites
-from fedmri.simulation.flower import RUN_ID, SERVER_NODE, Node, SimulatedGrid
-from fedmri.simulation.in_process import InProcessGrid
-from fedmri.simulation.pool import Engine, PooledGrid
+from fedmri.simulation.engines.flower import RUN_ID, SERVER_NODE, Node, SimulatedGrid
+from fedmri.simulation.engines.in_process import InProcessGrid
+from fedmri.simulation.engines.pool import Engine, PooledGrid
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.trained.names import MODEL

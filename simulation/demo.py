@@ -15,20 +15,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedmri.clients.enrolment import join
-from fedmri.clients.enrolment import make_home as make_site
-from fedmri.clients.home import ClientHome
-from fedmri.clients.private import simulated_secret
+from fedmri.clients.process.enrolment import join
+from fedmri.clients.process.enrolment import make_home as make_site
+from fedmri.clients.process.home import ClientHome
+from fedmri.clients.training.private import simulated_secret
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import RoundError
 from fedmri.files import write_private, write_whole
 from fedmri.plan import Plan
-from fedmri.server.checkpoint import digest, load_weights_file
-from fedmri.server.enrolment import enroll, sign_for
-from fedmri.server.enrolment import make_home as make_server
-from fedmri.server.home import ServerHome
+from fedmri.server.registry.enrolment import enroll, sign_for
+from fedmri.server.registry.enrolment import make_home as make_server
+from fedmri.server.registry.home import ServerHome
+from fedmri.server.rounds.checkpoint import digest, load_weights_file
 from fedmri.server.runs import OVER, RunFolder, new_run
-from fedmri.server.superlink import free_port
+from fedmri.server.transport.superlink import free_port
 from fedmri.simulation.arm_runs import ArmSites
 from fedmri.simulation.arms import arm_runs, run_arm
 from fedmri.simulation.partition import PartitionConfig

@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
+from fedmri.data.batches.split import refuse_shared_patients, sites_of, unit_hash
 from fedmri.data.scans import Scan
 from fedmri.data.site_names import one_name_each
-from fedmri.data.split import refuse_shared_patients, sites_of, unit_hash
 from fedmri.errors import ConfigError, require
 from fedmri.round import Target
 

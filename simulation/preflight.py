@@ -10,10 +10,10 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from fedmri.data.bids import modalities_in
-from fedmri.data.check import examine
-from fedmri.data.dicom import contrasts_in
-from fedmri.data.manifest import findings_table, used_by_site, write_manifest
+from fedmri.data.bids.data_set import modalities_in
+from fedmri.data.checks.check import examine
+from fedmri.data.checks.manifest import findings_table, used_by_site, write_manifest
+from fedmri.data.dicom.tree import contrasts_in
 from fedmri.data.read import layout_of, read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import DataConfig, SourceConfig

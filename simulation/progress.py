@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from fedmri.plan import Plan
-from fedmri.server.records import Record
+from fedmri.server.rounds.records import Record
 
 REDRAWN_S = 0.25
 """Seconds from one drawing in a notebook to the next."""
@@ -127,6 +127,6 @@ class _Cell:
         plain.print(self._progress.get_renderable())
         text = {"text/plain": lines.getvalue().rstrip()}
         if self._shown is None:
-            self._shown = display(text, raw=True, display_id=True)
+            self._shown = display(text, raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython's
         else:
             self._shown.update(text, raw=True)

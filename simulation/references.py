@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmri.arm import Arm, Role
-from fedmri.clients.results import write_cases
-from fedmri.data.examples import open_site
-from fedmri.data.site_data import SiteData
+from fedmri.clients.training.results import write_cases
+from fedmri.data.batches.examples import open_site
+from fedmri.data.batches.site_data import SiteData
 from fedmri.errors import DataError, FedmriError
 from fedmri.file_names import file_name
 from fedmri.plan import Plan
 from fedmri.simulation.arm_runs import ArmSites
-from fedmri.simulation.baseline import baseline_cases
-from fedmri.simulation.linear import linear_cases
+from fedmri.simulation.baselines.linear import linear_cases
+from fedmri.simulation.baselines.no_image import baseline_cases
 from fedmri.training.task import Case, LocalTask
 from fedmri.training.tasks import make_task
 

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedmri.data.check import enforce, examine
-from fedmri.data.examples import open_site
-from fedmri.data.manifest import used_by_site, write_manifest
+from fedmri.data.batches.examples import open_site
+from fedmri.data.batches.site_data import Split
+from fedmri.data.batches.split import refuse_leaking_patients, refuse_leaks, split_subjects
+from fedmri.data.checks.check import enforce, examine
+from fedmri.data.checks.manifest import used_by_site, write_manifest
 from fedmri.data.patients import crossing
-from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import (
+from fedmri.data.preparation.prepare import prepare_scans
+from fedmri.data.preparation.prepared import (
     LABEL_LOSSES,
     Prepared,
     read_site,
@@ -25,9 +27,7 @@ from fedmri.data.prepared import (
 from fedmri.data.read import read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
-from fedmri.data.site_data import Split
-from fedmri.data.split import refuse_leaking_patients, refuse_leaks, split_subjects
-from fedmri.data.synthetic import SyntheticConfig, ensure
+from fedmri.data.synthetic.data_set import SyntheticConfig, ensure
 from fedmri.errors import DataError
 from fedmri.file_names import file_name
 from fedmri.files import write_unsynced

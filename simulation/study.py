@@ -20,18 +20,18 @@ from typing import Any
 from fedmri.arm import Arm, write_comparison
 from fedmri.assembly import assemble
 from fedmri.compatibility import plan_advice
-from fedmri.data.folders import existing_folder
+from fedmri.data.files.folders import existing_folder
 from fedmri.data.reader import AUTO, READERS
-from fedmri.data.synthetic import refuse_foreign
+from fedmri.data.synthetic.data_set import refuse_foreign
 from fedmri.errors import RoundError, UsageError, told
 from fedmri.file_names import file_name, write_names
 from fedmri.files import hold
 from fedmri.plan import Plan
-from fedmri.server.records import Observer
+from fedmri.server.rounds.records import Observer
 from fedmri.simulation.arm_runs import POOL, ArmRun, ArmSites, by_strategy
 from fedmri.simulation.arms import arm_runs, can_train, refuse_known, run_arms
+from fedmri.simulation.engines.pool import Engine, ProcessEngine
 from fedmri.simulation.partition import PartitionConfig
-from fedmri.simulation.pool import Engine, ProcessEngine
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.references import reference_arms, write_references
 from fedmri.simulation.settings import SimulationConfig
@@ -210,7 +210,7 @@ def make_engine(study: Study) -> Engine | None:
     n_workers = config.workers or max(1, cores)
     log_file = study.folder / "log.txt"
     if config.backend == "ray":
-        from fedmri.simulation.ray_engine import RayEngine
+        from fedmri.simulation.engines.ray_engine import RayEngine
 
         return RayEngine(n_workers, CLIENT, log_file)
     return ProcessEngine(n_workers, CLIENT, log_file) if n_workers > 1 else None

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fedmri.config import as_yaml, load
-from fedmri.data.synthetic import SyntheticConfig, generate
-from fedmri.server.records import Record
+from fedmri.data.synthetic.data_set import SyntheticConfig, generate
+from fedmri.server.rounds.records import Record
 from fedmri.simulation.study import Study, refuse_failed, run_study
 
 TINY = (

@@ -8,8 +8,8 @@ from typing import Any
 
 from flwr.app import Error, Message
 
-from fedmri.simulation.flower import sent
-from fedmri.simulation.in_process import InProcessGrid
+from fedmri.simulation.engines.flower import sent
+from fedmri.simulation.engines.in_process import InProcessGrid
 from fedmri.wire import ORDER
 
 NEVER = 10**9

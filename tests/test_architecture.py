@@ -37,19 +37,19 @@ ARROWS = {
     "parts": WORDS | {"setting_keys", "outside"},
     "compatibility": WORDS | PARTS | {"claims", "plan"},
     "models": WORDS | {"claims", "parts"},
-    "training": WORDS | {"data.site_data"},
+    "training": WORDS | {"data.batches.site_data"},
     "strategies": WORDS | {"claims", "parts"},
     "secagg": WORDS,
     "filters": WORDS | {"plan"},
-    "leakage": WORDS | {"data.site_data"},
+    "leakage": WORDS | {"data.batches.site_data"},
     "harmonize": WORDS | {"delimited"},
-    "privacy": WORDS | {"data.site_data", "data.settings", "training.settings"},
+    "privacy": WORDS | {"data.batches.site_data", "data.settings", "training.settings"},
     "reports": WORDS | {"arm", "file_names", "files", "training.task"},
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
     | {"arm", "parts", "plan", "files", "file_names", "data", "models", "training"}
     | {"strategies", "harmonize"}
-    | {"reports", "clients.invariance"},
+    | {"reports", "clients.training.invariance"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS
@@ -111,7 +111,7 @@ ARROWS = {
     | PARTS
     | {"arm", "config", "file_names", "reports", "simulation", "trained", "training.tasks"}
     | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
-    | {"clients.image_sums"},
+    | {"clients.training.image_sums"},
     "config": WORDS
     | SETTINGS
     | PARTS
@@ -227,12 +227,12 @@ def test_a_framework_stays_in_its_rooms(library: str) -> None:
 
 LIGHT = (
     "cli",
-    "clients.approval",
-    "clients.enrolment",
-    "clients.ledger",
-    "clients.standing",
-    "server.enrolment",
-    "server.status",
+    "clients.consent.approval",
+    "clients.process.enrolment",
+    "clients.egress.ledger",
+    "clients.process.standing",
+    "server.registry.enrolment",
+    "server.views.status",
 )
 
 

@@ -22,7 +22,7 @@ from typer.utils import get_params_from_function
 
 from fedmri.cli import app, main
 from fedmri.config import load
-from fedmri.server.checkpoint import digest, load_weights_file
+from fedmri.server.rounds.checkpoint import digest, load_weights_file
 
 FEDMRI = [sys.executable, "-c", "from fedmri.cli import main; main()"]
 HEAVY = ("torch", "monai", "flwr", "ray", "hydra", "torchio", "pandas", "matplotlib")

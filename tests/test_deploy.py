@@ -18,9 +18,9 @@ import typer
 import yaml  # type: ignore[import-untyped]  # it ships no types
 
 from fedmri.cli import app
-from fedmri.clients.home import SiteConfig
+from fedmri.clients.process.home import SiteConfig
 from fedmri.config import load
-from fedmri.server.home import ServerConfig
+from fedmri.server.registry.home import ServerConfig
 from fedmri.setting_keys import known_keys
 from fedmri.settings_file import read_settings
 
@@ -73,7 +73,7 @@ def keys_of(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def test_the_example_of_a_plan_keeps_to_the_example_of_a_site() -> None:
     """Who copies both has a consortium that trains."""
-    from fedmri.clients.policy import violations
+    from fedmri.clients.consent.policy import violations
 
     policy = read_settings(DEPLOY / "site.yaml", SiteConfig).policy
     assert violations(policy, load([], DEPLOY / "plan.yaml").plan) == []

@@ -17,7 +17,7 @@ from types import ModuleType
 import pytest
 
 from fedmri.config import load
-from fedmri.data.synthetic import SyntheticConfig, generate
+from fedmri.data.synthetic.data_set import SyntheticConfig, generate
 from tests.test_cli import Command, here  # noqa: F401  # a fixture
 from tests.test_deploy import parse
 

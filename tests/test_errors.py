@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from fedmri import errors
-from fedmri.clients.keys import public_half
+from fedmri.clients.process.keys import public_half
 from fedmri.consortium import read_consortium
 from fedmri.errors import CODES, FedmriError
-from fedmri.server.home import ServerHome
+from fedmri.server.registry.home import ServerHome
 
 ROOT = Path(__file__).parents[1]
 CLASSES = {

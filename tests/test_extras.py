@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedmri.errors import ConfigError
-from fedmri.simulation.ray_engine import RayEngine
+from fedmri.simulation.engines.ray_engine import RayEngine
 from tests.reports_of_others.test_dicom_series import no_decoder
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def test_decoders_are_named_where_they_are_absent(tmp_path: Path) -> None:
     no_decoder(tmp_path / "A/1")
     code = (
         f"import sys\nsys.modules.update(dict.fromkeys({DECODERS}))\n"
-        "from pathlib import Path\nfrom fedmri.data.frames import planes_of\n"
+        "from pathlib import Path\nfrom fedmri.data.dicom.frames import planes_of\n"
         "list(planes_of(Path(sys.argv[1]), ()))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "A/1/0.dcm")]

@@ -18,9 +18,9 @@ from docs.generate.commands import commands_page, contexts
 from docs.generate.links import CODE, anchors, for_site, links_of
 from docs.generate.settings import sections, settings_page
 from fedmri.cli import app
-from fedmri.clients.home import SiteConfig
+from fedmri.clients.process.home import SiteConfig
 from fedmri.config import Experiment
-from fedmri.server.home import ServerConfig
+from fedmri.server.registry.home import ServerConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]

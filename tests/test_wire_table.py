@@ -17,7 +17,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MessageType, MetricRecord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmri.clients.border import Border, Declared
+from fedmri.clients.egress.border import Border, Declared
 from fedmri.errors import PrivacyError, RoundError
 from fedmri.round import Form, Update
 from fedmri.wire import (

@@ -14,9 +14,9 @@ from docs.generate.commands import commands_page, contexts
 from docs.generate.links import CODE
 from docs.generate.settings import sections, settings_page
 from fedmri.cli import app
-from fedmri.clients.home import SiteConfig
+from fedmri.clients.process.home import SiteConfig
 from fedmri.config import Experiment
-from fedmri.server.home import ServerConfig
+from fedmri.server.registry.home import ServerConfig
 
 MOST_WORDS = 22
 ROOT = Path(__file__).parents[1]

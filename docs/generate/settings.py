@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
-from fedmri.clients.home import SiteConfig
+from fedmri.clients.process.home import SiteConfig
 from fedmri.config import CONFIGS, ROOT, Experiment
-from fedmri.server.home import ServerConfig
+from fedmri.server.registry.home import ServerConfig
 
 REQUIRED = "required"
 HEAD = """# Settings

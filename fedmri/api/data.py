@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from fedmri.config import load
-from fedmri.data.check import enforce
-from fedmri.data.manifest import findings_table, used_by_site
+from fedmri.data.checks.check import enforce
+from fedmri.data.checks.manifest import findings_table, used_by_site
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig
 

@@ -37,7 +37,7 @@ def example_data(
         ConfigError: A number is out of range (C01).
         DataError: The folder holds something else (D70).
     """
-    from fedmri.data.synthetic import VERSION, SyntheticConfig, generate
+    from fedmri.data.synthetic.data_set import VERSION, SyntheticConfig, generate
 
     config = SyntheticConfig(sites, subjects, spacing_mm)
     path = Path(folder).expanduser()

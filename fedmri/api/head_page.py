@@ -12,13 +12,13 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmri.data.head import find_head
+from fedmri.data.files.volume import load_image, load_label
+from fedmri.data.preparation.head import find_head
 from fedmri.data.scans import Scan, ScanTable
-from fedmri.data.volume import load_image, load_label
 from fedmri.errors import DataError, UsageError, told
 from fedmri.files import PRIVATE_FILE, write_unsynced
-from fedmri.reports.pictures import png
-from fedmri.reports.templates import template
+from fedmri.reports.pages.pictures import png
+from fedmri.reports.pages.templates import template
 from fedmri.round import Target
 
 CODES = frozenset({"D46", "D47"})

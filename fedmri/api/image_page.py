@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmri.clients.image_sums import image_groups
-from fedmri.data.examples import PreparedSite, open_site
-from fedmri.data.site_data import Split, Voxels
+from fedmri.clients.training.image_sums import image_groups
+from fedmri.data.batches.examples import PreparedSite, open_site
+from fedmri.data.batches.site_data import Split, Voxels
 from fedmri.errors import HarmonizeError
 from fedmri.harmonize.cautions import Caution
-from fedmri.harmonize.decodability import Decodability, ProbeSettings, Samples, decodability
-from fedmri.harmonize.image_stage import ImageChange, image_change, image_stage
+from fedmri.harmonize.images.image_stage import ImageChange, image_change, image_stage
+from fedmri.harmonize.judging.decodability import Decodability, ProbeSettings, Samples, decodability
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import run, version
 from fedmri.plan import Plan
-from fedmri.reports.before_after import BeforeAfter, Feature, Table, write_page
+from fedmri.reports.pages.before_after import BeforeAfter, Feature, Table, write_page
 from fedmri.reports.summary import Summary
-from fedmri.reports.words import number, span
+from fedmri.reports.text.words import number, span
 from fedmri.simulation.sites import StudySites
 
 PAGE = "harmonization.html"

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmri.harmonize.calibration import N_DRAWS
-from fedmri.harmonize.column_parts import left
-from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_table import Harmonized
+from fedmri.harmonize.combat.combat_table import Harmonized
+from fedmri.harmonize.combat.model import ComBat
+from fedmri.harmonize.judging.calibration import N_DRAWS
+from fedmri.harmonize.judging.table_judged import WHEN, Judged
+from fedmri.harmonize.judging.table_target import Predicted
 from fedmri.harmonize.sums import version
-from fedmri.harmonize.table import Cohort
-from fedmri.harmonize.table_judged import WHEN, Judged
-from fedmri.harmonize.table_target import Predicted
-from fedmri.harmonize.table_work import Work
-from fedmri.reports.before_after import BeforeAfter, Feature, Table, task_rows, write_page
+from fedmri.harmonize.tables.column_parts import left
+from fedmri.harmonize.tables.table import Cohort
+from fedmri.harmonize.tables.table_work import Work
+from fedmri.reports.pages.before_after import BeforeAfter, Feature, Table, task_rows, write_page
 
 N_DRAWN = 4
 

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from fedmri.harmonize.cautions import Caution
-from fedmri.harmonize.combat import ComBat, refuse_target
-from fedmri.harmonize.combat_table import Harmonized, harmonize_later, saved_of
-from fedmri.harmonize.decodability import ProbeSettings
-from fedmri.harmonize.saved_combat import SavedComBat, read_combat
-from fedmri.harmonize.table import Cohort, Columns, cohort, cohort_like
-from fedmri.harmonize.table_judged import Judged, judged
-from fedmri.harmonize.table_source import Source, of_frame, read
-from fedmri.harmonize.table_work import (
+from fedmri.harmonize.combat.combat_table import Harmonized, harmonize_later, saved_of
+from fedmri.harmonize.combat.model import ComBat, refuse_target
+from fedmri.harmonize.combat.saved_combat import SavedComBat, read_combat
+from fedmri.harmonize.judging.decodability import ProbeSettings
+from fedmri.harmonize.judging.table_judged import Judged, judged
+from fedmri.harmonize.tables.table import Cohort, Columns, cohort, cohort_like
+from fedmri.harmonize.tables.table_source import Source, of_frame, read
+from fedmri.harmonize.tables.table_work import (
     Work,
     harmonized,
     known_mode,

@@ -47,7 +47,7 @@ def demo(
     import json
 
     from fedmri.config import load
-    from fedmri.data.synthetic import SyntheticConfig, generate
+    from fedmri.data.synthetic.data_set import SyntheticConfig, generate
     from fedmri.simulation import demo as rehearsal
 
     plan = load([*SETTINGS, *(overrides or [])]).plan

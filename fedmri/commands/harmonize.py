@@ -17,7 +17,7 @@ from fedmri.errors import UsageError
 if TYPE_CHECKING:
     from fedmri.api.tables import HarmonizedTable
     from fedmri.harmonize.cautions import Caution
-    from fedmri.harmonize.table_judged import Judged
+    from fedmri.harmonize.judging.table_judged import Judged
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".dat")
 
@@ -202,8 +202,8 @@ def _report(out: Path, found: HarmonizedTable, judged: Judged, *, is_json: bool)
         print(json.dumps(_as_values(found, judged) | {"table": str(out)}))
         return
     from fedmri.harmonize.cautions import named
-    from fedmri.harmonize.column_parts import left
-    from fedmri.harmonize.table_judged import WHEN
+    from fedmri.harmonize.judging.table_judged import WHEN
+    from fedmri.harmonize.tables.column_parts import left
 
     _tell(found, judged.cautions)
     for what, names in left(found.cohort.parts):

@@ -98,8 +98,8 @@ def score(
     """
     from rich.console import Console
 
-    from fedmri.reports.tables import as_json as json_of
-    from fedmri.reports.terminal import show_summary
+    from fedmri.reports.text.tables import as_json as json_of
+    from fedmri.reports.text.terminal import show_summary
     from fedmri.trained.model import TrainedModel
     from fedmri.trained.scoring import ScoreOptions
 

@@ -14,8 +14,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from fedmri.data.batches.site_data import Split
 from fedmri.data.scans import Finding, Scan, ScanTable
-from fedmri.data.site_data import Split
 
 MOST_VISITS = 4
 """Names a base, on average, above which the last part of a name counts patients, not visits."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from fedmri.data.folders import Walk, existing_folder
+from fedmri.data.files.folders import Walk, existing_folder
 from fedmri.data.patients import grouped, without_patients
 from fedmri.data.reader import AUTO, READERS, Likeness, Look
 from fedmri.data.scans import Finding, Scan, ScanTable

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmri.harmonize.combat_site import FEWEST, SiteEffect
+from fedmri.harmonize.combat.combat_site import FEWEST, SiteEffect
 from fedmri.harmonize.sums import Arrays
 
 NEARLY_SINGULAR = 1e6

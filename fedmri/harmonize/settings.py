@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedmri.errors import ConfigError, HarmonizeError, require
-from fedmri.harmonize.combat import Mode, refuse_target
+from fedmri.harmonize.combat.model import Mode, refuse_target
 from fedmri.round import Target
 
 IMAGES = ("nyul", "zscore", "robust")

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from fedmri.data.site_data import Example, SiteData, Split
+from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.leakage.release import unmeasured
 from fedmri.round import Batch
 

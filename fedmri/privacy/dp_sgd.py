@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fedmri.data.site_data import Example, SiteData
+from fedmri.data.batches.site_data import Example, SiteData
 from fedmri.privacy.accounting import Steps
 from fedmri.privacy.per_sample import (
     Gradients,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedmri.arm import Group
-from fedmri.reports.intervals import Patients
 from fedmri.reports.results import EXTERNAL, Results, SiteCases
+from fedmri.reports.statistics.intervals import Patients
 from fedmri.training.task import Case
 
 

@@ -12,9 +12,11 @@ from fedmri.arm import OWN, Group
 from fedmri.errors import UsageError, require
 from fedmri.reports import models
 from fedmri.reports.budget import ArmBudget, arm_budgets
-from fedmri.reports.contrast import Contrast, mean_of
-from fedmri.reports.hospitals import difference_over_hospitals, over_hospitals
-from fedmri.reports.intervals import (
+from fedmri.reports.models import Model
+from fedmri.reports.results import Results
+from fedmri.reports.statistics.contrast import Contrast, mean_of
+from fedmri.reports.statistics.hospitals import difference_over_hospitals, over_hospitals
+from fedmri.reports.statistics.intervals import (
     Estimate,
     NewSite,
     Patients,
@@ -22,14 +24,12 @@ from fedmri.reports.intervals import (
     n_of,
     new_site_interval,
 )
-from fedmri.reports.metrics import metric_of
-from fedmri.reports.models import Model
-from fedmri.reports.notes import notes_of, protocol_notes
-from fedmri.reports.results import Results
-from fedmri.reports.scores import Score
-from fedmri.reports.scoring import Scorer
-from fedmri.reports.spread import holm
-from fedmri.reports.verdicts import Verdict, gap_verdict, judge
+from fedmri.reports.statistics.metrics import metric_of
+from fedmri.reports.statistics.scores import Score
+from fedmri.reports.statistics.scoring import Scorer
+from fedmri.reports.statistics.spread import holm
+from fedmri.reports.statistics.verdicts import Verdict, gap_verdict, judge
+from fedmri.reports.text.notes import notes_of, protocol_notes
 from fedmri.training.task import Task
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fedmri.models.registry import MODELS
 from fedmri.parts import NAME
 from fedmri.plan import Plan
-from fedmri.reports.words import metric_name, number
+from fedmri.reports.text.words import metric_name, number
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.trained.card import CardScore, ModelCard
 

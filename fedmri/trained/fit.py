@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fedmri.data.cache import open_array
-from fedmri.data.geometry import Grid
-from fedmri.data.prepared import PreparedScan
-from fedmri.data.probe import probe_all
+from fedmri.data.checks.probe import probe_all
+from fedmri.data.preparation.cache import open_array
+from fedmri.data.preparation.geometry import Grid
+from fedmri.data.preparation.prepared import PreparedScan
 from fedmri.data.scans import Scan
-from fedmri.harmonize.nyul import LANDMARKS
+from fedmri.harmonize.images.nyul import LANDMARKS
 from fedmri.plan import Plan
 from fedmri.trained.inputs import Remark
 from fedmri.trained.model_file import IMAGES, ModelFile

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fedmri.data.bids_file import BidsFile, parse
-from fedmri.data.folders import Walk
-from fedmri.data.pairing import Session, by_modality
-from fedmri.data.pictures import PICTURES
+from fedmri.data.bids.bids_file import BidsFile, parse
+from fedmri.data.bids.pairing import Session, by_modality
+from fedmri.data.dicom.series import is_dicom
+from fedmri.data.files.folders import Walk
+from fedmri.data.files.pictures import PICTURES
 from fedmri.data.read import layout_of, read
 from fedmri.data.scans import Finding, Scan, ScanTable
-from fedmri.data.series import is_dicom
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import DataError, UsageError
 

@@ -21,10 +21,10 @@ from torch.overrides import TorchFunctionMode
 
 from fedmri.errors import FedmriError, UsageError, told
 from fedmri.files import write_whole
-from fedmri.harmonize.embedding_choice import embedding_stage
-from fedmri.harmonize.embedding_combat import FITTED
-from fedmri.harmonize.image_stage import image_change
-from fedmri.harmonize.nyul import PERCENTILES
+from fedmri.harmonize.embeddings.embedding_choice import embedding_stage
+from fedmri.harmonize.embeddings.embedding_combat import FITTED
+from fedmri.harmonize.images.image_stage import image_change
+from fedmri.harmonize.images.nyul import PERCENTILES
 from fedmri.models.build import build_network
 from fedmri.models.weights import digest, layout
 from fedmri.plan import Plan

@@ -14,17 +14,17 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import nn
 
-from fedmri.data.examples import PreparedSite, open_images
-from fedmri.data.geometry import Grid
-from fedmri.data.native import assembled
-from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import Prepared, PreparedScan
-from fedmri.data.regrid import restore, restore_shares
+from fedmri.data.batches.examples import PreparedSite, open_images
+from fedmri.data.batches.site_data import ImageChange
+from fedmri.data.preparation.geometry import Grid
+from fedmri.data.preparation.native import assembled
+from fedmri.data.preparation.prepare import prepare_scans
+from fedmri.data.preparation.prepared import Prepared, PreparedScan
+from fedmri.data.preparation.regrid import restore, restore_shares
 from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig
-from fedmri.data.site_data import ImageChange
 from fedmri.errors import FedmriError, UsageError
-from fedmri.harmonize.image_stage import image_change
+from fedmri.harmonize.images.image_stage import image_change
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
 from fedmri.plan import Plan

@@ -9,10 +9,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from fedmri.data.cache import open_array
-from fedmri.data.geometry import Grid
-from fedmri.data.prepared import PreparedScan, read_site
-from fedmri.harmonize.nyul import standard_percentiles
+from fedmri.data.preparation.cache import open_array
+from fedmri.data.preparation.geometry import Grid
+from fedmri.data.preparation.prepared import PreparedScan, read_site
+from fedmri.harmonize.images.nyul import standard_percentiles
 
 Span = tuple[float, float]
 """Lowest and highest value."""

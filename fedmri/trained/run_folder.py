@@ -13,7 +13,7 @@ from fedmri.errors import DataError, UsageError
 from fedmri.file_names import file_name
 from fedmri.reports.models import Model, is_external
 from fedmri.reports.results import SiteCases, load_results
-from fedmri.reports.scoring import Scorer
+from fedmri.reports.statistics.scoring import Scorer
 from fedmri.trained.card import CardScore
 from fedmri.trained.model_file import ModelFile, read_model, write_model
 from fedmri.trained.names import MODEL

@@ -11,16 +11,16 @@ from pathlib import Path
 from torch import nn
 
 from fedmri.arm import Arm, Comparison, Group
-from fedmri.data.check import enforce, examine
-from fedmri.data.examples import open_site
-from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import write_site
+from fedmri.data.batches.examples import open_site
+from fedmri.data.batches.site_data import SiteData, Split
+from fedmri.data.checks.check import enforce, examine
+from fedmri.data.preparation.prepare import prepare_scans
+from fedmri.data.preparation.prepared import write_site
 from fedmri.data.read import count_by_site, read
 from fedmri.data.scans import Finding, Scan, ScanTable
-from fedmri.data.site_data import SiteData, Split
 from fedmri.errors import DataError, UsageError
 from fedmri.file_names import file_name
-from fedmri.harmonize.image_stage import image_change
+from fedmri.harmonize.images.image_stage import image_change
 from fedmri.models.weights import layout
 from fedmri.reports.results import Results, SiteCases
 from fedmri.reports.summary import Summary, summarise
@@ -167,7 +167,7 @@ def _embeddings(file: ModelFile, network: nn.Module, data: SiteData, site: str) 
     if EMBEDDINGS not in file.harmonized:
         yield
         return
-    from fedmri.clients.invariance import Invariance
+    from fedmri.clients.training.invariance import Invariance
 
     invariance = Invariance(site, file.card.plan, network, layout(network))
     with invariance.scoring(data, "test", file.harmonized):

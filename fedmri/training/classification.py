@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
-from fedmri.data.site_data import Example
+from fedmri.data.batches.site_data import Example
 from fedmri.round import Target
 from fedmri.training.losses import Loss, balanced_weights, class_loss, loss_name
 from fedmri.training.settings import TaskConfig

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fedmri.data.site_data import Example, SiteData, Split
+from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.training.device import memory_explained, pick_device, reproducible
 from fedmri.training.pictures import Picture, picture_of
 from fedmri.training.task import Case, LocalTask, Reading

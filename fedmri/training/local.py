@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from fedmri.data.site_data import Example, SiteData
+from fedmri.data.batches.site_data import Example, SiteData
 from fedmri.errors import RoundError
 from fedmri.round import Batch, GradientTerm, LossTerm
 from fedmri.training.device import (

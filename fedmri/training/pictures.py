@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fedmri.data.site_data import Example
+from fedmri.data.batches.site_data import Example
 
 Plane = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 

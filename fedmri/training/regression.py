@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from fedmri.data.site_data import Example
+from fedmri.data.batches.site_data import Example
 from fedmri.round import Target
 from fedmri.training.losses import Loss, loss_name, value_loss
 from fedmri.training.settings import TaskConfig

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
-from fedmri.data.site_data import Example
+from fedmri.data.batches.site_data import Example
 from fedmri.errors import RoundError
 from fedmri.round import Target
 from fedmri.training.losses import Loss, loss_name, mask_loss

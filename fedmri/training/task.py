@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from fedmri.data.site_data import Example
+from fedmri.data.batches.site_data import Example
 from fedmri.round import Target
 
 if TYPE_CHECKING:

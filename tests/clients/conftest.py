@@ -10,11 +10,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedmri.clients.gate import Gate
-from fedmri.clients.home import ClientHome
-from fedmri.clients.own_data import prepare_own
-from fedmri.clients.private import Guard
-from fedmri.clients.site import Site
+from fedmri.clients.egress.gate import Gate
+from fedmri.clients.process.home import ClientHome
+from fedmri.clients.training.own_data import prepare_own
+from fedmri.clients.training.private import Guard
+from fedmri.clients.training.site import Site
 from fedmri.config import load
 from fedmri.consortium import Consortium
 from fedmri.plan import Plan, to_json

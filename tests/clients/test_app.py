@@ -13,16 +13,16 @@ import pytest
 from flwr.app import Array, Context, Message, RecordDict
 
 from fedmri.clients.app import app
-from fedmri.clients.home import ClientHome
-from fedmri.clients.ledger import entries, verify
-from fedmri.clients.network import network_of
-from fedmri.clients.own_data import n_prepared, prepare_own
-from fedmri.clients.site import Site
-from fedmri.data.site_data import Split
+from fedmri.clients.egress.ledger import entries, verify
+from fedmri.clients.process.home import ClientHome
+from fedmri.clients.training.network import network_of
+from fedmri.clients.training.own_data import n_prepared, prepare_own
+from fedmri.clients.training.site import Site
+from fedmri.data.batches.site_data import Split
 from fedmri.errors import DataError
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
-from fedmri.simulation.flower import SERVER_NODE, identify_task, sent
+from fedmri.simulation.engines.flower import SERVER_NODE, identify_task, sent
 from fedmri.wire import SCORES, UPDATE, EvaluateOrder, TrainOrder, content_of, read_answer
 from tests.clients.conftest import OWN
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fedmri.clients.approval import (
+from fedmri.clients.consent.approval import (
     N_KEPT,
     Consent,
     approve,
@@ -19,9 +19,9 @@ from fedmri.clients.approval import (
     status_of,
     withdraw,
 )
-from fedmri.clients.consent import describe
-from fedmri.clients.home import ClientHome
-from fedmri.clients.policy import SitePolicy
+from fedmri.clients.consent.plan_text import describe
+from fedmri.clients.consent.policy import SitePolicy
+from fedmri.clients.process.home import ClientHome
 from fedmri.errors import NetworkError, PrivacyError, UsageError
 from fedmri.plan import Plan, ReleaseConfig
 from fedmri.privacy.settings import PrivacyConfig, SiteNoiseConfig

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from fedmri.clients.audit import AT_LEAST, audit
-from fedmri.clients.border import declared_scores
+from fedmri.clients.egress.audit import AT_LEAST, audit
+from fedmri.clients.egress.border import declared_scores
 from fedmri.config import load
 from fedmri.errors import ConfigError
 from fedmri.privacy.settings import PrivacyConfig
-from fedmri.reports.page import write_report
+from fedmri.reports.pages.page import write_report
 from fedmri.round import Target
 from fedmri.training.settings import TaskConfig
 from fedmri.training.tasks import make_task

@@ -16,7 +16,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmri.clients.border import (
+from fedmri.clients.egress.border import (
     Border,
     Limits,
     declared_scores,
@@ -24,7 +24,7 @@ from fedmri.clients.border import (
     digest_of,
     public_of,
 )
-from fedmri.clients.ledger import Ledger, entries, verify
+from fedmri.clients.egress.ledger import Ledger, entries, verify
 from fedmri.codec import declared
 from fedmri.errors import DataError, FedmriError, PrivacyError
 from fedmri.plan import Plan

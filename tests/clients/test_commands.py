@@ -10,10 +10,10 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-import fedmri.commands.client_site  # noqa: F401  # it registers the commands
-from fedmri.clients.approval import Consent, consent, keep_seen, refuse_unapproved
-from fedmri.clients.home import ClientHome
-from fedmri.clients.ledger import Egress, Ledger
+import fedmri.commands.client.site  # noqa: F401  # it registers the commands
+from fedmri.clients.consent.approval import Consent, consent, keep_seen, refuse_unapproved
+from fedmri.clients.egress.ledger import Egress, Ledger
+from fedmri.clients.process.home import ClientHome
 from fedmri.commands.apps import client_app
 from fedmri.config import as_yaml, load
 from fedmri.errors import DataError, FedmriError, PrivacyError

@@ -17,17 +17,17 @@ from typing import ClassVar
 
 import pytest
 
-from fedmri.clients.doctor import examine, refuse_failed
-from fedmri.clients.enrolment import join, make_home
-from fedmri.clients.home import ClientHome
-from fedmri.clients.reach import DoctorFinding, examine_network
+from fedmri.clients.process.doctor import examine, refuse_failed
+from fedmri.clients.process.enrolment import join, make_home
+from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.reach import DoctorFinding, examine_network
 from fedmri.consortium import Consortium
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import NetworkError
-from fedmri.server import authority
-from fedmri.server import enrolment as server_enrolment
-from fedmri.server.authority import renew
-from fedmri.server.home import ServerHome
+from fedmri.server.registry import authority
+from fedmri.server.registry import enrolment as server_enrolment
+from fedmri.server.registry.authority import renew
+from fedmri.server.registry.home import ServerHome
 
 Listen = Callable[..., Consortium]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.clients.enrolment import join, make_home
-from fedmri.clients.home import ClientHome, SiteConfig
-from fedmri.clients.keys import public_half
+from fedmri.clients.process.enrolment import join, make_home
+from fedmri.clients.process.home import ClientHome, SiteConfig
+from fedmri.clients.process.keys import public_half
 from fedmri.consortium import Consortium, key_fingerprint
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import DataError, NetworkError, UsageError
-from fedmri.server import enrolment as server_enrolment
-from fedmri.server.home import ServerHome
+from fedmri.server.registry import enrolment as server_enrolment
+from fedmri.server.registry.home import ServerHome
 
 AWKWARD = 'scans: "of" #1 \\ ü'
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedmri.clients.consent import describe
-from fedmri.clients.network import network_of
-from fedmri.clients.policy import SitePolicy
-from fedmri.clients.site import Site
+from fedmri.clients.consent.plan_text import describe
+from fedmri.clients.consent.policy import SitePolicy
+from fedmri.clients.training.network import network_of
+from fedmri.clients.training.site import Site
 from fedmri.codec import decode
 from fedmri.errors import ConfigError
 from fedmri.filters import change_norm, n_values

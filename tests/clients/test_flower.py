@@ -16,15 +16,15 @@ from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
 from flwr.supernode.runtime import run_clientapp
 
-from fedmri.clients import flower, supernode
-from fedmri.clients.flower import (
+from fedmri.clients.process import flower, supernode
+from fedmri.clients.process.flower import (
     CLIENTAPP,
     SuperNodeTask,
     SuperNodeTasks,
     foreign_files,
     supernode_command,
 )
-from fedmri.simulation.flower import sent
+from fedmri.simulation.engines.flower import sent
 
 
 def zipped(*names: str) -> bytes:
@@ -54,7 +54,7 @@ def test_a_bundle_holds_two_files_and_no_other(names: list[str], foreign: list[s
 def test_the_command_is_one_that_flower_takes() -> None:
     """Its parser knows each option, and authentication and TLS are among them."""
     command = supernode_command("host:9443", Path("ca.pem"), Path("key"), 4000, Path("secret"))
-    assert command[:3] == [sys.executable, "-m", "fedmri.clients.supernode"]
+    assert command[:3] == [sys.executable, "-m", "fedmri.clients.process.supernode"]
     given = _parse_args_run_supernode().parse_args(command[3:])
     assert (given.superlink, given.root_certificates) == ("host:9443", "ca.pem")
     assert (given.auth_supernode_private_key, given.isolation) == ("key", "process")

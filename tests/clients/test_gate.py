@@ -12,18 +12,18 @@ import torch
 from flwr.app import Context, Message, RecordDict
 
 from fedmri.clients.app import SITE_FAILED
-from fedmri.clients.flower import SuperNodeTask
-from fedmri.clients.gate import Gate, Leaving, gate_of
-from fedmri.clients.home import ClientHome
-from fedmri.clients.ledger import entries, verify
-from fedmri.clients.site import Site
-from fedmri.clients.worker import answer
-from fedmri.data.examples import PreparedSite
+from fedmri.clients.egress.gate import Gate, Leaving, gate_of
+from fedmri.clients.egress.ledger import entries, verify
+from fedmri.clients.process.flower import SuperNodeTask
+from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.worker import answer
+from fedmri.clients.training.site import Site
+from fedmri.data.batches.examples import PreparedSite
 from fedmri.errors import PrivacyError, RoundError
 from fedmri.filters import change_norm
 from fedmri.plan import Plan
-from fedmri.server.flower import thin_bundle
-from fedmri.simulation.flower import SERVER_NODE, identify_task, sent
+from fedmri.server.transport.flower import thin_bundle
+from fedmri.simulation.engines.flower import SERVER_NODE, identify_task, sent
 from fedmri.wire import TrainOrder, bundle, content_of
 from tests.clients.conftest import MakeSite, Sign
 from tests.clients.test_filtered import change_of, received

@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from fedmri.clients.home import ClientHome, SiteConfig
-from fedmri.clients.keys import make_key_pair, public_half
+from fedmri.clients.process.home import ClientHome, SiteConfig
+from fedmri.clients.process.keys import make_key_pair, public_half
 from fedmri.errors import NetworkError, UsageError
 
 

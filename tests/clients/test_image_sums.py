@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedmri.clients.image_sums import ImageSums
-from fedmri.clients.ledger import entries
-from fedmri.clients.site import Site
+from fedmri.clients.egress.ledger import entries
+from fedmri.clients.training.image_sums import ImageSums
+from fedmri.clients.training.site import Site
 from fedmri.errors import PrivacyError
-from fedmri.harmonize.bounded_nyul import BoundedNyul
+from fedmri.harmonize.images.bounded_nyul import BoundedNyul
 from fedmri.wire import SumsOrder
 from tests.clients.conftest import MakeSite
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedmri.clients.leaving import key_bytes, score_metrics, train_metrics, update_bytes
+from fedmri.clients.consent.leaving import key_bytes, score_metrics, train_metrics, update_bytes
 from fedmri.config import load
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, weights

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmri.clients.ledger import Egress, Ledger, entries, head_file, verify
+from fedmri.clients.egress.ledger import Egress, Ledger, entries, head_file, verify
 from fedmri.errors import PrivacyError
 
 

@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.clients.home import ClientHome, SiteConfig
-from fedmri.clients.own_data import MANIFEST, checked_own, n_prepared, n_subjects, prepare_own
-from fedmri.data.prepared import read_site
+from fedmri.clients.process.home import ClientHome, SiteConfig
+from fedmri.clients.training.own_data import (
+    MANIFEST,
+    checked_own,
+    n_prepared,
+    n_subjects,
+    prepare_own,
+)
+from fedmri.data.preparation.prepared import read_site
 from fedmri.data.settings import CheckConfig
 from fedmri.errors import DataError, UsageError
 from fedmri.plan import Plan

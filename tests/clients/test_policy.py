@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fedmri.clients.policy import SitePolicy, violations
+from fedmri.clients.consent.policy import SitePolicy, violations
 from fedmri.errors import ConfigError
 from fedmri.plan import Plan
 from fedmri.round import Target

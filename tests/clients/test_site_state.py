@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fedmri.clients.site_state import SiteState, SiteStates
+from fedmri.clients.training.site_state import SiteState, SiteStates
 from fedmri.plan import RoundsConfig
 
 

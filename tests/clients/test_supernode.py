@@ -16,7 +16,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeStateFactory
 
-from fedmri.clients.supernode import LOST_THREAD, patient, tidy
+from fedmri.clients.process.supernode import LOST_THREAD, patient, tidy
 
 ENDLESS = "threading.Thread(target=threading.Event().wait).start()"
 """Flower's HTTP server is such a thread: Python waits for it."""

@@ -18,18 +18,18 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from fedmri.clients import worker
-from fedmri.clients.flower import SuperNodeTask
-from fedmri.clients.home import ClientHome
-from fedmri.clients.ledger import entries
-from fedmri.clients.network import network_of
-from fedmri.clients.own_data import PREPARED, n_prepared
-from fedmri.clients.worker import answer
+from fedmri.clients.egress.ledger import entries
+from fedmri.clients.process import worker
+from fedmri.clients.process.flower import SuperNodeTask
+from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.worker import answer
+from fedmri.clients.training.network import network_of
+from fedmri.clients.training.own_data import PREPARED, n_prepared
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
-from fedmri.server.flower import thin_bundle
+from fedmri.server.transport.flower import thin_bundle
 from fedmri.signed_plan import PURPOSE, SignedPlan, sign_plan
-from fedmri.simulation.flower import SERVER_NODE, identify_task, sent
+from fedmri.simulation.engines.flower import SERVER_NODE, identify_task, sent
 from fedmri.wire import UPDATE, TrainOrder, bundle, content_of, read_answer, unbundle, unpack
 from tests.clients.conftest import OWN, Sign
 from tests.test_signed_plan import key_pair

@@ -12,7 +12,7 @@ from fedmri.api.image_page import PAGE, image_page
 from fedmri.api.result import StudyResult
 from fedmri.commands.image_page import try_image_page
 from fedmri.config import load_resolved
-from fedmri.reports.page import write_report
+from fedmri.reports.pages.page import write_report
 from fedmri.reports.summary import Summary
 from fedmri.training.tasks import make_task
 

@@ -13,11 +13,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from fedmri.cli import app
-from fedmri.clients.home import ClientHome
+from fedmri.clients.process.home import ClientHome
 from fedmri.commands.apps import client_app, server_app
 from fedmri.consortium import key_fingerprint
 from fedmri.errors import ConfigError, NetworkError, UsageError
-from fedmri.server.home import ServerHome
+from fedmri.server.registry.home import ServerHome
 
 Run = Callable[..., Result]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmri.data.augment import Sample, augment, mix, refuse_unfit
+from fedmri.data.batches.augment import Sample, augment, mix, refuse_unfit
 from fedmri.data.settings import AugmentConfig
 from fedmri.errors import ConfigError
 from fedmri.round import Target

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmri.data.cache import (
+from fedmri.data.preparation.cache import (
     CachedScan,
     content_hash,
     load_entry,
@@ -18,9 +18,9 @@ from fedmri.data.cache import (
     site_settings,
     store_entry,
 )
-from fedmri.data.geometry import Geometry, Grid
+from fedmri.data.preparation.geometry import Geometry, Grid
+from fedmri.data.preparation.transforms import PreparedArrays
 from fedmri.data.settings import PrepareConfig
-from fedmri.data.transforms import PreparedArrays
 from fedmri.errors import DataError
 from fedmri.round import Target
 

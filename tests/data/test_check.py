@@ -16,12 +16,12 @@ import pytest
 from typer.testing import CliRunner
 
 from fedmri.cli import app
-from fedmri.data.check import check, enforce, examine
-from fedmri.data.manifest import HEADER, findings_table, used_by_site, write_manifest
+from fedmri.data.checks.check import check, enforce, examine
+from fedmri.data.checks.manifest import HEADER, findings_table, used_by_site, write_manifest
+from fedmri.data.files.volume import load_label
 from fedmri.data.read import read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import CheckConfig, SourceConfig
-from fedmri.data.volume import load_label
 from fedmri.errors import CODES, DataError
 from fedmri.round import Target
 from tests.data.worlds import (

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.data.check import examine
-from fedmri.data.manifest import used_by_site, write_manifest
+from fedmri.data.checks.check import examine
+from fedmri.data.checks.manifest import used_by_site, write_manifest
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, SourceConfig

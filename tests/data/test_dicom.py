@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmri.data.check import examine
-from fedmri.data.manifest import write_manifest
+from fedmri.data.checks.check import examine
+from fedmri.data.checks.manifest import write_manifest
+from fedmri.data.files.volume import load_image
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, SourceConfig
-from fedmri.data.volume import load_image
 from fedmri.round import Target
 from tests.data.worlds import add_series, dicom_world, volume
 

@@ -16,14 +16,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fedmri.data.examples import PreparedSite, open_images, open_site
-from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import Prepared, read_site, write_site
+from fedmri.data.batches.examples import PreparedSite, open_images, open_site
+from fedmri.data.batches.site_data import Split
+from fedmri.data.batches.split import split_subjects
+from fedmri.data.preparation.prepare import prepare_scans
+from fedmri.data.preparation.prepared import Prepared, read_site, write_site
 from fedmri.data.read import read
 from fedmri.data.scans import Scan
 from fedmri.data.settings import AugmentConfig, DataConfig, PrepareConfig, SourceConfig
-from fedmri.data.site_data import Split
-from fedmri.data.split import split_subjects
 from fedmri.errors import ConfigError, DataError
 from fedmri.round import Batch, Target
 

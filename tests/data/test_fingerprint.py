@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from fedmri.data.ct import is_hounsfield, looks_like_ct
-from fedmri.data.fingerprint import (
+from fedmri.data.checks.ct import is_hounsfield, looks_like_ct
+from fedmri.data.checks.fingerprint import (
     PLANE_BITS,
     fingerprint,
     keyed_codes,
     near_pairs,
     planes,
 )
-from fedmri.data.volume import load_image
+from fedmri.data.files.volume import load_image
 from tests.data.worlds import AFFINE
 
 DATA = os.environ.get("FEDMRI_TEST_DATA", "")

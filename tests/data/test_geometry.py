@@ -17,14 +17,20 @@ import torch
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
 from fedmri.config import load
-from fedmri.data.geometry import Geometry, Grid
-from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import Prepared, PreparedScan, read_site, write_label_losses, write_site
+from fedmri.data.batches.site_data import Split
+from fedmri.data.preparation.geometry import Geometry, Grid
+from fedmri.data.preparation.prepare import prepare_scans
+from fedmri.data.preparation.prepared import (
+    Prepared,
+    PreparedScan,
+    read_site,
+    write_label_losses,
+    write_site,
+)
+from fedmri.data.preparation.regrid import one_hot, regrid, regrid_labels, restore
 from fedmri.data.read import read
-from fedmri.data.regrid import one_hot, regrid, regrid_labels, restore
 from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
-from fedmri.data.site_data import Split
 from fedmri.errors import ConfigError
 from fedmri.reports.label_losses import label_loss_sentences
 from fedmri.round import Target

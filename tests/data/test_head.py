@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from fedmri.cli import app
-from fedmri.data.head import find_head, head_mask
-from fedmri.data.intensity import scale
-from fedmri.data.prepare import prepare_scans
+from fedmri.data.files.volume import load_image, load_label
+from fedmri.data.preparation.head import find_head, head_mask
+from fedmri.data.preparation.intensity import scale
+from fedmri.data.preparation.prepare import prepare_scans
 from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
-from fedmri.data.volume import load_image, load_label
 from fedmri.round import Target
 
 TARGET = Target("segmentation", "mask", ("lesion",))

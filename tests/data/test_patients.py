@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fedmri.data.batches.split import split_subjects
 from fedmri.data.patients import crossing, grouped, patient_of, suspects
 from fedmri.data.read import read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig, SplitConfig
-from fedmri.data.split import split_subjects
 from fedmri.errors import ConfigError
 from fedmri.round import Target
 

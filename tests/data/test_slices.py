@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmri.data.batches.slices import slice_indices, slice_stride, take_slice
 from fedmri.data.settings import PrepareConfig
-from fedmri.data.slices import slice_indices, slice_stride, take_slice
 from fedmri.errors import DataError
 
 

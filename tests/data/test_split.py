@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from fedmri.data.batches.site_data import Example, Split
+from fedmri.data.batches.split import refuse_leaks, split_subjects, unit_hash
 from fedmri.data.scans import Scan
 from fedmri.data.settings import SplitConfig
-from fedmri.data.site_data import Example, Split
-from fedmri.data.split import refuse_leaks, split_subjects, unit_hash
 from fedmri.errors import DataError
 from fedmri.round import Target
 

@@ -19,11 +19,11 @@ import pytest
 import torch
 from scipy.ndimage import label
 
-from fedmri.data import synthetic
-from fedmri.data.synthetic import SyntheticConfig, ensure, generate
-from fedmri.data.synthetic_anatomy import Grid, make_head
-from fedmri.data.synthetic_lesions import LESIONS, Lesion, make_lesion
-from fedmri.data.synthetic_scanner import (
+from fedmri.data.synthetic import data_set as synthetic
+from fedmri.data.synthetic.anatomy import Grid, make_head
+from fedmri.data.synthetic.data_set import SyntheticConfig, ensure, generate
+from fedmri.data.synthetic.lesions import LESIONS, Lesion, make_lesion
+from fedmri.data.synthetic.scanner import (
     MODELS,
     TISSUES,
     Scanner,

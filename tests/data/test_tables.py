@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.data.tables import read_table
+from fedmri.data.bids.tables import read_table
 from fedmri.errors import DataError
 
 

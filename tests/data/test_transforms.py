@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmri.data.head import brain_mask, head_mask
-from fedmri.data.intensity import remove_bias_field
-from fedmri.data.settings import PrepareConfig
-from fedmri.data.transforms import (
+from fedmri.data.preparation.head import brain_mask, head_mask
+from fedmri.data.preparation.intensity import remove_bias_field
+from fedmri.data.preparation.transforms import (
     Opened,
     prepare_arrays,
     volume_shape,
     window,
 )
+from fedmri.data.settings import PrepareConfig
 from fedmri.errors import DataError
 
 SHAPE = (16, 18, 20)

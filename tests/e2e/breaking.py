@@ -16,12 +16,12 @@ from pathlib import Path
 
 import psutil
 
-from fedmri.clients.home import ClientHome
-from fedmri.clients.ledger import verify
+from fedmri.clients.egress.ledger import verify
+from fedmri.clients.process.home import ClientHome
 from fedmri.errors import FedmriError
 from fedmri.files import write_whole
 from fedmri.plan import Plan
-from fedmri.server.presence import read_presence
+from fedmri.server.registry.presence import read_presence
 from fedmri.server.runs import RunFolder
 from fedmri.simulation import demo
 from tests.e2e.proxy import Proxy

@@ -37,10 +37,10 @@ from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid.http_grid import HttpGrid
 
-from fedmri.server.asking import Asking, Taken, Terms
-from fedmri.server.attendance import Attendance
-from fedmri.server.home import ServerHome
-from fedmri.server.superlink import SuperLink
+from fedmri.server.registry.attendance import Attendance
+from fedmri.server.registry.home import ServerHome
+from fedmri.server.transport.asking import Asking, Taken, Terms
+from fedmri.server.transport.superlink import SuperLink
 
 FLEET = "/v1/fleet/"
 Key = ec.EllipticCurvePrivateKey

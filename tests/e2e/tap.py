@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from fedmri.server.home import ServerHome
+from fedmri.server.registry.home import ServerHome
 
 TEXT_64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}={0,2}")
 ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]|\x1f\x8b\x08")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.clients.ledger import entries
+from fedmri.clients.egress.ledger import entries
 from fedmri.simulation import arms, demo
 from tests.e2e.breaking import Lane, Scenario, go
 from tests.e2e.conftest import plan_of

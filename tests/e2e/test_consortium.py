@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedmri.clients.ledger import entries, verify
-from fedmri.data.synthetic import SyntheticConfig, generate
-from fedmri.server.fetch import fetch_run
+from fedmri.clients.egress.ledger import entries, verify
+from fedmri.data.synthetic.data_set import SyntheticConfig, generate
+from fedmri.server.views.fetch import fetch_run
 from fedmri.simulation import demo
 from fedmri.trained.model import TrainedModel
 from tests.e2e.conftest import Deployment, plan_of

@@ -23,10 +23,10 @@ from flwr.supercore.run import Run as FlowerRun
 from fedmri.arm import Arm
 from fedmri.clients.app import app
 from fedmri.plan import Plan, to_json
-from fedmri.server import asking
-from fedmri.server.rounds import Rounds, Run
-from fedmri.simulation.flower import Node, sent
-from fedmri.simulation.in_process import InProcessGrid
+from fedmri.server.rounds.loop import Rounds, Run
+from fedmri.server.transport import asking
+from fedmri.simulation.engines.flower import Node, sent
+from fedmri.simulation.engines.in_process import InProcessGrid
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.sites import SiteSource, prepare_sites
 from fedmri.wire import bundle, pack, unbundle, unpack

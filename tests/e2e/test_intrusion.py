@@ -35,13 +35,13 @@ from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from fedmri.clients.supernode import is_broken_off
-from fedmri.server import authority
-from fedmri.server.authority import renew
-from fedmri.server.callers import OPEN
-from fedmri.server.enrolment import enroll, make_home
-from fedmri.server.home import ServerHome
-from fedmri.server.superlink import SuperLink, free_port
+from fedmri.clients.process.supernode import is_broken_off
+from fedmri.server.registry import authority
+from fedmri.server.registry.authority import renew
+from fedmri.server.registry.enrolment import enroll, make_home
+from fedmri.server.registry.home import ServerHome
+from fedmri.server.transport.callers import OPEN
+from fedmri.server.transport.superlink import SuperLink, free_port
 from tests.e2e.front import FLEET, Front, new_key, signed, ssh, started_run, with_id
 
 pytestmark = [  # of what flwr calls

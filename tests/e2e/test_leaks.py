@@ -34,12 +34,12 @@ TEXTS = (NAME, "Zweistein", BORN, "19310704", WHERE, "Kanarienweg")
 TIMEOUT_S = 240.0
 HOOK = f'''
 import sys
-if "fedmri.clients.worker" in sys.orig_argv:
+if "fedmri.clients.process.worker" in sys.orig_argv:
     import os
     from pathlib import Path
-    from fedmri.clients.border import Border
-    from fedmri.clients.site import Site
-    home = Path(sys.orig_argv[sys.orig_argv.index("fedmri.clients.worker") + 1])
+    from fedmri.clients.egress.border import Border
+    from fedmri.clients.training.site import Site
+    home = Path(sys.orig_argv[sys.orig_argv.index("fedmri.clients.process.worker") + 1])
     train, admit_error = Site.train, Border.admit_error
     def wanted():
         return (home / "hook").read_text() if (home / "hook").exists() else ""

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from fedmri.clients import approval
-from fedmri.clients.approval import seen_plans
+from fedmri.clients.consent import approval
+from fedmri.clients.consent.approval import seen_plans
 from fedmri.plan import Plan
 from fedmri.server.runs import RunFolder
 from fedmri.simulation import arms, demo

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fedmri.errors import ConfigError, HarmonizeError
-from fedmri.harmonize.bounded_nyul import COUNT, SCALE, BoundedNyul
-from fedmri.harmonize.nyul import LANDMARKS, Image, Nyul
+from fedmri.harmonize.images.bounded_nyul import COUNT, SCALE, BoundedNyul
+from fedmri.harmonize.images.nyul import LANDMARKS, Image, Nyul
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import Arrays, run
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from fedmri.errors import ConfigError, HarmonizeError
-from fedmri.harmonize import cautions, site_table
-from fedmri.harmonize.combat import ComBat, refuse_target
-from fedmri.harmonize.combat_site import apply, fit_site
-from fedmri.harmonize.site_table import Array, SiteTable
+from fedmri.harmonize import cautions
+from fedmri.harmonize.combat import site_table
+from fedmri.harmonize.combat.combat_site import apply, fit_site
+from fedmri.harmonize.combat.model import ComBat, refuse_target
+from fedmri.harmonize.combat.site_table import Array, SiteTable
 from fedmri.harmonize.sums import Arrays, add, run, version
 
 AGE_SEX = ("age", "sex=M")

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_site import SiteEffect, apply, fit_site
-from fedmri.harmonize.site_table import Array, SiteTable
+from fedmri.harmonize.combat.combat_site import SiteEffect, apply, fit_site
+from fedmri.harmonize.combat.model import ComBat
+from fedmri.harmonize.combat.site_table import Array, SiteTable
 from fedmri.harmonize.sums import Arrays, run
 
 DATA = os.environ.get("FEDMRI_TEST_DATA")

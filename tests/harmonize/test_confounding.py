@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedmri.harmonize.calibration import calibrated
-from fedmri.harmonize.confounding import confounded, cramers_v, share_between
+from fedmri.harmonize.judging.calibration import calibrated
+from fedmri.harmonize.judging.confounding import confounded, cramers_v, share_between
 
 SITES = np.repeat(["A", "B"], 50)
 

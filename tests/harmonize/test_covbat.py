@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_site import apply, fit_site
-from fedmri.harmonize.combat_table import harmonize, harmonize_later, saved_of
-from fedmri.harmonize.saved_combat import read_combat
-from fedmri.harmonize.site_table import Array, SiteTable
+from fedmri.harmonize.combat.combat_site import apply, fit_site
+from fedmri.harmonize.combat.combat_table import harmonize, harmonize_later, saved_of
+from fedmri.harmonize.combat.model import ComBat
+from fedmri.harmonize.combat.saved_combat import read_combat
+from fedmri.harmonize.combat.site_table import Array, SiteTable
 from fedmri.harmonize.sums import run
-from fedmri.harmonize.table import Cohort
+from fedmri.harmonize.tables.table import Cohort
 
 P = 12
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_table import harmonize
-from fedmri.harmonize.decodability import ProbeSettings, Rows, Samples, decodability
-from fedmri.harmonize.held_out import Errors, leave_sites_out
-from fedmri.harmonize.site_table import Array
-from fedmri.harmonize.table import Cohort
+from fedmri.harmonize.combat.combat_table import harmonize
+from fedmri.harmonize.combat.model import ComBat
+from fedmri.harmonize.combat.site_table import Array
+from fedmri.harmonize.judging.decodability import ProbeSettings, Rows, Samples, decodability
+from fedmri.harmonize.judging.held_out import Errors, leave_sites_out
+from fedmri.harmonize.tables.table import Cohort
 
 PROBE = ProbeSettings(n_permutations=39, seed=0)
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_site import apply, fit_site
-from fedmri.harmonize.embedding_combat import EmbeddingComBat, layer_before, site_affine
-from fedmri.harmonize.embedding_stage import Embeddings
-from fedmri.harmonize.site_table import SiteTable
+from fedmri.harmonize.combat.combat_site import apply, fit_site
+from fedmri.harmonize.combat.model import ComBat
+from fedmri.harmonize.combat.site_table import SiteTable
+from fedmri.harmonize.embeddings.embedding_combat import EmbeddingComBat, layer_before, site_affine
+from fedmri.harmonize.embeddings.embedding_stage import Embeddings
 from fedmri.harmonize.sums import run
 from fedmri.round import Weights
 

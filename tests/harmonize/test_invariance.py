@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedmri.harmonize.invariance import (
+from fedmri.harmonize.embeddings.invariance import (
     Consensus,
     Coral,
     FedHarmony,

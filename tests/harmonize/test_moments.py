@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from fedmri.errors import ConfigError, HarmonizeError
-from fedmri.harmonize.image_stage import image_change, image_stage
-from fedmri.harmonize.moments import MEAN, VARIANCE, Moments
-from fedmri.harmonize.quantiles import QUANTILES, Image, Quantiles
+from fedmri.harmonize.images.image_stage import image_change, image_stage
+from fedmri.harmonize.images.moments import MEAN, VARIANCE, Moments
+from fedmri.harmonize.images.quantiles import QUANTILES, Image, Quantiles
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import Arrays, run
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torchio.transforms import HistogramStandardization
 
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize.nyul import (
+from fedmri.harmonize.images.nyul import (
     LANDMARKS,
     N_SKIPPED,
     USED,

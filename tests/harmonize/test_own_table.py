@@ -14,18 +14,18 @@ from fedmri.arm import Arm
 from fedmri.clients.app import app
 from fedmri.config import load
 from fedmri.errors import HarmonizeError, RoundError
-from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_table import harmonize, harmonize_later
-from fedmri.harmonize.saved_combat import read_combat
-from fedmri.harmonize.table import Columns, cohort, cohort_like
-from fedmri.harmonize.table_source import read
+from fedmri.harmonize.combat.combat_table import harmonize, harmonize_later
+from fedmri.harmonize.combat.model import ComBat
+from fedmri.harmonize.combat.saved_combat import read_combat
+from fedmri.harmonize.tables.table import Columns, cohort, cohort_like
+from fedmri.harmonize.tables.table_source import read
 from fedmri.plan import Plan, to_json
-from fedmri.server.records import Record
-from fedmri.server.rounds import Run
-from fedmri.server.tables import Tables
+from fedmri.server.rounds.loop import Run
+from fedmri.server.rounds.records import Record
+from fedmri.server.rounds.tables import Tables
 from fedmri.simulation.arms import simulated_roll
-from fedmri.simulation.flower import Node
-from fedmri.simulation.in_process import InProcessGrid
+from fedmri.simulation.engines.flower import Node
+from fedmri.simulation.engines.in_process import InProcessGrid
 
 FEATURES = ("left", "right", "flat", "csf")
 SETTINGS = (

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_table import harmonize, saved_of
+from fedmri.harmonize.combat.combat_table import harmonize, saved_of
+from fedmri.harmonize.combat.model import ComBat
 from fedmri.harmonize.sums import version
-from fedmri.harmonize.table import Cohort, Columns, cohort
-from fedmri.harmonize.table_source import read
+from fedmri.harmonize.tables.table import Cohort, Columns, cohort
+from fedmri.harmonize.tables.table_source import read
 
 DIRTY = """\
 participant_id,site,age,dx,scanner_number,vol a,vol b,note

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fedmri.cli import app
-from fedmri.clients.home import ClientHome
-from fedmri.clients.ledger import head_file, verify
-from fedmri.clients.privacy_ledger import Cap, PrivacyLedger, Spend
+from fedmri.clients.egress.ledger import head_file, verify
+from fedmri.clients.egress.privacy_ledger import Cap, PrivacyLedger, Spend
+from fedmri.clients.process.home import ClientHome
 from fedmri.errors import PrivacyError
 
 FREE, DELTA = Cap(float("inf"), 1e-3), 1e-3

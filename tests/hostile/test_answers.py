@@ -28,11 +28,11 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.superlink.grid import http_grid
 
-from fedmri.clients.flower import bound_orders
+from fedmri.clients.process.flower import bound_orders
 from fedmri.plan import Plan
 from fedmri.round import Target
-from fedmri.server.allowance import MOST_OBJECTS, MOST_WAITING, Allowance, n_objects
-from fedmri.server.inflating import bound_answers
+from fedmri.server.transport.allowance import MOST_OBJECTS, MOST_WAITING, Allowance, n_objects
+from fedmri.server.transport.inflating import bound_answers
 from fedmri.swollen import COPIES, SLACK, refuse_swollen
 from fedmri.wire import bundle, pack
 from tests.e2e.front import FLEET, Front, signed, with_id

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedmri.clients.home import ClientHome
-from fedmri.clients.network import network_of
+from fedmri.clients.process.home import ClientHome
+from fedmri.clients.training.network import network_of
 from fedmri.config import load
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json

@@ -12,15 +12,15 @@ import torch
 from flwr.app import Context, RecordDict
 
 from fedmri.clients.app import guard_of
-from fedmri.clients.floor import MOST, bounded, by_class, in_large_cells
-from fedmri.clients.own_table import TableSite
-from fedmri.clients.private import Guard
+from fedmri.clients.egress.floor import MOST, bounded, by_class, in_large_cells
+from fedmri.clients.training.own_table import TableSite
+from fedmri.clients.training.private import Guard
 from fedmri.config import load
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize.embedding_stage import Embeddings, PooledMoments
-from fedmri.harmonize.moments import MEAN, SCALE, Moments
-from fedmri.harmonize.own_table import table_stage
-from fedmri.harmonize.quantiles import EDGES, N_BINS, OCTAVES, Quantiles
+from fedmri.harmonize.combat.own_table import table_stage
+from fedmri.harmonize.embeddings.embedding_stage import Embeddings, PooledMoments
+from fedmri.harmonize.images.moments import MEAN, SCALE, Moments
+from fedmri.harmonize.images.quantiles import EDGES, N_BINS, OCTAVES, Quantiles
 from fedmri.harmonize.sums import Arrays, add, run
 from fedmri.plan import to_json
 from fedmri.wire import SumsOrder

@@ -12,12 +12,12 @@ import pytest
 import torch
 from flwr.app import Message
 
-from fedmri.clients.approval import approve, keep_seen
-from fedmri.clients.border import declared_scores, rounded
-from fedmri.clients.home import ClientHome
-from fedmri.clients.ledger import entries
-from fedmri.clients.network import network_of
-from fedmri.clients.scorings import MOST_MODELS
+from fedmri.clients.consent.approval import approve, keep_seen
+from fedmri.clients.egress.border import declared_scores, rounded
+from fedmri.clients.egress.ledger import entries
+from fedmri.clients.egress.scorings import MOST_MODELS
+from fedmri.clients.process.home import ClientHome
+from fedmri.clients.training.network import network_of
 from fedmri.config import load
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.models.weights import weights

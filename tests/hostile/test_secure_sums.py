@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedmri.clients.private import Guard
-from fedmri.clients.revealed import Revealed, Subject, sketch_of
-from fedmri.clients.secure import Membership, SecureSite, Values, simulated_key
+from fedmri.clients.egress.revealed import Revealed, Subject, sketch_of
+from fedmri.clients.training.private import Guard
+from fedmri.clients.training.secure import Membership, SecureSite, Values, simulated_key
 from fedmri.errors import PrivacyError
 from fedmri.secagg.masks import ssh_text
 from fedmri.secagg.messages import Advert, Boxes, Roster, Sealed, Survivors

@@ -15,8 +15,8 @@ from flwr.proto.fleet_pb2 import PullMessagesRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 
-from fedmri.server import doors, thinned
-from fedmri.server.thinned import Thinned
+from fedmri.server.transport import doors, thinned
+from fedmri.server.transport.thinned import Thinned
 from tests.e2e.front import FLEET, Front, signed
 from tests.e2e.test_intrusion import front, order
 
@@ -131,7 +131,7 @@ def test_strangers_do_not_fill_the_log(
 ) -> None:
     """So many lines a minute, and then how many more there were."""
     now = [1000.0]
-    monkeypatch.setattr("fedmri.server.thinned.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("fedmri.server.transport.thinned.time.monotonic", lambda: now[0])
     noted = Thinned(logging.getLogger("fedmri.server"), logging.WARNING)
     with caplog.at_level(logging.WARNING, "fedmri.server"):
         for number in range(1000):

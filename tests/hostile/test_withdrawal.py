@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from fedmri.assembly import assemble
 from fedmri.cli import app
-from fedmri.clients import worker
-from fedmri.clients.approval import approve, keep_seen
-from fedmri.clients.home import ClientHome
-from fedmri.clients.own_data import PREPARED, own_features
-from fedmri.clients.withdrawn import Withdrawn
+from fedmri.clients.consent.approval import approve, keep_seen
+from fedmri.clients.consent.withdrawn import Withdrawn
+from fedmri.clients.process import worker
+from fedmri.clients.process.home import ClientHome
+from fedmri.clients.training.own_data import PREPARED, own_features
 from fedmri.data.patients import without_patients
-from fedmri.data.prepared import read_site
+from fedmri.data.preparation.prepared import read_site
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.errors import HarmonizeError, PrivacyError
 from fedmri.plan import Plan

@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fedmri.clients.consent import describe
-from fedmri.clients.policy import SitePolicy
+from fedmri.clients.consent.plan_text import describe
+from fedmri.clients.consent.policy import SitePolicy
 from fedmri.config import load
 from fedmri.data.read import read
 from fedmri.data.settings import SourceConfig

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from fedmri.data.batches.site_data import Example, SiteData, Split, Voxels
 from fedmri.data.settings import AugmentConfig
-from fedmri.data.site_data import Example, SiteData, Split, Voxels
 from fedmri.errors import PrivacyError
 from fedmri.models.build import build_network
 from fedmri.models.registry import model_names

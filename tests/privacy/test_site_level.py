@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fedmri.claims import Claim, claims_of
-from fedmri.clients.network import network_of
-from fedmri.clients.private import Guard
+from fedmri.clients.training.network import network_of
+from fedmri.clients.training.private import Guard
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError
 from fedmri.models.build import build_network

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmri.reports.before_after import BeforeAfter, Feature, Table, write_page
+from fedmri.reports.pages.before_after import BeforeAfter, Feature, Table, write_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WIDTH = 390

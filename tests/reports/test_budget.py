@@ -12,8 +12,8 @@ from rich.console import Console
 
 from fedmri.reports import load_results, summarise
 from fedmri.reports.budget import arm_budgets, budget_rows, unequal
-from fedmri.reports.tables import as_json
-from fedmri.reports.terminal import show_summary
+from fedmri.reports.text.tables import as_json
+from fedmri.reports.text.terminal import show_summary
 from fedmri.training.task import LocalTask
 from tests.reports.conftest import WriteRun
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from fedmri.reports.intervals import draw, estimate_of, new_site_interval, shuffle
-from fedmri.reports.metrics import METRICS, parts_of, weighted_metric
-from fedmri.reports.weighted import auc, panel
+from fedmri.reports.statistics.intervals import draw, estimate_of, new_site_interval, shuffle
+from fedmri.reports.statistics.metrics import METRICS, parts_of, weighted_metric
+from fedmri.reports.statistics.weighted import auc, panel
 from fedmri.training.task import Case, LocalTask
 
 

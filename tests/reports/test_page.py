@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 
 from fedmri.errors import UsageError
-from fedmri.reports import pictures
-from fedmri.reports.page import write_report
-from fedmri.reports.tables import result_rows
-from fedmri.reports.templates import duration
+from fedmri.reports.pages import pictures
+from fedmri.reports.pages.page import write_report
+from fedmri.reports.pages.templates import duration
+from fedmri.reports.text.tables import result_rows
 from fedmri.round import Target
 from fedmri.training.settings import TaskConfig
 from fedmri.training.task import LocalTask

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fedmri.reports.page import write_report
+from fedmri.reports.pages.page import write_report
 from fedmri.reports.privacy import BROKEN, SitePrivacy, privacy_of
 from fedmri.training.task import LocalTask
 

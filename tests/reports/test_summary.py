@@ -14,8 +14,8 @@ import pytest
 from fedmri.arm import ALL, OWN
 from fedmri.errors import ConfigError, UsageError
 from fedmri.reports.results import load_results
+from fedmri.reports.statistics.verdicts import judge
 from fedmri.reports.summary import Row, Summary, summarise
-from fedmri.reports.verdicts import judge
 from fedmri.training.task import LocalTask
 
 WriteRun = Callable[..., Path]

@@ -12,8 +12,8 @@ import pytest
 
 from fedmri.reports.results import load_results
 from fedmri.reports.summary import Summary, summarise
-from fedmri.reports.tables import as_json, as_markdown, difference_table
-from fedmri.reports.words import comparisons, headline, number
+from fedmri.reports.text.tables import as_json, as_markdown, difference_table
+from fedmri.reports.text.words import comparisons, headline, number
 from fedmri.training.task import LocalTask
 
 WriteRun = Callable[..., Path]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import fedmri
-from fedmri.reports.templates import template, unbroken
+from fedmri.reports.pages.templates import template, unbroken
 
 PAGES = {
     path.relative_to(folder): path.read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fedmri.reports.results import load_results
 from fedmri.reports.summary import Summary, summarise
-from fedmri.reports.terminal import show_summary
+from fedmri.reports.text.terminal import show_summary
 from fedmri.training.task import LocalTask
 
 WriteRun = Callable[..., Path]

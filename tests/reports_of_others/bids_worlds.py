@@ -9,9 +9,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmri.data.check import examine
-from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import Prepared
+from fedmri.data.checks.check import examine
+from fedmri.data.preparation.prepare import prepare_scans
+from fedmri.data.preparation.prepared import Prepared
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, DataConfig, PrepareConfig, SourceConfig

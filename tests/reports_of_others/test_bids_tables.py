@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.data.check import enforce
+from fedmri.data.checks.check import enforce
 from fedmri.data.read import read
 from fedmri.data.settings import CheckConfig, SourceConfig
 from fedmri.errors import ConfigError

@@ -15,13 +15,13 @@ import torch
 from fedmri.errors import PrivacyError, RoundError
 from fedmri.round import Update
 from fedmri.secagg.secure_sum import Roll
-from fedmri.server.accept import MOST_EXAMPLES, Bounds, check_update
-from fedmri.server.asking import POLL_S
-from fedmri.server.enrolment import limit
-from fedmri.server.exchange import Answer
-from fedmri.server.home import EnrolledSite, ServerHome
-from fedmri.server.presence import LOCK, hold, read_presence
-from fedmri.server.secure import SecureSums, Wanted
+from fedmri.server.registry.enrolment import limit
+from fedmri.server.registry.home import EnrolledSite, ServerHome
+from fedmri.server.registry.presence import LOCK, hold, read_presence
+from fedmri.server.rounds.accept import MOST_EXAMPLES, Bounds, check_update
+from fedmri.server.rounds.exchange import Answer
+from fedmri.server.rounds.secure import SecureSums, Wanted
+from fedmri.server.transport.asking import POLL_S
 from fedmri.wire import TrainOrder, content_of, notice_of, with_notice
 from tests.server.mailbox import Hospital, consortium
 
@@ -163,7 +163,7 @@ def test_a_site_is_told_that_its_update_was_left_out(
 
 def test_a_secure_sum_that_fails_names_who_is_missing(tmp_path: Path) -> None:
     """Too few sites at a step: the message says which, and why."""
-    from fedmri.clients.secure import simulated_key
+    from fedmri.clients.training.secure import simulated_key
     from fedmri.secagg.masks import ssh_text
 
     keys = {site: ssh_text(simulated_key(site).public_key()) for site in "abc"}

@@ -11,11 +11,11 @@ import pytest
 from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 
-from fedmri.data.check import enforce
+from fedmri.data.batches.split import split_subjects
+from fedmri.data.checks.check import enforce
+from fedmri.data.files.volume import load_image
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, SourceConfig, SplitConfig
-from fedmri.data.split import split_subjects
-from fedmri.data.volume import load_image
 from fedmri.errors import ConfigError, DataError
 from tests.data.worlds import mask, save
 from tests.reports_of_others.dicom_files import Edit, fields, series, truth
@@ -260,7 +260,7 @@ def test_sites_number_their_own_patients(tmp_path: Path) -> None:
 
 def read_again(source: SourceConfig) -> ScanTable:
     """Read and examine with the table that is there."""
-    from fedmri.data.check import examine
+    from fedmri.data.checks.check import examine
     from fedmri.data.read import read
 
     return examine(read(source), AGE, CheckConfig(), source.modalities)

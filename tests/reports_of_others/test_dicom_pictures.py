@@ -13,12 +13,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from fedmri.data.check import check, examine
-from fedmri.data.manifest import used_by_site
+from fedmri.data.checks.check import check, examine
+from fedmri.data.checks.manifest import used_by_site
+from fedmri.data.files.volume import load_image, load_label
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, DataConfig, PrepareConfig, SourceConfig
-from fedmri.data.volume import load_image, load_label
 from fedmri.errors import DataError
 from fedmri.plan import Plan
 from fedmri.round import Target

@@ -21,12 +21,12 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from fedmri.data.check import examine
-from fedmri.data.frames import kept_locale
+from fedmri.data.checks.check import examine
+from fedmri.data.dicom.frames import kept_locale
+from fedmri.data.files.volume import load_image
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, SourceConfig
-from fedmri.data.volume import load_image
 from fedmri.round import Target
 from tests.reports_of_others.dicom_files import (
     N_SLICES,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import FileDataset
 
-from fedmri.data.volume import load_image
+from fedmri.data.files.volume import load_image
 from tests.reports_of_others.dicom_files import N_SLICES, fields, pixels, plane, series, truth
 from tests.reports_of_others.test_dicom_series import found, told
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fedmri.data.prepare import prepare_scans
-from fedmri.data.prepared import PreparedScan
-from fedmri.data.regrid import one_hot
+from fedmri.data.preparation.prepare import prepare_scans
+from fedmri.data.preparation.prepared import PreparedScan
+from fedmri.data.preparation.regrid import one_hot
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
 from fedmri.round import Target

@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from fedmri.reports.metrics import METRICS, metric_of, parts_of
-from fedmri.reports.scores import Outcomes, Score, score_of
-from fedmri.reports.spread import holm
-from fedmri.reports.verdicts import judge
-from fedmri.reports.weighted import Panel
-from fedmri.reports.words import number, span
+from fedmri.reports.statistics.metrics import METRICS, metric_of, parts_of
+from fedmri.reports.statistics.scores import Outcomes, Score, score_of
+from fedmri.reports.statistics.spread import holm
+from fedmri.reports.statistics.verdicts import judge
+from fedmri.reports.statistics.weighted import Panel
+from fedmri.reports.text.words import number, span
 
 Array = NDArray[np.float64]
 

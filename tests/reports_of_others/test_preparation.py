@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from fedmri.data.head import brain_mask, find_head
-from fedmri.data.head_check import look_at_head
-from fedmri.data.intensity import scale
+from fedmri.data.checks.head_check import look_at_head
+from fedmri.data.preparation.head import brain_mask, find_head
+from fedmri.data.preparation.intensity import scale
 
 SHAPE = (40, 44, 36)
 AXES = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij"))

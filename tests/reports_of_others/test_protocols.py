@@ -14,18 +14,18 @@ import torch
 
 from fedmri.arm import compared, write_comparison
 from fedmri.config import load
+from fedmri.data.batches.site_data import Example, Split
+from fedmri.data.batches.split import split_subjects
 from fedmri.data.patients import grouped, suspected
 from fedmri.data.scans import Scan, ScanTable
 from fedmri.data.settings import SplitConfig
-from fedmri.data.site_data import Example, Split
-from fedmri.data.split import split_subjects
 from fedmri.errors import UsageError
 from fedmri.reports.results import load_results
 from fedmri.reports.summary import summarise
 from fedmri.round import Batch, Target
 from fedmri.simulation.arm_runs import ArmSites
 from fedmri.simulation.arms import arm_runs
-from fedmri.simulation.linear import linear_cases
+from fedmri.simulation.baselines.linear import linear_cases
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.training.budget import Budget
 from fedmri.training.settings import TaskConfig

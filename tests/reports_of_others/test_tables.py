@@ -15,11 +15,11 @@ import pytest
 from numpy.typing import NDArray
 
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize.combat import ComBat
-from fedmri.harmonize.combat_table import Harmonized, harmonize
-from fedmri.harmonize.table import Cohort, Columns, cohort
-from fedmri.harmonize.table_source import Source, read
-from fedmri.harmonize.unfit_values import unfit_values
+from fedmri.harmonize.combat.combat_table import Harmonized, harmonize
+from fedmri.harmonize.combat.model import ComBat
+from fedmri.harmonize.tables.table import Cohort, Columns, cohort
+from fedmri.harmonize.tables.table_source import Source, read
+from fedmri.harmonize.tables.unfit_values import unfit_values
 
 Values = Sequence[object] | NDArray[Any]
 N = 24

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from fedmri.config import load
 from fedmri.plan import Plan
-from fedmri.server.home import EnrolledSite, ServerHome
+from fedmri.server.registry.home import EnrolledSite, ServerHome
 from fedmri.server.runs import RunFolder, new_run
 from fedmri.signed_plan import sign_plan
 from fedmri.simulation.study import Study, refuse_failed, run_study

@@ -10,10 +10,10 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
-from fedmri.server import asking
-from fedmri.server.attendance import Attendance
-from fedmri.server.exchange import Answer, Exchanges
-from fedmri.simulation.flower import Node, SimulatedGrid, sent
+from fedmri.server.registry.attendance import Attendance
+from fedmri.server.rounds.exchange import Answer, Exchanges
+from fedmri.server.transport import asking
+from fedmri.simulation.engines.flower import Node, SimulatedGrid, sent
 
 LOST, OFFLINE, SITE_FAILED = 3, 5, 100
 REFUSAL_S = 1.0
@@ -63,7 +63,7 @@ class Mailbox(SimulatedGrid):
     """SuperLink and its nodes: a node has one order at a time and then fetches the newest.
 
     Orders that a newer one overtook, or that a node was at when it went away, are lost, as
-    ``fedmri.server.delivery`` makes it.
+    ``fedmri.server.transport.delivery`` makes it.
     """
 
     stream = None  # type: ignore[assignment]  # what tells a simulation from a deployment

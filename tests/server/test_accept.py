@@ -7,7 +7,7 @@ import torch
 
 from fedmri.errors import RoundError
 from fedmri.round import Form, Update, Weights
-from fedmri.server.accept import Bounds, check_update
+from fedmri.server.rounds.accept import Bounds, check_update
 
 FREE = Bounds(frozenset())
 SENT: Weights = {"w": torch.zeros(3), "n": torch.tensor(0)}

@@ -14,7 +14,7 @@ import torch
 
 from fedmri.errors import RoundError
 from fedmri.round import ServerState
-from fedmri.server.checkpoint import Checkpoint, Checkpoints, digest, load_weights_file
+from fedmri.server.rounds.checkpoint import Checkpoint, Checkpoints, digest, load_weights_file
 
 
 def state(value: float) -> ServerState:
@@ -102,7 +102,7 @@ WRITER = """
 import sys, torch
 from pathlib import Path
 from fedmri.round import ServerState
-from fedmri.server.checkpoint import Checkpoint, Checkpoints
+from fedmri.server.rounds.checkpoint import Checkpoint, Checkpoints
 checkpoints = Checkpoints(Path(sys.argv[1]), "plan")
 model = {"w": torch.zeros(500_000)}
 print("go", flush=True)

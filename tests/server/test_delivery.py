@@ -14,9 +14,9 @@ from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedmri.server import delivery
-from fedmri.server.delivery import hold_back_parts, notice_lost_orders
-from fedmri.server.flower import Secrets, superlink_app
+from fedmri.server.transport import delivery
+from fedmri.server.transport.delivery import hold_back_parts, notice_lost_orders
+from fedmri.server.transport.flower import Secrets, superlink_app
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:No path_separator found in configuration:DeprecationWarning"  # flwr's own migrations

@@ -17,10 +17,10 @@ from fedmri.consortium import read_consortium
 from fedmri.errors import ConfigError, NetworkError, UsageError
 from fedmri.plan import Plan
 from fedmri.round import Target
-from fedmri.server import authority
-from fedmri.server.authority import days_left, renew
-from fedmri.server.enrolment import enroll, make_home, revoke
-from fedmri.server.home import ServerHome
+from fedmri.server.registry import authority
+from fedmri.server.registry.authority import days_left, renew
+from fedmri.server.registry.enrolment import enroll, make_home, revoke
+from fedmri.server.registry.home import ServerHome
 from fedmri.signed_plan import sign_plan
 
 Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey

@@ -11,10 +11,10 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from fedmri.server import asking
-from fedmri.server.exchange import exchange
-from fedmri.simulation.flower import Node
-from fedmri.simulation.in_process import InProcessGrid
+from fedmri.server.rounds.exchange import exchange
+from fedmri.server.transport import asking
+from fedmri.simulation.engines.flower import Node
+from fedmri.simulation.engines.in_process import InProcessGrid
 
 SITES = ("c", "a", "b")
 app = ClientApp()

@@ -18,9 +18,16 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedmri.server.callers import FLEET, OPEN
-from fedmri.server.flower import RUN_KEYS, Control, Secrets, key_bytes, superlink_app, thin_bundle
-from fedmri.server.superlink import _Listener, free_port
+from fedmri.server.transport.callers import FLEET, OPEN
+from fedmri.server.transport.flower import (
+    RUN_KEYS,
+    Control,
+    Secrets,
+    key_bytes,
+    superlink_app,
+    thin_bundle,
+)
+from fedmri.server.transport.superlink import _Listener, free_port
 
 pytestmark = [  # of what flwr calls
     pytest.mark.filterwarnings("ignore:No path_separator found:DeprecationWarning"),

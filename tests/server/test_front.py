@@ -18,9 +18,9 @@ from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from fedmri.server import front
-from fedmri.server.callers import OPEN, PUSH, Caller, caller_of, is_answer_of
-from fedmri.server.front import MAX_BODY, FleetOnly
+from fedmri.server.transport import front
+from fedmri.server.transport.callers import OPEN, PUSH, Caller, caller_of, is_answer_of
+from fedmri.server.transport.front import MAX_BODY, FleetOnly
 
 PULL = "/v1/fleet/pull-messages"
 ORDER_OF_P384 = int(

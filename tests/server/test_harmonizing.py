@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from fedmri.server.exchange import Answer
-from fedmri.server.harmonizing import total_in_clear
+from fedmri.server.rounds.exchange import Answer
+from fedmri.server.rounds.harmonizing import total_in_clear
 from fedmri.wire import Sums, SumsOrder, content_of
 
 OF_SITES = {"a": [1.0, 2.0], "b": [10.0, 20.0], "c": [100.0, 200.0], "d": [np.nan, 0.0]}

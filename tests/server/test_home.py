@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedmri.errors import ConfigError, UsageError
-from fedmri.server.home import EnrolledSite, ServerConfig, ServerHome
+from fedmri.server.registry.home import EnrolledSite, ServerConfig, ServerHome
 
 SITE = EnrolledSite("a", "ecdsa-sha2-nistp384 AAAA", "2030-01-01", max_examples=7)
 

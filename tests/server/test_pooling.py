@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fedmri.server.pooling import BY_SITE, EXACT, ROOT, SUM, SiteScores, estimate, pool
+from fedmri.server.views.pooling import BY_SITE, EXACT, ROOT, SUM, SiteScores, estimate, pool
 
 DICE = {"a": [0.9, 0.8, 0.1], "b": [0.5], "c": [0.7, 0.6]}
 ERRORS = {"a": [1.0, -3.0], "b": [2.0]}

@@ -12,9 +12,14 @@ from pathlib import Path
 import pytest
 
 from fedmri.errors import UsageError
-from fedmri.server.fetch import fetch_run
-from fedmri.server.home import ServerHome
-from fedmri.server.run_report import read_result, result_headline, result_json, write_run_report
+from fedmri.server.registry.home import ServerHome
+from fedmri.server.views.fetch import fetch_run
+from fedmri.server.views.run_report import (
+    read_result,
+    result_headline,
+    result_json,
+    write_run_report,
+)
 from fedmri.trained.card import CardScore
 from fedmri.trained.model_file import read_model
 from tests.server.conftest import Deploy, Trained

@@ -11,9 +11,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from fedmri.cli import app
-from fedmri.commands import server_view
+from fedmri.commands.server import view as server_view
 from fedmri.errors import UsageError
-from fedmri.server.home import ServerHome
+from fedmri.server.registry.home import ServerHome
 from tests.server.conftest import Deploy
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from fedmri.server.asking import FIRST_PAUSE_S, MAX_ASKED, POLL_S
-from fedmri.server.attendance import FILE, Attendance
-from fedmri.server.exchange import Exchanges
+from fedmri.server.registry.attendance import FILE, Attendance
+from fedmri.server.rounds.exchange import Exchanges
+from fedmri.server.transport.asking import FIRST_PAUSE_S, MAX_ASKED, POLL_S
 from tests.server.mailbox import Hospital, consortium, told
 
 TIMEOUT_S = 60.0

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from fedmri.errors import UsageError
-from fedmri.server.home import ServerHome
-from fedmri.server.presence import STALE_S
-from fedmri.server.status import (
+from fedmri.server.registry.home import ServerHome
+from fedmri.server.registry.presence import STALE_S
+from fedmri.server.views.status import (
     RunStatus,
     as_json,
     chosen_run,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.clients.invariance import Invariance
+from fedmri.clients.training.invariance import Invariance
 from fedmri.config import load
-from fedmri.data.site_data import SiteData, Split
+from fedmri.data.batches.site_data import SiteData, Split
 from fedmri.errors import ConfigError, HarmonizeError, RoundError
 from fedmri.harmonize.sums import version
 from fedmri.round import Weights

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.server.checkpoint import digest, load_weights_file
+from fedmri.server.rounds.checkpoint import digest, load_weights_file
 
 FEDMRI = [sys.executable, "-c", "from fedmri.cli import main; main()"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from fedmri.arm import Arm
 from fedmri.config import load
-from fedmri.data.prepared import read_site, write_site
+from fedmri.data.preparation.prepared import read_site, write_site
 from fedmri.errors import ConfigError, UsageError
 from fedmri.reports import load_results, summarise
 from fedmri.simulation.arm_runs import ArmRun

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from fedmri.config import load
-from fedmri.data.site_data import Example, SiteData, Split
+from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.reports import load_results, summarise
 from fedmri.round import Batch, Target
-from fedmri.simulation.features import image_features, voxel_features
-from fedmri.simulation.linear import RidgeSums, linear_cases
+from fedmri.simulation.baselines.features import image_features, voxel_features
+from fedmri.simulation.baselines.linear import RidgeSums, linear_cases
 from fedmri.training.settings import TaskConfig
 from fedmri.training.tasks import make_task
 from tests.conftest import RunTiny

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fedmri.assembly import assemble
-from fedmri.clients.revealed import Subject
-from fedmri.clients.secure import Membership, SecureSite, Values, simulated_key
+from fedmri.clients.egress.revealed import Subject
+from fedmri.clients.training.secure import Membership, SecureSite, Values, simulated_key
 from fedmri.config import load, load_resolved
 from fedmri.errors import PrivacyError, RoundError
 from fedmri.models.weights import norm
@@ -19,8 +19,8 @@ from fedmri.secagg.masks import ssh_text
 from fedmri.secagg.messages import Advert, Boxes, Roster, Sealed, Survivors
 from fedmri.secagg.ring import Slot
 from fedmri.secagg.secure_sum import Roll
-from fedmri.server.checkpoint import load_weights_file
-from fedmri.server.records import Record
+from fedmri.server.rounds.checkpoint import load_weights_file
+from fedmri.server.rounds.records import Record
 from fedmri.wire import Masking, SecureStep
 from tests.conftest import RunTiny
 from tests.simulation.test_study import SITES, StopHere, model_of, records, stop_at

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from fedmri.clients.ledger import entries
+from fedmri.clients.egress.ledger import entries
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError, RoundError, UsageError
 from fedmri.files import hold
 from fedmri.reports import load_results, summarise
-from fedmri.server.checkpoint import digest, load_weights_file
-from fedmri.server.records import Record
+from fedmri.server.rounds.checkpoint import digest, load_weights_file
+from fedmri.server.rounds.records import Record
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.simulation.study import Study, advice, run_study
@@ -444,7 +444,7 @@ def test_an_external_data_set_is_tested_and_never_trained_on(
     run_tiny: RunTiny, tmp_path: Path
 ) -> None:
     """--external adds its sites to the matrix, with batch norm adapted to its own images."""
-    from fedmri.data.synthetic import SyntheticConfig, generate
+    from fedmri.data.synthetic.data_set import SyntheticConfig, generate
 
     generate(tmp_path / "other", SyntheticConfig(n_sites=1, n_subjects=4, spacing_mm=8), 9)
     text = (tmp_path / "other/participants.tsv").read_text()

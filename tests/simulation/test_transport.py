@@ -14,10 +14,10 @@ from fedmri.models.build import build_network
 from fedmri.models.weights import weights
 from fedmri.plan import Plan
 from fedmri.round import Update, Weights
-from fedmri.server.records import Record
+from fedmri.server.rounds.records import Record
 from fedmri.simulation.arm_runs import ArmSites
 from fedmri.simulation.arms import arm_runs
-from fedmri.simulation.blocks import Block
+from fedmri.simulation.engines.blocks import Block
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.wire import UPDATE, content_of, put_together, read_answer, take_apart
 from tests.conftest import TINY, RunTiny

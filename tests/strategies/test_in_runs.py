@@ -9,7 +9,7 @@ import pytest
 from fedmri.compatibility import plan_advice
 from fedmri.config import load
 from fedmri.errors import ConfigError
-from fedmri.server.records import Record
+from fedmri.server.rounds.records import Record
 from tests.conftest import RunTiny
 from tests.simulation.test_study import records
 

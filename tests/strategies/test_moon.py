@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedmri.clients.contrast import contrasting, contrastive_loss
+from fedmri.clients.training.contrast import contrasting, contrastive_loss
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError
 from fedmri.models.weights import layout, weights

@@ -26,7 +26,7 @@ from fedmri.models.registry import MODELS
 from fedmri.models.weights import digest, layout, weights
 from fedmri.plan import Plan, ReleaseConfig
 from fedmri.round import Target
-from fedmri.server.checkpoint import load_weights_file
+from fedmri.server.rounds.checkpoint import load_weights_file
 from fedmri.trained.card import Entries, Origin, card_of, from_json, to_json
 from fedmri.trained.model_file import (
     MOST_HEADER_BYTES,

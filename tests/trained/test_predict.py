@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedmri.data.volume import load_image
+from fedmri.data.files.volume import load_image
 from fedmri.errors import ConfigError, UsageError
 from fedmri.models.weights import digest
 from fedmri.trained.model import TrainedModel

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmri.data.site_data import Example, ImageChange, SiteData, Split, Voxels
+from fedmri.data.batches.site_data import Example, ImageChange, SiteData, Split, Voxels
 from fedmri.round import Batch
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedmri.data.site_data import SiteData, Split
+from fedmri.data.batches.site_data import SiteData, Split
 from fedmri.round import Batch, Target
 from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
 from fedmri.training.settings import TaskConfig

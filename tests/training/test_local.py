@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedmri.data.site_data import SiteData
+from fedmri.data.batches.site_data import SiteData
 from fedmri.errors import ConfigError, RoundError
 from fedmri.models.build import build_network
 from fedmri.round import Batch, Target

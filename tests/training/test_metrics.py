@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmri.data.site_data import Example
+from fedmri.data.batches.site_data import Example
 from fedmri.errors import RoundError
 from fedmri.round import Target
 from fedmri.training.classification import majority

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fedmri.data.bids import read_bids
+from fedmri.data.bids.data_set import read_bids
 from fedmri.data.reader import Likeness, Look
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import SourceConfig

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fedmri.data.dicom import read_dicom
+from fedmri.data.dicom.series import is_dicom
+from fedmri.data.dicom.tree import read_dicom
 from fedmri.data.reader import Likeness, Look
 from fedmri.data.scans import ScanTable
-from fedmri.data.series import is_dicom
 from fedmri.data.settings import SourceConfig
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fedmri.data.images import SUFFIXES, read_images
+from fedmri.data.files.images import SUFFIXES, read_images
 from fedmri.data.reader import Likeness, Look
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import SourceConfig

@@ -1,0 +1,1 @@
+"""What a site agrees to: plans, limits, and patients who withdrew."""

@@ -1,0 +1,253 @@
+"""What a person reads before consenting to a plan: what is learned, what leaves, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedmri.assembly import Assembly, assemble
+from fedmri.clients.consent.approval import plain
+from fedmri.clients.consent.leaving import key_bytes, score_metrics, train_metrics, update_bytes
+from fedmri.clients.consent.policy import SitePolicy, violations
+from fedmri.clients.egress.border import bits_of
+from fedmri.errors import PrivacyError
+from fedmri.harmonize.combat.own_table import table_stage
+from fedmri.harmonize.embeddings.embedding_choice import embedding_stage
+from fedmri.harmonize.images.image_stage import image_stage
+from fedmri.harmonize.tables.column_names import hint
+from fedmri.models.registry import MODELS
+from fedmri.parts import Registry
+from fedmri.plan import Plan
+from fedmri.signed_plan import SignedPlan
+from fedmri.strategies.registry import STRATEGIES
+
+
+def describe(signed: SignedPlan, policy: SitePolicy, changed: Sequence[str] = ()) -> str:
+    """Return what a person must know before consenting to a plan, one fact a line.
+
+    Args:
+        signed: The plan.
+        policy: The site's limits.
+        changed: Sites whose keys are other ones than before; see ``changed_keys``.
+    """
+    facts = _facts(signed, policy)
+    width = max(map(len, facts))
+    lines = [f"{name:<{width}}  {plain(value)}" for name, value in facts.items()]
+    beyond = [f"BEYOND THE LIMITS: {plain(text)}" for text in violations(policy, signed.plan)]
+    keys = [
+        f"KEY CHANGED: {plain(site)} has another key than in a plan that was approved here before. "
+        "Call that site, and compare keys, before you approve."
+        for site in changed
+    ]
+    return "\n".join([*lines, *beyond, *keys])
+
+
+def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
+    plan = signed.plan
+    target, source, train = plan.target, plan.data.source, plan.train
+    amount = f"{train.local_steps} steps" if train.local_steps else f"{train.local_epochs} epochs"
+    counts = "" if plan.secagg.is_on else "numbers of examples and patients trained on; "
+    made = assemble(plan)
+    n_numbers = sum(value.numel() for value in made.entries.values())
+    return {
+        "plan": f"{plan.name} ({signed.sha256})",
+        "learned": f"{target.kind} of {target.name}{_among(target.classes)}",
+        "read": f"modalities {', '.join(source.modalities)}; {_column(plan)}",
+        "network": f"{MODELS.name_of(plan.model)}, {n_numbers:,} numbers"
+        f"{_whence(MODELS, plan.model)}",
+        "strategy": f"{_strategy(plan)}; {amount} a round, {plan.rounds.n_rounds} rounds",
+        "aggregation": _aggregation(signed),
+        "leaves before the rounds": _sums(plan),
+        "leaves before each round": _embedded(made),
+        "leaves a round": f"{_leaving(signed, made)}{_beside(made)}; "
+        f"{counts}{', '.join(train_metrics(plan))}",
+        "filters": _filters(plan),
+        "held back here": _held_back(policy),
+        "leaves when scored": _scored(plan, policy),
+        "never leaves": "images, label maps, tables, names, paths, dates, scores of one patient, "
+        "texts of errors (a code does)",
+        "privacy cost": _privacy(plan),
+        "the model's file": _release(plan),
+        "signed for": f"fedmri {signed.version}",
+    }
+
+
+def _strategy(plan: Plan) -> str:
+    """Return a strategy's name and its own sentence on what it does with a site's update."""
+    said = getattr(plan.strategy, "consent", "it says nothing of itself")
+    return f"{STRATEGIES.name_of(plan.strategy)}: {said}{_whence(STRATEGIES, plan.strategy)}"
+
+
+def _whence(registry: Registry[Any], part: object) -> str:
+    """Return which distribution a part comes from, where it is not fedmri's own."""
+    origin = registry.origin(registry.name_of(part))
+    if origin is None:
+        return ""
+    return f"; CODE OF {origin.distribution}, installed here, files SHA-256 {origin.sha256}"
+
+
+def _aggregation(signed: SignedPlan) -> str:
+    if not signed.plan.secagg.is_on:
+        return "in clear: the server sees what each site sends"
+    try:
+        summed = signed.roll("").sum(0, {})
+    except PrivacyError as error:
+        return f"secure, but it would be refused: {error.public}"
+    return (
+        f"secure: the server learns sums over {summed.n_needed} or more of the sites "
+        f"{', '.join(summed.sites)}, and no site's own values or counts; what leaves is masked, in "
+        f"8 bytes a number. Compare with the other sites, by telephone: keys {summed.fingerprint}"
+    )
+
+
+def _scored(plan: Plan, policy: SitePolicy) -> str:
+    """Return what scores leave, how often, and how much they can say of patients at most."""
+    if policy.max_epsilon:
+        return "nothing: scores have no noise, and this site has a cap on epsilon"
+    names, n, digits = score_metrics(plan), plan.rounds.n_scorings, policy.score_digits
+    n_bytes = n * len(names) * bits_of(digits) / 8
+    return (
+        f"over {policy.min_subjects_reported} patients or more: {', '.join(names)}; their number; "
+        f"below that: only that there are fewer. {n} times, {digits} digits each; a dishonest "
+        f"server can learn at most {n_bytes:,.0f} bytes about your patients from them"
+    )
+
+
+def _release(plan: Plan) -> str:
+    """Return what the finished model's file says of the sites; whoever is given it reads that."""
+    named = "names the sites that trained it"
+    return named if plan.release.is_naming_sites else "holds the number of sites, and no names"
+
+
+def _filters(plan: Plan) -> str:
+    filters = plan.filters
+    if not filters.is_on:
+        return "none: all of the change leaves"
+    clip = f"the change is scaled to a norm of {filters.clip_norm:g} at most"
+    share = f"its largest {100 - filters.percentile:g} % of values leave, the others as zeros"
+    said = [clip] * (filters.clip_norm > 0) + [share] * (filters.percentile > 0)
+    return f"{'; '.join(said)}; no guarantee of privacy"
+
+
+def _held_back(policy: SitePolicy) -> str:
+    """Return what this site's own gate asks of an update; see ``fedmri.clients.egress.gate``."""
+    norm = f"a change of a norm above {policy.max_update_norm:g}"
+    leak = f"a leakage score above {policy.max_leakage:g}, every {policy.leakage_every} rounds"
+    said = [norm] * (policy.max_update_norm > 0) + [leak] * (policy.max_leakage > 0)
+    return "; ".join(said) or "no update, neither for its norm nor for results of attacks"
+
+
+def _privacy(plan: Plan) -> str:
+    privacy = plan.privacy
+    if privacy.site.is_on:
+        own = _site_privacy(plan)
+        return f"{own}; {_patient_privacy(plan)}" if privacy.is_on else own
+    return _patient_privacy(plan)
+
+
+def _site_privacy(plan: Plan) -> str:
+    site = plan.privacy.site
+    bound = f"epsilon {site.max_epsilon:g}" if site.max_epsilon else "no bound"
+    each = f", of which this site adds one of {site.n_shares} shares" if site.n_shares > 1 else ""
+    return (
+        f"differential privacy of this hospital as a whole: noise {site.noise_multiplier:g} times "
+        f"clip norm {site.clip_norm:g} on each update{each}; the plan sets {bound} at delta "
+        f"{site.delta:g}; not covered: counts, scores{_sums_beside(plan, 'site')}"
+    )
+
+
+def _patient_privacy(plan: Plan) -> str:
+    privacy = plan.privacy
+    if not privacy.is_on:
+        return (
+            "none is bounded: no differential privacy in this plan; "
+            "weights can reveal something about the patients that they were trained on"
+        )
+    audit = (
+        "; a lower bound on epsilon from your patients' losses leaves with the test scores, "
+        "without noise"
+        if privacy.is_audited
+        else ""
+    )
+    bound = f"epsilon {privacy.max_epsilon:g}" if privacy.max_epsilon else "no bound but your own"
+    delta = f"delta {privacy.delta:g}" if privacy.delta else "delta one tenth over your patients"
+    return (
+        f"patient-level differential privacy: noise {privacy.noise_multiplier:g} times clip norm "
+        f"{privacy.clip_norm:g}, {privacy.batch_subjects:g} patients a step; "
+        f"the plan sets {bound} at {delta}; not covered: counts, scores"
+        f"{_sums_beside(plan, 'patient')}{audit}"
+    )
+
+
+def _sums_beside(plan: Plan, unit: str) -> str:
+    """Return that a guarantee leaves out sums before the rounds, unless its noise is on them."""
+    own = plan.harmonize
+    return "" if own.noise_multiplier and own.weighting == unit else ", sums before the rounds"
+
+
+def _sums(plan: Plan) -> str:
+    if plan.harmonize.table.features:
+        own, of = plan.harmonize, plan.harmonize.table
+        kept = ", ".join(of.covariates) or "nothing"
+        odd = [name for name in of.features if hint(name) in ("identifier", "date")]
+        warned = f"; NAMED LIKE IDENTIFIERS OR DATES: {', '.join(odd)}" if odd else ""
+        return (
+            f"{table_stage(own).n_steps} times, sums over rows of the table of features "
+            f"({'CovBat' if of.is_covbat else 'ComBat'}), {len(of.features)} "
+            f"columns: {', '.join(of.features)}{warned}; kept: {kept}; the harmonized table stays "
+            "here, and other columns neither leave nor change"
+        )
+    stage = image_stage(plan.harmonize, len(plan.data.source.modalities))
+    if stage is None:
+        return "nothing"
+    shapes = {name: values.shape for name, values in stage.site_sums(0, (), {}).items()}
+    said = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    often = "once" if stage.n_steps == 1 else f"{stage.n_steps} times, first"
+    noise = plan.harmonize.noise_multiplier
+    whose = "this site" if plan.harmonize.weighting == "site" else "one patient"
+    hidden = f"; noise of {noise:g} times what {whose} adds at most" if noise else ""
+    return f"{often}, sums over training scans by modality ({plan.harmonize.image}): {said}{hidden}"
+
+
+def _among(classes: tuple[str, ...]) -> str:
+    return f" ({', '.join(classes)})" if classes else ""
+
+
+def _column(plan: Plan) -> str:
+    if plan.target.kind == "segmentation":
+        return f"label maps {plan.target.name}"
+    return f"column {plan.target.name} of the subject table"
+
+
+def _beside(made: Assembly) -> str:
+    """Return what leaves beside the model."""
+    said = (
+        f"{record} ({len(forms)} entries)" for record, forms in sorted(made.extra_forms.items())
+    )
+    return "".join(f"; {text}" for text in said)
+
+
+def _embedded(made: Assembly) -> str:
+    """Return which sums over embeddings leave before each round."""
+    plan = made.plan
+    stage = embedding_stage(plan.harmonize, made.entries, made.layout, plan.target)
+    if stage is None:
+        return "nothing"
+    what = "sums over embeddings of training examples"
+    if plan.harmonize.embedding == "fedharmony":
+        what = "mean and variance of this site's own embeddings, which no sum hides"
+    often = "" if plan.harmonize.embedding != "combat" else "; and before each scoring"
+    return f"{what} ({plan.harmonize.embedding}), {stage.n_features} features{often}"
+
+
+def _leaving(signed: SignedPlan, made: Assembly) -> str:
+    """Return how many numbers and bytes of the model leave a round, and what of it stays."""
+    plan, shared, local = made.plan, made.shared(made.entries), made.local
+    n_bytes = update_bytes(plan, shared, made.extra_forms)
+    kind = "changes of weights" if plan.transport.update == "difference" else "trained weights"
+    stays = f" ({len(local)} entries stay)" if local else ""
+    hidden = ""
+    if plan.secagg.is_on:
+        n_keys = key_bytes(len(signed.sites))
+        hidden = f" under masks, and {n_keys / 1e3:.1f} kB of keys and shares for each sum"
+    return f"{len(shared)} entries of {kind}{stays}, {n_bytes / 1e6:.2f} MB{hidden}"

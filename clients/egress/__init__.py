@@ -1,0 +1,1 @@
+"""What leaves a site: the one door, what holds it shut, and the books."""

@@ -1,0 +1,270 @@
+"""A site's own gate: what it asks of an update before it lets it out, whatever the plan says.
+
+Nothing here touches the update or the training: the attacks have networks and random numbers of
+their own, and the update leaves as it is or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from fedmri.clients.egress.digests import update_digest
+from fedmri.clients.egress.ledger import Ledger
+from fedmri.codec import decode
+from fedmri.data.batches.site_data import SiteData, Split
+from fedmri.errors import PrivacyError
+from fedmri.filters import change_norm
+from fedmri.leakage.inversion import InversionConfig
+from fedmri.leakage.membership import losses_of, perfect
+from fedmri.leakage.meter import Evidence, LeakageReport, attack
+from fedmri.leakage.release import Release, unmeasured
+from fedmri.leakage.sample import N_PATIENTS, chosen_batches, joined, moved
+from fedmri.models.build import build_network
+from fedmri.models.weights import load_weights
+from fedmri.plan import Plan
+from fedmri.privacy.stream import key_for
+from fedmri.round import Batch, Update, Weights
+from fedmri.training.device import memory_explained, pick_device, reproducible
+from fedmri.training.seeds import derive_seed
+from fedmri.training.tasks import make_task
+from fedmri.wire import TrainOrder
+
+log = logging.getLogger("fedmri.client")
+
+N_CONTROLS = 8
+"""Held-out images that a reconstruction is compared with."""
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """An update that is about to leave, and what it was trained from.
+
+    Attributes:
+        site: Name of the site.
+        plan: What is trained.
+        order: What the server asked for.
+        arrays: What would leave, as it travels.
+        local: Entries of the model that stay at the site.
+        parameters: Names of trainable entries.
+        data: The site's examples, as they were trained on.
+    """
+
+    site: str
+    plan: Plan
+    order: TrainOrder
+    arrays: Weights
+    local: Weights
+    parameters: frozenset[str]
+    data: SiteData
+
+    @property
+    def seen(self) -> Weights:
+        """The entries as the server will see them."""
+        update = Update(self.site, self.arrays, 0, 0)
+        return dict(decode(update, self.order.weights, self.plan.transport).weights)
+
+    @property
+    def n_subjects(self) -> int:
+        """Patients behind the update."""
+        return len({(e.site, e.subject) for e in self.data.examples("train")})
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A line of the site's ledger of leakage, which never leaves; see ``LeakageReport``."""
+
+    run: str
+    round: int
+    score: float
+    max_leakage: float
+    is_released: bool
+    inversion: Mapping[str, float]
+    membership: Mapping[str, float]
+    epsilon_low: float
+    delta: float
+    seconds: float
+    kind: Literal["leakage"] = "leakage"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A site's own limits on an update.
+
+    Attributes:
+        max_norm: Largest L2 norm of the change of all parameters; 0 sets no limit.
+        max_leakage: Highest score of the leakage meter; 0 does not measure, 1 measures and lets
+            all out.
+        every: Of so many updates one is measured, drawn by the site: round 1 always, of the others
+            no server knows which.
+        n_steps: Steps of each of the two searches for an image: the cost of a measurement.
+        ledger: File that scores are written to.
+        run: Name of the run.
+        secret: The site's own, which draws what is measured.
+    """
+
+    max_norm: float = 0.0
+    max_leakage: float = 0.0
+    every: int = 1
+    n_steps: int = 100
+    ledger: Path | None = None
+    run: str = ""
+    secret: bytes = b""
+
+    def refuse(self, leaving: Leaving) -> None:
+        """Refuse an update that is beyond the site's limits; one of no patient is let out.
+
+        Raises:
+            PrivacyError: Its change is too large (P63) or not finite (P60), it leaks too much
+                (P64), or how much cannot be measured (P61).
+        """
+        if not leaving.n_subjects:
+            return
+        if self.max_norm:
+            self._refuse_large(leaving)
+        if self.max_leakage and self._is_drawn(leaving):
+            self._refuse_leaking(leaving)
+
+    def _is_drawn(self, leaving: Leaving) -> bool:
+        """Tell whether an update is measured; the same order, after a restart too, is told alike.
+
+        Round numbers come from the server, which would know whom a count of them lets pass.
+        """
+        if leaving.order.round_index == 1:
+            return True
+        digest = update_digest(leaving.order.weights, leaving.order.extra)
+        key = key_for(self.secret, "gate", leaving.site, leaving.order.round_index, digest)
+        return int.from_bytes(key) % self.every == 0
+
+    def _refuse_large(self, leaving: Leaving) -> None:
+        seen, received = leaving.seen, leaving.order.weights
+        names = sorted(leaving.parameters & received.keys())
+        size = change_norm({name: seen[name] - received[name] for name in names})
+        # an update that was clipped at this very norm may be off by the rounding of its weights
+        rounding = torch.finfo(torch.float32).eps * change_norm({n: received[n] for n in names})
+        if size > self.max_norm + rounding:
+            what, want = "change of the model", f"a norm of {self.max_norm:g} at most"
+            fix = "ask for a plan with filters.clip_norm, or raise policy.max_update_norm"
+            raise PrivacyError("P63", what, found=f"a norm of {size:.4g}", want=want, fix=fix)
+
+    def _refuse_leaking(self, leaving: Leaving) -> None:
+        try:
+            self._refuse_few(leaving)
+            started = time.monotonic()
+            report = measured(leaving, self.n_steps)
+        except PrivacyError as error:
+            if self.max_leakage < 1:
+                raise
+            log.warning("site %s: %s", leaving.site, error)
+            return
+        is_released = not report.is_above(self.max_leakage)
+        self._note(report, leaving, time.monotonic() - started, is_released=is_released)
+        if not is_released:
+            what, want = "leakage of the update", f"a score of {self.max_leakage:g} at most"
+            fix = "train with more patients or fewer steps, or with privacy.noise_multiplier"
+            raise PrivacyError("P64", what, found=in_words(report), want=want, fix=fix)
+
+    def _refuse_few(self, leaving: Leaving) -> None:
+        """Refuse to measure where even the best attack would not show what must not leave."""
+        n, m = (
+            len({(e.site, e.subject) for e in leaving.data.examples(s)}) for s in ("train", "val")
+        )
+        n, m = min(n, N_PATIENTS), min(m, N_PATIENTS)
+        best = perfect(n, m).advantage if n and m else 0.0
+        if best <= self.max_leakage < 1:
+            found = f"{n} and {m} patients, of whom a perfect attack would score {best:.2f}"
+            want = f"enough to score above {self.max_leakage:g} (policy.max_leakage)"
+            raise unmeasured(found, want)
+
+    def _note(
+        self, report: LeakageReport, leaving: Leaving, seconds: float, *, is_released: bool
+    ) -> None:
+        round_index = leaving.order.round_index
+        log.info("site %s, round %d: leakage is %s", leaving.site, round_index, in_words(report))
+        if self.ledger is None:
+            return
+        line = Measured(
+            self.run,
+            round_index,
+            report.score,
+            self.max_leakage,
+            is_released,
+            asdict(report.inversion),
+            asdict(report.membership),
+            report.epsilon_low,
+            report.delta,
+            round(seconds, 3),
+        )
+        Ledger(self.ledger).append(line)
+
+
+def gate_of(node: Mapping[str, Any], ledger: Path, secret: bytes) -> Gate:
+    """Return the gate of a site's ``node_config``; without limits in it, one that is open."""
+    return Gate(
+        max_norm=float(node.get("max-update-norm", 0)),
+        max_leakage=float(node.get("max-leakage", 0)),
+        every=int(node.get("leakage-every", Gate.every)),
+        n_steps=int(node.get("leakage-steps", Gate.n_steps)),
+        ledger=Path(str(node.get("leakage-ledger", ledger))),
+        run=str(node.get("run", "")),
+        secret=secret,
+    )
+
+
+def measured(leaving: Leaving, n_steps: int) -> LeakageReport:
+    """Attack an update as the server will see it, on a sample of the site's patients.
+
+    Args:
+        leaving: The update.
+        n_steps: Steps of each search for an image.
+
+    Raises:
+        PrivacyError: There is nothing to measure with (P61).
+    """
+    plan, seed = leaving.plan, _seed(leaving)
+    device = pick_device(plan.train.device)
+    task = make_task(plan.target, plan.task).at_site(leaving.data.examples("train"))
+
+    def build() -> nn.Module:
+        network = build_network(plan.model, **plan.network)
+        load_weights(network, leaving.local)
+        return network.to(device)
+
+    def patients(split: Split) -> Iterator[Batch]:
+        batches = chosen_batches(leaving.data, split, seed)
+        return (moved(batch, device) for batch in batches)
+
+    release = Release(build, task.loss, leaving.order.weights, leaving.seen)
+    delta = plan.privacy.delta_of(leaving.n_subjects)
+    with reproducible(plan.train.n_threads), memory_explained(device):
+        after = release.network(release.before | release.after)
+        sought = next(patients("train"))
+        evidence = Evidence(
+            sought,
+            joined(patients("val"), like=sought, n=N_CONTROLS),
+            losses_of(after, task.loss, patients("train")),
+            losses_of(after, task.loss, patients("val")),
+        )
+        return attack(release, evidence, InversionConfig(n_steps=n_steps, seed=seed), delta)
+
+
+def in_words(report: LeakageReport) -> str:
+    """Return a score and what it consists of, in one line."""
+    image, people = report.inversion, report.membership
+    return (
+        f"a score of {report.score:.2f}: image rebuilt with SSIM {image.ssim:.2f} (control "
+        f"{image.control_ssim:.2f}), members told with an area of {people.auc:.2f} "
+        f"({people.low:.2f} to {people.high:.2f}; {people.n_members} and {people.n_others} "
+        "patients)"
+    )
+
+
+def _seed(leaving: Leaving) -> int:
+    return derive_seed(leaving.plan.seed, leaving.site, leaving.order.round_index, "leakage")

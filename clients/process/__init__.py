@@ -1,0 +1,1 @@
+"""The processes of a site, its folder and keys, and their health."""

@@ -1,0 +1,110 @@
+"""How a site stands with its server: what it is told of itself, on its own disk for its people."""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.client
+import json
+import logging
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+from fedmri.clients.process.flower import signed_headers
+from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.reach import connect, proxy_for
+from fedmri.errors import CODES, FedmriError, PrivacyError
+from fedmri.files import is_held, write_whole
+
+log = logging.getLogger("fedmri.client")
+
+PATH = "/fedmri/standing"
+STANDING, ORDER, TOLD = "standing.json", "order.json", "told.json"
+LOCK = "lock"
+"""Of the client that runs in a folder, with its process number."""
+
+Standing = Literal["enrolled", "revoked", "not known", "no answer"]
+ANSWERS: Mapping[int, Standing] = {204: "enrolled", 410: "revoked", 401: "not known"}
+
+
+def ask_standing(home: ClientHome) -> Standing:
+    """Ask the server how this site stands; its key signs the question."""
+    key = load_ssh_private_key(home.key.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # checked when the client started
+    consortium = home.consortium
+    context = ssl.create_default_context(cadata=consortium.ca)
+    signed = signed_headers(key)
+    try:
+        connection = connect(consortium, proxy_for(consortium.host), context)
+        try:
+            connection.request("POST", PATH, headers={**signed, "content-length": "0"})
+            return ANSWERS.get(connection.getresponse().status, "no answer")
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException):
+        return "no answer"
+
+
+def note(home: ClientHome, name: str, **fields: Any) -> None:
+    """Write what the site's people may ask for; the time goes with it."""
+    text = json.dumps({**fields, "time": _now()})
+    try:
+        write_whole(_folder(home) / name, text)
+    except OSError as error:  # news, not a record: a full disk is said elsewhere
+        log.warning("%s cannot be written: %s", name, error)
+
+
+def noted(home: ClientHome, name: str) -> dict[str, Any]:
+    """Return what was noted; nothing where it was not, or is broken."""
+    try:
+        found = json.loads((_folder(home) / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def heed(home: ClientHome, run: str, told: tuple[int, str] | None) -> None:
+    """Note that the server left this site's last update of a run out, or that it no longer does."""
+    before = noted(home, TOLD)
+    if told is None:
+        if before.get("run") == run:
+            (_folder(home) / TOLD).unlink(missing_ok=True)
+        return
+    round_index, code = told
+    if (before.get("run"), before.get("round"), before.get("code")) != (run, round_index, code):
+        log.warning(
+            "the server left this site's update of round %d of run %s out: %s [%s]",
+            *(round_index, run, CODES[code], code),
+        )
+        note(home, TOLD, run=run, round=round_index, code=code)
+
+
+def revoked(home: ClientHome) -> FedmriError:
+    """Return the error of a site that its coordinator shut out (P12)."""
+    what, want = f"site {home.consortium.site}", "a site of the consortium"
+    fix = "call the coordinator; to come back, this site needs a new folder, name and key"
+    return PrivacyError("P12", what, found="revoked by the coordinator", want=want, fix=fix)
+
+
+def client_pid(home: ClientHome) -> int | None:
+    """Return the process of the client that runs in a folder, or None where none does."""
+    path = home.folder / LOCK
+    try:
+        if not is_held(path):
+            return None
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else 0
+
+
+def _folder(home: ClientHome) -> Path:
+    return home.folder / "state"
+
+
+def _now() -> str:
+    return f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,1 @@
+"""A site's half of a round: its data, its network, its state."""

@@ -1,0 +1,237 @@
+"""Commands by which a site looks at plans, consents to them, and sees what left it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedmri.commands.apps import HERE, AsJson, ClientDir, client_app
+
+if TYPE_CHECKING:
+    from fedmri.clients.process.home import ClientHome
+    from fedmri.plan import Plan
+
+
+@client_app.command("check")
+def check(
+    plan: Annotated[
+        Path, typer.Argument(exists=True, help="PLAN.yaml, or the signed plan as JSON.")
+    ],
+    folder: ClientDir = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Check this site's data and limits against a plan, before taking part in anything.
+
+    Opens every scan and lists the left-out scans with reasons. The exit status is 3 if the data
+    cannot be trained on. It is 5 if the plan goes beyond the limits of site.yaml.
+    """
+    from rich.console import Console
+
+    from fedmri.clients.consent.approval import plain, refuse_violations
+    from fedmri.clients.consent.policy import violations
+    from fedmri.clients.consent.withdrawn import Withdrawn
+    from fedmri.clients.process.home import ClientHome
+    from fedmri.clients.training.own_data import checked_own, n_subjects
+    from fedmri.data.checks.check import enforce
+    from fedmri.simulation.preflight import as_json as json_of
+    from fedmri.simulation.preflight import as_tables
+
+    home = ClientHome(folder)
+    config, wanted = home.config, _plan_of(home, plan)
+    manifest = home.folder / "manifest.tsv"
+    table = checked_own(config, wanted, home.site, manifest, Withdrawn.of(home))
+    counts = n_subjects(table, wanted)
+    found = violations(config.policy, wanted, counts["train"])
+    if as_json:
+        print(json.dumps({**json.loads(json_of(table)), "subjects": counts, "violations": found}))
+    else:
+        Console().print(as_tables(table))
+        print("Subjects:", ", ".join(f"{n} {split}" for split, n in counts.items()))
+        print(f"Who is left out and why: {manifest}")
+        for text in found:
+            print(f"Beyond the limits of this site: {plain(text)}")
+    enforce(table, config.check)
+    refuse_violations(config.policy, wanted, counts["train"])
+
+
+@client_app.command("plans")
+def plans(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
+    """List the plans that the server has sent, and this site's answer to each."""
+    from fedmri.clients.consent.approval import N_SHOWN, seen_plans, status_of
+    from fedmri.clients.process.home import ClientHome
+
+    home = ClientHome(folder)
+    rows = [(signed.sha256, status_of(home, signed)) for signed in seen_plans(home)]
+    if as_json:
+        print(json.dumps([{"plan": plan, "status": status} for plan, status in rows]))
+        return
+    for plan, status in rows:
+        print(f"{plan[:N_SHOWN]}  {status}")
+    if not rows:
+        print("The server has sent no plan yet.")
+
+
+@client_app.command("approve")
+def approve(
+    plan: Annotated[str, typer.Argument(help="First digits of the plan's content hash.")],
+    folder: ClientDir = HERE,
+    yes: Annotated[bool, typer.Option("--yes", help="Approve without asking.")] = False,
+) -> None:
+    """Show a plan, ask, and record that this site approves exactly this plan."""
+    from fedmri.clients.consent import approval
+    from fedmri.clients.consent.plan_text import describe
+    from fedmri.clients.process.home import ClientHome
+
+    home = ClientHome(folder)
+    signed = approval.seen_plan(home, plan)
+    signed.verify(home.consortium.coordinator)
+    policy = home.config.policy
+    print(describe(signed, policy, approval.changed_keys(home, signed)))
+    approval.refuse_violations(policy, signed.plan)
+    if not yes and not typer.confirm("Approve this plan for this site?"):
+        print("Not approved.")
+        raise typer.Exit(1)
+    done = approval.approve(home, signed, "command")
+    print(f"Approved {done.time} by {done.who}. The next round that the server asks for is run.")
+
+
+@client_app.command("withdraw")
+def withdraw(
+    plan: Annotated[str, typer.Argument(help="First digits of the plan's content hash.")],
+    folder: ClientDir = HERE,
+) -> None:
+    """Withdraw the approval of a plan: from the next order on, this site refuses it."""
+    from fedmri.clients.consent import approval
+    from fedmri.clients.process.home import ClientHome
+
+    home = ClientHome(folder)
+    signed = approval.seen_plan(home, plan)
+    approval.withdraw(home, signed)
+    print(f"Withdrawn. This site refuses plan {signed.sha256[: approval.N_SHOWN]} from now on.")
+    print("What it sent before is in the models of others: no command takes that back.")
+
+
+@client_app.command("status")
+def status(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
+    """Show the state of this site: client, server, last order, refused orders."""
+    from fedmri.clients.consent.approval import seen_plans, status_of
+    from fedmri.clients.process import standing
+    from fedmri.clients.process.home import ClientHome
+
+    home = ClientHome(folder)
+    pid, told = standing.client_pid(home), standing.noted(home, standing.TOLD)
+    waiting = [one.sha256 for one in seen_plans(home) if "waits" in status_of(home, one)]
+    said = {
+        "site": home.consortium.site,
+        "address": home.consortium.address,
+        "is_running": pid is not None,
+        "standing": standing.ask_standing(home),
+        "order": standing.noted(home, standing.ORDER),
+        "left_out": told,
+        "plans_waiting": waiting,
+    }
+    if as_json:
+        print(json.dumps(said))
+        return
+    for line in _status_lines(said, pid):
+        print(line)
+
+
+def _status_lines(said: dict[str, Any], pid: int | None) -> Iterator[str]:
+    from fedmri.clients.consent.approval import N_SHOWN, plain
+    from fedmri.errors import CODES
+
+    yield f"Site {said['site']} of the consortium at {said['address']}."
+    yield f"Its client runs (process {pid})." if pid is not None else "Its client does not run."
+    yield {
+        "enrolled": "The server answers and knows this site.",
+        "revoked": "REVOKED: the coordinator has shut this site out. Call them [P12].",
+        "not known": "The server does not know this site's key: call the coordinator.",
+        "no answer": "The server does not answer: see `fedmri client doctor`.",
+    }[said["standing"]]
+    order, told = said["order"], said["left_out"]
+    if order:
+        code = order.get("code")
+        outcome = f"answered with {code}" if code else "being worked on"
+        where = f"to {order.get('kind')} in run {order.get('run')}"
+        yield plain(f"Last order: {where}, {outcome}, {order.get('time')}.")
+    if told:
+        why = CODES.get(str(told.get("code")), "not listed")
+        where = f"of round {told.get('round')} of run {told.get('run')}"
+        yield plain(f"LEFT OUT: the update {where} was refused: {why} [{told.get('code')}].")
+    for plan in said["plans_waiting"]:
+        yield f"A plan waits for approval: fedmri client approve {plan[:N_SHOWN]}"
+
+
+@client_app.command("ledger")
+def ledger(
+    folder: ClientDir = HERE,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Check the chain; the exit status is 5 if it is broken."),
+    ] = False,
+    tail: Annotated[int, typer.Option(help="Last entries to show; 0 shows all.", min=0)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show what left this site: time, plan, round, kind, bytes and digest of each message."""
+    from fedmri.clients.egress import ledger as egress
+    from fedmri.clients.process.home import ClientHome
+
+    path = ClientHome(folder).ledger
+    if verify:
+        chain = egress.verify(path)
+        torn = f", and {len(chain.torn)} bytes of a write that was cut off" if chain.torn else ""
+        said = asdict(chain) | {"torn": len(chain.torn)}
+        text = f"{chain.n_entries} entries, an unbroken chain up to {chain.sha256}{torn}"
+        print(json.dumps(said) if as_json else text)
+        return
+    shown = list(egress.entries(path))[-tail:]
+    if as_json:
+        print(json.dumps(shown))
+        return
+    for entry in shown:
+        print(_line_of(entry))
+    if not shown:
+        print("Nothing has left this site.")
+
+
+@client_app.command("renew-account")
+def renew_account(folder: ClientDir = HERE) -> None:
+    """Begin a new privacy ledger after one was changed, cut or lost. The spent epsilon stays."""
+    from fedmri.clients.egress.privacy_ledger import PrivacyLedger
+    from fedmri.clients.process.home import ClientHome
+
+    home = ClientHome(folder)
+    _ = home.config  # a folder that is not a site's is said so
+    moved = PrivacyLedger(home.privacy_ledger, home.privacy_account).renew()
+    print(f"The old ledger lies in {moved}." if moved else "There was no ledger any more.")
+    print(f"{home.privacy_ledger} holds what was spent before, as entries that were carried over.")
+
+
+def _line_of(entry: dict[str, Any]) -> str:
+    from fedmri.clients.consent.approval import plain
+
+    start = f"{entry['time'][:19]}Z  {entry['kind']:<6} {entry['n_bytes']:>12,} bytes"
+    if "plan" not in entry:
+        return f"{start}  a write that a power cut ended; its message did not leave"
+    number = "-" if entry["round"] is None else entry["round"]
+    where = f"plan {entry['plan'][:12]} run {entry['run']} round {number}"
+    return plain(f"{start}  {where}  {entry['sha256'][:12]}  {'; '.join(entry['what'])}")
+
+
+def _plan_of(home: ClientHome, path: Path) -> Plan:
+    """Return the plan of a file; a signed one must be the coordinator's, once the site joined."""
+    from fedmri.config import load
+    from fedmri.signed_plan import SignedPlan
+
+    if path.suffix != ".json":
+        return load([], path).plan
+    signed = SignedPlan.from_json(path.read_text(encoding="utf-8"))
+    if home.consortium_file.exists():
+        signed.verify(home.consortium.coordinator)
+    return signed.plan

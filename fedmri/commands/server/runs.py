@@ -1,0 +1,163 @@
+"""Commands that serve, and that submit and end runs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedmri.commands.apps import HERE, ServerDir, server_app
+from fedmri.commands.logs import log_to
+from fedmri.errors import UsageError
+
+if TYPE_CHECKING:
+    from fedmri.server.registry.home import EnrolledSite, ServerHome
+    from fedmri.server.runs import RunFolder
+    from fedmri.signed_plan import SignedPlan
+
+STOP_S, POLL_S = 30.0, 0.2
+"""Longest wait for the end of a run: its process has seconds to end."""
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Settings, as KEY=VALUE. They win over the file."
+    ),
+]
+
+
+@server_app.callback(invoke_without_command=True)
+def server(context: typer.Context, folder: ServerDir = HERE) -> None:
+    """Coordinate a consortium of hospitals; without a command, serve."""
+    if context.invoked_subcommand is None:
+        start(folder)
+
+
+@server_app.command()
+def start(folder: ServerDir = HERE) -> None:
+    """Serve the sites until Ctrl-C or SIGTERM; runs go on where they were."""
+    from fedmri.server.registry.home import ServerHome
+    from fedmri.server.service import serve
+
+    home = ServerHome(folder)
+    config = home.config
+    log_to(home.logs / "server.log")
+    stop = stop_event()
+    print(f"Serving {config.address} from {home.folder}. Ctrl-C ends it.", flush=True)
+    serve(home, stop)
+
+
+@server_app.command()
+def run(
+    plan: Annotated[
+        Path | None, typer.Argument(help="YAML of the experiment, as for `fedmri simulate -c`.")
+    ] = None,
+    overrides: Overrides = None,
+    folder: ServerDir = HERE,
+    name: Annotated[
+        str, typer.Option(help="Name of the run. Without it, the name of the plan.")
+    ] = "",
+    sites: Annotated[
+        str, typer.Option(help="Sites that train, as a,b,c. Without it, all sites that are online.")
+    ] = "",
+    resume: Annotated[
+        str, typer.Option(help="Go on with a failed or stopped run, to the same bits.")
+    ] = "",
+) -> None:
+    """Sign a plan and submit it; the running server takes it up."""
+    from fedmri.compatibility import plan_advice
+    from fedmri.server.registry.home import ServerHome
+    from fedmri.server.runs import new_run, run_named
+
+    home = ServerHome(folder)
+    _refuse_unclear(plan, resume)
+    if plan is None:
+        found = run_named(home.runs, resume)
+        wait_stopped(home, found)
+        found.queue_again()
+        print(f"Run {resume} goes on from its last checkpoint. See: fedmri server status {resume}")
+        return
+    members = _members(home.sites(), sites)
+    signed = _signed(home, plan, overrides or [], members)
+    submitted = new_run(home.runs, signed, name, members or sorted(signed.sites))
+    print(f"Run {submitted.name} is submitted; its plan is {signed.sha256[:12]}.")
+    print("Sites that have not approved it do so by: fedmri client approve " + signed.sha256[:12])
+    for text in plan_advice(signed.plan):
+        print(text)
+
+
+@server_app.command()
+def stop(
+    name: Annotated[str, typer.Argument(help="Name of the run.")], folder: ServerDir = HERE
+) -> None:
+    """End a run; `fedmri server run --resume NAME` goes on with it."""
+    from fedmri.server.registry.home import ServerHome
+    from fedmri.server.runs import OVER, run_named
+
+    home = ServerHome(folder)
+    found = run_named(home.runs, name)
+    status = found.note.status
+    if status in OVER:
+        want, fix = "one that is not over", "see `fedmri server list`"
+        raise UsageError("U53", f"run {name}", found=status, want=want, fix=fix)
+    found.ask_to_stop()
+    wait_stopped(home, found)
+    is_over = found.note.status in OVER
+    print(f"Run {name} is stopped." if is_over else f"Run {name} is being ended.")
+    print(f"Go on with it: fedmri server run --resume {name}")
+
+
+def wait_stopped(home: ServerHome, run: RunFolder) -> None:
+    """Wait until a run that was asked to stop is over; without a server it is so at once."""
+    from fedmri.server.registry.presence import read_presence
+    from fedmri.server.runs import OVER
+
+    deadline = time.monotonic() + STOP_S
+    while run.is_stop_asked and run.note.status not in OVER and time.monotonic() < deadline:
+        if not read_presence(home).is_server_running:
+            run.change(status="stopped", message="stopped by the coordinator")
+            return
+        time.sleep(POLL_S)
+
+
+def stop_event() -> threading.Event:
+    """Return an event that SIGTERM and Ctrl-C set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _refuse_unclear(plan: Path | None, resume: str) -> None:
+    if (plan is None) == (not resume):
+        found = "both" if resume else "neither"
+        fix = "fedmri server run PLAN.yaml, or fedmri server run --resume NAME"
+        raise UsageError("U01", "server run", found=found, want="PLAN or --resume NAME", fix=fix)
+
+
+def _signed(home: ServerHome, plan: Path, overrides: list[str], members: list[str]) -> SignedPlan:
+    from fedmri.assembly import assemble
+    from fedmri.config import load
+    from fedmri.server.registry.enrolment import sign_for
+    from fedmri.training.tasks import make_task
+
+    loaded = load(overrides, plan).plan
+    make_task(loaded.target, loaded.task)
+    assemble(loaded).checked()  # what cannot do the task is refused before anybody waits
+    return sign_for(home, loaded, members)
+
+
+def _members(enrolled: Mapping[str, EnrolledSite], text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    there = [name for name, site in enrolled.items() if not site.is_revoked]
+    foreign = [name for name in names if name not in there]
+    if foreign:
+        want = f"some of {', '.join(there) or 'none, for nobody is enrolled'}"
+        fix = "enroll them first: fedmri server enroll NAME KEY.pub --max-patients N"
+        raise UsageError("U54", "sites of the run", found=", ".join(foreign), want=want, fix=fix)
+    return names

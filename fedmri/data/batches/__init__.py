@@ -1,0 +1,1 @@
+"""From prepared scans to the batches of training and scoring."""

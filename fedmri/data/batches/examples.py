@@ -1,0 +1,260 @@
+"""The examples of a site as batches: an index in memory, voxels from the cache when needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedmri.data.batches.augment import Sample, augment, mix, refuse_unfit
+from fedmri.data.batches.site_data import Example, ImageChange, Split, Voxels
+from fedmri.data.batches.slices import take_slice
+from fedmri.data.batches.split import refuse_leaks, unit_hash
+from fedmri.data.preparation.cache import map_array, site_settings
+from fedmri.data.preparation.prepared import (
+    Prepared,
+    PreparedScan,
+    read_site,
+    union,
+    unusable_site,
+)
+from fedmri.data.settings import AugmentConfig, DataConfig, PrepareConfig
+from fedmri.round import Batch, Target
+
+Item = tuple[PreparedScan, int | None]
+
+
+def open_site(paths: Sequence[Path], target: Target, config: DataConfig) -> PreparedSite:
+    """Open prepared sites, as one where several are given; no array is read.
+
+    Args:
+        paths: Files of ``write_site``.
+        target: What is predicted.
+        config: The settings that the sites were prepared with; ``augment`` is free.
+
+    Raises:
+        DataError: A file is missing, damaged or of other settings (D43), or a patient or an image
+            is on two sides of the split (D40, D41).
+        ConfigError: The augmentation does not fit the target (C03).
+    """
+    refuse_unfit(config.augment, target)
+    parts = [read_site(path) for path in paths]
+    settings = site_settings(target, config.prepare, config.source.modalities)
+    for path, part in zip(paths, parts, strict=True):
+        if part.settings != settings:
+            raise unusable_site(path, "other settings or versions of libraries")
+    prepared = union(parts)
+    firsts = [next(scan.examples()) for scan in prepared.scans]
+    refuse_leaks(firsts, prepared.contents)
+    return PreparedSite(prepared, target, config.augment, n_neighbours_of(config.prepare))
+
+
+def open_images(prepared: Prepared, config: DataConfig) -> PreparedSite:
+    """Open scans that were prepared without a target: their batches have images alone.
+
+    Args:
+        prepared: What ``prepare_scans`` gave for no target.
+        config: The settings that the scans were prepared with; nothing is augmented.
+    """
+    return PreparedSite(prepared, None, AugmentConfig(), n_neighbours_of(config.prepare))
+
+
+def n_neighbours_of(config: PrepareConfig) -> int:
+    """Return how many slices on each side join a slice."""
+    return config.n_neighbours if config.dimension == "2.5d" else 0
+
+
+@dataclass(frozen=True)
+class PreparedSite:
+    """Prepared examples of one site or of several: the ``SiteData`` of training.
+
+    Holds a table of scans. Arrays are mapped while a batch is made and let go of, so that the
+    memory of many sites in one process does not add up.
+
+    Attributes:
+        prepared: Scans of all splits.
+        target: What is predicted; None where images alone were prepared.
+        config: Random changes of training examples.
+        n_neighbours: Slices on each side that join a slice.
+        change: What is done to each image before anything else; None leaves it.
+    """
+
+    prepared: Prepared
+    target: Target | None
+    config: AugmentConfig
+    n_neighbours: int = 0
+    change: ImageChange | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over contents, preparation and split: the same data give the same."""
+        return self.prepared.fingerprint
+
+    def examples(self, split: Split) -> tuple[Example, ...]:
+        """Return the examples of a split, sorted by site, subject, scan and slice."""
+        scans = (scan for scan in self.prepared.scans if scan.split == split)
+        return tuple(example for scan in scans for example in scan.examples())
+
+    def scans(self, split: Split) -> Iterator[Voxels]:
+        """Yield each scan of a split, unchanged, in the order of the examples."""
+        for scan in self.prepared.scans:
+            if scan.split == split:
+                yield np.array(map_array(scan.image, scan.shape, "<f4"))
+
+    def changed(self, change: ImageChange) -> PreparedSite:
+        """Return the same examples with another look."""
+        return replace(self, change=change)
+
+    def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:
+        """Yield one epoch of shuffled, augmented training batches; the seed decides all of it.
+
+        A batch holds examples of one shape: where shapes differ (``prepare.shape`` of 0), each
+        shape fills batches of its own. The last batch of a shape may be smaller; a single example
+        joins the batch before it, because batch normalisation cannot learn from one.
+        """
+        items = self._items("train")
+        generator = np.random.default_rng(seed)
+        order = [items[i] for i in generator.permutation(len(items))]
+        for group in _by_shape(order, batch_size):
+            yield self._mixed(self._augmented(group, seed), generator)
+
+    def train_sized(self, sizes: Sequence[int], *, seeds: Iterator[int]) -> Iterator[Batch]:
+        """Yield a training batch of each size, from one pass after another.
+
+        A batch holds examples of one shape; those that do not fill one wait for the next pass.
+
+        Args:
+            sizes: Examples of each batch.
+            seeds: Of the passes, without an end; each decides the order and augmentation of one.
+        """
+        items, left = self._items("train"), list(sizes)
+        waiting: dict[tuple[int, ...], list[Item]] = {}
+        while items and left:
+            seed = next(seeds)
+            generator = np.random.default_rng(seed)
+            for index in generator.permutation(len(items)):
+                group = waiting.setdefault(_shape(items[index]), [])
+                group.append(items[index])
+                if left and len(group) >= left[0]:
+                    n_taken = left.pop(0)
+                    yield self._mixed(self._augmented(group[:n_taken], seed), generator)
+                    del group[:n_taken]
+
+    def batch_sizes(self, batch_size: int) -> tuple[int, ...]:
+        """Return the sizes of the batches of one pass over the training examples."""
+        return tuple(len(group) for group in _by_shape(self._items("train"), batch_size))
+
+    def train_picks(self, picks: Sequence[int], *, seed: int) -> Iterator[Batch]:
+        """Yield some training examples, augmented and not mixed, a batch for each shape.
+
+        Args:
+            picks: Positions in ``examples("train")``.
+            seed: Of the augmentation.
+        """
+        items = self._items("train")
+        for group in _by_shape([items[row] for row in picks], max(2, len(picks))):
+            yield self._augmented(group, seed)
+
+    def eval_batches(self, split: Split, *, batch_size: int) -> Iterator[Batch]:
+        """Yield every example of a split once, in order, without augmentation.
+
+        A batch ends early where the shape changes.
+        """
+        group: list[Item] = []
+        for item in self._items(split):
+            if group and (len(group) == batch_size or _shape(item) != _shape(group[0])):
+                yield self._batch(group, [self._sample(each) for each in group])
+                group = []
+            group.append(item)
+        if group:
+            yield self._batch(group, [self._sample(each) for each in group])
+
+    def _items(self, split: Split) -> list[Item]:
+        scans = [scan for scan in self.prepared.scans if scan.split == split]
+        return [(scan, index) for scan in scans for index in scan.slices or (None,)]
+
+    def _sample(self, item: Item) -> Sample:
+        scan, index = item
+        whole = map_array(scan.image, scan.shape, "<f4")
+        image = _voxels(whole, index, self.n_neighbours)
+        if self.change is not None:
+            image = torch.from_numpy(self.change(f"{scan.site}/{scan.scan}", whole, image.numpy()))
+        label = None
+        if scan.label is not None:
+            label = _voxels(map_array(scan.label, (1, *scan.shape[1:]), "|u1"), index, 0)
+        return Sample(image, label, scan.present, scan.spacing_mm, scan.mirror_axis)
+
+    def _augmented(self, group: Sequence[Item], seed: int) -> Batch:
+        samples = [self._sample(item) for item in group]
+        seeds = [int(unit_hash(seed, scan.scan, str(i)) * 2**53) for scan, i in group]
+        settings = [self.config] * len(seeds)
+        changed = [augment(*each) for each in zip(samples, settings, seeds, strict=True)]
+        return self._batch(group, changed)
+
+    def _batch(self, group: Sequence[Item], samples: Sequence[Sample]) -> Batch:
+        image = torch.stack([sample.image for sample in samples])
+        present = torch.tensor([sample.present for sample in samples])
+        n_each = image.shape[1] // present.shape[1]
+        return Batch(
+            image=image,
+            target=self._targets(group, samples),
+            present=present.repeat_interleave(n_each, dim=1),
+            subjects=tuple(self._name(scan) for scan, _ in group),
+            scans=tuple(scan.scan for scan, _ in group),
+        )
+
+    def _name(self, scan: PreparedScan) -> str:
+        """Return who a patient is among all whom the examples are of: two sites may have a 1."""
+        return f"{scan.site}/{scan.subject}" if self.prepared.is_pooled else scan.subject
+
+    def _targets(self, group: Sequence[Item], samples: Sequence[Sample]) -> torch.Tensor:
+        if self.target is None:
+            return torch.full((len(group),), torch.nan)
+        if self.target.kind == "segmentation":
+            labels = [sample.label for sample in samples if sample.label is not None]
+            return torch.stack(labels).long()
+        is_class = self.target.kind == "classification"
+        dtype = torch.int64 if is_class else torch.float32
+        return torch.tensor([scan.target for scan, _ in group]).to(dtype)
+
+    def _mixed(self, batch: Batch, generator: np.random.Generator) -> Batch:
+        is_mixed = self.config.mixup or self.config.cutmix
+        if self.target is None or not is_mixed or len(batch.subjects) == 1:
+            return batch
+        classes = torch.nn.functional.one_hot(batch.target, self.target.n_outputs).float()
+        image, target, partner = mix(batch.image, classes, self.config, generator)
+        present = batch.present | batch.present[partner]
+        return Batch(image, target, present, batch.subjects, batch.scans)
+
+
+def _voxels(array: np.ndarray, index: int | None, n_neighbours: int) -> torch.Tensor:
+    """Return an example as it lies in the cache, or a copy of its slices."""
+    if index is not None:
+        return torch.from_numpy(take_slice(array, index, n_neighbours))
+    if n_neighbours:  # a picture is a volume of one slice
+        return torch.from_numpy(take_slice(array[:, None], 0, n_neighbours))
+    return torch.from_numpy(array)
+
+
+def _shape(item: Item) -> tuple[int, ...]:
+    """Return the spatial shape of an example."""
+    scan, index = item
+    return scan.shape[1:] if index is None else scan.shape[2:]
+
+
+def _by_shape(items: Sequence[Item], batch_size: int) -> Iterator[list[Item]]:
+    """Yield batches of one shape each, in the order in which they are complete."""
+    groups: dict[tuple[int, ...], list[Item]] = {}
+    n_left = Counter(_shape(item) for item in items)
+    for item in items:
+        shape = _shape(item)
+        group = groups.setdefault(shape, [])
+        group.append(item)
+        n_left[shape] -= 1
+        leaves_one = n_left[shape] == 1 and batch_size > 1
+        if not n_left[shape] or (len(group) >= batch_size and not leaves_one):
+            yield groups.pop(shape)

@@ -1,0 +1,1 @@
+"""BIDS data sets: names of files, tables, and what belongs together."""

@@ -1,0 +1,1 @@
+"""DICOM: headers, series, frames, and the volumes that they make."""

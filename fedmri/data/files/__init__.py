@@ -1,0 +1,1 @@
+"""Files of images and labels, opened without trust."""

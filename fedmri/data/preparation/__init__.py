@@ -1,0 +1,1 @@
+"""From a scan to a prepared array in the cache, and the way back."""

@@ -1,0 +1,246 @@
+"""Checked scans to prepared scans in the cache; what fails here is found and left out."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from fedmri.data.batches.site_data import Split
+from fedmri.data.batches.slices import slice_indices, slice_stride
+from fedmri.data.checks.erased import erased_labels
+from fedmri.data.checks.label_loss import LabelLoss, label_loss
+from fedmri.data.files.nifti import Volume
+from fedmri.data.files.placing import LABEL, placed_together
+from fedmri.data.files.volume import read_image, read_label
+from fedmri.data.preparation.cache import (
+    CachedScan,
+    content_hash,
+    digest,
+    load_entry,
+    open_array,
+    settings_fingerprint,
+    site_settings,
+    slicing_fingerprint,
+    store_entry,
+)
+from fedmri.data.preparation.native import Native
+from fedmri.data.preparation.prepared import Prepared, PreparedScan
+from fedmri.data.preparation.transforms import Opened, prepare_arrays
+from fedmri.data.scans import Finding, Scan
+from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
+from fedmri.errors import ConfigError, DataError, told
+from fedmri.files import PRIVATE_FILE, write_unsynced
+from fedmri.round import Target
+
+CACHE_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""What a disk answers that takes no more files."""
+
+
+def prepare_scans(
+    scans: Sequence[Scan],
+    target: Target | None,
+    config: DataConfig,
+    splits: Mapping[str, Split],
+    cache: Path,
+) -> Prepared:
+    """Prepare scans, or find them prepared in the cache.
+
+    Args:
+        scans: Checked scans of one site or of several.
+        target: What is to be learned or scored; only a segmentation reads label maps. None asks for
+            images alone: no label, class or value is looked for.
+        config: Its ``source.modalities``, ``source.missing`` and ``prepare`` are read.
+        splits: Side of every patient (see ``split_subjects``).
+        cache: Root of the cache, shared by all sites and experiments.
+
+    Returns:
+        Prepared scans, and findings. A scan has a warning whose label is clipped (D48) or became
+        air (D49), or loses more than 1 % of its voxels or a whole lesion (D50). A scan is left out
+        without target or label map (D16) or modality (D24), with a file that cannot be read (the
+        codes of ``load_image``), with too few slices (D42), or for a reason that a library gives
+        (D45).
+
+    Raises:
+        ConfigError: Pictures are to be volumes (C03).
+    """
+    settings = settings_fingerprint(target, config.prepare, config.source.modalities)
+    prepared: list[PreparedScan] = []
+    findings: list[Finding] = []
+    for scan in sorted(scans, key=lambda scan: (scan.site, scan.subject, scan.key)):
+        try:
+            one = _prepare(scan, target, config, splits[scan.subject], cache / settings)
+            prepared.append(one)
+            warnings = erased_labels(one, config.prepare)
+            if one.loss is not None and one.loss.is_worth_a_warning:
+                warnings.append(("D50", one.loss.sentence))
+            findings += [_found(scan, *warning, is_excluded=False) for warning in warnings]
+        except DataError as error:
+            notes = "; ".join([str(error), *getattr(error, "__notes__", ())])
+            findings.append(_found(scan, error.code, notes))
+        except (OSError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
+            # SimpleITK and TorchIO say with these what they cannot do with a geometry.
+            if isinstance(error, OSError) and error.errno in CACHE_REFUSED:
+                raise  # no fault of the scan: none could be stored
+            findings.append(_found(scan, "D45", told(error)))
+    of_site = site_settings(target, config.prepare, config.source.modalities)
+    return Prepared(tuple(prepared), tuple(findings), of_site, cache)
+
+
+def _found(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> Finding:
+    said = f"{scan.key}: {reason}"
+    return Finding(code, said, scan.site, scan.subject, scan.session, is_excluded)
+
+
+def _prepare(
+    scan: Scan, target: Target | None, config: DataConfig, split: Split, folder: Path
+) -> PreparedScan:
+    value = math.nan if target is None else target_value(scan, target)
+    images = image_files(scan, config.source)
+    label = None if target is None else _label_file(scan, target)
+    contents = [content_hash(path) if path else "" for path in images]
+    key = digest("/".join([*contents, content_hash(label) if label else ""]))[:32]
+    entry = load_entry(folder, key)
+    if entry is None:
+        entry = _build(images, _labelled(label, target), config.prepare, (folder, key))
+    slices, spacing_mm = _slices(entry, config.prepare)
+    place = (folder, f"{key}.loss-{slicing_fingerprint(config.prepare)}")
+    return PreparedScan(
+        site=scan.site,
+        subject=scan.subject,
+        scan=scan.key,
+        split=split,
+        image=entry.image,
+        label=entry.label,
+        shape=entry.shape,
+        slices=slices,
+        target=value,
+        present=tuple(path is not None for path in images),
+        spacing_mm=spacing_mm,
+        contents=tuple(content for content in contents if content),
+        mirror_axis=_mirror_axis(entry, config.prepare),
+        geometry=entry.geometry,
+        truth=entry.truth,
+        loss=_loss(entry, slices, len(target.classes) if target else 0, place),
+    )
+
+
+def _loss(
+    entry: CachedScan, slices: tuple[int, ...] | None, n_classes: int, place: tuple[Path, str]
+) -> LabelLoss | None:
+    """Return what is lost of the label map, as the cache knows it or measured."""
+    if entry.label is None or entry.truth is None:
+        return None
+    file = place[0] / f"{place[1]}.json"
+    try:
+        return LabelLoss.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        native = Native(entry.geometry, slices, entry.truth)
+        loss = label_loss(open_array(entry.label), native, n_classes)
+        write_unsynced(file, json.dumps(vars(loss)), PRIVATE_FILE)
+        return loss
+
+
+def target_value(scan: Scan, target: Target) -> float:
+    """Return the class index or the value that is to be predicted; NaN for a segmentation.
+
+    Raises:
+        DataError: The table has no usable value for the scan (D16).
+    """
+    if target.kind == "segmentation":
+        return math.nan
+    text = scan.columns.get(target.name, "")
+    if target.kind == "classification":
+        if text in target.classes:
+            return float(target.classes.index(text))
+        raise _no_target(f"{target.name} {text!r}", f"one of {', '.join(target.classes)}")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise _no_target(f"{target.name} {text!r}", "a number")
+    return value
+
+
+def image_files(scan: Scan, source: SourceConfig) -> list[Path | None]:
+    """Return the image file of each modality, None for one that may be missing.
+
+    Raises:
+        DataError: Too few of them are there (D24).
+    """
+    images = [scan.images.get(name) for name in source.modalities]
+    is_enough = any(images) if source.missing == "zero" else all(images)
+    if not is_enough:
+        found, fix = ", ".join(scan.images) or "none", "set data.source.missing to zero"
+        want = ", ".join(source.modalities)
+        raise DataError("D24", "modalities", found=found, want=want, fix=fix)
+    return images
+
+
+def _label_file(scan: Scan, target: Target) -> Path | None:
+    """Return the label map where one is needed."""
+    if target.kind != "segmentation":
+        return None
+    if target.name not in scan.labels:
+        raise _no_target(f"labels {', '.join(scan.labels) or 'none'}", target.name)
+    return scan.labels[target.name]
+
+
+def _labelled(label: Path | None, target: Target | None) -> tuple[Path, Target] | None:
+    return None if label is None or target is None else (label, target)
+
+
+def _no_target(found: str, want: str) -> DataError:
+    fix = "complete the table, or list the subject in data.check.exclude"
+    return DataError("D16", "target of a scan", found=found, want=want, fix=fix)
+
+
+def _build(
+    images: Sequence[Path | None],
+    labelled: tuple[Path, Target] | None,
+    config: PrepareConfig,
+    place: tuple[Path, str],
+) -> CachedScan:
+    read = {str(number): _open(path, read_image) for number, path in enumerate(images) if path}
+    if labelled:
+        label, target = labelled
+        read[LABEL] = _open(label, lambda path: read_label(path, target))
+    placed = {name: Opened(v.voxels, v.affine) for name, v in placed_together(read).items()}
+    opened = [placed.get(str(number)) for number in range(len(images))]
+    return store_entry(*place, prepare_arrays(opened, placed.get(LABEL), config))
+
+
+def _open(path: Path, read: Callable[[Path], Volume]) -> Volume:
+    try:
+        return read(path)
+    except DataError as error:
+        error.add_note(f"in {path}")
+        raise
+
+
+def _slices(
+    entry: CachedScan, config: PrepareConfig
+) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
+    is_picture, is_3d = len(entry.shape) == 3, config.dimension == "3d"
+    if is_picture and is_3d:
+        fix = "set data.prepare.dimension to 2d"
+        found = "pictures, and prepare.dimension 3d"
+        raise ConfigError("C03", "data set", found=found, want="volumes", fix=fix)
+    if is_picture or is_3d:
+        return None, entry.spacing_mm
+    n_total = entry.shape[1]
+    through, *plane = entry.spacing_mm
+    stride = slice_stride(n_total, config.n_slices)
+    return slice_indices(n_total, config), (through * stride, *plane)
+
+
+def _mirror_axis(entry: CachedScan, config: PrepareConfig) -> int | None:
+    """Return which spatial axis runs left to right: columns of a picture, x of a volume."""
+    if len(entry.shape) == 3:
+        return 1
+    if config.dimension == "3d":
+        return 0
+    return None if config.slice_axis == 0 else 0

@@ -1,0 +1,1 @@
+"""Harmonization of what a network makes of an image."""

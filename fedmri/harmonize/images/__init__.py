@@ -1,0 +1,1 @@
+"""Harmonization of images: landmarks and moments from sums over sites."""

@@ -1,0 +1,1 @@
+"""What a harmonization is worth: sites told apart, errors at new sites."""

@@ -1,0 +1,1 @@
+"""Tables of features: what each column is, read and written."""

@@ -1,0 +1,250 @@
+"""The drawings of a report, as SVG that is the same text each time it is drawn."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fedmri.arm import OWN, Comparison, Group
+from fedmri.reports.results import Record, Results, site_name
+from fedmri.reports.statistics.intervals import Estimate
+from fedmri.reports.summary import Row, Summary
+from fedmri.reports.text.words import metric_name
+
+INK, FAINT = "#1f2933", "#c8ced6"
+# Okabe and Ito 2008: told apart by readers with any colour vision, and in grey by their dashes.
+LEFT_OUT = "left out"
+ONE_FEDERATION = Comparison((), ())
+"""Arms of a run in a deployment."""
+_STYLES: dict[str, tuple[str, Any, str]] = {
+    "federated": ("#0072B2", "solid", "o"),
+    "pooled": ("#007A5A", "dashed", "s"),
+    "local": ("#D55E00", "dashdot", "^"),
+    LEFT_OUT: ("#A8508A", (0, (1, 1)), "D"),
+    "linear": ("#7A5C00", (0, (4, 2)), "p"),
+    "baseline": ("#5f6b7a", "dotted", "x"),
+}
+_MORE = (("#56B4E9", "dashed", "v"), ("#B8860B", "dashdot", "P"), ("#000000", "dotted", "*"))
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "fedmri",
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a site may be called $x$
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": "#8a94a1",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e7eb",
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "lines.linewidth": 1.6,
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one model is drawn everywhere on the page."""
+
+    color: str
+    dashes: Any
+    marker: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model's values by round at one site: the mean over seeds, and each seed."""
+
+    label: str
+    rounds: tuple[int, ...]
+    mean: tuple[float, ...]
+    seeds: tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]
+
+
+def styles(groups: Sequence[Group]) -> dict[str, Style]:
+    """Return a style for each model, by its label; several strategies are told apart."""
+    more = itertools.cycle(_MORE)
+    taken: set[str] = set()
+    chosen = {}
+    for group in groups:
+        kind = LEFT_OUT if group.is_left_out and group.role == "federated" else group.role
+        is_new = kind in _STYLES and kind not in taken
+        taken.add(kind)
+        chosen[group.label] = Style(*(_STYLES[kind] if is_new or kind == "local" else next(more)))
+    return chosen
+
+
+def svg(figure: Figure, *, alt: str, name: str) -> Markup:
+    """Return a figure as an SVG element with a text for those who do not see it."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True)
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Identifiers are unique in a file, and many files share the page.
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r'(<svg[^>]*?) width="[\d.]+pt"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[\d.]+pt"', r"\1", text, count=1)
+    spoken = f'role="img" aria-label="{escape(alt)}"' if alt else 'aria-hidden="true"'
+    return Markup(text.replace("<svg", f"<svg {spoken}", 1))
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def curves(
+    records: Sequence[Record], value: str, comparison: Comparison = ONE_FEDERATION
+) -> dict[str, list[Line]]:
+    """Return the lines of each site, by label of the model.
+
+    Args:
+        records: Round or validation records.
+        value: ``loss``, or a metric of validation records.
+        comparison: What the arms are; without it, all are of one federation.
+    """
+    found: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
+    for record in records:
+        number = (record.get("metrics") or {}).get(value, record.get(value))
+        arm, site = str(record.get("arm")), str(record.get("site"))
+        of = comparison.arm(arm)
+        is_elsewhere = of.role == "local" and of.site != site
+        if number is None or is_elsewhere or of.left_out:  # one line a left-out site: too many
+            continue
+        label = OWN if of.role == "local" else arm
+        seed = found.setdefault((site, label), {}).setdefault(int(record.get("seed", 0)), {})
+        seed[int(record.get("round", 0))] = float(number)
+    lines: dict[str, list[Line]] = {}
+    # What was pooled is trained and validated as one site of its own: last, after the real ones.
+    for (site, label), seeds in sorted(found.items(), key=lambda entry: _pooled_last(entry[0])):
+        lines.setdefault(site, []).append(_line(label, seeds))
+    return lines
+
+
+def _pooled_last(key: tuple[str, str]) -> tuple[bool, str, str]:
+    site, label = key
+    return site == label, site, label
+
+
+def _line(label: str, seeds: Mapping[int, Mapping[int, float]]) -> Line:
+    rounds = sorted({number for of_seed in seeds.values() for number in of_seed})
+    complete = [number for number in rounds if all(number in of_seed for of_seed in seeds.values())]
+    mean = [float(np.mean([of_seed[number] for of_seed in seeds.values()])) for number in complete]
+    each = [
+        (tuple(sorted(of_seed)), tuple(of_seed[number] for number in sorted(of_seed)))
+        for _, of_seed in sorted(seeds.items())
+    ]
+    return Line(label, tuple(complete), tuple(mean), tuple(each))
+
+
+def draw_curves(
+    lines: Mapping[str, Sequence[Line]], title: str, style: Mapping[str, Style], name: str
+) -> Iterator[tuple[str, Markup]]:
+    """Yield each site and its drawing; all sites share the range of values."""
+    values = [v for of_site in lines.values() for line in of_site for v in line.mean]
+    values = [value for value in values if np.isfinite(value)]
+    with mpl.rc_context(STYLE):
+        for number, (site, of_site) in enumerate(lines.items()):
+            figure, axes = _figure(3.3, 2.3)
+            for line in of_site:
+                _draw_line(axes, line, style[line.label])
+            if values and min(values) < max(values):
+                margin = 0.06 * (max(values) - min(values))
+                axes.set_ylim(min(values) - margin, max(values) + margin)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+            axes.set_xlabel("round")
+            axes.set_ylabel(title)
+            ends = "; ".join(
+                f"{line.label} ends at {line.mean[-1]:.3f}" for line in of_site if line.mean
+            )
+            alt = f"{title} by round at {site_name(site)}: {ends}"
+            yield site, svg(figure, alt=alt, name=f"{name}{number}")
+
+
+def _draw_line(axes: Any, line: Line, style: Style) -> None:
+    if len(line.seeds) > 1:
+        for rounds, values in line.seeds:
+            axes.plot(rounds, values, color=style.color, linewidth=0.7, alpha=0.35)
+    every = max(1, len(line.rounds) // 6)
+    axes.plot(
+        line.rounds,
+        line.mean,
+        color=style.color,
+        linestyle=style.dashes,
+        marker=style.marker,
+        markersize=4,
+        markevery=every,
+    )
+
+
+def forest(summary: Summary, rows: Sequence[Row], style: Mapping[str, Style]) -> Markup:
+    """Draw each site's score with its interval, one mark a model."""
+    groups = [*summary.sites, *summary.external_sites, "all sites"]
+    height = 0.6 + len(groups) * 0.15 * (1.3 + len(rows))
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
+        figure, axes = _figure(4.6, height)
+        position, ticks = 0.0, []
+        for group in groups:
+            ticks.append(position + 0.5 * (len(rows) - 1))
+            for row in rows:
+                found = row.overall if group == "all sites" else row.by_site.get(group, {})
+                _draw_estimate(axes, found.get(summary.metric), position, style[row.label])
+                position += 1
+            axes.axhline(position, color=FAINT, linewidth=0.6)
+            position += 1.3
+        axes.set_ylim(position - 1.3, -0.9)
+        axes.set_yticks(ticks, [site_name(group) for group in groups])
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(f"{metric_name(summary.metric)} (95 % interval)")
+        alt = (
+            f"{metric_name(summary.metric)} by site and model with intervals; "
+            "the same numbers stand in the matrix of sites and in the result table"
+        )
+        return svg(figure, alt=alt, name="forest")
+
+
+def _draw_estimate(axes: Any, estimate: Estimate | None, at: float, style: Style) -> None:
+    if estimate is None:
+        return
+    if estimate.has_interval:
+        axes.plot([estimate.low, estimate.high], [at, at], color=style.color, linewidth=1.6)
+    marker = {"marker": style.marker, "markersize": 5, "linestyle": "none"}
+    axes.plot([estimate.value], [at], color=style.color, **marker)
+
+
+def key(style: Style, name: str) -> Markup:
+    """Return the small drawing that explains a style in a legend."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.5, 0.16))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set_xlim(0, 1)
+        axes.plot([0.05, 0.95], [0, 0], color=style.color, linestyle=style.dashes)
+        axes.plot([0.5], [0], color=style.color, marker=style.marker, markersize=5)
+        return svg(figure, alt="", name=name)
+
+
+def validation_curves(results: Results, metric: str) -> dict[str, list[Line]]:
+    """Return the primary metric on validation patients, by site."""
+    return curves(list(results.of_kind("validation")), metric, results.comparison)
+
+
+def loss_curves(results: Results) -> dict[str, list[Line]]:
+    """Return the training loss by site."""
+    used = [record for record in results.of_kind("round") if record.get("status") == "ok"]
+    return curves(used, "loss", results.comparison)

@@ -1,0 +1,1 @@
+"""Metrics, their intervals, differences, and what decides a verdict."""

@@ -1,0 +1,1 @@
+"""A summary in words, in tables and on a terminal."""

@@ -1,0 +1,1 @@
+"""Who belongs to the consortium, and who is there."""

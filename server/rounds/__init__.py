@@ -1,0 +1,1 @@
+"""The rounds of a run: what is asked, accepted, combined and kept."""

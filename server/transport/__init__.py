@@ -1,0 +1,1 @@
+"""How orders and answers travel: SuperLink, its doors, and what got lost."""

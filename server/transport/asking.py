@@ -1,0 +1,390 @@
+"""An order that is out at the sites of a deployment: whoever was lost is asked again."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from google.protobuf.message import DecodeError
+
+from fedmri.errors import CODES, RoundError
+from fedmri.server.registry.attendance import Attendance, Missed, State
+from fedmri.server.transport.answers import Answers
+
+log = logging.getLogger("fedmri.server")
+
+POLL_S = 0.5
+MAX_ASKED = 5
+"""Times that a site is asked in one exchange; a site that always crashes is not asked for ever."""
+UNAPPROVED = "P11"
+"""Code of a site whose people have not looked at the plan yet: it is asked again, ever later."""
+SILENT = "R05"
+FIRST_PAUSE_S, LAST_PAUSE_S = 10.0, 300.0
+GRACE_S = 15.0
+"""A site that has not refused an order for so long has taken it: a refusal takes no work."""
+N_QUICK = 10
+"""Sites that are looked at at full pace; with more of them, each is looked at less often."""
+OFFLINE = 5
+LOST = frozenset({3, 4, OFFLINE, 8})
+"""Flower's error codes of an app that was not there, a node offline, and an app that crashed."""
+
+UNREADABLE = (
+    *(AttributeError, DecodeError, LookupError, RecursionError, TypeError, ValueError),
+    MemoryError,
+)
+"""What comes of bytes that are no message: Flower believes a site that they are one."""
+UNREADABLE_CODE = "R03"
+"""Code of a site whose answer is no message."""
+
+
+@dataclass(frozen=True)
+class Present:
+    """A node that is online: its id, and since when."""
+
+    node_id: int
+    since: str
+
+
+def present(grid: Grid) -> dict[str, Present]:
+    """Return the nodes that are online, by site, in ascending order of site."""
+    nodes: Sequence[Any] = list(grid.get_nodes())
+    named = {
+        node.name or str(node.node_id): Present(node.node_id, node.last_activated_at)
+        for node in nodes
+    }
+    return dict(sorted(named.items()))
+
+
+def wait_for_sites(grid: Grid, names: Sequence[str], n_least: int, timeout_s: float) -> None:
+    """Wait until enough sites are online.
+
+    Args:
+        grid: Flower's grid.
+        names: Sites that count; empty counts all.
+        n_least: How many are enough.
+        timeout_s: Longest wait.
+
+    Raises:
+        RoundError: They did not come (R40).
+    """
+    deadline, said = time.monotonic() + timeout_s, ""
+    while True:
+        there = present(grid)
+        online = [name for name in names or there if name in there]
+        if len(online) >= n_least:
+            return
+        if time.monotonic() > deadline:
+            break
+        if said != (said := ", ".join(online) or "none"):
+            log.info("waiting for %d sites; online: %s", n_least, said)
+        time.sleep(POLL_S)
+    absent = ", ".join(sorted(set(names) - set(online))) or "others"
+    found = f"{len(online)} ({', '.join(online) or 'none'}) after {timeout_s:.0f} s"
+    fix = f"ask {absent} to start `fedmri client`, then resume; or lower rounds.min_sites"
+    raise RoundError("R40", "sites online", found=found, want=f"{n_least} or more", fix=fix)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How long an order is waited for.
+
+    Attributes:
+        kind: Sort of order, for whoever watches.
+        timeout_s: Longest time from the order to the last answer.
+        n_needed: Answers without which nothing comes of it: with fewer, the whole of that time is
+            waited, also for sites that let the last order pass.
+    """
+
+    kind: str
+    timeout_s: float
+    n_needed: int = 0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What came of a site.
+
+    Attributes:
+        content: Its answer, or None.
+        code: ``ok``, or why there is none.
+        seconds: Since it was asked.
+    """
+
+    content: RecordDict | None
+    code: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Asked:
+    message_ids: tuple[str, ...]
+    node: Present
+    n_asked: int
+    at: float
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """A site that may still say yes: when it refused, and when it is asked again."""
+
+    at: float
+    again: float
+    pause_s: float
+
+
+class Asking:
+    """One order at several sites, side by side, until each has answered or one deadline is over.
+
+    A site whose process or machine went away, or that comes late, is asked (again) as soon as it
+    is online; one whose people have not approved the plan yet is asked again after each pause.
+    No site waits for another. Answers are taken as they come and handed on in ascending order of
+    site: one is in memory, those before their turn are on the disk.
+
+    A site that let the last order pass is asked as all others, but not waited for, once enough
+    have answered. It is waited for again as soon as it shows that it is there: it has come online
+    anew, is done with an older order, or no longer refuses. So each silence costs one deadline,
+    however many rounds it lasts.
+
+    Args:
+        grid: Flower's grid of a deployment.
+        message_to: Makes the order for a site and its node.
+        sites: Who is asked, in ascending order.
+        terms: How long.
+        attendance: What is known of the sites from order to order.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        message_to: Callable[[str, int], Message],
+        sites: Sequence[str],
+        terms: Terms,
+        attendance: Attendance,
+    ) -> None:
+        self._grid, self._message_to, self._terms = grid, message_to, terms
+        self._attendance = attendance
+        self._sites, self._open = tuple(sites), dict.fromkeys(sites)
+        self._expected = {site for site in sites if site not in attendance.missed}
+        self._asked: dict[str, _Asked] = {}
+        self._refused: dict[str, _Refused] = {}
+        self._taken: dict[str, Taken] = {}
+        self._there: dict[str, Present] = {}
+        self._head, self._n_good, self._is_closed = "", 0, False
+        self._began = time.monotonic()
+
+    def replies(self) -> Iterator[Taken]:
+        """Yield what came of each site, in their order.
+
+        Raises:
+            RoundError: An answer cannot wait for its turn, for want of disk (R44).
+        """
+        seconds = dt.timedelta(seconds=self._terms.timeout_s)
+        until = f"{dt.datetime.now(dt.UTC) + seconds:%Y-%m-%dT%H:%M:%SZ}"
+        self._attendance.begin(self._terms.kind, until)
+        with Answers(self._attendance.folder) as answers:
+            self._answers = answers
+            for site in self._sites:
+                self._head = site
+                yield self._wait(site)
+        self._attendance.end()
+
+    def _wait(self, site: str) -> Taken:
+        while True:
+            if not self._is_closed:
+                self._look()
+            if site not in self._open:
+                return self._handed_on(site)
+            if self._is_closed or self._is_over():
+                self._close()
+                code = UNAPPROVED if site in self._refused else SILENT
+                return Taken(None, code, self._seconds(site))
+            time.sleep(POLL_S * max(1.0, len(self._asked) / N_QUICK))
+
+    def _handed_on(self, site: str) -> Taken:
+        taken = self._taken.pop(site)
+        is_kept = taken.code == "ok" and taken.content is None
+        return replace(taken, content=self._answers.take(site)) if is_kept else taken
+
+    def _seconds(self, site: str) -> float:
+        asked = self._asked.get(site)
+        return time.monotonic() - (asked.at if asked else self._began)
+
+    def _look(self) -> None:
+        """Ask whom it is time to ask; take the answers that are there."""
+        self._there = present(self._grid)
+        for site in list(self._open):
+            self._ask_if_due(site)
+        for site in sorted(self._open, key=lambda site: (site != self._head, site)):
+            self._pull(site)
+            if site == self._head and site not in self._open:
+                return  # its answer is in memory: no other is taken before it is handed on
+            self._look_for_signs(site)
+
+    def _ask_if_due(self, site: str) -> None:
+        node, asked = self._there.get(site), self._asked.get(site)
+        if node is None:
+            self._note_absent(site)
+            return
+        refused = self._refused.get(site)
+        is_thinking = refused is not None and time.monotonic() < refused.again
+        if (asked and asked.node == node) or is_thinking:
+            return
+        n_asked, ids = (asked.n_asked, asked.message_ids) if asked else (0, ())
+        if n_asked == MAX_ASKED:
+            return
+        new = filter(None, self._grid.push_messages([self._message_to(site, node.node_id)]))
+        # an answer to the first order may be on its way still: either will do
+        at = asked.at if asked else time.monotonic()
+        self._asked[site] = _Asked((*ids, *new), node, n_asked + 1, at)
+        if self._attendance.state(site) not in ("unapproved", "late"):
+            self._attendance.note(site, "asked")
+
+    def _note_absent(self, site: str) -> None:
+        # that it has not approved says more than that its connection broke
+        if site not in self._refused and self._attendance.note(site, "unreachable"):
+            log.warning("site %s is not online", site)
+
+    def _pull(self, site: str) -> None:
+        asked = self._asked.get(site)
+        if asked is None or not asked.message_ids:
+            return
+        try:
+            replies = list(self._grid.pull_messages(asked.message_ids))
+        except UNREADABLE as error:
+            log.warning("site %s gave no answer but what ends in %r", site, error)
+            self._finish(site, None, UNREADABLE_CODE)
+            return
+        for reply in replies:
+            if is_unapproved(reply):
+                self._let_think(site)
+            elif not reply.has_error() or reply.error.code not in LOST:
+                self._finish(site, reply)
+            else:
+                self._note_lost(site, reply)
+            if site not in self._open or site not in self._asked:
+                return
+
+    def _note_lost(self, site: str, reply: Message) -> None:
+        asked = self._asked[site]
+        ids = tuple(i for i in asked.message_ids if i != reply.metadata.reply_to_message_id)
+        if not ids and asked.n_asked == MAX_ASKED:
+            self._finish(site, reply)
+            return
+        # no node is there since "": the site is asked again once it is online
+        node = asked.node if ids else Present(asked.node.node_id, "")
+        self._asked[site] = replace(asked, message_ids=ids, node=node)
+        if self._attendance.note(site, "lost"):
+            log.warning("site %s was lost and is asked again: %r", site, reply.error.reason)
+
+    def _finish(self, site: str, reply: Message | None, odd: str = "") -> None:
+        """Note a site's last word in this exchange; ``odd`` is the code of one that is none."""
+        content = reply.content if reply is not None and reply.has_content() else None
+        code = "ok" if content is not None else odd or code_of(reply)
+        self._open.pop(site)
+        self._n_good += content is not None
+        if content is not None and site != self._head:
+            self._answers.put(site, content)
+            content = None
+        self._taken[site] = Taken(content, code, self._seconds(site))
+        self._attendance.is_back(site)
+        self._attendance.note(site, "answered", code)
+
+    def _let_think(self, site: str) -> None:
+        before, now = self._refused.get(site), time.monotonic()
+        pause_s = min(2 * before.pause_s, LAST_PAUSE_S) if before else FIRST_PAUSE_S
+        if self._attendance.note(site, "unapproved", UNAPPROVED):
+            log.warning("site %s has not approved the plan; it is asked again and again", site)
+        self._refused[site] = _Refused(now, now + pause_s, pause_s)
+        self._asked.pop(site)
+        if site in self._attendance.missed:
+            self._expected.discard(site)
+
+    def _look_for_signs(self, site: str) -> None:
+        """Wait again for a site that let an order pass, once it shows that it is there."""
+        missed, node, asked = (
+            self._attendance.missed.get(site),
+            self._there.get(site),
+            self._asked.get(site),
+        )
+        is_accepted = bool(asked and asked.message_ids) and self._seconds(site) > GRACE_S
+        if is_accepted and site in self._refused:
+            self._refused.pop(site)
+            self._attendance.note(site, "asked")
+        if missed is None or site in self._expected:
+            return
+        is_new = node is not None and node.since != missed.activation
+        is_new = is_new and missed.state != "unapproved"
+        is_done = self._is_done_with_older(site, missed)
+        if is_new or is_done or (is_accepted and not missed.message_ids):
+            self._expected.add(site)
+            self._attendance.note(site, "asked")
+            log.info("site %s is there again", site)
+
+    def _is_done_with_older(self, site: str, missed: Missed) -> bool:
+        """Tell whether a late site has ended the order that it was late with, well or not."""
+        if not missed.message_ids:
+            return False
+        try:
+            replies = list(self._grid.pull_messages(missed.message_ids))
+            is_gone = all(reply.has_error() and reply.error.code == OFFLINE for reply in replies)
+        except UNREADABLE:
+            replies, is_gone = [], False
+        else:
+            if not replies:
+                return False
+        self._attendance.missed[site] = replace(missed, message_ids=())
+        return not is_gone
+
+    def _is_over(self) -> bool:
+        if time.monotonic() - self._began > self._terms.timeout_s:
+            return True
+        if self._n_good < self._terms.n_needed or any(map(self._is_waited_for, self._open)):
+            return False
+        now = time.monotonic()
+        due = [
+            site
+            for site in self._open
+            if site in self._refused and now - self._refused[site].at > FIRST_PAUSE_S
+        ]
+        for site in due:  # once more before the end: its people may have approved meanwhile
+            self._refused[site] = replace(self._refused[site], again=now)
+        return not due
+
+    def _is_waited_for(self, site: str) -> bool:
+        if site in self._expected:
+            return True
+        missed, asked = self._attendance.missed[site], self._asked.get(site)
+        is_busy = bool(missed.message_ids)
+        return asked is not None and bool(asked.message_ids) and not is_busy
+
+    def _close(self) -> None:
+        """Note who let the order pass."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for site in self._open:
+            node, asked = self._there.get(site), self._asked.get(site)
+            state: State = "unapproved" if site in self._refused else "late"
+            state = "unreachable" if node is None and site not in self._refused else state
+            before = self._attendance.missed.get(site, Missed(state)).message_ids
+            ids = (*before, *(asked.message_ids if asked else ())) if state == "late" else ()
+            self._attendance.miss(site, Missed(state, node.since if node else "", ids))
+            log.warning("site %s gave no answer in time (%s)", site, state)
+
+
+def code_of(reply: Message | None) -> str:
+    """Return the fedmri code at the end of an error's public text; any other failure is R05."""
+    reason = str(reply.error.reason) if reply is not None and reply.has_error() else ""
+    last = reason.split(" ")[-1]
+    return last if last in CODES else SILENT
+
+
+def is_unapproved(reply: Message) -> bool:
+    """Tell whether a site answers that nobody there has approved the plan yet."""
+    return reply.has_error() and str(reply.error.reason).endswith(f" {UNAPPROVED}")

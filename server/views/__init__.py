@@ -1,0 +1,1 @@
+"""What a coordinator sees: status, pages, reports, and results to take away."""

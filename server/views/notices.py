@@ -1,0 +1,63 @@
+"""What a coordinator must know of the sites of a run, one sentence each: who, what, since when."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+from fedmri.errors import CODES
+from fedmri.reports.pages.templates import duration
+from fedmri.server.views.status import RunStatus, SiteStatus
+
+DOING = {"train": "trains", "evaluate": "scores the model", "query": "adds up"}
+
+
+def notices(run: RunStatus, now: str) -> list[str]:
+    """Return a sentence for each site that is waited for, or that the others go on without.
+
+    Args:
+        run: The run.
+        now: Time to which durations are told, ISO.
+    """
+    found = [*_left_out(run)]
+    if run.status == "running" and run.is_server_running:
+        found += [text for site in run.sites for text in _of(run, site, now)]
+    return found
+
+
+def _of(run: RunStatus, site: SiteStatus, now: str) -> Iterator[str]:
+    standing = site.standing
+    if standing is None or not run.order:
+        return
+    since = lasting(standing.since, now)
+    goes_on = "; the others no longer wait for it" if standing.is_missed else ""
+    if standing.state == "unapproved":
+        asks = "has not approved the plan and is asked again and again"
+        yield f"{site.site} {asks}, for {since}{goes_on} [P11]."
+    elif standing.state == "unreachable":
+        yield f"{site.site} is not online, for {since}{goes_on}."
+    elif standing.state == "late":
+        yield f"{site.site} has let its deadline pass and is silent, for {since}{goes_on}."
+    elif standing.state == "lost":
+        yield f"{site.site} lost its order and is asked again, for {since}."
+    elif standing.state == "asked":
+        yield f"{site.site} {DOING.get(run.order, 'has its order')}, for {since}."
+
+
+def _left_out(run: RunStatus) -> Iterator[str]:
+    for site in run.sites:
+        if site.left_out_since is None:
+            continue
+        code = run.rounds[-1].rejected[site.site]
+        first, last = site.left_out_since, run.rounds[-1].round_index
+        rounds = f"round {last}" if first == last else f"rounds {first} to {last}"
+        yield f"{site.site} was left out of {rounds}: {CODES.get(code, 'not listed')} [{code}]."
+
+
+def lasting(since: str, now: str) -> str:
+    """Return the time between two ISO times in words."""
+    try:
+        passed = dt.datetime.fromisoformat(now) - dt.datetime.fromisoformat(since)
+    except (ValueError, TypeError):
+        return "a time that is not known"
+    return duration(float(max(0, round(passed.total_seconds()))))

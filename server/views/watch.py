@@ -1,0 +1,168 @@
+"""The coordinator's live view as a read-only page, for a browser on the same machine."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from rich.console import Console
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fedmri.errors import CODES, FedmriError, UsageError, told
+from fedmri.reports.pages.templates import template
+from fedmri.server.registry.home import ServerHome
+from fedmri.server.views.notices import notices
+from fedmri.server.views.status import as_json, chosen_run, read_run, read_server
+
+View = dict[str, Any]
+Read = Callable[[str], View]
+"""From the name of a run, empty for the newest, to what the page shows; UsageError: no such run."""
+
+
+def page_view(home: ServerHome, name: str) -> View:
+    """Return what the page shows.
+
+    Raises:
+        UsageError: There is no such run (U52), or its files are broken (U41).
+    """
+    status = read_server(home)
+    run = read_run(home, name) if name else chosen_run(status)
+    view = as_json(status)
+    codes = {code for of_run in (run.rounds if run else ()) for code in of_run.rejected.values()}
+    return view | {
+        "run": as_json(run) if run else None,
+        "runs": [other.name for other in status.runs],
+        "broken": list(status.broken.values()),
+        "codes": {code: CODES[code] for code in sorted(codes) if code in CODES},
+        "notices": notices(run, status.time) if run else [],
+    }
+
+
+def web_app(read: Read, token: str) -> ASGIApp:
+    """Return the application: two addresses that show, none that changes anything.
+
+    Whoever lacks the token gets 403, whatever else is asked for.
+    """
+    source = template("live.html.jinja", "fedmri.server.views")
+
+    async def page(request: Request) -> Response:
+        view = await run_in_threadpool(read, request.query_params.get("run", ""))
+        nonce = secrets.token_urlsafe(16)
+        headers = {"content-security-policy": _policy(nonce)}
+        return HTMLResponse(source.render(view=view, nonce=nonce), headers=headers)
+
+    async def status(request: Request) -> Response:
+        view = await run_in_threadpool(read, request.query_params.get("run", ""))
+        return JSONResponse(view)
+
+    async def refuse(_: Request, error: Exception) -> Response:
+        return PlainTextResponse(str(error), status_code=404)
+
+    app = Starlette(
+        routes=[Route("/", page), Route("/status.json", status)],
+        exception_handlers={FedmriError: refuse},
+    )
+    return _Guard(app, token)
+
+
+def serve(home: ServerHome, name: str, host: str, port: int) -> None:
+    """Serve the page until SIGTERM or Ctrl-C; its address is printed first, with the token.
+
+    Raises:
+        UsageError: There is no such run (U52), or the address cannot be had (U45).
+    """
+    page_view(home, name)  # a wrong name is refused here, not in the browser
+    listener = _listen(host, port)
+    token = secrets.token_urlsafe(24)
+    server = page_server(web_app(lambda asked: page_view(home, asked or name), token))
+    _end_when_asked(server)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listener.getsockname()[1]}/?token={token}"
+    Console(soft_wrap=True).print(f"{address}\nEnds with Ctrl-C.", markup=False, highlight=False)
+    with listener:
+        server.run(sockets=[listener])
+
+
+def _end_when_asked(server: uvicorn.Server) -> None:
+    """Let SIGTERM and Ctrl-C end the server, also before uvicorn listens to them itself."""
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+
+
+def page_server(app: ASGIApp) -> uvicorn.Server:
+    """Return the HTTP server of an application: no log that would hold the token, no websocket."""
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+        lifespan="off",
+        ws="none",
+    )
+    return uvicorn.Server(config)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        fix = "choose another --port, or 0 for any that is free"
+        found = told(error)
+        what = f"address {host}:{port} of the page"
+        raise UsageError("U45", what, found=found, want="a free one", fix=fix) from error
+
+
+def _policy(nonce: str) -> str:
+    own = f"'nonce-{nonce}'"
+    return (
+        f"default-src 'none'; script-src {own}; style-src {own}; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+class _Guard:
+    """Lets a GET with the token through, and marks every answer as private."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on or refuse it."""
+        if scope["type"] != "http":
+            return  # a websocket is closed unanswered
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("content-security-policy", "default-src 'none'")
+                headers["cache-control"] = "no-store"
+                headers["referrer-policy"] = "no-referrer"
+                headers["x-content-type-options"] = "nosniff"
+            await send(message)
+
+        await self._gate(Request(scope))(scope, receive, marked)
+
+    def _gate(self, request: Request) -> ASGIApp:
+        given = request.query_params.get("token", "").encode("utf-8", "replace")
+        if not hmac.compare_digest(given, self._token):
+            return PlainTextResponse("token missing or wrong", status_code=403)
+        if request.method != "GET":
+            return PlainTextResponse("read only", status_code=405, headers={"allow": "GET"})
+        return self._app

@@ -1,0 +1,1 @@
+"""Models without a network that stand beside every network."""

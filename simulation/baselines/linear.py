@@ -1,0 +1,206 @@
+"""The linear baseline: fixed features and one regression, which no network should lose to.
+
+Ridge regression (values) and logistic regression (classes, and classes of voxels) on all training
+patients. Both have one optimum. Ridge regression needs sums over patients alone, so a federation
+that adds its sites' sums has the same model; see ``Moments``. The strength of the penalty is chosen
+on validation patients. Features are those of the prepared image, without harmonization and without
+privacy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+
+from fedmri.data.batches.site_data import Example, SiteData, Split
+from fedmri.simulation.baselines.features import Array, image_features
+from fedmri.simulation.baselines.linear_masks import mask_cases
+from fedmri.simulation.baselines.logistic import logistic
+from fedmri.training.task import Case, LocalTask, Reading
+
+STRENGTHS = (1.0, 10.0, 100.0, 1e3, 1e4)
+"""Penalties that are tried, in units of one example: from weak to strong."""
+USUAL = 100.0
+"""Penalty where no patient validates."""
+
+Predict = Callable[[Array], Array]
+"""From standardised features ``(n, F)`` to probabilities ``(n, K)`` or values ``(n, 1)``."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Examples of some sites: their features, truths, and weights that give each patient one."""
+
+    examples: tuple[Example, ...]
+    features: Array
+    truths: Array
+    weights: Array
+
+
+def linear_cases(
+    trained: Sequence[SiteData], tested: Mapping[str, SiteData], task: LocalTask
+) -> dict[str, list[Case]]:
+    """Return the linear baseline's test cases by site; empty where there is nothing to learn.
+
+    Args:
+        trained: Data of the sites whose training and validation patients are used.
+        tested: Data of the sites whose test patients are scored.
+        task: What is predicted.
+    """
+    if task.target.kind == "segmentation":
+        return mask_cases(trained, tested, task)
+    train, validation = _rows(trained, "train"), _rows(trained, "val")
+    if not train.examples:
+        return {}
+    centre, scale = _standard(train)
+    fits = {
+        strength: _fitted(train, (train.features - centre) / scale, strength, task)
+        for strength in (STRENGTHS if validation.examples else (USUAL,))
+    }
+
+    def scored(strength: float, rows: Rows) -> list[Case]:
+        if not rows.examples:  # a hospital of one patient has none to test
+            return []
+        return _cases(rows, fits[strength]((rows.features - centre) / scale), task)
+
+    best = _best(fits, lambda strength: task.metrics(scored(strength, validation)), task)
+    return {name: scored(best, _rows([data], "test")) for name, data in tested.items()}
+
+
+def _best(
+    strengths: Iterable[float], score: Callable[[float], Mapping[str, float]], task: LocalTask
+) -> float:
+    """Return the penalty with the best primary metric; of equals the strongest."""
+    strengths = list(strengths)
+    if len(strengths) == 1:
+        return strengths[0]
+    sign = 1 if task.is_higher_better else -1
+    return max(strengths, key=lambda strength: (sign * score(strength)[task.primary], strength))
+
+
+def _rows(sites: Sequence[SiteData], split: Split) -> Rows:
+    examples = tuple(example for data in sites for example in data.examples(split))
+    features = np.array(
+        [
+            image_features(np.asarray(image, np.float32))
+            for data in sites
+            for image in images(data, split)
+        ]
+    )
+    counts: dict[tuple[str, str], int] = {}
+    for example in examples:
+        patient = example.site, example.subject
+        counts[patient] = counts.get(patient, 0) + 1
+    weights = np.array([1 / counts[example.site, example.subject] for example in examples])
+    return Rows(examples, features, np.array([example.target for example in examples]), weights)
+
+
+def images(data: SiteData, split: Split) -> Iterator[Array]:
+    """Yield the image of each example of a split, in order."""
+    for batch in data.eval_batches(split, batch_size=1):
+        yield from batch.image.numpy()
+
+
+def _standard(train: Rows) -> tuple[Array, Array]:
+    """Return mean and deviation of each feature over training patients."""
+    centre = np.average(train.features, axis=0, weights=train.weights)
+    variance = np.average((train.features - centre) ** 2, axis=0, weights=train.weights)
+    return centre, np.where(variance > 1e-12, np.sqrt(variance), 1.0)
+
+
+def _fitted(train: Rows, features: Array, strength: float, task: LocalTask) -> Predict:
+    if task.target.kind == "regression":
+        ridge = RidgeSums.of(features, train.truths, train.weights).ridge(strength / len(features))
+        return lambda rows: ridge[0] + rows @ ridge[1][:, None]
+    classes = train.truths.astype(int)
+    there = np.unique(classes)
+    n_classes = len(task.target.classes)
+    if len(there) == 1:
+        return lambda rows: np.tile(np.eye(n_classes)[there[0]], (len(rows), 1))
+    weights = balanced(train.weights, classes)
+    model = logistic(features, classes, strength, weights)
+
+    def predict(rows: Array) -> Array:
+        probabilities = np.zeros((len(rows), n_classes))
+        probabilities[:, there] = model.predict_proba(rows)
+        return probabilities
+
+    return predict
+
+
+def balanced(weights: Array, classes: Array) -> Array:
+    """Return weights under which each class weighs the same, with a mean of 1."""
+    of_class = {name: weights[classes == name].sum() for name in np.unique(classes)}
+    shares = np.array([weight / of_class[c] for weight, c in zip(weights, classes, strict=True)])
+    return np.asarray(shares * len(weights) / shares.sum(), np.float64)
+
+
+def _cases(rows: Rows, predictions: Array, task: LocalTask) -> list[Case]:
+    """Return patients' cases, read as those of a network are."""
+    readings: dict[tuple[str, str], list[Reading]] = {}
+    pairs = zip(rows.examples, predictions, strict=True)
+    for key, group in groupby(pairs, key=lambda pair: (pair[0].site, pair[0].scan)):
+        scan = list(group)
+        examples = [example for example, _ in scan]
+        values = torch.from_numpy(np.stack([value for _, value in scan]))
+        truth = torch.tensor([example.target for example in examples])
+        patient = key[0], examples[0].subject
+        readings.setdefault(patient, []).append(task.read(values, truth, examples))
+    return [task.case(*patient, readings[patient]) for patient in sorted(readings)]
+
+
+@dataclass(frozen=True)
+class RidgeSums:
+    """Sums over patients that ridge regression needs; those of several sites add up.
+
+    Attributes:
+        weight: Sum of weights.
+        features: Weighted sum of features, shape ``(F,)``.
+        truth: Weighted sum of truths.
+        products: Of features with each other, shape ``(F, F)``.
+        covered: Of features with the truth, shape ``(F,)``.
+    """
+
+    weight: float
+    features: Array
+    truth: float
+    products: Array
+    covered: Array
+
+    @classmethod
+    def of(cls, features: Array, truths: Array, weights: Array) -> RidgeSums:
+        """Return the sums of some rows."""
+        weighted = features * weights[:, None]
+        return cls(
+            float(weights.sum()),
+            weighted.sum(axis=0),
+            float(weights @ truths),
+            weighted.T @ features,
+            weighted.T @ truths,
+        )
+
+    def __add__(self, other: RidgeSums) -> RidgeSums:
+        """Return the sums of two sites together."""
+        return RidgeSums(
+            self.weight + other.weight,
+            self.features + other.features,
+            self.truth + other.truth,
+            self.products + other.products,
+            self.covered + other.covered,
+        )
+
+    def ridge(self, strength: float) -> tuple[float, Array]:
+        """Return intercept and coefficients that minimise the mean squared error and a penalty.
+
+        Args:
+            strength: Weight of the squared norm of the coefficients; the intercept is free.
+        """
+        mean, level = self.features / self.weight, self.truth / self.weight
+        spread = self.products / self.weight - np.outer(mean, mean)
+        covariance = self.covered / self.weight - mean * level
+        coefficients = np.linalg.solve(spread + strength * np.eye(len(mean)), covariance)
+        return level - float(mean @ coefficients), np.asarray(coefficients, np.float64)

@@ -1,0 +1,1 @@
+"""Where simulated sites run: in this process, in workers, or on Ray."""
