@@ -82,7 +82,7 @@ def test_a_supernode_that_cannot_go_on_ends(work: str, code: int) -> None:
     """Whatever its other threads wait for: the client sees the end and starts another."""
     program = [
         "import threading, time",
-        "from fedmri.clients import supernode",
+        "from fedmri.clients.process import supernode",
         f"def work():\n    {work}",
         "supernode.flower_supernode = work",
         "supernode.main()",

@@ -280,7 +280,8 @@ def test_ensure_generates_once(tmp_path: Path) -> None:
 def test_a_killed_generation_is_never_taken_for_complete(tmp_path: Path) -> None:
     """After SIGKILL at the second patient no data set is there; the next call makes it whole."""
     script = (
-        "import os, signal, sys; from pathlib import Path; from fedmri.data import synthetic as s\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from fedmri.data.synthetic import data_set as s\n"
         "write = s._write_patient\n"
         "def die(path, patient, grid):\n"
         "    if patient.name.endswith('2'): os.kill(os.getpid(), signal.SIGKILL)\n"

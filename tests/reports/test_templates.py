@@ -11,8 +11,8 @@ from fedmri.reports.pages.templates import template, unbroken
 PAGES = {
     path.relative_to(folder): path.read_text(encoding="utf-8")
     for folder in [Path(fedmri.__file__).parent]
-    for name in ("reports", "commands", "server")
-    for path in (folder / name).glob("*.html.jinja")
+    for name in ("api", "reports", "commands", "server")
+    for path in (folder / name).rglob("*.html.jinja")
 }
 
 
