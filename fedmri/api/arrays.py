@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,8 @@ class Sites:
             spacing_mm: Side of a voxel.
 
         Raises:
-            DataError: The folder holds files (D70), or arrays do not fit each other (D08).
+            DataError: The folder holds files (D70), arrays do not fit each other (D08), or images
+                of one patient have different targets (D18).
         """
         root = Path(folder)
         if root.exists() and any(root.iterdir()):
@@ -85,28 +87,33 @@ class _Where:
 
 def _site(site: str, arrays: Mapping[str, Any], where: _Where) -> list[dict[str, str]]:
     images, targets = np.asarray(arrays["image"]), np.asarray(arrays["target"])
-    subjects = arrays.get("subject") or [f"{i:04d}" for i in range(len(images))]
-    is_map = targets.ndim > 1
+    given = arrays.get("subject")
+    subjects = [f"{i:04d}" for i in range(len(images))] if given is None else list(given)
     _refuse_unfit(site, images, targets, subjects)
-    prefix = "".join(letter for letter in site if letter.isascii() and letter.isalnum())
     rows: dict[str, dict[str, str]] = {}
     for number, (image, target, subject) in enumerate(zip(images, targets, subjects, strict=True)):
-        label = f"sub-{prefix}{_plain(subject)}"
-        name = f"{label}_run-{number + 1}"
-        where.write(where.root / label / "anat" / f"{name}_{where.modality}.nii.gz", _scan(image))
+        label = _label(site, subject)
+        name = f"{label}_ses-{number + 1}"  # of two runs in a session one alone would be read
+        place = Path(label, f"ses-{number + 1}", "anat")
+        where.write(where.root / place / f"{name}_{where.modality}.nii.gz", _scan(image))
         row = {"participant_id": label, "site": site}
-        if is_map:
-            folder = where.root / "derivatives" / PIPELINE / label / "anat"
-            where.write(folder / f"{name}_{where.target}.nii.gz", target.astype(np.uint8))
+        if targets.ndim > 1:
+            folder = where.root / "derivatives" / PIPELINE / place
+            where.write(folder / f"{name}_{where.target}.nii.gz", target.astype(np.int32))
         else:
             row[where.target] = str(target)
-        rows[label] = row
+        if rows.setdefault(label, row) != row:
+            found = f"{rows[label][where.target]} and {row[where.target]}"
+            fix = "give all images of a patient the same target"
+            what = f"target of patient {subject} of {site}"
+            raise DataError("D18", what, found=found, want="one", fix=fix)
     return list(rows.values())
 
 
-def _plain(subject: object) -> str:
-    """Return a patient's name as BIDS has labels: letters and digits."""
-    return "".join(letter for letter in str(subject) if letter.isascii() and letter.isalnum())
+def _label(site: str, subject: object) -> str:
+    """Return a patient's name as BIDS has labels: letters and digits, and none that two share."""
+    text = "".join(letter for letter in f"{site}{subject}" if letter.isascii() and letter.isalnum())
+    return f"sub-{text}x{hashlib.sha256(f'{site}/{subject}'.encode()).hexdigest()[:8]}"
 
 
 def _scan(image: NDArray[Any]) -> NDArray[np.float32]:
@@ -118,11 +125,18 @@ def _refuse_unfit(
 ) -> None:
     is_map = targets.ndim > 1
     is_fit = images.ndim in (3, 4) and len(images) == len(targets) == len(subjects)
-    if not is_fit or (is_map and targets.shape != images.shape):
+    is_drawn = not is_map or (targets.shape == images.shape and _are_labels(targets))
+    if not is_fit or not is_drawn:
         found = f"images {images.shape}, targets {targets.shape}, {len(subjects)} patients"
-        want = "(n, X, Y) or (n, X, Y, Z), with n values or label maps of the same shape"
+        want = "(n, X, Y) or (n, X, Y, Z), n values, or label maps of that shape in whole numbers"
         fix = "give one target and one patient for each image"
         raise DataError("D08", f"arrays of {site}", found=found, want=want, fix=fix)
+
+
+def _are_labels(values: NDArray[Any]) -> bool:
+    """Tell whether all values of label maps are whole numbers that a file keeps."""
+    most = np.iinfo(np.int32).max
+    return bool((np.abs(values) <= most).all() and (values == np.rint(values)).all())
 
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> None:

@@ -32,11 +32,13 @@ def test_arrays_are_scans_at_their_sites(tmp_path: Path) -> None:
     """What is read is what was given, voxel for voxel, and patients keep their scans."""
     import nibabel as nib
 
-    given = {"North / 1": arrays(3, 0), "South": {**arrays(4, 1), "subject": [1, 1, 2, 3]}}
+    south_target = {"target": ["a", "a", "b", "b"], "subject": [1, 1, 2, 3]}
+    given = {"North / 1": arrays(3, 0), "South": {**arrays(4, 1), **south_target}}
     sites = fedmri.Sites.from_arrays(given, tmp_path / "data", spacing_mm=2.0)
     table = read(SourceConfig(path=str(sites.folder)))
     assert {scan.site for scan in table.scans} == {"North / 1", "South"}
-    assert len({scan.subject for scan in table.scans if scan.site == "South"}) == 3
+    south = [scan for scan in table.scans if scan.site == "South"]
+    assert (len(south), len({scan.subject for scan in south})) == (4, 3)
     first = next(scan for scan in table.scans if scan.site == "North / 1")
     image: Any = nib.load(first.images["T1w"])
     assert np.array_equal(image.get_fdata(dtype=np.float32), given["North / 1"]["image"][0])
@@ -74,6 +76,36 @@ def test_arrays_that_do_not_fit_each_other_are_refused(
     """Nothing is guessed of which patient is which."""
     with pytest.raises(fedmri.FedmriError, match=r"arrays of A.*\[D08\]"):
         fedmri.Sites.from_arrays({"A": {**arrays(3, 0), **wrong}}, tmp_path / "data")
+
+
+def test_patients_whose_names_look_alike_stay_apart(tmp_path: Path) -> None:
+    """What BIDS does not take is left out of a label, and tells patients apart all the same."""
+    given = {site: {**arrays(2, 0), "subject": ["a-1", "a1"]} for site in ("S 1", "S1")}
+    sites = fedmri.Sites.from_arrays(given, tmp_path / "data")
+    table = read(SourceConfig(path=str(sites.folder)))
+    assert len({scan.subject for scan in table.scans}) == 4
+
+
+def test_a_patient_of_two_targets_is_refused(tmp_path: Path) -> None:
+    """Neither of them is taken in silence."""
+    given = {"A": {**arrays(2, 0), "subject": ["x", "x"]}}
+    with pytest.raises(fedmri.FedmriError, match=r"patient x of A: found a and b.*\[D18\]"):
+        fedmri.Sites.from_arrays(given, tmp_path / "data")
+
+
+def test_label_values_that_no_byte_holds_are_kept(tmp_path: Path) -> None:
+    """300 is not 44; a label of a half is none."""
+    import nibabel as nib
+
+    given = arrays(1, 0, is_map=True)
+    given["target"][given["target"] == 1] = 300
+    sites = fedmri.Sites.from_arrays({"A": given}, tmp_path / "data", target="mask")
+    [file] = sites.folder.rglob("*_mask.nii.gz")
+    image: Any = nib.load(file)
+    assert set(np.unique(image.get_fdata())) == {0, 300}
+    given["target"] = given["target"] / 600
+    with pytest.raises(fedmri.FedmriError, match=r"whole numbers.*\[D08\]"):
+        fedmri.Sites.from_arrays({"A": given}, tmp_path / "half", target="mask")
 
 
 def test_a_folder_with_files_is_not_written_over(tmp_path: Path) -> None:
