@@ -61,12 +61,22 @@ class AllAtOnce(FedAvg):
             raise RoundError("R09", what, found=f"{n_sites}", want=want, fix=fix)
 
 
+@dataclass(frozen=True)
+class WithOutliers(AllAtOnce):
+    """A rule that puts up with a number of bad sites.
+
+    Attributes:
+        n_outliers: Bad sites that are put up with.
+    """
+
+    n_outliers: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.n_outliers >= 0, "strategy.n_outliers", self.n_outliers, "0 or more")
+
+
 def middle(values: torch.Tensor, n_cut: int) -> torch.Tensor:
     """Return the mean over the first axis without the extremes."""
     ordered = values.sort(dim=0).values
     return ordered[n_cut : len(ordered) - n_cut].mean(dim=0)
-
-
-def require_outliers(n_outliers: int) -> None:
-    """Refuse a number of outliers below 0 (C01)."""
-    require(n_outliers >= 0, "strategy.n_outliers", n_outliers, "0 or more")

@@ -13,12 +13,12 @@ import torch
 
 from fedmri.claims import Claims
 from fedmri.round import Weights
-from fedmri.strategies.all_at_once import ROBUST_CLAIMS, AllAtOnce, require_outliers
+from fedmri.strategies.all_at_once import ROBUST_CLAIMS, WithOutliers
 from fedmri.strategies.spool import Spool
 
 
 @dataclass(frozen=True)
-class Krum(AllAtOnce):
+class Krum(WithOutliers):
     """The one model that is nearest to its ``n - n_outliers - 2`` nearest others.
 
     Attributes:
@@ -26,17 +26,11 @@ class Krum(AllAtOnce):
             at least: of fewer, one hospital's model would be everybody's.
     """
 
-    n_outliers: int = 1
-
     claims: ClassVar[Claims] = ROBUST_CLAIMS
     source: ClassVar[str] = "Blanchard et al. 2017, Machine learning with adversaries"
     consent: ClassVar[str] = (
         "no few hospitals can move the model far; the server compares your update with the others'"
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_outliers(self.n_outliers)
 
     @property
     def n_least(self) -> int:

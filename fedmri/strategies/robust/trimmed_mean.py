@@ -10,29 +10,23 @@ from typing import ClassVar
 
 from fedmri.claims import Claims
 from fedmri.round import Weights
-from fedmri.strategies.all_at_once import ROBUST_CLAIMS, AllAtOnce, middle, require_outliers
+from fedmri.strategies.all_at_once import ROBUST_CLAIMS, WithOutliers, middle
 from fedmri.strategies.spool import Spool
 
 
 @dataclass(frozen=True)
-class TrimmedMean(AllAtOnce):
+class TrimmedMean(WithOutliers):
     """Coordinate-wise mean without the ``n_outliers`` largest and smallest values.
 
     Attributes:
         n_outliers: Bad sites that are put up with; 0 is the unweighted mean.
     """
 
-    n_outliers: int = 1
-
     claims: ClassVar[Claims] = ROBUST_CLAIMS
     source: ClassVar[str] = "Yin et al. 2018, arXiv:1803.01498"
     consent: ClassVar[str] = (
         "no few hospitals can move the model far; the server compares your update with the others'"
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_outliers(self.n_outliers)
 
     @property
     def n_least(self) -> int:
