@@ -15,6 +15,7 @@ from fedmri.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from fedmri.config import Experiment
     from fedmri.reports import Summary
     from fedmri.trained import TrainedModel
 
@@ -56,13 +57,13 @@ class StudyResult:
     def is_federation_there(self) -> bool:
         """Whether a federation of all sites is complete, so that there is something to report."""
         n_failed = sum(arm.role == "federated" and not arm.left_out for arm in self.failed)
-        return n_failed < max(1, self._n_compared)
+        return n_failed < max(1, len(self._experiment.simulation.strategies))
 
-    @property
-    def _n_compared(self) -> int:
+    @cached_property
+    def _experiment(self) -> Experiment:
         from fedmri.config import load_resolved
 
-        return len(load_resolved(self.folder / CONFIG).simulation.strategies)
+        return load_resolved(self.folder / CONFIG)
 
     @cached_property
     def summary(self) -> Summary:
@@ -73,12 +74,11 @@ class StudyResult:
         Raises:
             UsageError: A file is missing or broken (U10, U11), or no patient was tested (U12).
         """
-        from fedmri.config import load_resolved
         from fedmri.reports import write_report
         from fedmri.trained.run_folder import put_scores
         from fedmri.training.tasks import make_task
 
-        plan = load_resolved(self.folder / CONFIG).plan
+        plan = self._experiment.plan
         task = make_task(plan.target, plan.task)
         found = write_report(self.folder, task)[1]
         put_scores(self.folder, task)
@@ -97,9 +97,8 @@ class StudyResult:
         It is written once, beside the report.
         """
         from fedmri.api.image_page import image_page
-        from fedmri.config import load_resolved
 
-        plan = load_resolved(self.folder / CONFIG).plan
+        plan = self._experiment.plan
         return image_page(plan, self.folder, self.summary)
 
     def table(self) -> pd.DataFrame:
@@ -141,11 +140,10 @@ class StudyResult:
         Raises:
             UsageError: There is no such model (U10), or its file cannot be used.
         """
-        from fedmri.config import load_resolved
         from fedmri.file_names import file_name
         from fedmri.trained import TrainedModel
 
-        first = load_resolved(self.folder / CONFIG).plan.seed if seed is None else seed
+        first = self._experiment.plan.seed if seed is None else seed
         path = self.folder / "arms" / file_name(label) / f"seed-{first}" / "model.safetensors"
         if not path.exists():
             fix = "name an arm of the table that has trained, and one of its seeds"
