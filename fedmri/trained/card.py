@@ -121,7 +121,7 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """Where a model comes from.
 
     Attributes:
@@ -139,7 +139,7 @@ class Origin:
     sha256: str
 
 
-def card_of(origin: Origin, entries: Entries, scores: Mapping[str, CardScore]) -> ModelCard:
+def card_of(origin: Provenance, entries: Entries, scores: Mapping[str, CardScore]) -> ModelCard:
     """Return the card of a model; what the plan does not let out is not in it."""
     plan, is_named = origin.plan, origin.plan.release.is_naming_sites
     shown, withheld = released(plan)

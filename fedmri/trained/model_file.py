@@ -134,11 +134,6 @@ def type_name(dtype: torch.dtype) -> str:
     return f"{letter}{8 * dtype.itemsize}"
 
 
-def at_sites(plan: Plan, entries: Layout) -> frozenset[str]:
-    """Return the entries that the plan's strategy keeps at the sites."""
-    return plan.strategy.local_names(entries)
-
-
 def _header(path: Path) -> dict[str, Any]:
     """Return the header of a safetensors file as JSON has it, before anything else is read."""
     try:
@@ -194,7 +189,7 @@ def _refuse_large(card: ModelCard) -> None:
 
 def _refuse_other_entries(card: ModelCard, entries: Layout) -> None:
     """Refuse a card whose lists of entries are not those of its own plan's network."""
-    wanted = Entries.of(entries, at_sites(card.plan, entries))
+    wanted = Entries.of(entries, card.plan.strategy.local_names(entries))
     if card.entries != wanted:
         raise ValueError("lists of entries that are not those of its network")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from fedmri.round import Layout, Weights
 from fedmri.server.views.history import read_history
 from fedmri.server.views.pooling import SiteScores, pool
-from fedmri.trained.card import CardScore, Entries, Origin, card_of
-from fedmri.trained.model_file import ModelFile, at_sites, write_model
+from fedmri.trained.card import CardScore, Entries, Provenance, card_of
+from fedmri.trained.model_file import ModelFile, write_model
 from fedmri.trained.names import MODEL
 
 NOT_SCORES = frozenset({"loss", "seconds", "is_adapted", "epsilon_at_least"})
@@ -19,7 +19,7 @@ NOT_SCORES = frozenset({"loss", "seconds", "is_adapted", "epsilon_at_least"})
 
 def write_final(
     folder: Path,
-    origin: Origin,
+    origin: Provenance,
     entries: Layout,
     model: Weights,
     harmonized: Mapping[str, Weights],
@@ -33,7 +33,7 @@ def write_final(
         model: All entries; those that sites keep have their initial values.
         harmonized: Parameters that were sent with the model where it was scored, by group.
     """
-    kept = at_sites(origin.plan, entries)
+    kept = origin.plan.strategy.local_names(entries)
     scores = tested(folder, origin.sites)
     card = card_of(origin, Entries.of(entries, kept), scores)
     write_model(folder / MODEL, ModelFile(card, model, harmonized))

@@ -52,7 +52,7 @@ from fedmri.server.rounds.harmonizing import (
 from fedmri.server.rounds.records import Observer, Records
 from fedmri.server.rounds.secure import SecureSums, Wanted, masked_of
 from fedmri.server.transport.asking import present, wait_for_sites
-from fedmri.trained.card import Origin
+from fedmri.trained.card import Provenance
 from fedmri.wire import (
     EMBEDDING,
     HARMONIZE,
@@ -393,7 +393,7 @@ class Rounds:
         self._evaluate("test", order, self.run.tested or tuple(present(self.grid)))
         sha256 = digest(model)
         self.records.add("done", round=round_index, sha256=sha256)
-        origin = Origin(plan, self.run.arm, self._members(), round_index, sha256)
+        origin = Provenance(plan, self.run.arm, self._members(), round_index, sha256)
         # last, for its presence says that the run is complete
         write_final(self.run.folder, origin, self.layout, model, extra)
         return sha256

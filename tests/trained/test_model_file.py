@@ -27,11 +27,10 @@ from fedmri.models.weights import digest, layout, weights
 from fedmri.plan import Plan, ReleaseConfig
 from fedmri.round import Target
 from fedmri.server.rounds.checkpoint import load_weights_file
-from fedmri.trained.card import Entries, Origin, card_of, from_json, to_json
+from fedmri.trained.card import Entries, Provenance, card_of, from_json, to_json
 from fedmri.trained.model_file import (
     MOST_HEADER_BYTES,
     ModelFile,
-    at_sites,
     network_forms,
     read_model,
     write_model,
@@ -110,7 +109,7 @@ def test_the_card_says_what_is_needed_and_nothing_of_the_sites(nyul: Run, hospit
 def test_sites_are_named_where_the_plan_says_so() -> None:
     """A new setting, off by default, lets the file say who trained."""
     plan = load(["experiment=smoke"]).plan
-    origin = Origin(plan, Arm("local", site="b"), ("b", "a"), 2, "0")
+    origin = Provenance(plan, Arm("local", site="b"), ("b", "a"), 2, "0")
     entries = Entries((), (), (), ())
     card = card_of(origin, entries, {})
     assert (card.sites, card.n_sites, card.role) == ((), 2, "local")
@@ -348,8 +347,8 @@ def test_every_network_can_be_told_from_its_plan(name: str, tmp_path: Path) -> N
     network = build_network(plan.model, **plan.network)
     values = {name: value.clone() for name, value in weights(network).items()}
     assert entries == layout(network)
-    origin = Origin(plan, Arm("federated"), ("a",), 0, digest(values))
-    card = card_of(origin, Entries.of(entries, at_sites(plan, entries)), {})
+    origin = Provenance(plan, Arm("federated"), ("a",), 0, digest(values))
+    card = card_of(origin, Entries.of(entries, plan.strategy.local_names(entries)), {})
     write_model(tmp_path / "model", ModelFile(card, values, {}))
     found = read_model(tmp_path / "model")
     assert set(forms) == set(found.weights)
