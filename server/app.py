@@ -11,8 +11,9 @@ from flwr.serverapp import Grid, ServerApp
 from fedmri.arm import Arm
 from fedmri.plan import from_json
 from fedmri.secagg.secure_sum import Roll
-from fedmri.server.rounds.loop import Rounds, Run
+from fedmri.server.rounds.loop import Rounds
 from fedmri.server.rounds.records import Observer, Record
+from fedmri.server.rounds.run import Run
 
 
 def _ignore(record: Record) -> None:

@@ -16,14 +16,13 @@ TOP = {"server", "clients", "simulation", "configs"}
 WORDS = {"errors", "round"}
 SETTINGS = {
     "data.settings",
-    "harmonize.settings",
     "privacy.settings",
     "privacy.conflicts",
     "secagg.conflicts",
     "secagg.settings",
     "training.settings",
 }
-PARTS = {"models.registry", "strategies.registry"}
+PARTS = {"models.registry", "stages.registry", "strategies.registry"}
 TRUST = {"child", "repeats", "files", "settings_file", "consortium", "signed_plan"}
 ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
@@ -35,10 +34,15 @@ ARROWS = {
     "claims": set(),
     "outside": WORDS,
     "parts": WORDS | {"setting_keys", "outside"},
-    "compatibility": WORDS | PARTS | {"claims", "plan"},
+    "compatibility": WORDS | PARTS | {"claims", "parts", "plan"},
     "models": WORDS | {"claims", "parts"},
     "training": WORDS | {"data.batches.site_data"},
-    "strategies": WORDS | {"claims", "parts"},
+    "strategies": WORDS | {"claims", "parts", "models.embedding", "models.weights"},
+    # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
+    "stages": WORDS
+    | {"claims", "parts", "plan", "harmonize", "codec", "filters", "privacy"}
+    | {"data.batches.site_data", "models.embedding", "models.weights"}
+    | {"training.device", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "filters": WORDS | {"plan"},
     "leakage": WORDS | {"data.batches.site_data"},
@@ -48,14 +52,13 @@ ARROWS = {
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
     | {"arm", "parts", "plan", "files", "file_names", "data", "models", "training"}
-    | {"strategies", "harmonize"}
-    | {"reports", "clients.training.invariance"},
+    | {"strategies", "stages", "harmonize", "reports"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS
     | SETTINGS
     | PARTS
-    | {"compatibility", "models.model", "models.image.cnn5", "strategies.averaging.fedavg"},
+    | {"compatibility", "models.model", "models.image.cnn5", "strategies.averaging.fedavg", "stages.stage"},
     "codec": WORDS | {"plan"},
     "child": set(),
     "delimited": set(),
@@ -70,7 +73,7 @@ ARROWS = {
     # the processes
     "server": WORDS
     | TRUST
-    | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "secagg", "reports"}
+    | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "secagg", "reports"}
     | {
         "arm",
         "assembly",
@@ -82,7 +85,7 @@ ARROWS = {
     },
     "clients": WORDS
     | TRUST
-    | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "data", "models"}
+    | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "data", "models"}
     | {"assembly", "parts", "training", "privacy", "secagg", "filters", "leakage"},
     "simulation": WORDS
     | TRUST
@@ -98,6 +101,7 @@ ARROWS = {
         "data",
         "models",
         "training",
+        "stages.registry",
         "strategies",
         "privacy",
         "reports",
@@ -111,7 +115,7 @@ ARROWS = {
     | PARTS
     | {"arm", "config", "file_names", "reports", "simulation", "trained", "training.tasks"}
     | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
-    | {"clients.training.image_sums"},
+    | {"stages.stage"},
     "config": WORDS
     | SETTINGS
     | PARTS
@@ -164,6 +168,7 @@ ALONE = {
         "data",
         "models",
         "training",
+        "stages",
         "strategies",
     }
     | {"filters", "leakage", "harmonize"}

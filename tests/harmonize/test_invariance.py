@@ -16,10 +16,10 @@ from fedmri.harmonize.embeddings.invariance import (
     confusion_loss,
     consensus_of,
     domain_loss,
-    embedding_of,
     moment_sums,
 )
 from fedmri.models.build import build_network
+from fedmri.models.embedding import embedding_of
 from fedmri.models.registry import model_names
 from fedmri.models.weights import layout
 from fedmri.round import Target

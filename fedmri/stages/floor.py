@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from fedmri.data.batches.site_data import SiteData, Voxels
-from fedmri.harmonize.combat.own_table import OwnTable
 from fedmri.harmonize.combat.site_table import SiteTable
-from fedmri.harmonize.embeddings.embedding_stage import Embeddings
+
+if TYPE_CHECKING:
+    from fedmri.data.batches.site_data import SiteData, Voxels
+    from fedmri.harmonize.combat.own_table import OwnTable
+    from fedmri.harmonize.embeddings.embedding_stage import Embeddings
 
 Rows = NDArray[np.bool_]
 
@@ -43,8 +45,10 @@ def in_large_cells(cells: Sequence[Hashable], patients: Sequence[Hashable], n_le
 
 def by_class(own: Embeddings, patients: Sequence[Hashable], n_least: int) -> Embeddings:
     """Return embeddings without those of classes that too few patients have."""
+    import torch
+
     kept = torch.from_numpy(in_large_cells(own.labels.tolist(), patients, n_least))
-    return Embeddings(own.site, own.values[kept], own.labels[kept])
+    return type(own)(own.site, own.values[kept], own.labels[kept])
 
 
 MOST = 10.0
@@ -57,6 +61,8 @@ def bounded(own: Embeddings, patients: Sequence[Hashable]) -> Embeddings:
     Weights that were made for it answer one patient with a number that drowns all others, and the
     sum is that patient's. Nothing that a network was trained to gives comes near the bound.
     """
+    import torch
+
     lengths = torch.linalg.vector_norm(own.values, dim=1).nan_to_num(torch.inf, torch.inf)
     by_patient: dict[Hashable, list[float]] = defaultdict(list)
     for patient, length in zip(patients, lengths.tolist(), strict=True):
@@ -64,7 +70,7 @@ def bounded(own: Embeddings, patients: Sequence[Hashable]) -> Embeddings:
     usual = float(np.median([float(np.mean(found)) for found in by_patient.values()] or [0.0]))
     is_long = lengths > MOST * usual
     short = torch.nan_to_num(own.values / lengths[:, None], 0.0, 0.0, 0.0) * MOST * usual
-    return Embeddings(own.site, torch.where(is_long[:, None], short, own.values), own.labels)
+    return type(own)(own.site, torch.where(is_long[:, None], short, own.values), own.labels)
 
 
 def patient_scans(data: SiteData) -> Iterator[tuple[Hashable, Voxels]]:

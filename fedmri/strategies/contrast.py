@@ -4,31 +4,48 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from fedmri.harmonize.embeddings.invariance import embedding_of
+from fedmri.models.embedding import embedding_of
 from fedmri.models.weights import load_weights
-from fedmri.round import Contrast, Layout, LossTerm, Weights
+from fedmri.round import Layout, LossTerm, Weights
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Models whose embeddings of the same images are sought and shunned.
+
+    Attributes:
+        near: Model that embeddings are pulled to; not to be changed.
+        far: Model that they are pushed from; not to be changed.
+        strength: Factor of what is added to the loss.
+        temperature: Above 0; a small one counts small differences much.
+    """
+
+    near: Weights
+    far: Weights
+    strength: float
+    temperature: float
+
+    def __call__(self, network: nn.Module, layout: Layout) -> AbstractContextManager[LossTerm]:
+        """Give what is added to the loss while batches go through a network."""
+        return contrasting(network, layout, self)
 
 
 @contextmanager
-def contrasting(
-    network: nn.Module, layout: Layout, contrast: Contrast | None
-) -> Iterator[LossTerm | None]:
-    """Give what is added to the loss while batches go through a network, if there is a contrast.
+def contrasting(network: nn.Module, layout: Layout, contrast: Contrast) -> Iterator[LossTerm]:
+    """Give what is added to the loss while batches go through a network.
 
     Args:
         network: Network that is trained.
         layout: Which of its entries are the last layer's; what goes into it is the embedding.
         contrast: Which models' embeddings of the same images are sought and shunned.
     """
-    if contrast is None:
-        yield None
-        return
     head = layout.head_layer
     near, far = (_standing(network, model) for model in (contrast.near, contrast.far))
     images: list[Tensor] = []
