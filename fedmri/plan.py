@@ -180,8 +180,8 @@ class Plan:
         name: Name of the experiment; the run folder carries it.
         seed: Start of every random draw: the split, the weights, the order of examples.
         model: Network, with settings of its own; the page of models lists them.
-        stages: What is done to scans, embeddings or tables on their way, in order; each has
-            settings of its own, and the page of stages lists them.
+        stages: What is done to scans, embeddings or tables on their way, in order. Each has
+            settings of its own; the page of stages lists them.
         strategy: Rule that combines updates, with settings of its own; the page of strategies
             lists them.
     """

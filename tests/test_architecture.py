@@ -58,7 +58,13 @@ ARROWS = {
     "plan": WORDS
     | SETTINGS
     | PARTS
-    | {"compatibility", "models.model", "models.image.cnn5", "strategies.averaging.fedavg", "stages.stage"},
+    | {
+        "compatibility",
+        "models.model",
+        "models.image.cnn5",
+        "strategies.averaging.fedavg",
+        "stages.stage",
+    },
     "codec": WORDS | {"plan"},
     "child": set(),
     "delimited": set(),

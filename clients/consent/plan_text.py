@@ -59,6 +59,7 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "leaves before each round": _sums(made, When.BEFORE_EACH_ROUND),
         "leaves a round": f"{_leaving(signed, made)}{_beside(made)}; "
         f"{counts}{', '.join(train_metrics(plan))}",
+        "changed on its way": _unfitted(plan),
         "filters": _filters(plan),
         "held back here": _held_back(policy),
         "leaves when scored": _scored(plan, policy),
@@ -190,6 +191,15 @@ def _sums(made: Assembly, when: When) -> str:
         _of_stage(stage, Made(made.plan, made.entries, made.layout))
         for _, stage in fitted_stages(made.plan.stages, when)
     ]
+    return "; ".join(said) or "nothing"
+
+
+def _unfitted(plan: Plan) -> str:
+    """Return what stages do that are fitted to nothing."""
+    said = (
+        f"{stage.consent} ({STAGES.name_of(stage)}){_whence(STAGES, stage)}"
+        for _, stage in fitted_stages(plan.stages, When.NEVER)
+    )
     return "; ".join(said) or "nothing"
 
 

@@ -13,10 +13,12 @@ from fedmri.data.reader import READERS
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
 from fedmri.simulation.protocol import PROTOCOLS
+from fedmri.stages.registry import STAGES
 from fedmri.strategies.registry import STRATEGIES
 
 PAGES: dict[str, tuple[str, Registry[Any], str]] = {
     "strategies": ("Strategies", STRATEGIES, "strategy"),
+    "stages": ("Stages", STAGES, "stages"),
     "models": ("Models", MODELS, "model"),
     "readers": ("Readers of data", READERS, ""),
     "protocols": ("Protocols of a study", PROTOCOLS, ""),
@@ -54,7 +56,8 @@ def _goes_with(registry: Registry[Any], section: str) -> list[str]:
 def _part(name: str, kind: type[Any]) -> list[str]:
     summary = inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:")[0]
     lines = [f"## {name}", "", summary, ""]
-    if said := getattr(kind, "consent", ""):
+    said = getattr(kind, "consent", "")
+    if isinstance(said, str) and said:
         lines += [f"A hospital reads before it approves: {said}.", ""]
     lines += [f"It needs {need.value}." for need in sorted(needs_of(kind), key=str)]
     if source := getattr(kind, "source", ""):

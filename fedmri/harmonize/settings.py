@@ -37,7 +37,6 @@ class TableConfig:
             columns = [text.partition("=")[0].strip() for text in getattr(self, name)]
             is_fine = all(columns) and len(set(columns)) == len(columns)
             require(is_fine, f"stages.table_combat.{name}", getattr(self, name), "each column once")
-        require(bool(self.features), "stages.table_combat.features", self.features, "one or more")
         levels = [text.partition("=")[2].split("|") for text in self.covariates if "=" in text]
         is_fine = all(len(set(of)) == len(of) > 1 and all(of) for of in levels)
         want = "two levels or more, as in sex=F|M"

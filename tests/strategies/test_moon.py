@@ -109,9 +109,8 @@ def test_without_a_factor_it_is_fedavg_to_the_bit(run_tiny: RunTiny) -> None:
     [
         (("experiment=lesion_mask",), "segmentation"),
         (("experiment=age", *PRIVATE), "differential privacy"),
-        (("experiment=age", "harmonize=coral"), "another method on embeddings"),
     ],
-    ids=["segmentation", "privacy", "coral"],
+    ids=["segmentation", "privacy"],
 )
 def test_where_there_is_no_embedding_to_work_on_it_is_refused(
     settings: tuple[str, ...], said: str

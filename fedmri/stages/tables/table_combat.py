@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from fedmri.claims import Claim, Claims
+from fedmri.errors import require
 from fedmri.harmonize.settings import TableConfig
 from fedmri.harmonize.sums import Arrays
 from fedmri.stages.stage import AtSite, Made, Place, Stage, When
@@ -47,6 +48,8 @@ class TableCombat(TableConfig, Stage):
 
     def refuse(self, plan: Plan) -> None:
         """Refuse a plan that also trains, or keeps what shall be predicted (H25, H07)."""
+        is_any = bool(self.features)
+        require(is_any, "stages.table_combat.features", self.features, "one column or more")
         self.refuse_training(plan.target, plan.rounds.n_rounds)
 
     def unnamed(self) -> TableCombat:
