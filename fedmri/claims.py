@@ -22,7 +22,8 @@ class Claim(Enum):
     ONE_MODEL = "which may score models of the sites' own"
     """A strategy: all sites are scored with one network body."""
     PATIENTS_APART = "which may mix the patients of a step"
-    """A model: what it makes of an image depends on no other image of the batch."""
+    """A model: what it makes of an image depends on no other image of the batch. A task: the loss
+    of a patient depends on no other patient of the site, nor on counts of them."""
 
 
 class Need(Enum):

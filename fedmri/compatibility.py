@@ -15,6 +15,7 @@ from fedmri.claims import Claim, Need, claims_of, needs_of
 from fedmri.errors import ConfigError, FedmriError, PrivacyError
 from fedmri.models.registry import MODELS
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from fedmri.plan import Plan
@@ -27,7 +28,7 @@ class Door:
     Attributes:
         mechanism: What the plan has, in words.
         is_there: Whether a plan has it.
-        section: Section of the settings whose part is asked: ``strategy`` or ``model``.
+        section: Section of the settings whose part is asked: ``strategy``, ``model``, ``target``.
         claim: What the part must claim.
         error: Kind of error, by what the message says.
         code: Its code.
@@ -90,6 +91,15 @@ DOORS = (
         "set model.norm=group, or privacy.noise_multiplier=0",
     ),
     Door(
+        "differential privacy of patients",
+        lambda plan: plan.privacy.is_on,
+        "target",
+        Claim.PATIENTS_APART,
+        PrivacyError,
+        "P32",
+        "set target.loss=auto or another task, or privacy.noise_multiplier=0",
+    ),
+    Door(
         "ComBat of embeddings",
         lambda plan: plan.harmonize.embedding == "combat",
         "strategy",
@@ -128,7 +138,11 @@ def goes_with(section: str, part: object) -> dict[str, bool]:
 
 
 def _refusal(door: Door, plan: Plan) -> FedmriError:
-    name = {"strategy": STRATEGIES.name_of(plan.strategy), "model": MODELS.name_of(plan.model)}
+    name = {
+        "strategy": STRATEGIES.name_of(plan.strategy),
+        "model": MODELS.name_of(plan.model),
+        "target": TASKS.name_of(plan.target),
+    }
     found = f"{door.section} {name[door.section]}, {door.claim.value}"
     want = f"a {door.section} that claims the contrary"
     return door.error(door.code, door.mechanism, found=found, want=want, fix=door.fix)
@@ -147,7 +161,7 @@ def _optimizer(plan: Plan) -> str:
 def _on_embeddings(plan: Plan) -> list[str]:
     """Return what of a plan leaves no embedding of an image to work on."""
     asked = {
-        "segmentation, whose networks answer each voxel": plan.target.kind == "segmentation",
+        f"{plan.target.title}, whose networks answer each voxel": plan.target.answer == "voxel",
         "another method on embeddings (harmonize)": plan.harmonize.embedding != "none",
     }
     return [name for name, is_set in asked.items() if is_set]

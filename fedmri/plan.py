@@ -29,7 +29,9 @@ from fedmri.secagg.conflicts import refuse_inspections
 from fedmri.secagg.settings import SecAggConfig
 from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.strategies.registry import STRATEGIES
-from fedmri.training.settings import TaskConfig, TrainConfig
+from fedmri.tasks.registry import TASKS
+from fedmri.tasks.task import Task
+from fedmri.training.settings import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -177,18 +179,18 @@ class Plan:
 
     Attributes:
         name: Name of the experiment; the run folder carries it.
+        target: What is learned: a task, with settings of its own; the page of tasks lists them.
         seed: Start of every random draw: the split, the weights, the order of examples.
         model: Network, with settings of its own; the page of models lists them.
         strategy: Rule that combines updates, with settings of its own; the page of strategies
             lists them.
     """
 
-    target: Target
+    target: Annotated[Task, PlainValidator(TASKS.made)]
     name: str = "experiment"
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
     harmonize: HarmonizeConfig = field(default_factory=HarmonizeConfig)
-    task: TaskConfig = field(default_factory=TaskConfig)
     model: Annotated[Model, PlainValidator(MODELS.made)] = field(default_factory=CNN5)
     train: TrainConfig = field(default_factory=TrainConfig)
     strategy: Annotated[Strategy, PlainValidator(STRATEGIES.made)] = field(default_factory=FedAvg)
@@ -235,7 +237,7 @@ class Plan:
         augment = self.data.augment
         is_mixed, is_private = augment.mixup > 0 or augment.cutmix > 0, self.privacy.is_on
         self.harmonize.refuse_embedding(self.target, is_private=is_private, is_mixed=is_mixed)
-        refuse_conflicts(self.privacy, self.train, self.task, augment)
+        refuse_conflicts(self.privacy, self.train, augment)
         if self.secagg.is_on:
             refuse_inspections(self._inspections)
         refuse_incompatible(self)
@@ -272,7 +274,11 @@ def _refuse_unfiltered(filters: FilterConfig, transport: TransportConfig) -> Non
 
 def to_dict(plan: Plan) -> dict[str, Any]:
     """Return the plan as plain values that ``from_dict`` takes."""
-    parts = {"model": MODELS.as_dict(plan.model), "strategy": STRATEGIES.as_dict(plan.strategy)}
+    parts = {
+        "target": TASKS.as_dict(plan.target),
+        "model": MODELS.as_dict(plan.model),
+        "strategy": STRATEGIES.as_dict(plan.strategy),
+    }
     return {**asdict(plan), **parts}
 
 

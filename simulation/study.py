@@ -44,7 +44,6 @@ from fedmri.simulation.sites import (
 )
 from fedmri.strategies.averaging.cyclic import Cyclic
 from fedmri.training.budget import Budget
-from fedmri.training.tasks import make_task
 
 log = logging.getLogger("fedmri.simulation")
 
@@ -170,7 +169,6 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
     plan.harmonize.table.refuse_simulation()
     if not plan.data.source.path:
         refuse_foreign(plan.target, plan.data.source.modalities)
-    make_task(plan.target, plan.task)
     PROTOCOLS.load(config.protocol)
     if plan.data.source.layout != AUTO:
         READERS.load(plan.data.source.layout)

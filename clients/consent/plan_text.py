@@ -20,6 +20,7 @@ from fedmri.parts import Registry
 from fedmri.plan import Plan
 from fedmri.signed_plan import SignedPlan
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.registry import TASKS
 
 
 def describe(signed: SignedPlan, policy: SitePolicy, changed: Sequence[str] = ()) -> str:
@@ -51,8 +52,8 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
     n_numbers = sum(value.numel() for value in made.entries.values())
     return {
         "plan": f"{plan.name} ({signed.sha256})",
-        "learned": f"{target.kind} of {target.name}{_among(target.classes)}",
-        "read": f"modalities {', '.join(source.modalities)}; {_column(plan)}",
+        "learned": f"{target.learned}{_whence(TASKS, target)}",
+        "read": f"modalities {', '.join(source.modalities)}; {target.reads}",
         "network": f"{MODELS.name_of(plan.model)}, {n_numbers:,} numbers"
         f"{_whence(MODELS, plan.model)}",
         "strategy": f"{_strategy(plan)}; {amount} a round, {plan.rounds.n_rounds} rounds",
@@ -207,16 +208,6 @@ def _sums(plan: Plan) -> str:
     whose = "this site" if plan.harmonize.weighting == "site" else "one patient"
     hidden = f"; noise of {noise:g} times what {whose} adds at most" if noise else ""
     return f"{often}, sums over training scans by modality ({plan.harmonize.image}): {said}{hidden}"
-
-
-def _among(classes: tuple[str, ...]) -> str:
-    return f" ({', '.join(classes)})" if classes else ""
-
-
-def _column(plan: Plan) -> str:
-    if plan.target.kind == "segmentation":
-        return f"label maps {plan.target.name}"
-    return f"column {plan.target.name} of the subject table"
 
 
 def _beside(made: Assembly) -> str:

@@ -34,7 +34,6 @@ from fedmri.privacy.stream import key_for
 from fedmri.round import Batch, Update, Weights
 from fedmri.training.device import memory_explained, pick_device, reproducible
 from fedmri.training.seeds import derive_seed
-from fedmri.training.tasks import make_task
 from fedmri.wire import TrainOrder
 
 log = logging.getLogger("fedmri.client")
@@ -230,7 +229,7 @@ def measured(leaving: Leaving, n_steps: int) -> LeakageReport:
     """
     plan, seed = leaving.plan, _seed(leaving)
     device = pick_device(plan.train.device)
-    task = make_task(plan.target, plan.task).at_site(leaving.data.examples("train"))
+    task = plan.target.at_site(leaving.data.examples("train"))
 
     def build() -> nn.Module:
         network = build_network(plan.model, **plan.network)
@@ -241,7 +240,7 @@ def measured(leaving: Leaving, n_steps: int) -> LeakageReport:
         batches = chosen_batches(leaving.data, split, seed)
         return (moved(batch, device) for batch in batches)
 
-    release = Release(build, task.loss, leaving.order.weights, leaving.seen)
+    release = Release(build, task.mean_loss, leaving.order.weights, leaving.seen)
     delta = plan.privacy.delta_of(leaving.n_subjects)
     with reproducible(plan.train.n_threads), memory_explained(device):
         after = release.network(release.before | release.after)
@@ -249,8 +248,8 @@ def measured(leaving: Leaving, n_steps: int) -> LeakageReport:
         evidence = Evidence(
             sought,
             joined(patients("val"), like=sought, n=N_CONTROLS),
-            losses_of(after, task.loss, patients("train")),
-            losses_of(after, task.loss, patients("val")),
+            losses_of(after, task.mean_loss, patients("train")),
+            losses_of(after, task.mean_loss, patients("val")),
         )
         return attack(release, evidence, InversionConfig(n_steps=n_steps, seed=seed), delta)
 

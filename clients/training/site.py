@@ -47,7 +47,6 @@ from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evalua
 from fedmri.training.local import TrainResult, n_round_steps, train_round
 from fedmri.training.seeds import derive_seed
 from fedmri.training.settings import TrainConfig
-from fedmri.training.tasks import make_task
 from fedmri.wire import (
     ADAPTED,
     HARMONIZE,
@@ -110,7 +109,7 @@ class Site:
         self._plan_json = plan_json
         self._states = SiteStates(folder / "state", self.plan.rounds.n_states)
         self._strategy = self.plan.strategy
-        self._task = make_task(self.plan.target, self.plan.task)
+        self._task = self.plan.target
         self._data: SiteData = open_site(prepared, self.plan.target, self.plan.data)
         self._guard = guard
         self._images = ImageSums(name, self.plan, self._data, guard)

@@ -158,7 +158,7 @@ class HarmonizeConfig:
     def n_groups(self, target: Target) -> int:
         """Return within how many groups embeddings are matched: classes, or one of all."""
         is_matched = self.embedding == "coral" and self.is_by_class
-        return len(target.classes) if is_matched and target.kind == "classification" else 1
+        return target.n_groups if is_matched else 1
 
     def refuse_embedding(self, target: Target, *, is_private: bool, is_mixed: bool) -> None:
         """Refuse to work on embeddings where a plan has none, or none that may be told of.
@@ -175,10 +175,10 @@ class HarmonizeConfig:
         if self.embedding == "none":
             return
         what = f"harmonize.embedding {self.embedding}"
-        if target.kind == "segmentation":
+        if target.answer == "voxel":
             fix = "set harmonize.embedding=none; harmonize.image=nyul works on the images"
             want = "one answer an image, from one embedding"
-            raise HarmonizeError("H22", what, found="segmentation", want=want, fix=fix)
+            raise HarmonizeError("H22", what, found=target.title, want=want, fix=fix)
         if is_private:
             fix = "set harmonize.embedding=none, or train without differential privacy"
             found = "differential privacy, whose noise is not on sums over embeddings"

@@ -24,12 +24,11 @@ from fedmri.harmonize.images.image_stage import image_change
 from fedmri.models.weights import layout
 from fedmri.reports.results import Results, SiteCases
 from fedmri.reports.summary import Summary, summarise
+from fedmri.tasks.task import Case
 from fedmri.trained.model_file import EMBEDDINGS, IMAGES, ModelFile
 from fedmri.trained.predict import make_network
 from fedmri.training.device import reproducible
 from fedmri.training.evaluation import adapt_norm_statistics, evaluate
-from fedmri.training.task import Case, Task
-from fedmri.training.tasks import make_task
 
 LABEL = "model"
 """Name of the one model of the table."""
@@ -89,7 +88,7 @@ def score(file: ModelFile, data: Path, options: ScoreOptions) -> Scored:
             findings += said
             cases[site], is_adapted = _evaluated(file, path, site, options.device)
             adapted += [site] if is_adapted else []
-    summary = summarise(_results(data, file, cases), _task(file))
+    summary = summarise(_results(data, file, cases), file.card.plan.target)
     notes = (*summary.notes, *(_adapted_note(adapted) if adapted else ()))
     return Scored(replace(summary, notes=notes), cases, tuple(findings), tuple(adapted))
 
@@ -155,7 +154,7 @@ def _evaluated(
         data = data.changed(image_change(plan.harmonize, n_channels, arrays))
     if file.card.entries.at_sites:
         is_adapted = adapt_norm_statistics(network, data, "test", device=place)
-    task, batch_size = make_task(plan.target, plan.task), plan.train.batch_size
+    task, batch_size = plan.target, plan.train.batch_size
     with reproducible(plan.train.n_threads), _embeddings(file, network, data, site):
         found = evaluate(network, data, "test", task, batch_size=batch_size, device=place)
     return found.cases, is_adapted or EMBEDDINGS in file.harmonized
@@ -187,7 +186,3 @@ def _adapted_note(sites: Sequence[str]) -> tuple[str, ...]:
         f"Transductive scores: the model was adapted to the very images that are scored, without "
         f"their answers, at {', '.join(sites)}. A hospital with one new patient has less.",
     )
-
-
-def _task(file: ModelFile) -> Task:
-    return make_task(file.card.plan.target, file.card.plan.task)

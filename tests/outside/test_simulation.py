@@ -24,7 +24,6 @@ from fedmri.plan import from_dict, to_dict
 from fedmri.reports import load_results, summarise
 from fedmri.signed_plan import sign_plan
 from fedmri.strategies.registry import STRATEGIES
-from fedmri.training.tasks import make_task
 from tests.conftest import RunTiny
 from tests.outside.conftest import FEDMRI, python_path
 from tests.test_signed_plan import key_pair
@@ -89,7 +88,7 @@ def test_a_protocol_of_its_own_chooses_arms_and_rows(at_hand: Path, run_tiny: Ru
     """Its rows stand in the table under its own labels, and no others do."""
     folder = run_tiny("pairs", "simulation.protocol=pairs", "rounds.n_rounds=1")
     plan = load(["experiment=smoke"]).plan
-    summary = summarise(load_results(folder), make_task(plan.target, plan.task), n_bootstrap=100)
+    summary = summarise(load_results(folder), plan.target, n_bootstrap=100)
     sites = [f"local:site0{i} alone" for i in (1, 2, 3)]
     labels = [row.label for row in summary.rows]
     assert labels == ["federated alone", *sites, "baseline alone", "linear alone"]
