@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from fedmri.api.result import StudyResult
     from fedmri.api.study import Study
     from fedmri.api.tables import HarmonizedTable, TableHarmonizer, harmonize_table
-    from fedmri.api.targets import Classification, Regression, Segmentation
+    from fedmri.api.targets import Classification, MultiLabel, Regression, Segmentation, Survival
     from fedmri.claims import Claim, Need
     from fedmri.data.reader import Reader
     from fedmri.errors import FedmriError
     from fedmri.models.model import Model, Normed
-    from fedmri.round import Strategy, Target
+    from fedmri.round import Strategy
     from fedmri.simulation.protocol import StudyProtocol
     from fedmri.strategies.averaging.fedavg import FedAvg
+    from fedmri.tasks.task import Task
     from fedmri.trained import TrainedModel
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "FedmriError",
     "HarmonizedTable",
     "Model",
+    "MultiLabel",
     "Need",
     "Normed",
     "PrivacyPlan",
@@ -49,8 +51,9 @@ __all__ = [
     "Study",
     "StudyProtocol",
     "StudyResult",
+    "Survival",
     "TableHarmonizer",
-    "Target",
+    "Task",
     "TrainedModel",
     "check_data",
     "example_data",
@@ -68,6 +71,7 @@ _HOMES = {
     "FedmriError": "errors",
     "HarmonizedTable": "api.tables",
     "Model": "models.model",
+    "MultiLabel": "api.targets",
     "Need": "claims",
     "Normed": "models.model",
     "PrivacyPlan": "api.privacy",
@@ -80,8 +84,9 @@ _HOMES = {
     "Study": "api.study",
     "StudyProtocol": "simulation.protocol",
     "StudyResult": "api.result",
+    "Survival": "api.targets",
     "TableHarmonizer": "api.tables",
-    "Target": "round",
+    "Task": "tasks.task",
     "TrainedModel": "trained",
     "check_data": "api.data",
     "example_data": "api.example",

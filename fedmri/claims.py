@@ -24,7 +24,8 @@ class Claim(Enum):
     UPDATE_UNTOUCHED = "which may change an update on its way, or tell of a site beside it"
     """A stage: an update passes it as it is; what it tells beside it are sums over patients."""
     PATIENTS_APART = "which may mix the patients of a step"
-    """A model: what it makes of an image depends on no other image of the batch."""
+    """A model: what it makes of an image depends on no other image of the batch. A task: the loss
+    of a patient depends on no other patient of the site, nor on counts of them."""
 
 
 class Need(Enum):

@@ -17,6 +17,7 @@ from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
 from fedmri.stages.registry import STAGES
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from fedmri.plan import Plan
@@ -29,8 +30,8 @@ class Door:
     Attributes:
         mechanism: What the plan has, in words.
         is_there: Whether a plan has it.
-        section: Section of the settings whose part is asked: ``strategy``, ``model``, or
-            ``stages``, each of which is asked.
+        section: Section of the settings whose part is asked: ``strategy``, ``model``, ``target``,
+            or ``stages``, each of which is asked.
         claim: What the part must claim.
         error: Kind of error, by what the message says.
         code: Its code.
@@ -49,6 +50,7 @@ class Door:
 _REGISTRIES: dict[str, Registry[Any]] = {
     "strategy": STRATEGIES,
     "model": MODELS,
+    "target": TASKS,
     "stages": STAGES,
 }
 _NO_STAGE = "leave the stage out, or choose one that claims it"
@@ -98,6 +100,15 @@ DOORS = (
         PrivacyError,
         "P32",
         "set model.norm=group, or privacy.noise_multiplier=0",
+    ),
+    Door(
+        "differential privacy of patients",
+        lambda plan: plan.privacy.is_on,
+        "target",
+        Claim.PATIENTS_APART,
+        PrivacyError,
+        "P32",
+        "set target.loss=auto or another task, or privacy.noise_multiplier=0",
     ),
     Door(
         "secure aggregation",
@@ -206,7 +217,7 @@ def _optimizer(plan: Plan) -> str:
 def _on_embeddings(plan: Plan) -> list[str]:
     """Return what of a plan leaves no embedding of an image to work on."""
     asked = {
-        "segmentation, whose networks answer each voxel": plan.target.kind == "segmentation",
+        f"{plan.target.title}, whose networks answer each voxel": plan.target.answer == "voxel",
     }
     return [name for name, is_set in asked.items() if is_set]
 

@@ -24,19 +24,20 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf lets it 
 
 from fedmri.errors import ConfigError, told
 from fedmri.models.registry import MODELS
-from fedmri.parts import NAME, Registry
+from fedmri.parts import Registry
 from fedmri.plan import Plan, to_dict
-from fedmri.round import Target
 from fedmri.setting_keys import known_keys, refused_value, unknown_setting
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.stages.registry import STAGES, by_name
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.registry import TASKS
 
 CONFIGS = Path(str(files("fedmri.configs")))
 ROOT = "plan"
 """Field of an experiment whose settings stand at the top, without its name."""
-PARTS: Mapping[str, Registry[Any]] = {"model": MODELS, "strategy": STRATEGIES}
+PARTS: Mapping[str, Registry[Any]] = {"target": TASKS, "model": MODELS, "strategy": STRATEGIES}
 """Sections that a part stands in, whose own settings they take."""
 _OPEN = frozenset({*PARTS, STAGES.kind})
 """Sections whose settings are known once it is known which parts are chosen."""
@@ -141,14 +142,13 @@ def _store_defaults() -> None:
 
     A part's own defaults stand in its class alone.
     """
-    target = Target("regression", "target")
-    experiment = Experiment(Plan(target), PartitionConfig(), SimulationConfig())
+    experiment = Experiment(Plan(Regression("target")), PartitionConfig(), SimulationConfig())
     fields = {key: value for key, value in _as_dict(experiment).items() if key not in PARTS}
     store = ConfigStore.instance()
     store.store("fields", fields)
     for section, registry in PARTS.items():
         for name in registry.names:
-            store.store(name, {NAME: name}, group=section)
+            store.store(name, {registry.key: name}, group=section)
 
 
 def _parts_of(values: Mapping[str, Any], texts: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -157,18 +157,18 @@ def _parts_of(values: Mapping[str, Any], texts: Sequence[str]) -> dict[str, dict
     The width of an experiment's own network is none for another network. What the user wrote stays,
     so that a setting that the part does not have is refused.
     """
-    choosing = {key for section in PARTS for key in (section, f"{section}.{NAME}")}
+    choosing = {key for s, of in PARTS.items() for key in (s, f"{s}.{of.key}")}
     written = {text.partition("=")[0].lstrip("+~").strip() for text in texts}
     if not choosing & written:
         return {section: values[section] for section in PARTS}
     own = _composed([text for text in texts if text.partition("=")[0].lstrip("+") not in choosing])
     found = {}
-    for section in PARTS:
-        is_same = own[section][NAME] == values[section][NAME]
+    for section, registry in PARTS.items():
+        is_same = own[section][registry.key] == values[section][registry.key]
         found[section] = {
             key: value
             for key, value in values[section].items()
-            if is_same or key == NAME or f"{section}.{key}" in written
+            if is_same or key == registry.key or f"{section}.{key}" in written
         }
     return found
 
@@ -187,7 +187,7 @@ def setting_names() -> list[str]:
         f"{section}.{key}": None
         for section, registry in PARTS.items()
         for name in registry.names
-        for key in (NAME, *registry.settings(name))
+        for key in (registry.key, *registry.settings(name))
     }
     of_stages = [
         f"{STAGES.kind}.{name}.{key}" for name in STAGES.names for key in STAGES.settings(name)

@@ -117,6 +117,8 @@ CODES: dict[str, str] = {
     "D74": "padding without a value was filled",
     "D75": "values of one row count for several sessions",
     "D76": "patients withdrew their consent",
+    "D77": "a target does not vary at a site",
+    "D78": "a finding is not known of all patients",
     "D80": "voxels are unlike those of training",
     "D81": "a field of view is unlike that of training",
     "D82": "intensities are unlike those of training",

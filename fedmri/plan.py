@@ -30,7 +30,9 @@ from fedmri.stages.registry import as_list, made_stages, refuse_same_place
 from fedmri.stages.stage import Stage
 from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.strategies.registry import STRATEGIES
-from fedmri.training.settings import TaskConfig, TrainConfig
+from fedmri.tasks.registry import TASKS
+from fedmri.tasks.task import Task
+from fedmri.training.settings import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ class Plan:
 
     Attributes:
         name: Name of the experiment; the run folder carries it.
+        target: What is learned: a task, with settings of its own; the page of tasks lists them.
         seed: Start of every random draw: the split, the weights, the order of examples.
         model: Network, with settings of its own; the page of models lists them.
         stages: What is done to scans, embeddings or tables on their way, in order. Each has
@@ -186,12 +189,11 @@ class Plan:
             lists them.
     """
 
-    target: Target
+    target: Annotated[Task, PlainValidator(TASKS.made)]
     name: str = "experiment"
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
     stages: Annotated[tuple[Stage, ...], PlainValidator(made_stages)] = ()
-    task: TaskConfig = field(default_factory=TaskConfig)
     model: Annotated[Model, PlainValidator(MODELS.made)] = field(default_factory=CNN5)
     train: TrainConfig = field(default_factory=TrainConfig)
     strategy: Annotated[Strategy, PlainValidator(STRATEGIES.made)] = field(default_factory=FedAvg)
@@ -236,7 +238,7 @@ class Plan:
         refuse_same_place(self.stages)
         for stage in self.stages:
             stage.refuse(self)
-        refuse_conflicts(self.privacy, self.train, self.task, self.data.augment)
+        refuse_conflicts(self.privacy, self.train, self.data.augment)
         if self.secagg.is_on:
             refuse_inspections(self._inspections)
         refuse_incompatible(self)
@@ -278,6 +280,7 @@ def _refuse_unfiltered(filters: FilterConfig, transport: TransportConfig) -> Non
 def to_dict(plan: Plan) -> dict[str, Any]:
     """Return the plan as plain values that ``from_dict`` takes."""
     parts = {
+        "target": TASKS.as_dict(plan.target),
         "model": MODELS.as_dict(plan.model),
         "strategy": STRATEGIES.as_dict(plan.strategy),
         "stages": as_list(plan.stages),

@@ -45,7 +45,6 @@ from fedmri.simulation.sites import (
 from fedmri.stages.registry import STAGES
 from fedmri.strategies.averaging.cyclic import Cyclic
 from fedmri.training.budget import Budget
-from fedmri.training.tasks import make_task
 
 log = logging.getLogger("fedmri.simulation")
 
@@ -171,7 +170,6 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
     _refuse_tables(plan)
     if not plan.data.source.path:
         refuse_foreign(plan.target, plan.data.source.modalities)
-    make_task(plan.target, plan.task)
     PROTOCOLS.load(config.protocol)
     if plan.data.source.layout != AUTO:
         READERS.load(plan.data.source.layout)

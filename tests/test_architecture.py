@@ -22,7 +22,7 @@ SETTINGS = {
     "secagg.settings",
     "training.settings",
 }
-PARTS = {"models.registry", "stages.registry", "strategies.registry"}
+PARTS = {"models.registry", "stages.registry", "strategies.registry", "tasks.registry"}
 TRUST = {"child", "repeats", "files", "settings_file", "consortium", "signed_plan"}
 ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
@@ -36,7 +36,10 @@ ARROWS = {
     "parts": WORDS | {"setting_keys", "outside"},
     "compatibility": WORDS | PARTS | {"claims", "parts", "plan"},
     "models": WORDS | {"claims", "parts"},
-    "training": WORDS | {"data.batches.site_data"},
+    "tasks": WORDS
+    | {"claims", "parts", "reports.statistics"}
+    | {"data.batches.site_data", "data.checks.target_values", "data.scans", "data.target"},
+    "training": WORDS | {"data.batches.site_data", "tasks.task"},
     "strategies": WORDS | {"claims", "parts", "models.embedding", "models.weights"},
     # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
     "stages": WORDS
@@ -48,23 +51,18 @@ ARROWS = {
     "leakage": WORDS | {"data.batches.site_data"},
     "harmonize": WORDS | {"delimited"},
     "privacy": WORDS | {"data.batches.site_data", "data.settings", "training.settings"},
-    "reports": WORDS | {"arm", "file_names", "files", "training.task"},
+    "reports": WORDS | {"arm", "file_names", "files", "tasks.registry", "tasks.task"},
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
-    | {"arm", "parts", "plan", "files", "file_names", "data", "models", "training"}
+    | {"arm", "parts", "plan", "files", "file_names", "data", "models", "tasks", "training"}
     | {"strategies", "stages", "harmonize", "reports"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS
     | SETTINGS
     | PARTS
-    | {
-        "compatibility",
-        "models.model",
-        "models.image.cnn5",
-        "strategies.averaging.fedavg",
-        "stages.stage",
-    },
+    | {"compatibility", "models.model", "models.image.cnn5", "strategies.averaging.fedavg"}
+    | {"stages.stage", "tasks.task"},
     "codec": WORDS | {"plan"},
     "child": set(),
     "delimited": set(),
@@ -85,6 +83,7 @@ ARROWS = {
         "assembly",
         "models",
         "privacy",
+        "tasks.registry",
         "trained.card",
         "trained.model_file",
         "trained.names",
@@ -92,7 +91,7 @@ ARROWS = {
     "clients": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "data", "models"}
-    | {"assembly", "parts", "training", "privacy", "secagg", "filters", "leakage"},
+    | {"assembly", "parts", "tasks", "training", "privacy", "secagg", "filters", "leakage"},
     "simulation": WORDS
     | TRUST
     | {
@@ -106,6 +105,7 @@ ARROWS = {
         "wire",
         "data",
         "models",
+        "tasks",
         "training",
         "stages.registry",
         "strategies",
@@ -119,19 +119,18 @@ ARROWS = {
     # the way in
     "api": WORDS
     | PARTS
-    | {"arm", "config", "file_names", "reports", "simulation", "trained", "training.tasks"}
+    | {"arm", "config", "file_names", "reports", "simulation", "trained", "tasks", "parts"}
     | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
     | {"stages.stage"},
     "config": WORDS
     | SETTINGS
     | PARTS
     | {"parts", "plan", "setting_keys", "server.settings", "clients.settings"}
-    | {"simulation.settings", "simulation.partition"},
+    | {"simulation.settings", "simulation.partition", "tasks.kinds.regression"},
     "cli": WORDS
     | {"api", "config", "data", "plan", "reports", "server", "clients", "simulation", "commands"}
     | {"system_errors"}
-    | PARTS
-    | {"training.tasks"},
+    | PARTS,
     "commands": WORDS
     | TRUST
     | {
@@ -149,10 +148,10 @@ ARROWS = {
         "privacy",
         "trained",
     }
-    | {"models.registry", "training.tasks"},
+    | {"models.registry"},
     "configs": set(),
     "__init__": WORDS
-    | {"api", "claims", "models.model", "data.reader", "simulation.protocol"}
+    | {"api", "claims", "models.model", "data.reader", "simulation.protocol", "tasks.task"}
     | {"trained", "strategies.averaging.fedavg"},
 }
 """What each room may import: a room, or one module of a room and no other."""
@@ -173,6 +172,7 @@ ALONE = {
         "codec",
         "data",
         "models",
+        "tasks",
         "training",
         "stages",
         "strategies",

@@ -19,16 +19,18 @@ from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.stages.registry import STAGES
 from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.registry import TASKS
 
-REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, STAGES, MODELS, READERS, PROTOCOLS)
+REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, STAGES, MODELS, READERS, PROTOCOLS, TASKS)
 EACH = [(registry, name) for registry in REGISTRIES for name in registry.own]
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(("registry", "name"), EACH, ids=lambda value: str(value).partition("(")[0])
 def test_a_part_is_what_its_file_says(registry: Registry[Any], name: str) -> None:
-    """Made of its name alone, written down and read back, it is the same; it names itself."""
-    part = registry.made(name)
+    """Made of its name, written down and read back, it is the same; it names itself."""
+    about = getattr(registry.load(name), "example", {})  # a task is about something
+    part = registry.made({registry.key: name, **about})
     assert registry.name_of(part) == name
     assert registry.made(registry.as_dict(part)) == part
     assert registry.origin(name) is None
@@ -117,6 +119,8 @@ def test_the_pages_of_parts_have_every_part_and_every_refusal() -> None:
     for name, (_, registry, _) in PAGES.items():
         text = pages[f"reference/parts/{name}.md"]
         assert all(f"\n## {part}\n" in text for part in registry.own)
+    rows = pages["reference/parts/tasks.md"].splitlines()
+    assert "| `survival` | yes |" in rows
     rows = pages["reference/parts/strategies.md"].splitlines()
     (krum,) = [row for row in rows if row.startswith("| `krum` |")]
     assert krum.split(" | ")[1] == "no"

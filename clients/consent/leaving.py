@@ -49,9 +49,8 @@ def train_metrics(plan: Plan) -> list[str]:
 
 
 def score_metrics(plan: Plan) -> list[str]:
-    """Return the metrics that really leave when a model is scored; masks have no loss there."""
-    names = set(declared_scores(plan).metrics)
-    return sorted(names - {"loss"} if plan.target.kind == "segmentation" else names)
+    """Return the metrics that leave when a model is scored."""
+    return sorted(declared_scores(plan).metrics)
 
 
 def _n_bytes(forms: Mapping[str, Form]) -> int:

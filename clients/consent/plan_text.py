@@ -18,6 +18,7 @@ from fedmri.signed_plan import SignedPlan
 from fedmri.stages.registry import STAGES
 from fedmri.stages.stage import Made, Place, Stage, When, fitted_stages
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.registry import TASKS
 
 
 def describe(signed: SignedPlan, policy: SitePolicy, changed: Sequence[str] = ()) -> str:
@@ -49,8 +50,8 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
     n_numbers = sum(value.numel() for value in made.entries.values())
     return {
         "plan": f"{plan.name} ({signed.sha256})",
-        "learned": f"{target.kind} of {target.name}{_among(target.classes)}",
-        "read": f"modalities {', '.join(source.modalities)}; {_column(plan)}",
+        "learned": f"{target.learned}{_whence(TASKS, target)}",
+        "read": f"modalities {', '.join(source.modalities)}; {target.reads}",
         "network": f"{MODELS.name_of(plan.model)}, {n_numbers:,} numbers"
         f"{_whence(MODELS, plan.model)}",
         "strategy": f"{_strategy(plan)}; {amount} a round, {plan.rounds.n_rounds} rounds",
@@ -220,16 +221,6 @@ def _of_stage(stage: Stage, made: Made) -> str:
         forms = f", {made.n_features} features"
     name = STAGES.name_of(stage)
     return f"{often}, {stage.consent} ({name}){forms}{hidden}{_whence(STAGES, stage)}"
-
-
-def _among(classes: tuple[str, ...]) -> str:
-    return f" ({', '.join(classes)})" if classes else ""
-
-
-def _column(plan: Plan) -> str:
-    if plan.target.kind == "segmentation":
-        return f"label maps {plan.target.name}"
-    return f"column {plan.target.name} of the subject table"
 
 
 def _beside(made: Assembly) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import get_args
 
 from fedmri.errors import require
 from fedmri.models.registry import MODELS
 from fedmri.plan import Plan
-from fedmri.round import TaskKind
 from fedmri.stages.stage import When
+from fedmri.tasks.registry import TASKS
 
 MOST_DIGITS = 6
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -92,7 +91,7 @@ class SitePolicy:
         digits = self.score_digits
         require(1 <= digits <= MOST_DIGITS, "policy.score_digits", digits, f"1 to {MOST_DIGITS}")
         require(0 <= self.max_leakage <= 1, "policy.max_leakage", self.max_leakage, "0 to 1")
-        kinds = get_args(TaskKind)
+        kinds = TASKS.names
         are_kinds = set(self.tasks) <= set(kinds)
         require(are_kinds, "policy.tasks", self.tasks, f"some of {', '.join(kinds)}")
         require(all(self.models), "policy.models", self.models, "names of networks")
@@ -117,7 +116,7 @@ def violations(policy: SitePolicy, plan: Plan, n_subjects: int | None = None) ->
 
 
 def _of_plan(policy: SitePolicy, plan: Plan) -> Iterator[str]:
-    kind, n_rounds = plan.target.kind, plan.rounds.n_rounds
+    kind, n_rounds = TASKS.name_of(plan.target), plan.rounds.n_rounds
     model = MODELS.name_of(plan.model)
     if policy.tasks and kind not in policy.tasks:
         yield f"task {kind} is not one of {', '.join(policy.tasks)} (policy.tasks)"

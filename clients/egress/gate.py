@@ -33,7 +33,6 @@ from fedmri.stages.chain import chain
 from fedmri.stages.stage import AtSite, Leaving, Place, Stage
 from fedmri.training.device import memory_explained, pick_device, reproducible
 from fedmri.training.seeds import derive_seed
-from fedmri.training.tasks import make_task
 
 log = logging.getLogger("fedmri.client")
 
@@ -215,7 +214,7 @@ def measured(update: Outgoing, n_steps: int) -> LeakageReport:
     at, leaving = update.at, update.leaving
     plan, seed = at.plan, derive_seed(at.plan.seed, at.site, at.round_index, "leakage")
     device = pick_device(plan.train.device)
-    task = make_task(plan.target, plan.task).at_site(at.data.examples("train"))
+    task = plan.target.at_site(at.data.examples("train"))
 
     def build() -> nn.Module:
         network = build_network(plan.model, **plan.network)
@@ -226,7 +225,7 @@ def measured(update: Outgoing, n_steps: int) -> LeakageReport:
         batches = chosen_batches(at.data, split, seed)
         return (moved(batch, device) for batch in batches)
 
-    release = Release(build, task.loss, leaving.received, update.seen)
+    release = Release(build, task.mean_loss, leaving.received, update.seen)
     delta = plan.privacy.delta_of(at.n_subjects)
     with reproducible(plan.train.n_threads), memory_explained(device):
         after = release.network(release.before | release.after)
@@ -234,8 +233,8 @@ def measured(update: Outgoing, n_steps: int) -> LeakageReport:
         evidence = Evidence(
             sought,
             joined(patients("val"), like=sought, n=N_CONTROLS),
-            losses_of(after, task.loss, patients("train")),
-            losses_of(after, task.loss, patients("val")),
+            losses_of(after, task.mean_loss, patients("train")),
+            losses_of(after, task.mean_loss, patients("val")),
         )
         return attack(release, evidence, InversionConfig(n_steps=n_steps, seed=seed), delta)
 

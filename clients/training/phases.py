@@ -14,11 +14,11 @@ from fedmri.privacy.accounting import Steps
 from fedmri.privacy.dp_sgd import PrivateSteps
 from fedmri.round import LossTerm, Phase, SiteRound, Strategy, Trained
 from fedmri.stages.stage import AtSite, Stage, Term, summed
+from fedmri.tasks.task import Task
 from fedmri.training.budget import shared_steps
 from fedmri.training.local import TrainResult, n_round_steps, train_round
 from fedmri.training.seeds import derive_seed
 from fedmri.training.settings import TrainConfig
-from fedmri.training.task import LocalTask
 
 MAIN = Phase().name
 """The phase whose model is sent."""
@@ -52,7 +52,7 @@ class RoundTraining:
     """
 
     strategy: Strategy
-    task: LocalTask
+    task: Task
     before: SiteRound
     state: SiteState
     seen: Mapping[str, AtSite]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -25,9 +25,8 @@ from fedmri.plan import Plan
 from fedmri.round import Form, Layout, SiteMemory, SiteRound, Update, Weights
 from fedmri.secagg.updates import weighted_update
 from fedmri.stages.stage import Leaving, Term
+from fedmri.tasks.task import Task
 from fedmri.training.seeds import derive_seed
-from fedmri.training.task import LocalTask
-from fedmri.training.tasks import make_task
 from fedmri.wire import (
     EvaluateOrder,
     Scores,
@@ -75,10 +74,10 @@ class Site:
         """Which entries of the model are what."""
         return self.view.layout
 
-    @cached_property
-    def task(self) -> LocalTask:
+    @property
+    def task(self) -> Task:
         """What is minimised, predicted and scored."""
-        return make_task(self.plan.target, self.plan.task)
+        return self.plan.target
 
     def sums(self, order: SumsOrder) -> Sums:
         """Return this site's part of the sums of a stage."""

@@ -17,10 +17,10 @@ from fedmri.errors import RoundError
 from fedmri.models.weights import load_weights
 from fedmri.round import Strategy
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.task import Task
 from fedmri.training.device import reproducible
 from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
 from fedmri.training.seeds import derive_seed
-from fedmri.training.task import LocalTask
 from fedmri.wire import ADAPTED, EvaluateOrder, Scores
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class SiteScores:
     """
 
     view: SiteView
-    task: LocalTask
+    task: Task
 
     def of(self, order: EvaluateOrder, split: Split) -> Scores:
         """Score the received model; a patient's own results stay on the site's disk."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
 from fedmri.claims import Claim, Claims
 from fedmri.errors import require
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
 
-IMAGE: tuple[TaskKind, ...] = ("classification", "regression")
-VOXEL: tuple[TaskKind, ...] = ("segmentation",)
+IMAGE: tuple[Answer, ...] = ("image",)
+VOXEL: tuple[Answer, ...] = ("voxel",)
 
 Norm: TypeAlias = Literal["batch", "group", "instance"]
 
@@ -23,11 +23,11 @@ class Model(Protocol):
     """A network that can be chosen. Its class is a frozen dataclass; its fields are its settings.
 
     Attributes:
-        kinds: Tasks that it can do.
+        kinds: What it can answer: ``IMAGE``, ``VOXEL`` or both.
         multiple: Every side of an image must be a multiple of this.
     """
 
-    kinds: ClassVar[tuple[TaskKind, ...]]
+    kinds: ClassVar[tuple[Answer, ...]]
     multiple: ClassVar[int]
 
     def build(self, sizes: Sizes) -> nn.Module:

@@ -24,13 +24,12 @@ from fedmri.reports.statistics.intervals import (
     n_of,
     new_site_interval,
 )
-from fedmri.reports.statistics.metrics import metric_of
+from fedmri.reports.statistics.metrics import Measured, metric_of
 from fedmri.reports.statistics.scores import Score
 from fedmri.reports.statistics.scoring import Scorer
 from fedmri.reports.statistics.spread import holm
 from fedmri.reports.statistics.verdicts import Verdict, gap_verdict, judge
 from fedmri.reports.text.notes import notes_of, protocol_notes
-from fedmri.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,9 @@ class Summary:
         return next((row for row in self.rows if row.label == label), None)
 
 
-def summarise(results: Results, task: Task, *, n_bootstrap: int = 2000, seed: int = 0) -> Summary:
+def summarise(
+    results: Results, task: Measured, *, n_bootstrap: int = 2000, seed: int = 0
+) -> Summary:
     """Score every arm of a run on every patient that it was tested on.
 
     Patients are independent within their site and the sites are fixed: an interval is for the mean
@@ -272,7 +273,7 @@ def _estimate(contrast: Contrast, metric: str | None = None) -> Estimate:
     return estimate_of(contrast.value, low, high, len(contrast.keys))
 
 
-def _differences(rows: Sequence[Model], scorer: Scorer, task: Task) -> tuple[Difference, ...]:
+def _differences(rows: Sequence[Model], scorer: Scorer, task: Measured) -> tuple[Difference, ...]:
     found = [
         _difference(row, reference, patients, scorer)
         for row in rows
@@ -364,7 +365,7 @@ def _by_site(model: Model, scorer: Scorer) -> dict[str, Score]:
     return {entry[0]: scorer.primary(model, (entry,)) for entry in _inside(model)}
 
 
-def _fairness(model: Model, scorer: Scorer, task: Task) -> Fairness | None:
+def _fairness(model: Model, scorer: Scorer, task: Measured) -> Fairness | None:
     scores = {site: score.value for site, score in _by_site(model, scorer).items()}
     values = np.array(list(scores.values()))
     if len(scores) < 2 or not np.isfinite(values).all():
@@ -384,7 +385,7 @@ def _fairness(model: Model, scorer: Scorer, task: Task) -> Fairness | None:
     )
 
 
-def _generalisation(model: Model, scorer: Scorer, task: Task) -> Generalisation | None:
+def _generalisation(model: Model, scorer: Scorer, task: Measured) -> Generalisation | None:
     inside = _inside(model)
     outside = tuple(entry for entry in model.patients() if models.is_external(entry[0]))
     if not inside or not outside:
@@ -401,7 +402,7 @@ def _generalisation(model: Model, scorer: Scorer, task: Task) -> Generalisation 
     )
 
 
-def _new_site(rows: Iterable[Model], scorer: Scorer, task: Task) -> NewSite | None:
+def _new_site(rows: Iterable[Model], scorer: Scorer, task: Measured) -> NewSite | None:
     """Predict a new site from sites that were left out of training; no others can stand for it."""
     model = next(
         (row for row in rows if row.group.is_left_out and row.group.role == "federated"), None
@@ -410,7 +411,7 @@ def _new_site(rows: Iterable[Model], scorer: Scorer, task: Task) -> NewSite | No
         return None
     scores = list(_by_site(model, scorer).values())
     errors = [_standard_error(score.contrast) for score in scores]
-    is_proportion = metric_of(task.primary).is_unit
+    is_proportion = metric_of(task.primary, task).is_unit
     return new_site_interval([s.value for s in scores], errors, is_proportion=is_proportion)
 
 

@@ -33,10 +33,10 @@ class OnEmbeddings(Stage):
                 privacy of patients (H23).
         """
         what = f"stage {_name(self)}"
-        if plan.target.kind == "segmentation":
+        if plan.target.answer == "voxel":
             fix = "leave the stage out; harmonize=nyul works on the images"
             want = "one answer an image, from one embedding"
-            raise HarmonizeError("H22", what, found="segmentation", want=want, fix=fix)
+            raise HarmonizeError("H22", what, found=plan.target.title, want=want, fix=fix)
         if plan.privacy.is_on:
             fix = "leave the stage out (harmonize=none), or train without differential privacy"
             found = "differential privacy, whose noise is not on sums over embeddings"

@@ -21,10 +21,9 @@ LEFT_AT_SITES = (
 def describe(card: ModelCard) -> dict[str, str]:
     """Return what a person must know before using a model, by the name of each fact."""
     plan = card.plan
-    classes = f": {', '.join(plan.target.classes)}" if plan.target.classes else ""
     facts = {
         "model": f"{plan.name}, weights {card.sha256}",
-        "predicts": f"{plan.target.name} ({plan.target.kind}){classes}",
+        "predicts": plan.target.learned,
         "reads": ", ".join(plan.data.source.modalities),
         "preparation": ", ".join(_preparation(card)),
         "network": _network(plan),

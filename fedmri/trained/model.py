@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from fedmri.tasks.task import Case
 from fedmri.trained.card import ModelCard
 from fedmri.trained.inputs import Gathered, LeftOut, Remark, gather
 from fedmri.trained.model_file import ModelFile, read_model
@@ -23,7 +24,6 @@ from fedmri.trained.predict import (
     refuse_incomplete,
 )
 from fedmri.trained.scoring import Scored, ScoreOptions, score
-from fedmri.training.task import Case
 
 AnyPath = str | PathLike[str]
 
@@ -105,7 +105,7 @@ class TrainedModel:
         refuse_incomplete(self.file)
         named = {name: Path(path) for name, path in (modalities or {}).items()}
         source, target = self.card.plan.data.source, self.card.plan.target
-        labels = target.name if target.kind == "segmentation" else ""
+        labels = target.label_map.name if target.label_map else ""
         found = gather([Path(path) for path in inputs], named, source, labels)
         predictor = Predictor(self.file, self.network, options or PredictOptions())
         predictor.refuse_device()

@@ -6,7 +6,6 @@ import math
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +26,12 @@ from fedmri.errors import FedmriError, UsageError
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
 from fedmri.plan import Plan
+from fedmri.tasks.task import Case, Reading, Task
 from fedmri.trained.fit import looked_at, misfits
 from fedmri.trained.harmonized import as_trained, reads_own_site
 from fedmri.trained.inputs import Input, LeftOut, Remark
 from fedmri.trained.model_file import ModelFile
 from fedmri.training.device import memory_explained, pick_device, reproducible
-from fedmri.training.task import Case, LocalTask, Reading
-from fedmri.training.tasks import make_task
 
 OVERLAP = 0.5
 """Share of a window that its neighbour sees too."""
@@ -65,7 +63,7 @@ class Prediction:
         mask: Classes from 0 (background), uint8, shape of the grid; None for other targets.
         shares: Probabilities of background and classes, shape ``(1 + K, *grid.shape)``, where they
             were asked for.
-        reading: What a task reads of the scan's examples; None for a segmentation.
+        reading: What a task reads of the scan's examples; None for a mask.
         remarks: What is odd about the scan.
         is_windowed: Whether a sliding window went over it.
     """
@@ -134,10 +132,10 @@ class Predictor:
         """Raise ConfigError C23 where the device is not there: no scan is to blame for it."""
         pick_device(self.options.device or self.plan.train.device)
 
-    @cached_property
-    def task(self) -> LocalTask:
+    @property
+    def task(self) -> Task:
         """What is predicted."""
-        return make_task(self.plan.target, self.plan.task)
+        return self.plan.target
 
     def each(self, inputs: Iterable[Input]) -> Iterator[Prediction | LeftOut]:
         """Yield what comes of each scan; one that cannot be used ends nothing."""
@@ -164,7 +162,7 @@ class Predictor:
             remarks = (*one.remarks, *told, *misfits(scan, self.file))
             made = Prediction(one, scan.geometry.own, remarks=tuple(dict.fromkeys(remarks)))
             with reproducible(self.plan.train.n_threads), torch.no_grad():
-                if self.plan.target.kind != "segmentation":
+                if self.task.answer == "image":
                     return replace(made, reading=self._read(scan))
                 shares = self._windowed(scan) if is_windowed else self._shares(scan)
             return self._restored(replace(made, is_windowed=is_windowed), scan, shares)
@@ -177,7 +175,7 @@ class Predictor:
         """
         prepared = _prepare(scan, self.plan.data, cache)
         is_larger = (
-            self.plan.target.kind == "segmentation"
+            self.task.answer == "voxel"
             and self.plan.data.prepare.dimension == "3d"
             and any(self.plan.data.prepare.shape)
             and _is_cut(prepared)

@@ -19,13 +19,12 @@ from fedmri.errors import DataError, UsageError
 from fedmri.file_names import file_name
 from fedmri.reports.results import Results, SiteCases
 from fedmri.reports.summary import Summary, summarise
+from fedmri.tasks.task import Case
 from fedmri.trained.harmonized import as_trained, scored_with
 from fedmri.trained.model_file import ModelFile
 from fedmri.trained.predict import make_network
 from fedmri.training.device import reproducible
 from fedmri.training.evaluation import adapt_norm_statistics, evaluate
-from fedmri.training.task import Case, Task
-from fedmri.training.tasks import make_task
 
 LABEL = "model"
 """Name of the one model of the table."""
@@ -85,7 +84,7 @@ def score(file: ModelFile, data: Path, options: ScoreOptions) -> Scored:
             findings += said
             cases[site], is_adapted = _evaluated(file, path, site, options.device)
             adapted += [site] if is_adapted else []
-    summary = summarise(_results(data, file, cases), _task(file))
+    summary = summarise(_results(data, file, cases), file.card.plan.target)
     notes = (*summary.notes, *(_adapted_note(adapted) if adapted else ()))
     return Scored(replace(summary, notes=notes), cases, tuple(findings), tuple(adapted))
 
@@ -147,7 +146,7 @@ def _evaluated(
     place, is_adapted = device or plan.train.device, False
     if file.card.entries.at_sites:
         is_adapted = adapt_norm_statistics(network, data, "test", device=place)
-    task, batch_size = make_task(plan.target, plan.task), plan.train.batch_size
+    task, batch_size = plan.target, plan.train.batch_size
     with (
         reproducible(plan.train.n_threads),
         scored_with(file, network, data, site, "test") as is_fitted,
@@ -169,7 +168,3 @@ def _adapted_note(sites: Sequence[str]) -> tuple[str, ...]:
         f"Transductive scores: the model was adapted to the very images that are scored, without "
         f"their answers, at {', '.join(sites)}. A hospital with one new patient has less.",
     )
-
-
-def _task(file: ModelFile) -> Task:
-    return make_task(file.card.plan.target, file.card.plan.task)

@@ -22,7 +22,8 @@ from fedmri.models.build import build_network
 from fedmri.models.embedding import embedding_of
 from fedmri.models.registry import model_names
 from fedmri.models.weights import layout
-from fedmri.round import Target
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.segmentation import Segmentation
 from tests.made import narrow
 
 SIDE = {"cnn5": 8, "cnn3d": 16, "vit": 16, "segresnet": 8, "unet": 16, "attention_unet": 16}
@@ -229,8 +230,8 @@ def test_draws_repeat_with_their_generator() -> None:
 @pytest.mark.parametrize("name", model_names())
 def test_every_networks_embedding_makes_its_outputs(name: str) -> None:
     """A vector an image, with a gradient; the head on it is the (pooled) output."""
-    is_mask = name in model_names("segmentation")
-    mask, lesion = Target("segmentation", "m", ("t",)), Target("classification", "l", ("a", "b"))
+    is_mask = name in model_names("voxel")
+    mask, lesion = Segmentation("m", ("t",)), Classification("l", ("a", "b"))
     shape = (SIDE.get(name, 32),) * 2
     network = build_network(
         narrow(name),

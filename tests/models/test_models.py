@@ -16,12 +16,15 @@ from fedmri.models.build import build_network, n_parameters
 from fedmri.models.norm import n_groups
 from fedmri.models.registry import model_names
 from fedmri.models.weights import layout
-from fedmri.round import Target
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 from tests.made import model, narrow
 
-LESION = Target("classification", "lesion", ("none", "round", "ring"))
-MASK = Target("segmentation", "mask", ("tumour",))
-AGE = Target("regression", "age")
+LESION = Classification("lesion", ("none", "round", "ring"))
+MASK = Segmentation("mask", ("tumour",))
+AGE = Regression("age")
 SIDE = {"cnn5": 8, "cnn3d": 16, "vit": 16, "segresnet": 8, "unet": 16, "attention_unet": 16}
 NORMS = ("batch", "group", "instance")
 HEAVY = {("swin_unetr", "batch", 3), ("swin_unetr", "instance", 3)}
@@ -32,9 +35,9 @@ EACH = pytest.mark.parametrize(
 EACH_NAME = pytest.mark.parametrize("name", model_names())
 
 
-def target_of(name: str) -> Target:
+def target_of(name: str) -> Task:
     """Return a target that a network can predict."""
-    return MASK if name in model_names("segmentation") else LESION
+    return MASK if name in model_names("voxel") else LESION
 
 
 def shape_of(name: str, n_dims: int) -> tuple[int, ...]:
@@ -143,7 +146,7 @@ def test_dropout_is_off_by_default(name: str) -> None:
 )
 def test_standard_networks_have_their_published_size(name: str, expected: int) -> None:
     """With three channels and 1000 classes they are the networks of the papers."""
-    target = Target("classification", "imagenet", tuple(str(i) for i in range(1000)))
+    target = Classification("imagenet", tuple(str(i) for i in range(1000)))
     shape = (64, 64)
     config = model(name, norm="batch")
     network = build_network(config, target=target, n_dims=2, n_channels=3, shape=shape, seed=0)
@@ -180,7 +183,7 @@ def test_groups_divide_the_channels_and_hold_two_or_more(n_channels: int) -> Non
 
 
 def refusal(
-    name: str, target: Target = LESION, shape: tuple[int, ...] = (64, 64), norm: str = "group"
+    name: str, target: Task = LESION, shape: tuple[int, ...] = (64, 64), norm: str = "group"
 ) -> str:
     """Return the message of the ConfigError that building a network raises."""
     with pytest.raises(ConfigError) as caught:
@@ -259,7 +262,7 @@ def test_threads_that_build_at_once_do_not_mix_their_draws() -> None:
     def build(_: int) -> str:
         network = build_network(
             model("cnn3d"),
-            target=Target("regression", "age"),
+            target=Regression("age"),
             n_dims=3,
             n_channels=1,
             shape=(16, 16, 16),

@@ -14,7 +14,8 @@ from tests.conftest import TINY
 from tests.outside.conftest import python_path
 
 TIMEOUT_S = 300.0
-PARTS = ("strategy=half_step", "strategy.way=0.25", "model=one_layer", "stages=[gain,late]")
+GRADE = ("target.kind=grade", "target.name=lesion", "target.grades=[spots,wedge,mass]")
+PARTS = ("strategy=half_step", "strategy.way=0.25", "model=one_layer", "stages=[gain,late]", *GRADE)
 
 
 def test_each_hospital_runs_the_very_files_that_the_plan_names_or_nothing(

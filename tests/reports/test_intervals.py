@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fedmri.reports.statistics.intervals import draw, estimate_of, new_site_interval, shuffle
-from fedmri.reports.statistics.metrics import METRICS, parts_of, weighted_metric
+from fedmri.reports.statistics.metrics import metric_of, parts_of, weighted_metric
 from fedmri.reports.statistics.weighted import auc, panel
-from fedmri.training.task import Case, LocalTask
+from fedmri.tasks.task import Case, Task
 
 
 def subjects(n: int) -> tuple[str, ...]:
@@ -53,11 +53,11 @@ def test_a_weighted_metric_is_the_metric_of_repeated_patients(
     kind: str, name: str, request: pytest.FixtureRequest
 ) -> None:
     """Drawing a patient twice and weighing the patient by two is the same number."""
-    task: LocalTask = request.getfixturevalue(kind)
+    task: Task = request.getfixturevalue(kind)
     cases = cases_of_kind(kind, 30)
     weights = draw((("A", subjects(30)),), 5, seed=1)
     patients = panel(cases)
-    metric = weighted_metric(METRICS[name], patients)
+    metric = weighted_metric(metric_of(name), patients)
     assert metric is not None
     for value, row in zip(metric(patients, weights), weights, strict=True):
         repeated = [case for case, n in zip(cases, row, strict=True) for _ in range(int(n))]
@@ -86,7 +86,7 @@ def test_influence_is_the_slope_of_the_metric(
     With weight 1 + h the value moves by h / n * influence, to first order.
     """
     cases = cases_of_kind(kind, 30)
-    patients, metric = panel(cases), METRICS[name]
+    patients, metric = panel(cases), metric_of(name)
     weighted, parts = weighted_metric(metric, patients), parts_of(metric, patients)
     assert weighted is not None
     assert parts is not None

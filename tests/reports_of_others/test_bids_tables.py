@@ -12,8 +12,8 @@ from fedmri.data.read import read
 from fedmri.data.settings import CheckConfig, SourceConfig
 from fedmri.errors import ConfigError
 from fedmri.file_names import file_name
-from fedmri.round import Target
 from fedmri.simulation.partition import PartitionConfig, partition
+from fedmri.tasks.kinds.regression import Regression
 from tests.data.worlds import save, volume, write_table
 from tests.reports_of_others.bids_worlds import (
     AFFINE,
@@ -142,7 +142,7 @@ def test_a_value_among_its_like_is_a_value(value: str, is_used: bool, tmp_path: 
         for row, volume in zip(rows(a="A", b="A", c="A"), (value, "800", "1200"), strict=True)
     ]
     world(tmp_path, listed)
-    table = looked_at(tmp_path, Target("regression", "volume_mm3"))
+    table = looked_at(tmp_path, Regression("volume_mm3"))
     assert ("a" in {scan.subject for scan in table.scans}) is is_used
 
 

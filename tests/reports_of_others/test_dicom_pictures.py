@@ -21,13 +21,14 @@ from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, DataConfig, PrepareConfig, SourceConfig
 from fedmri.errors import DataError
 from fedmri.plan import Plan
-from fedmri.round import Target
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.sites import SiteSource, StudySites, prepare_sites
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.segmentation import Segmentation
 from tests.data.worlds import image_world, picture, save_picture, write_table
 
-KIND = Target("classification", "class", ("one", "two"))
-ONE, TWO = Target("segmentation", "mask", ("a",)), Target("segmentation", "mask", ("a", "b"))
+KIND = Classification("class", ("one", "two"))
+ONE, TWO = Segmentation("mask", ("a",)), Segmentation("mask", ("a", "b"))
 ORIENTATION = 0x0112
 SHOWN = picture(1)[:32, :]
 """What a viewer shows, 32 rows and 40 columns."""

@@ -144,10 +144,8 @@ def _signed(home: ServerHome, plan: Path, overrides: list[str], members: list[st
     from fedmri.assembly import assemble
     from fedmri.config import load
     from fedmri.server.registry.enrolment import sign_for
-    from fedmri.training.tasks import make_task
 
     loaded = load(overrides, plan).plan
-    make_task(loaded.target, loaded.task)
     assemble(loaded).checked()  # what cannot do the task is refused before anybody waits
     return sign_for(home, loaded, members)
 

@@ -23,12 +23,13 @@ from fedmri.data.preparation.prepared import (
     unusable_site,
 )
 from fedmri.data.settings import AugmentConfig, DataConfig, PrepareConfig
-from fedmri.round import Batch, Target
+from fedmri.data.target import DataTarget
+from fedmri.round import Batch
 
 Item = tuple[PreparedScan, int | None]
 
 
-def open_site(paths: Sequence[Path], target: Target, config: DataConfig) -> PreparedSite:
+def open_site(paths: Sequence[Path], target: DataTarget, config: DataConfig) -> PreparedSite:
     """Open prepared sites, as one where several are given; no array is read.
 
     Args:
@@ -96,7 +97,7 @@ class PreparedSite:
     """
 
     prepared: Prepared
-    target: Target | None
+    target: DataTarget | None
     config: AugmentConfig
     n_neighbours: int = 0
     change: ImageChange | None = None
@@ -229,12 +230,10 @@ class PreparedSite:
     def _targets(self, group: Sequence[Item], samples: Sequence[Sample]) -> torch.Tensor:
         if self.target is None:
             return torch.full((len(group),), torch.nan)
-        if self.target.kind == "segmentation":
+        if self.target.label_map is not None:
             labels = [sample.label for sample in samples if sample.label is not None]
             return torch.stack(labels).long()
-        is_class = self.target.kind == "classification"
-        dtype = torch.int64 if is_class else torch.float32
-        return torch.tensor([scan.target for scan, _ in group]).to(dtype)
+        return self.target.batch_target([scan.target for scan, _ in group])
 
     def _mixed(self, batch: Batch, generator: np.random.Generator) -> Batch:
         is_mixed = self.config.mixup or self.config.cutmix

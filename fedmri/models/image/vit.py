@@ -9,7 +9,7 @@ from fedmri.claims import Claim, Claims
 from fedmri.errors import require
 from fedmri.models.model import IMAGE, require_dropout, require_width
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ class ViT:
     dropout: float = 0.0
 
     claims: ClassVar[Claims] = frozenset({Claim.PATIENTS_APART})
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     multiple: ClassVar[int] = _PATCH
     source: ClassVar[str] = "Dosovitskiy et al. 2021, arXiv:2010.11929"
 

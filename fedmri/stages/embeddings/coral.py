@@ -51,8 +51,7 @@ class Coral(OnEmbeddings):
 
     def n_groups(self, target: Target) -> int:
         """Return within how many groups embeddings are matched: classes, or one of all."""
-        is_matched = self.is_by_class and target.kind == "classification"
-        return len(target.classes) if is_matched else 1
+        return target.n_groups if self.is_by_class else 1
 
     def fit(self, made: Made) -> PooledMoments:
         """Return the sums of moments."""
