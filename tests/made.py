@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from fedmri.errors import ConfigError
 from fedmri.models.model import Model
 from fedmri.models.registry import MODELS
 from fedmri.parts import NAME, Registry
 from fedmri.round import Strategy
 from fedmri.strategies.registry import STRATEGIES
 
-WIDTH = {"vit": 64, "swin_unetr": 12}
-"""Least widths of models that cannot have one of 8."""
+WIDTHS = (8, 12, 16, 32, 64)
+"""Widths to try, the least first: heads of transformers want one that they can share."""
 
 
 def model(name: str, **settings: object) -> Model:
@@ -21,8 +23,11 @@ def model(name: str, **settings: object) -> Model:
 
 
 def narrow(name: str, **settings: object) -> Model:
-    """Return a model of few channels."""
-    return model(name, **{"width": WIDTH.get(name, 8), **settings})
+    """Return a model of few channels: with the least width that it takes."""
+    for width in WIDTHS:
+        with suppress(ConfigError):
+            return model(name, **{"width": width, **settings})
+    return model(name, **settings)
 
 
 def strategy(name: str, **settings: object) -> Strategy:

@@ -1,0 +1,49 @@
+"""Swin transformer: attention within windows that shift from layer to layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from fedmri.claims import Claim, Claims
+from fedmri.errors import require
+from fedmri.models.model import IMAGE, require_dropout, require_width
+from fedmri.models.sizes import Sizes
+from fedmri.round import TaskKind
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_HEAD = 32
+
+
+@dataclass(frozen=True)
+class Swin:
+    """Windows and patches of the paper: 7 and 4 along each axis; the norm is layer norm alone.
+
+    Attributes:
+        width: Channels of a token in the first stage, in heads of 32.
+        size: Layers in the third of four stages: 6 or 18, and 2 in the others.
+        dropout: Dropout rate.
+    """
+
+    width: int = 96
+    size: Literal["tiny", "small"] = "tiny"
+    dropout: float = 0.0
+
+    claims: ClassVar[Claims] = frozenset({Claim.PATIENTS_APART})
+    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    multiple: ClassVar[int] = 1
+    source: ClassVar[str] = "Liu et al. 2021, arXiv:2103.14030"
+
+    def __post_init__(self) -> None:
+        require_width(self.width)
+        require_dropout(self.dropout)
+        require(self.width % _HEAD == 0, "model.width", self.width, f"a multiple of {_HEAD}")
+
+    def build(self, sizes: Sizes) -> nn.Module:
+        """Return the network."""
+        from fedmri.models.layers.windows import window_network
+
+        depths = (2, 2, 6 if self.size == "tiny" else 18, 2)
+        return window_network(self.width, self.width // _HEAD, depths, sizes, self.dropout)
