@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from flwr.app import MessageType, RecordDict
 from flwr.serverapp import Grid
+from torch import nn
 
 from fedmri.arm import Arm
 from fedmri.assembly import assemble
@@ -24,6 +25,7 @@ from fedmri.harmonize.embeddings.embedding_choice import embedding_stage
 from fedmri.harmonize.embeddings.embedding_stage import MomentsBySite
 from fedmri.harmonize.images.image_stage import image_stage
 from fedmri.harmonize.sums import version
+from fedmri.models.pretrained import begin
 from fedmri.models.weights import norm
 from fedmri.plan import Plan
 from fedmri.round import ExtraForms, Layout, ServerState, Strategy, Update, Weights
@@ -85,6 +87,7 @@ class Run:
         n_pictures: Example pictures that each site writes to its own disk at the end.
         declared: Training examples that a site has at most, as it said when it was enrolled.
         declared_subjects: The same of patients.
+        weights: File that the plan starts from, where it names one by its hash.
         roll: Who takes part in secure sums, where the plan has them.
     """
 
@@ -97,6 +100,7 @@ class Run:
     declared: Mapping[str, int] = field(default_factory=dict)
     roll: Roll = field(default_factory=Roll)
     declared_subjects: Mapping[str, int] = field(default_factory=dict)
+    weights: Path | None = None
 
 
 class Rounds:
@@ -137,10 +141,18 @@ class Rounds:
         found = self.checkpoints.latest()
         if found is None:
             self.records.rewind(0)
+            self._begin(made.network)
             return Checkpoint(0, self.strategy.start(model, entries), {})
         self.records.rewind(found.notes["n_bytes"])
         log.info("%s goes on after round %d", self.run.arm.label, found.round_index)
         return replace(found, state=replace(found.state, layout=entries))
+
+    def _begin(self, network: nn.Module) -> None:
+        """Let the network start from the plan's file of weights, and record what was taken."""
+        plan = self.run.plan
+        fit = begin(network, plan.start.sha256, self.run.weights, plan.n_channels)
+        if fit is not None:
+            self.records.add("start", sha256=plan.start.sha256, **fit.as_dict())
 
     def _harmonize(self, notes: dict[str, Any]) -> dict[str, Any]:
         """Fit the plan's harmonization, or take it from the notes of a checkpoint."""

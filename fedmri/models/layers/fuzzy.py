@@ -53,5 +53,5 @@ class FuzzyMemberships(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return memberships ``(B, K)`` of features ``(B, F)``."""
-        points = self.norm(features.float())  # distances need all digits, under bf16 too
+        points = self.norm(features.to(self.centres.dtype))  # all digits, under bf16 too
         return memberships(points, self.centres, self.fuzziness)
