@@ -88,6 +88,8 @@ ARROWS = {
     | TRUST
     | {
         "arm",
+        "harmonize.images.fingerprint",
+        "harmonize.sums",
         "assembly",
         "parts",
         "compatibility",
@@ -116,7 +118,7 @@ ARROWS = {
     | SETTINGS
     | PARTS
     | {"parts", "plan", "setting_keys", "server.settings", "clients.settings"}
-    | {"simulation.settings", "simulation.partition"},
+    | {"simulation.settings", "simulation.partition", "models.pretrained"},
     "cli": WORDS
     | {"api", "config", "data", "plan", "reports", "server", "clients", "simulation", "commands"}
     | {"system_errors"}
@@ -139,7 +141,7 @@ ARROWS = {
         "privacy",
         "trained",
     }
-    | {"models.registry", "training.tasks"},
+    | {"models.registry", "models.pretrained", "training.tasks"},
     "configs": set(),
     "__init__": WORDS
     | {"api", "claims", "models.model", "data.reader", "simulation.protocol"}

@@ -20,7 +20,7 @@ _DEFAULT = (1, 2, 2, 2, 2)
 
 @dataclass(frozen=True)
 class DynUNet(NormedWithDropout):
-    """``fedmri.models.fingerprint`` plans the strides and kernels of nnU-Net from sums over sites.
+    """``fedmri.models.planning`` plans the strides and kernels of nnU-Net from sums over sites.
 
     Without them there are five levels with kernels of 3. Channels double up to 320 in 3D and 512
     in 2D.
@@ -67,9 +67,14 @@ class DynUNet(NormedWithDropout):
             is_whole = all(len(one) == n_dims for one in steps)
             require(is_whole, f"model.{name}", steps, f"{n_dims} numbers a level")
         require_multiples("dynunet", _products(strides), sizes)
-        widths = tuple(min(self.width * 2**i, _MOST[n_dims]) for i in range(len(strides)))
+        widths = level_widths(self.width, len(strides), n_dims)
         shape = Levels(widths, kernels, strides, self.heads, self.is_residual)
         return PlannedUNet(sizes, shape, self.dropout)
+
+
+def level_widths(width: int, n_levels: int, n_dims: int) -> tuple[int, ...]:
+    """Return the channels of each level: doubled, up to 320 in 3D and 512 in 2D."""
+    return tuple(min(width * 2**level, _MOST[n_dims]) for level in range(n_levels))
 
 
 def _products(strides: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
