@@ -71,9 +71,11 @@ class UNetPlan:
 
     @property
     def settings(self) -> dict[str, object]:
-        """Settings that make the plan true, by their names in a plan."""
+        """Settings of the network and its patch, by their names in a plan.
+
+        The voxel size is not among them: a plan resamples to equal sides of a voxel.
+        """
         return {
-            "data.prepare.spacing_mm": list(self.spacing_mm),
             "data.prepare.shape": list(self.patch),
             "model.strides": [list(one) for one in self.topology.strides],
             "model.kernels": [list(one) for one in self.topology.kernels],

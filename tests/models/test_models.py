@@ -110,21 +110,58 @@ def test_dropout_is_off_by_default(name: str) -> None:
         assert torch.equal(network(image), network(image))
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "settings", "expected"),
     [
-        ("resnet18", 11_689_512),
-        ("densenet121", 7_978_856),
-        ("efficientnet_b0", 5_288_548),
+        ("resnet18", {}, 11_689_512),
+        ("densenet121", {}, 7_978_856),
+        ("efficientnet_b0", {}, 5_288_548),
+        ("shufflenet", {}, 2_278_604),
+        ("resnet", {"depth": 34}, 21_797_672),
+        ("resnet", {"depth": 50}, 25_557_032),
+        ("senet", {"depth": 50}, 28_088_024),
+        ("swin", {}, 28_288_354),
+        ("convnext", {}, 28_589_128),
+        pytest.param("resnet", {"depth": 101}, 44_549_160, marks=SLOW),
+        pytest.param("resnet", {"depth": 152}, 60_192_808, marks=SLOW),
+        pytest.param("swin", {"size": "small"}, 49_606_258, marks=SLOW),
+        pytest.param("convnext", {"size": "small"}, 50_223_688, marks=SLOW),
+        pytest.param("efficientnet", {"size": "b1"}, 7_794_184, marks=SLOW),
+        pytest.param("efficientnet", {"size": "b2"}, 9_109_994, marks=SLOW),
+        pytest.param("efficientnet", {"size": "b3"}, 12_233_232, marks=SLOW),
+        pytest.param("efficientnet", {"size": "b4"}, 19_341_616, marks=SLOW),
     ],
 )
-def test_standard_networks_have_their_published_size(name: str, expected: int) -> None:
+def test_standard_networks_have_their_published_size(
+    name: str, settings: dict[str, object], expected: int
+) -> None:
     """With three channels and 1000 classes they are the networks of the papers."""
     target = Target("classification", "imagenet", tuple(str(i) for i in range(1000)))
     shape = (64, 64)
-    config = model(name, norm="batch")
+    config = model(name, norm="batch", **settings)
     network = build_network(config, target=target, n_dims=2, n_channels=3, shape=shape, seed=0)
     assert n_parameters(network) == expected
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(16, 14_714_688), (19, 20_024_384)])
+def test_vgg_has_the_convolutions_of_the_paper(depth: int, expected: int) -> None:
+    """The dense layers differ; the convolutions are those of configurations D and E."""
+    config = model("vgg", depth=depth)
+    network = build_network(config, target=LESION, n_dims=2, n_channels=3, shape=(64, 64), seed=0)
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert sum(p.numel() for m in convolutions for p in m.parameters()) == expected
+
+
+def test_cnn9_is_as_large_as_its_source_says() -> None:
+    """Eight convolutions and a linear layer: 1.8 million parameters."""
+    config = model("cnn9")
+    network = build_network(config, target=AGE, n_dims=2, n_channels=1, shape=(64, 64), seed=0)
+    layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert len(layers) == 9
+    assert round(n_parameters(network) / 1e6, 1) == 1.8
 
 
 def test_cnn5_has_the_size_that_its_layers_add_up_to() -> None:

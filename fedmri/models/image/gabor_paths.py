@@ -19,7 +19,7 @@ class GaborPaths(NormedWithDropout):
     """Memberships of fuzzy c-means in place of hidden layers, and one linear layer of outputs.
 
     The centres of the clusters are weights: sites train them, and the server averages them.
-    The source gives no widths, filters or clusters; they are ours.
+    The source leaves widths, filters and clusters open.
 
     Attributes:
         clusters: Clusters of features.
