@@ -46,6 +46,19 @@ def classifier(
     return nn.Sequential(layers)
 
 
+def conv_norm(  # noqa: PLR0913  # the numbers of a convolution
+    n_dims: int, n_in: int, n_out: int, kernel: int, *, stride: int = 1, groups: int = 1
+) -> nn.Module:
+    """Return a convolution that keeps the sides but for its stride, and a norm."""
+    padding = kernel // 2
+    return nn.Sequential(
+        Conv[Conv.CONV, n_dims](
+            n_in, n_out, kernel, stride=stride, padding=padding, groups=groups, bias=False
+        ),
+        Norm[Norm.BATCH, n_dims](n_out),
+    )
+
+
 def answering(
     layers: Mapping[str, nn.Module], n_features: int, sizes: Sizes, dropout: float
 ) -> nn.Module:

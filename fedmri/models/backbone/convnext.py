@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fedmri.claims import Claim, Claims
-from fedmri.models.model import IMAGE, require_dropout, require_width
+from fedmri.models.model import IMAGE, LayerNormed
 from fedmri.models.sizes import Sizes
 from fedmri.round import TaskKind
 
@@ -15,29 +15,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ConvNeXt:
+class ConvNeXt(LayerNormed):
     """Four stages, whose norm is layer norm alone. Images need 32 voxels along each axis.
 
     Blocks are never dropped as a whole, as the paper does in training.
 
     Attributes:
-        width: Channels of the first stage; they double from stage to stage.
         size: Blocks in the third of four stages: 9 or 27, and 3 in the others.
-        dropout: Rate before the last layer.
     """
 
-    width: int = 96
     size: Literal["tiny", "small"] = "tiny"
-    dropout: float = 0.0
 
     claims: ClassVar[Claims] = frozenset({Claim.PATIENTS_APART})
     kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
-    multiple: ClassVar[int] = 1
     source: ClassVar[str] = "Liu et al. 2022, arXiv:2201.03545"
-
-    def __post_init__(self) -> None:
-        require_width(self.width)
-        require_dropout(self.dropout)
 
     def build(self, sizes: Sizes) -> nn.Module:
         """Return the network."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fedmri.claims import Claim, Claims
 from fedmri.errors import require
-from fedmri.models.model import IMAGE, require_dropout, require_width
+from fedmri.models.model import IMAGE, LayerNormed
 from fedmri.models.sizes import Sizes
 from fedmri.round import TaskKind
 
@@ -18,27 +18,21 @@ _HEAD = 32
 
 
 @dataclass(frozen=True)
-class Swin:
-    """Windows and patches of the paper: 7 and 4 along each axis; the norm is layer norm alone.
+class Swin(LayerNormed):
+    """Windows and patches of the paper: 7 and 4 along each axis. Heads have 32 channels.
 
     Attributes:
-        width: Channels of a token in the first stage, in heads of 32.
         size: Layers in the third of four stages: 6 or 18, and 2 in the others.
-        dropout: Dropout rate.
     """
 
-    width: int = 96
     size: Literal["tiny", "small"] = "tiny"
-    dropout: float = 0.0
 
     claims: ClassVar[Claims] = frozenset({Claim.PATIENTS_APART})
     kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
-    multiple: ClassVar[int] = 1
     source: ClassVar[str] = "Liu et al. 2021, arXiv:2103.14030"
 
     def __post_init__(self) -> None:
-        require_width(self.width)
-        require_dropout(self.dropout)
+        super().__post_init__()
         require(self.width % _HEAD == 0, "model.width", self.width, f"a multiple of {_HEAD}")
 
     def build(self, sizes: Sizes) -> nn.Module:

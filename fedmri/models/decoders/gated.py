@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from monai.networks.layers.factories import Conv, Norm
+from monai.networks.layers.factories import Conv
 from monai.networks.nets.attentionunet import AttentionBlock
 from torch import nn
 
+from fedmri.models.blocks import conv_norm
 from fedmri.models.decoders.supervised import Answers
 from fedmri.models.sizes import Sizes
 
@@ -53,12 +54,12 @@ class MultiscaleBlock(nn.Module):
     def __init__(self, n_dims: int, n_in: int, n_out: int, dropout: float) -> None:
         super().__init__()
         n = max(1, n_out // 2)
-        self.point = _conv(n_dims, n_in, n, 1)
-        self.small = _conv(n_dims, n_in, n, 3)
-        self.large = _conv(n_dims, n, n, 3)
-        self.join = _conv(n_dims, 3 * n, n_out, 1)
+        self.point = conv_norm(n_dims, n_in, n, 1)
+        self.small = conv_norm(n_dims, n_in, n, 3)
+        self.large = conv_norm(n_dims, n, n, 3)
+        self.join = conv_norm(n_dims, 3 * n, n_out, 1)
         is_same = n_in == n_out
-        self.shortcut: nn.Module = nn.Identity() if is_same else _conv(n_dims, n_in, n_out, 1)
+        self.shortcut: nn.Module = nn.Identity() if is_same else conv_norm(n_dims, n_in, n_out, 1)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -68,10 +69,3 @@ class MultiscaleBlock(nn.Module):
         total = self.join(torch.cat(scales, 1)) + self.shortcut(x)
         kept: torch.Tensor = self.dropout(total.relu())
         return kept
-
-
-def _conv(n_dims: int, n_in: int, n_out: int, kernel: int) -> nn.Module:
-    return nn.Sequential(
-        Conv[Conv.CONV, n_dims](n_in, n_out, kernel, padding=kernel // 2, bias=False),
-        Norm[Norm.BATCH, n_dims](n_out),
-    )

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from monai.networks.layers.factories import Conv, Norm
+from monai.networks.layers.factories import Conv
 from torch import nn
 
-from fedmri.models.blocks import answering
+from fedmri.models.blocks import answering, conv_norm
 from fedmri.models.sizes import Sizes
 
 _REDUCTION, _KERNEL, _N_BLOCKS = 16, 7, 2
@@ -18,11 +18,8 @@ _REDUCTION, _KERNEL, _N_BLOCKS = 16, 7, 2
 def separable_network(widths: Sequence[int], sizes: Sizes, dropout: float) -> nn.Module:
     """Return a stem, stages of two blocks, global average pooling and one linear layer."""
     n_dims, layers = sizes.n_dims, dict[str, nn.Module]()
-    layers["stem"] = nn.Sequential(
-        Conv[Conv.CONV, n_dims](sizes.n_channels, widths[0], 3, padding=1, bias=False),
-        Norm[Norm.BATCH, n_dims](widths[0]),
-        nn.ReLU(),
-    )
+    stem = conv_norm(n_dims, sizes.n_channels, widths[0], 3)
+    layers["stem"] = nn.Sequential(stem, nn.ReLU())
     for i, (n_in, n_out) in enumerate(pairwise([widths[0], *widths]), 1):
         for j in range(_N_BLOCKS):
             first = j == 0
@@ -47,10 +44,7 @@ class AttentiveBlock(nn.Module):
         )
         self.shortcut: nn.Module = nn.Identity()
         if n_in != n_out or stride > 1:
-            self.shortcut = nn.Sequential(
-                Conv[Conv.CONV, n_dims](n_in, n_out, 1, stride=stride, bias=False),
-                Norm[Norm.BATCH, n_dims](n_out),
-            )
+            self.shortcut = conv_norm(n_dims, n_in, n_out, 1, stride=stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return features of features."""
@@ -63,8 +57,7 @@ def separable(n_dims: int, n_in: int, n_out: int, stride: int) -> nn.Module:
     conv = Conv[Conv.CONV, n_dims]
     return nn.Sequential(
         conv(n_in, n_in, 3, stride=stride, padding=1, groups=n_in, bias=False),
-        conv(n_in, n_out, 1, bias=False),
-        Norm[Norm.BATCH, n_dims](n_out),
+        conv_norm(n_dims, n_in, n_out, 1),
     )
 
 

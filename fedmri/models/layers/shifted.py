@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from monai.networks.layers.factories import Conv, Norm
 from torch import nn
 from torch.nn import functional
 
-from fedmri.models.blocks import answering
+from fedmri.models.blocks import answering, conv_norm
 from fedmri.models.sizes import Sizes
 
 _N_UNITS = 2
@@ -20,11 +19,8 @@ _N_UNITS = 2
 def shift_network(widths: Sequence[int], sizes: Sizes, dropout: float) -> nn.Module:
     """Return a stem, stages of two units, global average pooling and one linear layer."""
     n_dims, layers = sizes.n_dims, dict[str, nn.Module]()
-    layers["stem"] = nn.Sequential(
-        Conv[Conv.CONV, n_dims](sizes.n_channels, widths[0], 3, padding=1, bias=False),
-        Norm[Norm.BATCH, n_dims](widths[0]),
-        nn.ReLU(),
-    )
+    stem = conv_norm(n_dims, sizes.n_channels, widths[0], 3)
+    layers["stem"] = nn.Sequential(stem, nn.ReLU())
     for i, (n_in, n_out) in enumerate(pairwise([widths[0], *widths]), 1):
         units = [ShiftUnit(n_dims, n_in, n_out, 2)]
         units += [ShiftUnit(n_dims, n_out, n_out, 1) for _ in range(_N_UNITS - 1)]
@@ -38,10 +34,10 @@ class ShiftUnit(nn.Module):
     def __init__(self, n_dims: int, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.expand = _conv(n_dims, n_in, n_out)
-        self.project = _conv(n_dims, n_out, n_out)
+        self.expand = conv_norm(n_dims, n_in, n_out, 1)
+        self.project = conv_norm(n_dims, n_out, n_out, 1)
         is_same = n_in == n_out and stride == 1
-        self.shortcut: nn.Module = nn.Identity() if is_same else _conv(n_dims, n_in, n_out)
+        self.shortcut: nn.Module = nn.Identity() if is_same else conv_norm(n_dims, n_in, n_out, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return features of features."""
@@ -71,9 +67,3 @@ def shifted(x: torch.Tensor) -> torch.Tensor:
 def thinned(x: torch.Tensor, stride: int) -> torch.Tensor:
     """Return every ``stride``-th voxel along each axis."""
     return x[(slice(None), slice(None), *[slice(None, None, stride)] * (x.ndim - 2))]
-
-
-def _conv(n_dims: int, n_in: int, n_out: int) -> nn.Module:
-    return nn.Sequential(
-        Conv[Conv.CONV, n_dims](n_in, n_out, 1, bias=False), Norm[Norm.BATCH, n_dims](n_out)
-    )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from monai.networks.layers.factories import Conv, Norm, Pool
+from monai.networks.layers.factories import Pool
 from torch import nn
 
-from fedmri.models.blocks import answering
+from fedmri.models.blocks import answering, conv_norm
 from fedmri.models.sizes import Sizes
 
 _STAGES = ((116, 4), (232, 8), (464, 4))
@@ -61,17 +61,8 @@ def shuffled(x: torch.Tensor) -> torch.Tensor:
 
 
 def _conv(n_dims: int, n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Module:
-    return nn.Sequential(
-        Conv[Conv.CONV, n_dims](
-            n_in, n_out, kernel, stride=stride, padding=kernel // 2, bias=False
-        ),
-        Norm[Norm.BATCH, n_dims](n_out),
-        nn.ReLU(),
-    )
+    return nn.Sequential(conv_norm(n_dims, n_in, n_out, kernel, stride=stride), nn.ReLU())
 
 
 def _depthwise(n_dims: int, n: int, stride: int) -> nn.Module:
-    return nn.Sequential(
-        Conv[Conv.CONV, n_dims](n, n, 3, stride=stride, padding=1, groups=n, bias=False),
-        Norm[Norm.BATCH, n_dims](n),
-    )
+    return conv_norm(n_dims, n, n, 3, stride=stride, groups=n)
