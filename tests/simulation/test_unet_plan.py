@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import nibabel as nib
 import numpy as np
 import pytest
 
+from fedmri.data.preparation.prepared import read_site
 from fedmri.errors import ConfigError, HarmonizeError
 from fedmri.harmonize.images.fingerprint import SHAPE, SPACING, TARGET, TENTH, ScanGrid
 from fedmri.models.build import build_network
@@ -17,7 +22,8 @@ from fedmri.models.planning import (
     topology,
 )
 from fedmri.round import Target
-from fedmri.simulation.unet_plan import fingerprint
+from fedmri.simulation.unet_plan import fingerprint, plan_unet, training_grids
+from tests.conftest import RunTiny
 
 
 def sites(sizes: tuple[int, ...], thick: float = 1.0) -> list[list[ScanGrid]]:
@@ -52,6 +58,26 @@ def test_medians_over_sites_are_those_of_the_pool(sizes: tuple[int, ...], thick:
     assert np.allclose(found[SHAPE], np.median(shape * spacing / target, axis=0), rtol=2e-6)
     (alone,) = [fingerprint([pool])]
     assert all(np.array_equal(found[name], alone[name]) for name in found)
+
+
+def test_a_simulations_scans_are_planned_for_by_their_own_grids(run_tiny: RunTiny) -> None:
+    """Not by the prepared ones: training scans alone, their axes in the order of the head."""
+    folder = run_tiny("a", "simulation.arms=[federated]", "rounds.n_rounds=0")
+    held = json.loads((folder / "prepared/sites.json").read_text())["sites"]
+    files = [Path(file) for file in held.values()]
+    grids = [training_grids(file) for file in files]
+    for file, own in zip(files, grids, strict=True):
+        scans = [scan for scan in read_site(file).scans if scan.split == "train"]
+        assert len(own) == len(scans) > 0
+        for grid, scan in zip(own, scans, strict=True):
+            order = nib.aff2axcodes(np.array(scan.geometry.own.affine))
+            axes = ["RL".find(code) >= 0 for code in order].index(True)
+            assert grid.shape[0] == scan.geometry.own.shape[axes]
+            assert sorted(grid.shape) == sorted(scan.geometry.own.shape)
+    plan = plan_unet(files, 2)
+    found = fingerprint(grids)
+    assert plan.spacing_mm == tuple(found[TARGET])
+    assert all(side % m == 0 for side, m in zip(plan.patch, plan.topology.multiples, strict=True))
 
 
 def test_no_scan_at_any_site_is_refused() -> None:
