@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -25,7 +25,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf lets it 
 from fedmri.errors import ConfigError, told
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
-from fedmri.plan import Plan, to_dict
+from fedmri.plan import Plan, StartConfig, to_dict
 from fedmri.setting_keys import known_keys, refused_value, unknown_setting
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
@@ -115,9 +115,21 @@ def experiment_of(values: Any) -> Experiment:
     nested = {"plan": values, "partition": partition, "simulation": simulation}
     _refuse_unknown_fields(nested, Experiment, ())
     try:
-        return TypeAdapter(Experiment).validate_python(nested)
+        experiment = TypeAdapter(Experiment).validate_python(nested)
     except ValidationError as error:
         raise refused_value(error, "", ALL_PRINTED, ROOT) from None
+    return _with_start(experiment)
+
+
+def _with_start(experiment: Experiment) -> Experiment:
+    """Return the experiment with the hash of its weights in the plan, if a file is named."""
+    file, plan = experiment.simulation.weights, experiment.plan
+    if not file or plan.start.sha256:
+        return experiment
+    from fedmri.models.pretrained import file_sha256  # torch loads here
+
+    start = StartConfig(file_sha256(Path(file).expanduser()))
+    return replace(experiment, plan=replace(plan, start=start))
 
 
 def as_yaml(experiment: Experiment) -> str:

@@ -139,6 +139,7 @@ CODES: dict[str, str] = {
     "C21": "images do not fit the model",
     "C22": "a loss does not fit the task",
     "C23": "a device is not there",
+    "C24": "weights to start from are not there or do not fit",
     "C30": "an update cannot travel in so few bits",
     "C31": "filters do not go with a strategy or transport",
     "C40": "a part cannot be loaded",

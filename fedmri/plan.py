@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypedDict
@@ -164,6 +165,22 @@ class ReleaseConfig:
         require(is_short, "release.intended_use", len(self.intended_use), want)
 
 
+@dataclass(frozen=True)
+class StartConfig:
+    """What the server's first model starts from.
+
+    Attributes:
+        sha256: SHA-256 of a file of weights that the server has; sites do not need the file. Empty
+            starts from seeded weights. Entries that the file lacks are seeded.
+    """
+
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        is_hash = not self.sha256 or re.fullmatch("[0-9a-f]{64}", self.sha256) is not None
+        require(is_hash, "start.sha256", self.sha256, "64 digits of 0-9 and a-f, or nothing")
+
+
 class NetworkArguments(TypedDict):
     """What ``build_network`` must know of a plan besides its model settings."""
 
@@ -195,6 +212,7 @@ class Plan:
     data: DataConfig = field(default_factory=DataConfig)
     stages: Annotated[tuple[Stage, ...], PlainValidator(made_stages)] = ()
     model: Annotated[Model, PlainValidator(MODELS.made)] = field(default_factory=CNN5)
+    start: StartConfig = field(default_factory=StartConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     strategy: Annotated[Strategy, PlainValidator(STRATEGIES.made)] = field(default_factory=FedAvg)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)

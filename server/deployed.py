@@ -64,6 +64,7 @@ def _run(grid: Grid, folder: RunFolder, home: ServerHome) -> Run:
         declared=Declared(home, "max_examples"),
         declared_subjects=Declared(home, "max_subjects"),
         roll=signed.roll(folder.name),
+        weights=folder.weights,
     )
 
 

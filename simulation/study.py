@@ -26,6 +26,7 @@ from fedmri.data.synthetic.data_set import refuse_foreign
 from fedmri.errors import HarmonizeError, RoundError, UsageError, told
 from fedmri.file_names import file_name, write_names
 from fedmri.files import hold
+from fedmri.models.pretrained import begin
 from fedmri.plan import Plan
 from fedmri.server.rounds.records import Observer
 from fedmri.simulation.arm_runs import POOL, ArmRun, ArmSites, by_strategy
@@ -174,7 +175,8 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
     if plan.data.source.layout != AUTO:
         READERS.load(plan.data.source.layout)
     for _, one in by_strategy(plan, config):
-        assemble(one).checked()
+        made, file = assemble(one).checked(), config.weights
+        begin(made.network, one.start.sha256, _path(file), one.n_channels)
     for path in (plan.data.source.path, config.external):
         if path:
             existing_folder(path)
@@ -187,6 +189,10 @@ def _refuse_tables(plan: Plan) -> None:
         what, want = "a simulation of tables of features", "a plan for images"
         found = ", ".join(STAGES.name_of(stage) for stage in plan.stages)
         raise HarmonizeError("H25", what, found=found, want=want, fix=fix)
+
+
+def _path(file: str) -> Path | None:
+    return Path(file).expanduser() if file else None
 
 
 def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:

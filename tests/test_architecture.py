@@ -96,6 +96,8 @@ ARROWS = {
     | TRUST
     | {
         "arm",
+        "harmonize.images.fingerprint",
+        "harmonize.sums",
         "assembly",
         "parts",
         "compatibility",
@@ -126,7 +128,8 @@ ARROWS = {
     | SETTINGS
     | PARTS
     | {"parts", "plan", "setting_keys", "server.settings", "clients.settings"}
-    | {"simulation.settings", "simulation.partition", "tasks.kinds.regression"},
+    | {"simulation.settings", "simulation.partition", "tasks.kinds.regression"}
+    | {"models.pretrained"},
     "cli": WORDS
     | {"api", "config", "data", "plan", "reports", "server", "clients", "simulation", "commands"}
     | {"system_errors"}
@@ -148,7 +151,7 @@ ARROWS = {
         "privacy",
         "trained",
     }
-    | {"models.registry"},
+    | {"models.registry", "models.pretrained"},
     "configs": set(),
     "__init__": WORDS
     | {"api", "claims", "models.model", "data.reader", "simulation.protocol", "tasks.task"}

@@ -53,7 +53,7 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "learned": f"{target.learned}{_whence(TASKS, target)}",
         "read": f"modalities {', '.join(source.modalities)}; {target.reads}",
         "network": f"{MODELS.name_of(plan.model)}, {n_numbers:,} numbers"
-        f"{_whence(MODELS, plan.model)}",
+        f"{_whence(MODELS, plan.model)}{_start(plan)}",
         "strategy": f"{_strategy(plan)}; {amount} a round, {plan.rounds.n_rounds} rounds",
         "aggregation": _aggregation(signed),
         "leaves before the rounds": _sums(made, When.BEFORE_ROUNDS),
@@ -70,6 +70,12 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "the model's file": _release(plan),
         "signed for": f"fedmri {signed.version}",
     }
+
+
+def _start(plan: Plan) -> str:
+    """Return which file the first model comes from, where it does not come from the seed."""
+    sha256 = plan.start.sha256
+    return f"; starts from weights of the coordinator's, SHA-256 {sha256}" if sha256 else ""
 
 
 def _strategy(plan: Plan) -> str:

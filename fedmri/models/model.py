@@ -86,6 +86,25 @@ class NormedWithDropout(Normed):
         require_dropout(self.dropout)
 
 
+@dataclass(frozen=True)
+class LayerNormed:
+    """What models share whose norm is layer norm alone.
+
+    Attributes:
+        width: Channels of the first stage; they double from stage to stage.
+        dropout: Share of values that are left out in training.
+    """
+
+    width: int = 96
+    dropout: float = 0.0
+
+    multiple: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        require_width(self.width)
+        require_dropout(self.dropout)
+
+
 def require_width(width: int) -> None:
     """Refuse a width below 1 (C01)."""
     require(width >= 1, "model.width", width, "1 or more")

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from flwr.serverapp import Grid
+from torch import nn
 
 from fedmri.assembly import assemble
 from fedmri.errors import RoundError, explained
 from fedmri.harmonize.sums import version
+from fedmri.models.pretrained import begin
 from fedmri.round import ServerState, Update, Weights
 from fedmri.server.rounds.checkpoint import Checkpoint, Checkpoints, digest, save_weights
 from fedmri.server.rounds.final_model import write_final
@@ -63,10 +65,18 @@ class Rounds:
         made, found = self.running.made, self.checkpoints.latest()
         if found is None:
             self.records.rewind(0)
+            self._begin(made.network)
             return Checkpoint(0, self.strategy.start(made.entries, made.layout), {})
         self.records.rewind(found.notes["n_bytes"])
         log.info("%s goes on after round %d", self.running.run.arm.label, found.round_index)
         return replace(found, state=replace(found.state, layout=made.layout))
+
+    def _begin(self, network: nn.Module) -> None:
+        """Let the network start from the plan's file of weights, and record what was taken."""
+        sha256, file = self.plan.start.sha256, self.running.run.weights
+        fit = begin(network, sha256, file, self.plan.n_channels)
+        if fit is not None:
+            self.records.add("start", sha256=sha256, **fit.as_dict())
 
     def _round(
         self, round_index: int, state: ServerState, out: Weights

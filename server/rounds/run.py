@@ -43,6 +43,7 @@ class Run:
         declared: Training examples that a site has at most, as it said when it was enrolled.
         declared_subjects: The same of patients.
         roll: Who takes part in secure sums, where the plan has them.
+        weights: File that the plan starts from, where it names one by its hash.
     """
 
     plan: Plan
@@ -54,6 +55,7 @@ class Run:
     declared: Mapping[str, int] = field(default_factory=dict)
     roll: Roll = field(default_factory=Roll)
     declared_subjects: Mapping[str, int] = field(default_factory=dict)
+    weights: Path | None = None
 
 
 Forms = dict[str, tuple[int, ...]]

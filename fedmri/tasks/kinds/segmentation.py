@@ -165,8 +165,25 @@ class Segmentation:
         )
 
     def mean_loss(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of logits ``(B, 1 + K, *shape)``, labels ``(B, 1, *shape)``."""
-        return self._loss(outputs.float(), target)
+        """Return the mean loss of logits ``(B, 1 + K, *shape)``, labels ``(B, 1, *shape)``.
+
+        Logits ``(B, L, 1 + K, *shape)`` are answers of L levels, the finest first. Each level
+        counts half as much as the one before it; the weights sum to 1.
+
+        Source:
+            Isensee et al. 2021, nnU-Net, doi:10.1038/s41592-020-01008-z (deep supervision).
+        """
+        import torch
+
+        if outputs.ndim == target.ndim:
+            return self._loss(outputs.float(), target)
+        levels = outputs.float().unbind(1)
+        shares = [2.0**-i for i in range(len(levels))]
+        losses = [
+            share / sum(shares) * self._loss(level, target)
+            for share, level in zip(shares, levels, strict=True)
+        ]
+        return torch.stack(losses).sum()
 
     def predict(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return probabilities of background and classes, shape ``(B, 1 + K, *shape)``."""

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResNet18(Normed):
-    """With projection shortcuts.
-
-    MONAI's own default for ResNet-18 pads with zeros and cuts the gradient of the shortcut off.
-    """
+    """With projection shortcuts. For more layers take ``resnet``."""
 
     width: int = 64
 
@@ -28,17 +25,6 @@ class ResNet18(Normed):
 
     def layers(self, sizes: Sizes) -> nn.Module:
         """Return the network."""
-        from monai.networks.nets.resnet import ResNet
+        from fedmri.models.layers.residual import residual_network
 
-        return ResNet(
-            block="basic",
-            layers=[2, 2, 2, 2],
-            block_inplanes=[self.width * 2**i for i in range(4)],
-            spatial_dims=sizes.n_dims,
-            n_input_channels=sizes.n_channels,
-            num_classes=sizes.n_outputs,
-            conv1_t_size=7,
-            conv1_t_stride=2,
-            shortcut_type="B",
-            bias_downsample=False,
-        )
+        return residual_network(18, self.width, sizes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fedmri.claims import Claim, Claims
 from fedmri.errors import require
-from fedmri.models.model import IMAGE, require_dropout, require_width
+from fedmri.models.model import IMAGE, LayerNormed
 from fedmri.models.sizes import Sizes
 from fedmri.round import Answer
 
@@ -18,16 +18,14 @@ _PATCH, _HEAD = 16, 64
 
 
 @dataclass(frozen=True)
-class ViT:
+class ViT(LayerNormed):
     """ViT-B/16, whose norm is layer norm alone.
 
     Attributes:
         width: Channels of a token, in heads of 64.
-        dropout: Dropout rate.
     """
 
     width: int = 768
-    dropout: float = 0.0
 
     claims: ClassVar[Claims] = frozenset({Claim.PATIENTS_APART})
     kinds: ClassVar[tuple[Answer, ...]] = IMAGE
@@ -35,8 +33,7 @@ class ViT:
     source: ClassVar[str] = "Dosovitskiy et al. 2021, arXiv:2010.11929"
 
     def __post_init__(self) -> None:
-        require_width(self.width)
-        require_dropout(self.dropout)
+        super().__post_init__()
         require(self.width % _HEAD == 0, "model.width", self.width, f"a multiple of {_HEAD}")
 
     def build(self, sizes: Sizes) -> nn.Module:
