@@ -14,6 +14,17 @@ WIDTH = {"vit": 64, "swin_unetr": 12}
 """Least widths of models that cannot have one of 8."""
 
 
+def n_dims_of(name: str) -> tuple[int, ...]:
+    """Return the spatial dimensions that a model takes."""
+    found: tuple[int, ...] = getattr(MODELS.load(name), "n_dims", (2, 3))
+    return found
+
+
+def few_slices(name: str, shape: tuple[int, ...], n_slices: int = 6) -> tuple[int, ...]:
+    """Return a shape with few slices for a model that goes over each of them."""
+    return (*shape[:-1], n_slices) if n_dims_of(name) == (3,) else shape
+
+
 def model(name: str, **settings: object) -> Model:
     """Return a model; a setting that it does not have is left out."""
     found: Model = _made(MODELS, name, settings)

@@ -6,7 +6,7 @@ from fedmri.models.model import Model
 from fedmri.parts import Registry
 from fedmri.round import TaskKind
 
-MODELS = Registry[Model]("model", "fedmri.models", ("image", "voxel"), "fedmri.models")
+MODELS = Registry[Model]("model", "fedmri.models", ("image", "voxel", "hybrid"), "fedmri.models")
 
 
 def model_names(kind: TaskKind | None = None) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from fedmri.round import Batch, Target
 from fedmri.training.local import TrainResult, train_round
 from fedmri.training.settings import TaskConfig, TrainConfig
 from fedmri.training.tasks import make_task
-from tests.made import narrow
+from tests.made import few_slices, n_dims_of, narrow
 
 CLIP = 0.5
 KEY = key_for(b"secret of a site", "order 1")
@@ -241,8 +241,8 @@ def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
     if name in model_names("segmentation"):
         kind = Target("segmentation", "m", ("t",))
     side = 16 if name in {"cnn5", "cnn3d", "vit", "unet", "segresnet"} else 32
-    n_dims = 3 if name == "cnn3d" else 2
-    shape = (side,) * n_dims
+    n_dims = 3 if name == "cnn3d" else n_dims_of(name)[0]
+    shape = few_slices(name, (side,) * n_dims)
     sizes = {"target": kind, "n_dims": n_dims, "n_channels": 1, "shape": shape, "seed": 1}
     network = build_network(narrow(name), **sizes).double()  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(5)
