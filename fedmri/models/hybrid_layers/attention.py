@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection
+from typing import Any
 
 from monai.networks.blocks.spatialattention import SpatialAttentionBlock
 from monai.networks.nets.densenet import DenseNet
@@ -31,5 +32,5 @@ def _n_out(network: DenseNet, name: str) -> int:
     """Return the channels that leave a dense block: those that the layer after it takes."""
     names = [each for each, _ in network.features.named_children()]
     following = network.features.get_submodule(names[names.index(name) + 1])
-    norm = getattr(following, "norm", following)
+    norm: Any = getattr(following, "norm", following)
     return int(norm.num_features)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from monai.networks.nets.densenet import DenseNet
@@ -34,6 +34,7 @@ class TwoBranches(nn.Module):
     def __init__(self, first: nn.Module, second: nn.Module, joint: Joint, head: nn.Module) -> None:
         super().__init__()
         self.first, self.second, self.joint, self.head = first, second, joint, head
+        self.feature_maps = ("first.0",)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return outputs of images."""
@@ -92,7 +93,7 @@ class ViTFeatures(nn.Module):
         for each in network.blocks:
             each.norm_cross_attn = nn.Identity()  # it would travel every round, never trained
         if not is_of_patches:
-            network.classification_head = nn.Identity()
+            network.classification_head = nn.Identity()  # type: ignore[assignment]  # no head
         self.network = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -122,6 +123,7 @@ class GraphNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.features, self.parcels, self.graph, self.head = features, parcels, graph, head
+        self.feature_maps = ("features",)
 
     def forward(
         self,
@@ -150,6 +152,7 @@ class ThreeViews(nn.Module):
         super().__init__()
         self.features, self.mean = features, to_vector(n_dims)
         self.tokens, self.graph, self.head = tokens, graph, head
+        self.feature_maps = ("features",)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return outputs of images."""
@@ -174,6 +177,7 @@ class GraphView(nn.Module):
 
 def densenet_features(network: DenseNet) -> tuple[nn.Module, int]:
     """Return MONAI's DenseNet without its last layer, and how many features come out."""
-    n_features = int(network.class_layers.out.in_features)
+    out: Any = network.class_layers.out
+    n_features = int(out.in_features)
     network.class_layers.out = nn.Identity()
     return network, n_features

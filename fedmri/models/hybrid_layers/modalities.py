@@ -6,6 +6,8 @@ everywhere, so the network reads from the image which modalities it has.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -30,7 +32,8 @@ class Presence(nn.Module):
 
         The second has the shape ``(B, M)``. An image of zeros alone shows all of its modalities.
         """
-        parts = image.unflatten(1, (-1, self.n_per_modality))
+        n_modalities = image.shape[1] // self.n_per_modality
+        parts = image.reshape(len(image), n_modalities, self.n_per_modality, *image.shape[2:])
         is_there = (parts != 0).flatten(2).any(2)
         is_there = is_there | ~is_there.any(1, keepdim=True)
         shown = self._shown(is_there) if self.training and self.drop else is_there
@@ -81,13 +84,14 @@ class FeatureFusion(nn.Module):
     def __init__(
         self,
         presence: Presence,
-        networks: list[nn.Module],
+        networks: Iterable[nn.Module],
         score: nn.Module | None,
         head: nn.Module,
     ) -> None:
         super().__init__()
         self.presence, self.networks = presence, nn.ModuleList(networks)
         self.score, self.head = score, head
+        self.feature_maps = tuple(f"networks.{i}.0" for i in range(len(self.networks)))
 
     def weights(self, features: torch.Tensor, ones: torch.Tensor) -> torch.Tensor:
         """Return the weight of each modality, shape ``(B, M)``; 0 for those that are absent."""
@@ -115,9 +119,10 @@ class LateFusion(nn.Module):
         out: From ``(B, M * H)`` to outputs.
     """
 
-    def __init__(self, presence: Presence, networks: list[nn.Module], out: nn.Module) -> None:
+    def __init__(self, presence: Presence, networks: Iterable[nn.Module], out: nn.Module) -> None:
         super().__init__()
         self.presence, self.networks, self.out = presence, nn.ModuleList(networks), out
+        self.feature_maps = tuple(f"networks.{i}.0.0" for i in range(len(self.networks)))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return outputs of images."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 import torch
 from monai.networks.layers.factories import Conv
@@ -109,20 +110,14 @@ def shares_of(labels: torch.Tensor, n_parcels: int) -> torch.Tensor:
     return one_hot.movedim(-1, 1)[:, 1:].float()
 
 
-def _resized(shares: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Return shares as means over the voxels that each place of the map stands for."""
-    pool = (
-        nn.functional.adaptive_avg_pool3d if len(shape) == 3 else nn.functional.adaptive_avg_pool2d
-    )
-    found: torch.Tensor = pool(shares, tuple(shape))
-    return found
-
-
 def _blocks(features: torch.Tensor, n_along: int) -> torch.Tensor:
     """Return the mean of each block, for as many blocks along an axis as the map can have."""
-    shape = tuple(min(n_along, side) for side in features.shape[2:])
-    pool = (
-        nn.functional.adaptive_avg_pool3d if len(shape) == 3 else nn.functional.adaptive_avg_pool2d
-    )
-    found: torch.Tensor = pool(features, shape)
-    return found.flatten(2).transpose(1, 2)
+    shape = [min(n_along, side) for side in features.shape[2:]]
+    return _resized(features, shape).flatten(2).transpose(1, 2)
+
+
+def _resized(values: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Return means over the places that each place of a coarser map stands for."""
+    pool: Any = getattr(nn.functional, f"adaptive_avg_pool{len(shape)}d")
+    found: torch.Tensor = pool(values, tuple(shape))
+    return found
