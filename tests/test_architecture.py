@@ -49,7 +49,13 @@ ARROWS = {
     "trained": WORDS
     | {"arm", "parts", "plan", "files", "file_names", "data", "models", "training"}
     | {"strategies", "harmonize"}
-    | {"reports", "clients.training.invariance"},
+    | {"reports", "clients.training.invariance"}
+    | {"explain.explained", "explain.options", "explain.record"},
+    # what a finished model looks at: a branch of trained, which alone calls it
+    "explain": WORDS
+    | {"files", "data", "models", "training.device"}
+    | {"harmonize.embeddings.invariance", "reports.statistics"}
+    | {"trained.inputs", "trained.model_file", "trained.outputs", "trained.predict"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS
@@ -138,6 +144,8 @@ ARROWS = {
         "harmonize",
         "privacy",
         "trained",
+        "explain.options",
+        "explain.record",
     }
     | {"models.registry", "training.tasks"},
     "configs": set(),
@@ -156,6 +164,7 @@ ALONE = {
     "torch": {
         "api",
         "assembly",
+        "explain",
         "trained",
         "round",
         "privacy",

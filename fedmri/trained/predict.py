@@ -163,7 +163,9 @@ class Predictor:
         """Yield what comes of each scan; one that cannot be used ends nothing."""
         return self.over(inputs, self._predicted)
 
-    def over(self, inputs: Iterable[Input], work: Callable[[Opened], Made]) -> Iterator[Made | LeftOut]:
+    def over(
+        self, inputs: Iterable[Input], work: Callable[[Opened], Made]
+    ) -> Iterator[Made | LeftOut]:
         """Yield what some work makes of each scan, as the model sees it.
 
         Args:
