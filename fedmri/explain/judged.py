@@ -17,17 +17,21 @@ import numpy as np
 from scipy.stats import rankdata
 
 from fedmri.data.bids.bids_file import parse
-from fedmri.data.files.volume import load_image
+from fedmri.data.files.volume import load_label
 from fedmri.data.preparation.geometry import Grid
 from fedmri.data.preparation.regrid import regrid_labels
 from fedmri.data.scans import Scan
+from fedmri.errors import DataError
 from fedmri.reports.statistics.bounds import Evidence, Method, bounded_mean, student
 from fedmri.reports.statistics.influence import mean_of
 from fedmri.reports.statistics.intervals import Estimate, estimate_of
 from fedmri.reports.statistics.spread import spread_of
+from fedmri.round import Target
 
 MASKS = frozenset({"mask", "dseg", "roi"})
 """Suffixes of label files in BIDS."""
+
+_LESION = Target("segmentation", "mask", ("lesion",), ("0:background", "*:lesion"))
 
 SAME = 0.5
 """Mean rank correlation from which a map is called the same under random weights."""
@@ -58,16 +62,17 @@ class MaskFolder:
     def mask_of(self, scan: Scan, own: Grid) -> tuple[np.ndarray | None, str]:
         """Return a scan's mask on its own grid, bool; or None and why there is none.
 
-        Raises:
-            DataError: The file cannot be read.
+        Every value but 0 is lesion.
         """
         files = self.files.get((scan.subject, scan.session), ())
         if len(files) != 1:
             return None, f"{len(files)} masks" if files else "no mask"
-        voxels, affine = load_image(files[0])
-        grid = Grid.of(voxels.shape, affine)
-        labels = (voxels > 0).astype(np.uint8).reshape(grid.shape)
-        mask: np.ndarray = regrid_labels(labels, grid, own) > 0
+        try:
+            labels, affine = load_label(files[0], _LESION)
+        except DataError as error:
+            return None, str(error)
+        grid = Grid.of(labels.shape, affine)
+        mask: np.ndarray = regrid_labels(labels.reshape(grid.shape), grid, own) > 0
         return (mask, "") if mask.any() else (None, "an empty mask")
 
 

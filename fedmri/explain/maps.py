@@ -134,10 +134,10 @@ def _occluded(seen: Seen, image: torch.Tensor, index: int) -> torch.Tensor:
         for boxes in _batched(_boxes(image.shape[2:])):
             hidden = image.repeat(len(boxes), *[1] * (image.ndim - 1))
             for row, box in enumerate(boxes):
-                hidden[row][..., *box] = 0
+                hidden[row][box] = 0
             falls = whole - seen.scores(hidden)[:, index]
             for fall, box in zip(falls, boxes, strict=True):
-                found[..., *box] = fall.clamp(min=0)
+                found[0][box] = fall.clamp(min=0)
     return found
 
 
@@ -145,7 +145,8 @@ def _boxes(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
     sides = [max(1, -(-side // N_ALONG)) for side in shape]
     steps = [range(0, side, box) for side, box in zip(shape, sides, strict=True)]
     for corner in product(*steps):
-        yield tuple(slice(start, start + box) for start, box in zip(corner, sides, strict=True))
+        places = (slice(start, start + box) for start, box in zip(corner, sides, strict=True))
+        yield (slice(None), *places)
 
 
 def _batched(boxes: Iterator[tuple[slice, ...]]) -> Iterator[list[tuple[slice, ...]]]:

@@ -56,10 +56,11 @@ def test_the_share_in_the_mask_is_of_patients_beside_an_untrained_network(
     options = ExplainOptions(QUICK, masks=hospitals / "derivatives")
     found = train("mask").model.explain(*paths, out=tmp_path / "out", options=options)
     summary = read(tmp_path / "out")
+    assert found.left_out == ()
     assert summary["is_fit_to_leave"] is True
     for method in QUICK:
         one = summary["methods"][method]  # type: ignore[index]
-        inside = [scan.judged[method].inside for scan in found.scans]  # type: ignore[index]
+        inside = [scan.judged[method].inside for scan in found.scans]
         assert one["share_in_mask"]["value"] == pytest.approx(float(np.mean(inside)))
         assert one["share_in_mask"]["n_patients"] == 6
         assert one["share_in_mask"]["low"] < one["share_in_mask"]["value"]
@@ -94,11 +95,11 @@ def test_explaining_changes_no_answer_and_gives_the_same_bits(
 ) -> None:
     """Hooks, gradients and dropout leave the network as it was."""
     model, path = train("kind").model, images(hospitals, "T1w")[0]
-    before = model.predict(path).patients
+    before = model.predict(path).patients[0].prediction
     folders = [tmp_path / name for name in "ab"]
     for folder in folders:
         model.explain(path, out=folder, options=ExplainOptions(("gradcam++", "occlusion")))
-    assert model.predict(path).patients == before
+    assert model.predict(path).patients[0].prediction == before
     for file in folders[0].rglob("*.nii.gz"):
         assert file.read_bytes() == (folders[1] / file.relative_to(folders[0])).read_bytes()
     assert read(folders[0]) == read(folders[1])
@@ -175,7 +176,7 @@ def test_a_regression_and_slices_are_explained_too(
     """A value has one score; slices are put together on the scan's own grid."""
     for name, suffix in (("age", "T1w"), ("slices", "FLAIR")):
         path, out = images(hospitals, suffix)[0], tmp_path / name
-        found = train(name).model.explain(path, out=out, options=ExplainOptions(QUICK))
+        found = train(name).model.explain(path, out=out, options=ExplainOptions(QUICK, n_steps=2))
         shapes = {labels(f).shape for f in found.files if f.name.endswith(".nii.gz")}
         assert shapes == {labels(path).shape}
     assert not math.isnan(found.scans[0].gap)
