@@ -77,8 +77,9 @@ def _by_gradients(kind: type[GradCAM]) -> Callable[[Seen, torch.Tensor, int], to
             register_backward=True,
         )
         method, total = kind(hooked, names[0]), torch.zeros_like(image[:, :1])
+        leaf = image.detach().clone().requires_grad_()  # the first layer's hook wants it
         for i in range(len(names)):
-            raw = method.compute_map(image, class_idx=index, layer_idx=i).detach()
+            raw = method.compute_map(leaf, class_idx=index, layer_idx=i).detach()
             total = total + _fitted(raw, image, seen.scores)
         return total
 

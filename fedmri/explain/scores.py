@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from monai.networks.blocks.selfattention import SABlock
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -90,7 +91,12 @@ def feature_layers(network: nn.Module, image: torch.Tensor, head: str) -> tuple[
         return own
     watch = _watched(network, image, head)
     once = [name for name in watch.order if watch.order.count(name) == 1]
-    maps = [name for name in once if _has_places(watch.shapes[name])]
+    within = [n for n, m in network.named_modules() if isinstance(m, SABlock)]
+    maps = [
+        name
+        for name in once
+        if _has_places(watch.shapes[name]) and not any(name.startswith(f"{n}.") for n in within)
+    ]
     patches = [name for name in maps if _cuts_patches(network.get_submodule(name))]
     better = [name for name in maps if name not in patches]
     return tuple((better or patches)[-1:])

@@ -116,7 +116,8 @@ def test_distance_counts_in_the_spread_of_the_known_scans(tmp_path: Path) -> Non
     sums.write(tmp_path / "sums.safetensors")
     again = read_sums(tmp_path / "sums.safetensors", "abc")
     assert again.distance(torch.tensor([0.0, 5.0])) == narrow
-    assert (again.n_scans, again.usual) == (200, pytest.approx(sums.usual))
+    assert again.n_scans == 200
+    assert again.usual == pytest.approx(sums.usual)
     with pytest.raises(UsageError, match=r"another model.*\[U70\]"):
         read_sums(tmp_path / "sums.safetensors", "other")
 

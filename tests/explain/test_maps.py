@@ -26,13 +26,13 @@ def spotted(n_dims: int) -> Seen:
     """Return a network whose first score is the mean of the positive voxels."""
     convolution = nn.Conv2d(1, 1, 1) if n_dims == 2 else nn.Conv3d(1, 1, 1)
     pool = nn.AdaptiveAvgPool2d(1) if n_dims == 2 else nn.AdaptiveAvgPool3d(1)
-    network = nn.Sequential(convolution, nn.ReLU(), pool, nn.Flatten(1), nn.Linear(1, 2))
+    last = nn.Linear(1, 2)
+    network = nn.Sequential(convolution, nn.ReLU(), pool, nn.Flatten(1), last)
+    for module in (convolution, last):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # each has one
     with torch.no_grad():
-        for module in (convolution, network[4]):
-            module.weight.fill_(1)
-            assert module.bias is not None
-            module.bias.zero_()
-        network[4].weight[1] = -1
+        last.weight[1] = -1
     image = torch.rand(1, 1, *[6] * n_dims)
     return Seen(Scores(network, "classification").eval(), feature_layers(network, image, "4"))
 
@@ -42,7 +42,8 @@ def spotted(n_dims: int) -> Seen:
 def test_a_map_points_at_the_voxels_that_make_the_score(method: Method, n_dims: int) -> None:
     """A bright corner on air: all of the map is there for its class, whatever the method."""
     image = torch.zeros(1, 1, *[10] * n_dims)
-    corner = (0, 0, *[slice(0, 2)] * n_dims)
+    corner = torch.zeros_like(image, dtype=torch.bool)
+    corner[0, 0, :2, :2] = True if n_dims == 2 else corner.new_tensor([True, True] + [False] * 8)
     image[corner] = 5
     found = spotted(n_dims).map(method, image, 0)
     assert found is not None
@@ -54,8 +55,9 @@ def test_a_map_points_at_the_voxels_that_make_the_score(method: Method, n_dims: 
 def test_a_class_that_the_voxels_speak_against_has_another_map() -> None:
     """Grad-CAM and occlusion show what raises a score, not what lowers it."""
     image = torch.rand(1, 1, 10, 10)
-    for method in ("gradcam", "occlusion"):
-        assert not spotted(2).map(method, image, 1).any()  # type: ignore[union-attr,arg-type]
+    methods: tuple[Method, ...] = ("gradcam", "occlusion")
+    for method in methods:
+        assert not spotted(2).map(method, image, 1).any()  # type: ignore[union-attr]
 
 
 def test_attributions_sum_to_the_way_from_air() -> None:
@@ -89,8 +91,9 @@ def test_every_network_of_images_has_a_layer_with_places(name: str) -> None:
     layers = feature_layers(network, image, layout(network).head_layer)
     assert layers
     seen = Seen(Scores(network, "classification"), layers)
-    for method in ("gradcam", "gradcam++"):
-        found = seen.map(method, image, 0)  # type: ignore[arg-type]
+    methods: tuple[Method, ...] = ("gradcam", "gradcam++")
+    for method in methods:
+        found = seen.map(method, image, 0)
         assert found is not None
         assert found.shape == (1, 1, *shape)
         assert found.isfinite().all()
