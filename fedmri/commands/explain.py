@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedmri.errors import DataError, UsageError
+from fedmri.commands.trained import refuse_left_out
+from fedmri.errors import UsageError
 
 if TYPE_CHECKING:
     from fedmri.explain.options import Method
@@ -89,15 +90,7 @@ def explain(
     )
     found = TrainedModel.open(model).explain(*inputs, out=out, options=options)
     _tell(found, out, is_json=as_json)
-    if found.left_out:
-        first = found.left_out[0]
-        raise DataError(
-            "D83",
-            "explanations",
-            found=f"{len(found.left_out)} left out, such as {first.name} [{first.code}]",
-            want="one for each scan",
-            fix=f"read {out / 'explanations.tsv'}, then correct or leave out these scans",
-        )
+    refuse_left_out("explanations", found.left_out, out / "explanations.tsv")
 
 
 def _methods(names: list[str] | None) -> tuple[Method, ...]:
