@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from monai.networks.blocks.selfattention import SABlock
+from monai.networks.nets.attentionunet import AttentionBlock
 from torch import nn
 
 from fedmri.models.hybrid_layers.slices import AttentionPool, SliceReader
@@ -23,20 +24,23 @@ def slice_axis(network: nn.Module) -> int | None:
 def attention_map(network: nn.Module, image: torch.Tensor) -> torch.Tensor | None:
     """Return how much of the last features comes from each place; None where nothing tells it.
 
-    Blocks of a transformer are followed back to the patches. A pool over slices gives its weights.
+    Blocks of a transformer are followed back to the patches. A pool over slices gives its weights,
+    an Attention U-Net the gate of its finest skip connection.
 
     Args:
         network: In evaluation mode.
         image: Shape ``(1, C, *shape)``.
 
     Returns:
-        Shape ``(1, 1, *places)``, coarser than the image; values sum to one.
+        Shape ``(1, 1, *places)``, coarser than the image or as fine, not negative.
 
     Source:
         Abnar and Zuidema 2020, arXiv:2005.00928 (attention rollout).
     """
     with _kept(network) as kept, torch.no_grad():
         network(image)
+    if kept.gates:
+        return max(kept.gates, key=lambda gate: gate[0].numel())
     weights = kept.pools[-1] if kept.pools else _rollout(kept.matrices)
     return None if weights is None else _placed(weights, image, slice_axis(network))
 
@@ -47,6 +51,11 @@ class _Kept:
     def __init__(self) -> None:
         self.pools: list[torch.Tensor] = []
         self.matrices: list[torch.Tensor] = []
+        self.gates: list[torch.Tensor] = []
+
+    def keep_gate(self, *given: Any) -> None:
+        """Keep what a gate lets through, ``(1, 1, *places)``."""
+        self.gates.append(given[-1])
 
     def keep_matrix(self, block: Any, *_: Any) -> None:
         """Keep what each item took from the others, over all heads."""
@@ -64,6 +73,8 @@ def _kept(network: nn.Module) -> Iterator[_Kept]:
     kept = _Kept()
     hooks = [block.register_forward_hook(kept.keep_matrix) for block in blocks]
     hooks += [pool.register_forward_hook(kept.keep_weights) for pool in pools]
+    gates = [m.psi for m in network.modules() if isinstance(m, AttentionBlock)]
+    hooks += [gate.register_forward_hook(kept.keep_gate) for gate in gates]
     for block in blocks:
         block.save_attn = True
     try:

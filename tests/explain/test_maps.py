@@ -120,6 +120,17 @@ def test_attention_over_slices_is_the_pools_own_weights() -> None:
     assert float(found.sum()) == pytest.approx(1)
 
 
+def test_the_gates_of_an_attention_unet_are_its_attention() -> None:
+    """The finest gate has the image's size and lies between 0 and 1."""
+    target = Target("segmentation", "mask", ("lesion",))
+    made = partial(build_network, narrow("attention_unet"), target=target, n_dims=2, n_channels=1)
+    image = torch.randn(1, 1, 32, 32)
+    found = attention_map(made(shape=(32, 32), seed=1).eval(), image)
+    assert found is not None
+    assert found.shape == image.shape
+    assert 0 < found.min() < found.max() < 1
+
+
 def test_a_network_with_anothers_head_differs_in_it_alone() -> None:
     """The first step of the sanity check draws the last layer anew."""
     made = partial(build_network, narrow("cnn5"), target=KIND, n_dims=2, n_channels=1)
