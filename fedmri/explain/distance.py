@@ -60,19 +60,19 @@ class EmbeddingSums:
     def distance(self, embedding: torch.Tensor) -> float:
         """Return the Mahalanobis distance of an embedding ``(d,)``, a root mean over features.
 
-        With few scans correlations are drawn to 0, so that the covariance can be inverted.
+        With few scans the covariance is drawn to equal variances: features that never moved among
+        them, such as those behind a ReLU, would else decide alone.
 
         Source:
-            Lee et al. 2018, arXiv:1807.03888 (distance of embeddings); Schäfer and Strimmer 2005,
-            doi:10.2202/1544-6115.1175 (target of the shrinkage; its weight is ours).
+            Lee et al. 2018, arXiv:1807.03888 (distance of embeddings); Ledoit and Wolf 2004,
+            doi:10.1016/S0047-259X(03)00096-4 (target of the shrinkage; its weight is ours).
         """
         known = consensus_of(self.sums)
         mean, covariance = known.mean[0], known.covariance[0]
         d, n = len(mean), self.n_scans
-        own = covariance.diagonal()
-        least = own.mean().clamp(min=1e-12) * 1e-6  # a feature that never moved
+        scale = covariance.diagonal().mean().clamp(min=1e-12)
         weight = d / (d + n)
-        drawn = (1 - weight) * covariance + torch.diag(weight * own + least)
+        drawn = (1 - weight) * covariance + weight * scale * torch.eye(d, dtype=mean.dtype)
         gap = embedding.double() - mean
         square = gap @ torch.linalg.solve(drawn, gap)
         return float((square / d).clamp(min=0).sqrt())

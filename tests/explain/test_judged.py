@@ -112,7 +112,9 @@ def test_distance_counts_in_the_spread_of_the_known_scans(tmp_path: Path) -> Non
     sums = EmbeddingSums.of(rows(200), "abc")
     wide, narrow = (sums.distance(torch.tensor(at)) for at in ([5.0, 0.0], [0.0, 5.0]))
     assert wide < sums.usual < narrow
-    assert narrow == pytest.approx(5 / math.sqrt(2), rel=0.15)  # one of two features is off
+    weight = 2 / 202  # of the shrinkage: two features, 200 scans
+    variance = (1 - weight) * 1 + weight * (100 + 1) / 2
+    assert narrow == pytest.approx(5 / math.sqrt(2 * variance), rel=0.15)
     sums.write(tmp_path / "sums.safetensors")
     again = read_sums(tmp_path / "sums.safetensors", "abc")
     assert again.distance(torch.tensor([0.0, 5.0])) == narrow

@@ -53,7 +53,7 @@ def test_the_share_in_the_mask_is_of_patients_beside_an_untrained_network(
 ) -> None:
     """Aggregates have intervals over patients; the table of scans has the numbers behind them."""
     paths = images(hospitals, "FLAIR")[:6]
-    options = ExplainOptions(QUICK, masks=hospitals / "derivatives")
+    options = ExplainOptions(QUICK, masks=hospitals / "derivatives", n_steps=2)
     found = train("mask").model.explain(*paths, out=tmp_path / "out", options=options)
     summary = read(tmp_path / "out")
     assert found.left_out == ()
