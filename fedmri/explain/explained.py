@@ -50,12 +50,12 @@ def explain(file: ModelFile, found: Gathered, out: Path, options: ExplainOptions
     explainer = Explainer.of(file, options)
     make_empty(out)
     write_whole(out / "dataset_description.json", _description(file))
-    sums = explainer.sums
+    sums, unknown = explainer.known
     if sums is not None:
         sums.write(out / SUMS)
     every = tuple(explainer.predictor.over(found.inputs, partial(_explained, explainer, out)))
     scans = tuple(one for one in every if isinstance(one, ScanExplained))
-    gone = (*found.left_out, *(one for one in every if isinstance(one, LeftOut)))
+    gone = (*unknown, *found.left_out, *(one for one in every if isinstance(one, LeftOut)))
     summary = {"model_sha256": file.card.sha256, **summary_of(scans, len(gone), sums)}
     _write_tables(out, scans, gone, summary)
     files = [path for one in scans for path in one.files]
@@ -250,8 +250,9 @@ class _OneScan:
         place, image = place_of(self.out, one.scan), next(iter(one.scan.images.values()))
         named: dict[str, np.ndarray] = dict(maps.items())
         if self.by.predictor.plan.target.kind == "segmentation":
-            named["entropy"] = self.doubt.total.numpy()
-            named["information"] = self.doubt.between.numpy()
+            most = math.log(self.doubt.mean.shape[1])
+            named["entropy"] = self.doubt.total.numpy() / most
+            named["information"] = self.doubt.between.numpy() / most
         files = []
         for name, values in named.items():
             is_map = name in maps

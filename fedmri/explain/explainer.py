@@ -19,7 +19,7 @@ from fedmri.explain.scores import untrained, with_head_of
 from fedmri.explain.uncertainty import Doubt, doubt_of, n_dropouts, passes
 from fedmri.harmonize.embeddings.invariance import embedding_of
 from fedmri.models.weights import layout
-from fedmri.trained.inputs import gather
+from fedmri.trained.inputs import LeftOut, gather
 from fedmri.trained.model_file import ModelFile, read_model
 from fedmri.trained.predict import (
     Opened,
@@ -91,20 +91,27 @@ class Explainer:
         """Masks of lesions, where a folder was named."""
         return None if self.options.masks is None else MaskFolder.of(self.options.masks)
 
-    @cached_property
+    @property
     def sums(self) -> EmbeddingSums | None:
         """Sums over embeddings of scans that the model knows, where some were named."""
+        return self.known[0]
+
+    @cached_property
+    def known(self) -> tuple[EmbeddingSums | None, tuple[LeftOut, ...]]:
+        """The sums, and scans of the reference that could not be used."""
         path, sha256 = self.options.reference, self.file.card.sha256
         if path is None:
-            return None
+            return None, ()
         if path.suffix == ".safetensors":
-            return read_sums(path, sha256)
+            return read_sums(path, sha256), ()
         found = gather([path], {}, self.file.card.plan.data.source)
-        every = self.predictor.over(
-            found.inputs, lambda opened: self._embedding(self.images(opened))
+        every = list(
+            self.predictor.over(found.inputs, lambda one: self._embedding(self.images(one)))
         )
         known = [one for one in every if isinstance(one, torch.Tensor)]
-        return EmbeddingSums.of(torch.stack(known) if known else torch.zeros(0, 1), sha256)
+        gone = (*found.left_out, *(one for one in every if isinstance(one, LeftOut)))
+        embeddings = torch.stack(known) if known else torch.zeros(0, 1)
+        return EmbeddingSums.of(embeddings, sha256), gone
 
     def predictions(self, images: torch.Tensor) -> Doubt:
         """Return what all networks say of examples, with dropout where they have some."""

@@ -21,7 +21,7 @@ from fedmri.data.files.volume import load_label
 from fedmri.data.preparation.geometry import Grid
 from fedmri.data.preparation.regrid import regrid_labels
 from fedmri.data.scans import Scan
-from fedmri.errors import DataError
+from fedmri.errors import DataError, UsageError
 from fedmri.reports.statistics.bounds import Evidence, Method, bounded_mean, student
 from fedmri.reports.statistics.influence import mean_of
 from fedmri.reports.statistics.intervals import Estimate, estimate_of
@@ -51,7 +51,14 @@ class MaskFolder:
 
     @classmethod
     def of(cls, folder: Path) -> MaskFolder:
-        """Return the masks that lie anywhere in a folder."""
+        """Return the masks that lie anywhere in a folder.
+
+        Raises:
+            UsageError: It is no folder (U01).
+        """
+        if not folder.is_dir():
+            fix = "name the folder with the masks, such as a BIDS derivative"
+            raise UsageError("U01", "--masks", found=f"{folder}", want="a folder", fix=fix)
         found: dict[tuple[str, str], list[Path]] = defaultdict(list)
         for path in sorted(folder.rglob("*.nii*")):
             who, file = parse(path)

@@ -154,7 +154,19 @@ def _selection(scans: Sequence[ScanExplained]) -> dict[str, Any] | None:
     found = selection(doubts, _patients(scans, [one.risk for one in scans]))
     if found is None:
         return None
-    return {**asdict(found), "coverage": list(found.coverage), "risk": list(found.risk)}
+    rows = shown_rows(len(found.risk))
+    curve = {name: [getattr(found, name)[i] for i in rows] for name in ("coverage", "risk")}
+    return {**asdict(found), **curve}
+
+
+def shown_rows(n_patients: int) -> list[int]:
+    """Return the points of a curve that may be shown: no fewer than five patients lie between two.
+
+    Between two neighbouring points of the whole curve lies the risk of one patient.
+    """
+    step = max(LEAST_PATIENTS, -(-n_patients // 10))
+    ends = [*range(step, n_patients - step + 1, step), n_patients]
+    return [end - 1 for end in ends if end >= LEAST_PATIENTS]
 
 
 def _distance(scans: Sequence[ScanExplained], sums: EmbeddingSums) -> dict[str, Any]:

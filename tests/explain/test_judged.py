@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from fedmri.errors import UsageError
 from fedmri.explain.distance import EmbeddingSums, read_sums
 from fedmri.explain.judged import (
+    MaskFolder,
     by_patient,
     likeness,
     mean_difference,
@@ -20,6 +22,7 @@ from fedmri.explain.judged import (
     share_inside,
     verdict,
 )
+from fedmri.explain.record import shown_rows
 from fedmri.explain.uncertainty import doubt_of, dropping, n_dropouts, passes, selection
 
 
@@ -128,3 +131,17 @@ def test_few_scans_make_no_sums() -> None:
     """Two scans could be read from their sums."""
     with pytest.raises(UsageError, match=r"found 2, want 3 or more.*\[U74\]"):
         EmbeddingSums.of(rows(2), "abc")
+
+
+@pytest.mark.parametrize("n", [4, 5, 9, 12, 57, 230])
+def test_no_single_patient_lies_between_two_points_of_a_curve(n: int) -> None:
+    """The last point is all patients; a curve of fewer than five has none."""
+    ends = [0, *(row + 1 for row in shown_rows(n))]
+    assert all(after - before >= 5 for before, after in pairwise(ends))
+    assert ends[-1] == (n if n >= 5 else 0)
+
+
+def test_masks_lie_in_a_folder(tmp_path: Path) -> None:
+    """A mistyped name is no data set without masks."""
+    with pytest.raises(UsageError, match=r"--masks.*\[U01\]"):
+        MaskFolder.of(tmp_path / "none")
