@@ -38,7 +38,7 @@ def main() -> None:
     done = {json.loads(line)["model"] for line in _lines(rows)}
     for name in names or MODELS.own:
         if name not in done:
-            data = masks if name in model_names("segmentation") else images
+            data = masks if name in model_names("voxel") else images
             command = [sys.executable, __file__, MEASURE, name, data, folder]
             if subprocess.run(command, check=False).returncode:
                 print(f"{name} failed", file=sys.stderr)
@@ -50,7 +50,7 @@ def main() -> None:
 
 def measure(name: str, data: str, folder: str) -> dict[str, Any]:
     """Train one model and return its row."""
-    experiment, metric = KINDS["masks" if name in model_names("segmentation") else "images"]
+    experiment, metric = KINDS["masks" if name in model_names("voxel") else "images"]
     study = fedmri.Study(data, model=narrow(name), settings=_settings(experiment, name, folder))
     result = study.run()
     table = result.table()

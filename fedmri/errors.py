@@ -51,6 +51,7 @@ CODES: dict[str, str] = {
     "U72": "a model lacks what each site keeps",
     "U73": "a model needs the other scans of a site",
     "U74": "no patient is there to be scored",
+    "U85": "models of an ensemble do not go together",
     "D01": "no usable scan is left",
     "D02": "a site lost more scans than allowed",
     "D03": "copies would put one patient or image on two sides",

@@ -26,8 +26,6 @@ Answer = Literal["image", "voxel"]
 Truth: TypeAlias = "float | tuple[float, ...]"
 """What is true of a patient: a class index or a value, or several numbers; NaN is unknown."""
 
-TaskKind = Answer  # what ``Model.kinds`` was annotated with
-
 
 class Target(Protocol):
     """What is learned, as those see it who know nothing of its kind: see ``fedmri.tasks``."""

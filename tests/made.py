@@ -26,6 +26,17 @@ WIDTHS = (8, 12, 16, 32, 64)
 """Widths to try, the least first: heads of transformers want one that they can share."""
 
 
+def n_dims_of(name: str) -> tuple[int, ...]:
+    """Return the spatial dimensions that a model takes."""
+    found: tuple[int, ...] = getattr(MODELS.load(name), "n_dims", (2, 3))
+    return found
+
+
+def few_slices(name: str, shape: tuple[int, ...], n_slices: int = 6) -> tuple[int, ...]:
+    """Return a shape with few slices for a model that goes over each of them."""
+    return (*shape[:-1], n_slices) if n_dims_of(name) == (3,) else shape
+
+
 def model(name: str, **settings: object) -> Model:
     """Return a model; a setting that it does not have is left out."""
     found: Model = _made(MODELS, name, settings)
@@ -53,10 +64,14 @@ def target_of(name: str) -> Task:
 
 
 @cache
-def least_shape(name: str, n_dims: int) -> tuple[int, ...]:
-    """Return the least image that goes through a narrow model; slices are not square."""
+def least_shape(name: str, n_dims: int = 0) -> tuple[int, ...]:
+    """Return the least image that goes through a narrow model; slices are not square.
+
+    Without ``n_dims`` it is for the first kind of images that the model takes.
+    """
+    n_dims = n_dims or n_dims_of(name)[0]
     for side in SIDES:
-        shape = (side, 2 * side) if n_dims == 2 else (side,) * n_dims
+        shape = few_slices(name, (side, 2 * side) if n_dims == 2 else (side,) * n_dims)
         with suppress(ConfigError):
             built(name, "instance", n_dims, shape=shape)  # what wants the largest images
             return shape
@@ -66,13 +81,14 @@ def least_shape(name: str, n_dims: int) -> tuple[int, ...]:
 def built(  # noqa: PLR0913  # every one is named at the call
     name: str,
     norm: str = "group",
-    n_dims: int = 2,
+    n_dims: int = 0,
     *,
     shape: tuple[int, ...] = (),
     n_channels: int = 2,
     seed: int = 1,
 ) -> nn.Module:
     """Return the network of a narrow model, for its least images where no shape is given."""
+    n_dims = n_dims or n_dims_of(name)[0]
     return build_network(
         narrow(name, norm=norm),
         target=target_of(name),

@@ -55,7 +55,13 @@ ARROWS = {
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
     | {"arm", "parts", "plan", "files", "file_names", "data", "models", "tasks", "training"}
-    | {"strategies", "stages", "harmonize", "reports"},
+    | {"strategies", "stages", "harmonize", "reports"}
+    | {"explain.explained", "explain.options", "explain.record"},
+    # what a finished model looks at: a branch of trained, which alone calls it
+    "explain": WORDS
+    | {"files", "data", "models", "tasks.task", "training.device"}
+    | {"reports.statistics"}
+    | {"trained.inputs", "trained.model_file", "trained.outputs", "trained.predict"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS
@@ -150,6 +156,8 @@ ARROWS = {
         "harmonize",
         "privacy",
         "trained",
+        "explain.options",
+        "explain.record",
     }
     | {"models.registry", "models.pretrained"},
     "configs": set(),
@@ -168,6 +176,7 @@ ALONE = {
     "torch": {
         "api",
         "assembly",
+        "explain",
         "trained",
         "round",
         "privacy",

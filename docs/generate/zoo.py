@@ -17,14 +17,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from fedmri.errors import ConfigError
 from fedmri.models.build import build_network, n_parameters
 from fedmri.models.registry import MODELS, model_names
-from fedmri.round import Target
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 
 PAGE = Path(__file__).parents[1] / "models.md"
 BEGIN, END = "<!-- table of models: made by docs/generate/zoo.py -->", "<!-- end of the table -->"
 SHAPES: tuple[tuple[int, ...], ...] = ((128, 128), (64, 64, 64))
 """Images that arithmetic is counted for, one channel each."""
-_IMAGE = Target("classification", "class", ("a", "b", "c"))
-_VOXEL = Target("segmentation", "mask", ("lesion",))
+_IMAGE = Classification("class", ("a", "b", "c"))
+_VOXEL = Segmentation("mask", ("lesion",))
 _HEAD = """
 | Model | Answers | Parameters 2D | GFLOPs 2D | Parameters 3D | GFLOPs 3D | Source | Left open |
 | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -38,7 +40,7 @@ def table() -> str:
 
 def row(name: str) -> str:
     """Return the row of a model with its default settings."""
-    is_voxel = name in model_names("segmentation")
+    is_voxel = name in model_names("voxel")
     cells = [f"`{name}`", "voxels" if is_voxel else "images"]
     for shape in SHAPES:
         cells += _counted(name, _VOXEL if is_voxel else _IMAGE, shape)
@@ -70,7 +72,7 @@ def n_flops(network: nn.Module, shape: tuple[int, ...]) -> int:
     return int(counter.get_total_flops())
 
 
-def _counted(name: str, target: Target, shape: tuple[int, ...]) -> list[str]:
+def _counted(name: str, target: Task, shape: tuple[int, ...]) -> list[str]:
     try:
         network = build_network(
             MODELS.made(name), target=target, n_dims=len(shape), n_channels=1, shape=shape, seed=0

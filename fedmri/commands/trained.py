@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ import typer
 from fedmri.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from fedmri.trained.inputs import LeftOut
     from fedmri.trained.model import Predictions
 
 ModelPath = Annotated[
@@ -68,15 +70,20 @@ def predict(
         *(inputs or []), modalities=_named(modality or []), out=out, options=options
     )
     _tell(found, out, is_json=as_json)
-    if found.left_out:
-        first = found.left_out[0]
-        raise DataError(
-            "D83",
-            "predictions",
-            found=f"{len(found.left_out)} left out, such as {first.name} [{first.code}]",
-            want="one for each scan",
-            fix=f"read {out / 'predictions.tsv'}, then correct or leave out these scans",
-        )
+    refuse_left_out("predictions", found.left_out, out / "predictions.tsv")
+
+
+def refuse_left_out(what: str, left_out: Sequence[LeftOut], table: Path) -> None:
+    """End a command where scans were left out, after everything else was written.
+
+    Raises:
+        DataError: There are some (D83).
+    """
+    if left_out:
+        first = left_out[0]
+        found = f"{len(left_out)} left out, such as {first.name} [{first.code}]"
+        fix = f"read {table}, then correct or leave out these scans"
+        raise DataError("D83", what, found=found, want="one for each scan", fix=fix)
 
 
 def score(

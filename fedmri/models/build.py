@@ -55,6 +55,7 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
     name = MODELS.name_of(model)
     sizes = Sizes(tuple(shape), n_channels, target.n_outputs)
     _require_answer(name, model, target)
+    _require_dims(name, model, sizes)
     require_multiples(name, (model.multiple,) * n_dims, sizes)
     with _DRAWING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -75,6 +76,14 @@ def _require_answer(name: str, model: Model, target: Target) -> None:
         fix = f"set model.name to one of {', '.join(model_names(target.answer))}"
         found = f"one answer {' and '.join(_EACH[kind] for kind in model.kinds)}"
         raise ConfigError("C20", f"model {name}", found=found, want=want, fix=fix)
+
+
+def _require_dims(name: str, model: Model, sizes: Sizes) -> None:
+    wanted: tuple[int, ...] = getattr(model, "n_dims", (2, 3))
+    if sizes.n_dims not in wanted:
+        found, want = f"{sizes.n_dims}D", " or ".join(f"{n}D" for n in wanted)
+        fix = f"set data.prepare.dimension={wanted[0]}d, or take another model"
+        raise ConfigError("C21", f"images for {name}", found=found, want=want, fix=fix)
 
 
 def _avoid_in_place(network: nn.Module) -> None:

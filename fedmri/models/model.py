@@ -25,6 +25,9 @@ class Model(Protocol):
     Attributes:
         kinds: What it can answer: ``IMAGE``, ``VOXEL`` or both.
         multiple: Every side of an image must be a multiple of this.
+
+    A network for images or for volumes alone says so by a tuple ``n_dims`` in its class; without it
+    a network takes both.
     """
 
     kinds: ClassVar[tuple[Answer, ...]]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -24,6 +25,10 @@ from fedmri.trained.predict import (
     refuse_incomplete,
 )
 from fedmri.trained.scoring import Scored, ScoreOptions, score
+
+if TYPE_CHECKING:
+    from fedmri.explain.options import ExplainOptions
+    from fedmri.explain.record import Explained
 
 AnyPath = str | PathLike[str]
 
@@ -103,10 +108,7 @@ class TrainedModel:
             ConfigError: The device is not there (C23).
         """
         refuse_incomplete(self.file)
-        named = {name: Path(path) for name, path in (modalities or {}).items()}
-        source, target = self.card.plan.data.source, self.card.plan.target
-        labels = target.label_map.name if target.label_map else ""
-        found = gather([Path(path) for path in inputs], named, source, labels)
+        found = self._gathered(inputs, modalities)
         predictor = Predictor(self.file, self.network, options or PredictOptions())
         predictor.refuse_device()
         if out is None:
@@ -118,6 +120,41 @@ class TrainedModel:
         made = _kept(predictor, _written(predictor.each(found.inputs), writer), found)
         writer.end(made.patients)
         return replace(made, files=tuple(writer.files))
+
+    def explain(
+        self,
+        *inputs: AnyPath,
+        out: AnyPath,
+        modalities: Mapping[str, AnyPath] | None = None,
+        options: ExplainOptions | None = None,
+    ) -> Explained:
+        """Show what the model looks at in scans, how sure it is, and how far it is from home.
+
+        Args:
+            inputs: As for ``predict``.
+            out: Folder for maps, pictures and a table, which stay at the site, and aggregates.
+            modalities: Files of one scan of several modalities, by name.
+            options: Methods, masks, further models, scans that the model knows.
+
+        Raises:
+            UsageError: The model cannot predict by itself (U72, U73), models do not go together
+                (U85), there is nothing to explain (U01), or ``out`` holds files (U20).
+            ConfigError: The class or the device is not there (C01, C23).
+        """
+        from fedmri.explain.explained import explain
+        from fedmri.explain.options import ExplainOptions
+
+        found = self._gathered(inputs, modalities)
+        return explain(self.file, found, Path(out), options or ExplainOptions())
+
+    def _gathered(
+        self, inputs: Sequence[AnyPath], modalities: Mapping[str, AnyPath] | None
+    ) -> Gathered:
+        """Return the scans of a call; of a mask's target, the images that masks are drawn on."""
+        named = {name: Path(path) for name, path in (modalities or {}).items()}
+        source, target = self.card.plan.data.source, self.card.plan.target
+        labels = target.name if target.kind == "segmentation" else ""
+        return gather([Path(path) for path in inputs], named, source, labels)
 
     def score(self, data: AnyPath, options: ScoreOptions | None = None) -> Scored:
         """Score the model on every patient of a data set, as a simulation scores an external one.

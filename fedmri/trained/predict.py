@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ from fedmri.trained.harmonized import as_trained, reads_own_site
 from fedmri.trained.inputs import Input, LeftOut, Remark
 from fedmri.trained.model_file import ModelFile
 from fedmri.training.device import memory_explained, pick_device, reproducible
+
+Made = TypeVar("Made")
 
 OVERLAP = 0.5
 """Share of a window that its neighbour sees too."""
@@ -87,6 +90,23 @@ class Prediction:
         return tuple(float(count) * voxel_ml for count in counts)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A scan as the model is about to see it.
+
+    Attributes:
+        input: The scan.
+        scan: As it was prepared.
+        remarks: What is odd about it.
+        is_windowed: Whether it is larger than the model's patch and was not cropped.
+    """
+
+    input: Input
+    scan: PreparedScan
+    remarks: tuple[Remark, ...]
+    is_windowed: bool
+
+
 def make_network(file: ModelFile) -> nn.Module:
     """Return the network with the file's weights, in evaluation mode, on the CPU."""
     plan = file.card.plan
@@ -139,9 +159,20 @@ class Predictor:
 
     def each(self, inputs: Iterable[Input]) -> Iterator[Prediction | LeftOut]:
         """Yield what comes of each scan; one that cannot be used ends nothing."""
+        return self.over(inputs, self._predicted)
+
+    def over(
+        self, inputs: Iterable[Input], work: Callable[[Opened], Made]
+    ) -> Iterator[Made | LeftOut]:
+        """Yield what some work makes of each scan, as the model sees it.
+
+        Args:
+            inputs: Scans.
+            work: What is done with one; its arrays are gone after it.
+        """
         for one in inputs:
             try:
-                yield self._one(one)
+                yield self._done(one, work)
             except (_Unusable, FedmriError) as error:  # memory, a picture for a model of volumes
                 yield LeftOut(one.name, error.code, str(error))
 
@@ -153,19 +184,30 @@ class Predictor:
                 readings.setdefault(one.input.scan.subject, []).append(one.reading)
         return [self.task.case("", who, found) for who, found in sorted(readings.items())]
 
-    def _one(self, one: Input) -> Prediction:
+    def _done(self, one: Input, work: Callable[[Opened], Made]) -> Made:
         gone, told = looked_at(one.scan, self.plan)
         if gone:
             raise _Unusable(gone[0][0], "; ".join(reason for _, reason in gone))
         with tempfile.TemporaryDirectory(prefix="fedmri-") as cache:
             scan, is_windowed = self._prepared(one.scan, Path(cache))
             remarks = (*one.remarks, *told, *misfits(scan, self.file))
-            made = Prediction(one, scan.geometry.own, remarks=tuple(dict.fromkeys(remarks)))
-            with reproducible(self.plan.train.n_threads), torch.no_grad():
-                if self.task.answer == "image":
-                    return replace(made, reading=self._read(scan))
-                shares = self._windowed(scan) if is_windowed else self._shares(scan)
-            return self._restored(replace(made, is_windowed=is_windowed), scan, shares)
+            opened = Opened(one, scan, tuple(dict.fromkeys(remarks)), is_windowed)
+            with reproducible(self.plan.train.n_threads):
+                return work(opened)
+
+    def _predicted(self, opened: Opened) -> Prediction:
+        scan = opened.scan
+        made = Prediction(opened.input, scan.geometry.own, remarks=opened.remarks)
+        with torch.no_grad():
+            if self.task.answer == "image":
+                return replace(made, reading=self._read(scan))
+            shares = self._windowed(scan) if opened.is_windowed else self._shares(scan)
+        return self._restored(replace(made, is_windowed=opened.is_windowed), scan, shares)
+
+    def images(self, scan: PreparedScan) -> torch.Tensor:
+        """Return the examples of a scan in order, harmonized, shape ``(n, C, *shape)``."""
+        batches = self._data(scan).eval_batches("test", batch_size=self.plan.train.batch_size)
+        return torch.cat([batch.image for batch in batches])
 
     def _prepared(self, scan: Scan, cache: Path) -> tuple[PreparedScan, bool]:
         """Return the scan as the plan prepares it, and whether a window must go over it.

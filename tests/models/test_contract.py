@@ -28,7 +28,7 @@ def shared(name: str, seed: int = 1) -> nn.Module:
 
 def images(name: str, n: int = 2, n_channels: int = 2) -> torch.Tensor:
     """Return images of a network's least size, the same ones each time."""
-    shape = (n, n_channels, *least_shape(name, 2))
+    shape = (n, n_channels, *least_shape(name))
     return torch.randn(shape, generator=torch.Generator().manual_seed(7))
 
 
@@ -75,8 +75,7 @@ def test_one_to_four_modalities_are_one_stem_apart(name: str, n_channels: int) -
 @EACH
 def test_odd_sizes_go_through_or_are_refused(name: str) -> None:
     """A side that cannot be halved gives an answer of its own size, or error C21."""
-    height, width = least_shape(name, 2)
-    odd = (height + 5, width + 3)
+    odd = tuple(side + more for side, more in zip(least_shape(name), (5, 3, 1), strict=False))
     if refused := refusal(name, odd):
         assert "multiples of" in refused
         assert "[C21]" in refused

@@ -12,9 +12,7 @@ from fedmri.models.layers.gabor import GaborBank, directions, gabor
 from fedmri.models.layers.separable import ChannelAttention
 from fedmri.models.layers.shifted import shifted
 from fedmri.models.layers.shuffled import shuffled
-from fedmri.round import Target
-from fedmri.training.segmentation import Segmentation
-from fedmri.training.settings import TaskConfig
+from fedmri.tasks.kinds.segmentation import Segmentation
 
 
 def points(n: int, seed: int = 0) -> torch.Tensor:
@@ -112,11 +110,11 @@ def test_coarse_answers_are_repeated_to_the_finest_size() -> None:
 
 def test_each_coarser_level_counts_half_in_the_loss() -> None:
     """Weights 4/7, 2/7 and 1/7; equal levels give the loss of one."""
-    task = Segmentation(Target("segmentation", "m", ("a",)), TaskConfig())
+    task = Segmentation("m", ("a",))
     generator = torch.Generator().manual_seed(0)
     levels = torch.randn(2, 3, 2, 8, 8, generator=generator)
     labels = torch.randint(0, 2, (2, 1, 8, 8), generator=generator)
-    alone = [task.loss(levels[:, i], labels) for i in range(3)]
+    alone = [task.mean_loss(levels[:, i], labels) for i in range(3)]
     want = (4 * alone[0] + 2 * alone[1] + alone[2]) / 7
-    assert torch.allclose(task.loss(levels, labels), want)
-    assert torch.allclose(task.loss(levels[:, :1].expand_as(levels), labels), alone[0])
+    assert torch.allclose(task.mean_loss(levels, labels), want)
+    assert torch.allclose(task.mean_loss(levels[:, :1].expand_as(levels), labels), alone[0])

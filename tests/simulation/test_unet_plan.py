@@ -21,8 +21,8 @@ from fedmri.models.planning import (
     target_spacing_mm,
     topology,
 )
-from fedmri.round import Target
 from fedmri.simulation.unet_plan import fingerprint, plan_unet, training_grids
+from fedmri.tasks.kinds.segmentation import Segmentation
 from tests.conftest import RunTiny
 
 
@@ -116,7 +116,7 @@ def test_the_largest_patch_that_fits_is_taken(
     assert all(side % m == 0 for side, m in zip(plan.patch, plan.topology.multiples, strict=True))
     tight = planned(spacing, shape, 4, n_numbers(plan.patch, plan.topology, 4) / 2)
     assert np.prod(tight.patch) < np.prod(plan.patch)
-    target = Target("segmentation", "m", ("a", "b", "c"))
+    target = Segmentation("m", ("a", "b", "c"))
     build_network(plan.model(4), target=target, n_dims=3, n_channels=2, shape=plan.patch, seed=0)
 
 
