@@ -44,7 +44,9 @@ ARROWS = {
     "leakage": WORDS | {"data.batches.site_data"},
     "harmonize": WORDS | {"delimited"},
     "privacy": WORDS | {"data.batches.site_data", "data.settings", "training.settings"},
-    "reports": WORDS | {"arm", "file_names", "files", "training.task"},
+    # pure functions on arrays; the report of a run calls them
+    "evaluate": {"errors"},
+    "reports": WORDS | {"arm", "evaluate", "file_names", "files", "training.task"},
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
     | {"arm", "parts", "plan", "files", "file_names", "data", "models", "training"}
@@ -110,6 +112,7 @@ ARROWS = {
     "api": WORDS
     | PARTS
     | {"arm", "config", "file_names", "reports", "simulation", "trained", "training.tasks"}
+    | {"evaluate.claims"}
     | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
     | {"clients.training.image_sums"},
     "config": WORDS
@@ -156,6 +159,7 @@ ALONE = {
     "torch": {
         "api",
         "assembly",
+        "evaluate",
         "trained",
         "round",
         "privacy",
