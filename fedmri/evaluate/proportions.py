@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from scipy import optimize, special
 
@@ -59,12 +60,32 @@ def newcombe(
         Newcombe 2006, doi:10.1002/sim.2324 (method 5); Hanley and McNeil 1982,
         doi:10.1148/radiology.143.1.7063747.
     """
-    m, n = sizes
-    middle, z2 = (m + n) / 2 - 1, quantile_of(math.inf, level) ** 2
+    return newcombe_of_strata(area, [(1.0, *sizes)], sharing, level)
+
+
+def newcombe_of_strata(
+    area: float,
+    strata: Sequence[tuple[float, float, float]],
+    sharing: float = 1.0,
+    level: float = LEVEL,
+) -> tuple[float, float]:
+    """Return the score interval of a weighted mean of ROC areas of independent strata.
+
+    Args:
+        area: The mean, between 0 and 1.
+        strata: Weight, positive and negative patients of each; weights add up to 1.
+        sharing: Share of the variance that is left where several trainings are averaged.
+        level: Coverage aimed at.
+
+    Source:
+        Newcombe 2006, doi:10.1002/sim.2324 (method 5, here with the variances added up).
+    """
+    z2 = quantile_of(math.inf, level) ** 2
 
     def excess(theta: float) -> float:
-        shape = 1 + middle * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-        return (theta - area) ** 2 - z2 * sharing * theta * (1 - theta) * shape / (m * n)
+        shape = (1 - theta) / (2 - theta) + theta / (1 + theta)
+        spread = sum(share**2 * (1 + ((m + n) / 2 - 1) * shape) / (m * n) for share, m, n in strata)
+        return (theta - area) ** 2 - z2 * sharing * theta * (1 - theta) * spread
 
     # At an area of 0 or 1 the excess has a second root there, which is not the bound.
     low = optimize.brentq(excess, 0.0, area - 1e-9) if area > 1e-9 else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -125,21 +126,50 @@ class LogisticSums:
     """What one site sends in a step of a logistic fit: sums over its patients.
 
     Attributes:
+        loss: What is minimised.
         gradient: Of the loss, shape ``(k,)``.
         curvature: Second derivatives, shape ``(k, k)``.
+        squares: Products of the patients' own gradients, shape ``(k, k)``.
         n: Patients.
     """
 
+    loss: float
     gradient: Array
     curvature: Array
+    squares: Array
     n: int
+
+    def plus(self, other: LogisticSums) -> LogisticSums:
+        """Return the sums of two sites together."""
+        return LogisticSums(
+            self.loss + other.loss,
+            self.gradient + other.gradient,
+            self.curvature + other.curvature,
+            self.squares + other.squares,
+            self.n + other.n,
+        )
 
 
 AtSite = Callable[[Array], LogisticSums]
 """A site's answer to parameters."""
 
 
-def fit_by_sums(sites: Sequence[AtSite], start: Array) -> tuple[Array, Array, int]:
+@dataclass(frozen=True)
+class Fitted:
+    """Parameters of least loss; NaN where there is no minimum.
+
+    Attributes:
+        parameters: Shape ``(k,)``.
+        covariance: Robust: it holds where the model is wrong too. Shape ``(k, k)``.
+        n: Patients.
+    """
+
+    parameters: Array
+    covariance: Array
+    n: int
+
+
+def fit_by_sums(sites: Sequence[AtSite], start: Array) -> Fitted:
     """Minimise a convex loss by Newton steps over sums of sites.
 
     The result is the one of pooled patients, because sums of sites are sums over all patients.
@@ -148,25 +178,29 @@ def fit_by_sums(sites: Sequence[AtSite], start: Array) -> tuple[Array, Array, in
         sites: Asked for sums at each step.
         start: First parameters, shape ``(k,)``.
 
-    Returns:
-        Parameters, their covariance ``(k, k)``, and the patients; NaN where no minimum is found.
-
     Source:
-        Wu et al. 2012, doi:10.1136/amiajnl-2012-000862 (GLORE: Newton steps by sums).
+        Wu et al. 2012, doi:10.1136/amiajnl-2012-000862 (GLORE: Newton steps by sums); White 1980,
+        doi:10.2307/1912934 (robust covariance).
     """
-    found = np.array(start, dtype=np.float64)
+    place, k = np.array(start, dtype=np.float64), len(start)
+    sums = _over(sites, place)
     for _ in range(MOST_STEPS):
-        answers = [site(found) for site in sites]
-        gradient = np.sum([one.gradient for one in answers], axis=0)
-        curvature = np.sum([one.curvature for one in answers], axis=0)
-        n = sum(one.n for one in answers)
-        if not np.isfinite(curvature).all() or np.linalg.cond(curvature) > 1e12:
+        if not np.isfinite(sums.curvature).all() or np.linalg.cond(sums.curvature) > 1e12:
             break
-        step = np.linalg.solve(curvature, gradient)
-        found = found - step * min(1.0, 2.0 / max(1e-300, float(np.abs(step).max())))
+        step = np.linalg.solve(sums.curvature, sums.gradient)
         if float(np.abs(step).max()) < 1e-10:
-            return found, np.asarray(np.linalg.inv(curvature)), n
-    return np.full_like(found, np.nan), np.full((len(found),) * 2, np.nan), 0
+            inverse = np.linalg.inv(sums.curvature) * math.sqrt(sums.n / max(1, sums.n - k))
+            return Fitted(place, np.asarray(inverse @ sums.squares @ inverse), sums.n)
+        ahead = _over(sites, place - step)
+        while not ahead.loss <= sums.loss + 1e-9 and float(np.abs(step).max()) > 1e-10:
+            step = step / 2
+            ahead = _over(sites, place - step)
+        place, sums = place - step, ahead
+    return Fitted(np.full(k, np.nan), np.full((k, k), np.nan), sums.n)
+
+
+def _over(sites: Sequence[AtSite], parameters: Array) -> LogisticSums:
+    return functools.reduce(LogisticSums.plus, (site(parameters) for site in sites))
 
 
 def line_sums(probability: Array, is_positive: Flags, *, has_slope: bool = True) -> AtSite:
@@ -176,9 +210,12 @@ def line_sums(probability: Array, is_positive: Flags, *, has_slope: bool = True)
     offset = np.zeros_like(x) if has_slope else x
 
     def answer(parameters: Array) -> LogisticSums:
-        p = special.expit(offset + design @ parameters)
+        z = offset + design @ parameters
+        p = special.expit(z)
+        own = design * (p - y)[:, None]
         curvature = design.T @ (design * (p * (1 - p))[:, None])
-        return LogisticSums(design.T @ (p - y), curvature, len(y))
+        loss = float((np.logaddexp(0, z) - y * z).sum())
+        return LogisticSums(loss, own.sum(axis=0), curvature, own.T @ own, len(y))
 
     return answer
 
@@ -199,14 +236,13 @@ def calibration_line(sites: Sequence[tuple[Array, Flags]], *, level: float = LEV
     """
     for probability, is_positive in sites:
         require_same_length(probability=probability, is_positive=is_positive)
-    both, covariance, n = fit_by_sums([line_sums(p, y) for p, y in sites], np.array([0.0, 1.0]))
-    one, variance, _ = fit_by_sums(
-        [line_sums(p, y, has_slope=False) for p, y in sites], np.zeros(1)
-    )
-    how = Certainty(df=max(1.0, n - 2.0), level=level)
+    both = fit_by_sums([line_sums(p, y) for p, y in sites], np.zeros(2))
+    one = fit_by_sums([line_sums(p, y, has_slope=False) for p, y in sites], np.zeros(1))
+    how = Certainty(df=max(1.0, both.n - 2.0), level=level)
+    errors = [math.sqrt(fit.covariance[-1, -1]) for fit in (both, one)]
     return Line(
-        slope=interval(float(both[1]), math.sqrt(covariance[1, 1]), n, how),
-        intercept=interval(float(one[0]), math.sqrt(variance[0, 0]), n, how),
+        slope=interval(float(both.parameters[1]), errors[0], both.n, how),
+        intercept=interval(float(one.parameters[0]), errors[1], one.n, how),
     )
 
 
@@ -223,13 +259,17 @@ def temperature_sums(logits: Array, truth: Indices) -> AtSite:
         truth: Their classes, shape ``(n,)``.
     """
     require_same_length(logits=logits, truth=truth)
-    own = logits[np.arange(len(truth)), truth]
+    right = logits[np.arange(len(truth)), truth]
 
     def answer(parameters: Array) -> LogisticSums:
-        p = special.softmax(parameters[0] * logits, axis=1)
+        z = parameters[0] * logits
+        p = special.softmax(z, axis=1)
         mean = (p * logits).sum(axis=1)
-        spread = (p * logits**2).sum(axis=1) - mean**2
-        return LogisticSums(np.array([(mean - own).sum()]), np.array([[spread.sum()]]), len(truth))
+        spread = float(((p * logits**2).sum(axis=1) - mean**2).sum())
+        own = mean - right
+        loss = float((special.logsumexp(z, axis=1) - parameters[0] * right).sum())
+        sums = (np.array([own.sum()]), np.array([[spread]]), np.array([[own @ own]]))
+        return LogisticSums(loss, *sums, len(truth))
 
     return answer
 
@@ -250,8 +290,8 @@ def temperature(sites: Sequence[tuple[Array, Indices]]) -> float:
     Source:
         Guo et al. 2017, arXiv:1706.04599.
     """
-    found, _, _ = fit_by_sums([temperature_sums(*site) for site in sites], np.ones(1))
-    inverse = float(found[0])
+    found = fit_by_sums([temperature_sums(*site) for site in sites], np.ones(1))
+    inverse = float(found.parameters[0])
     if not inverse > 0:
         want = "patients of whom some are called right and some wrong"
         raise unfit("logits of a temperature", "no best temperature", want)

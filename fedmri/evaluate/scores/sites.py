@@ -14,6 +14,7 @@ import numpy as np
 
 from fedmri.evaluate.arrays import Array, Flags, Labels, codes_of, require_same_length
 from fedmri.evaluate.estimate import LEVEL, Estimate
+from fedmri.evaluate.proportions import newcombe_of_strata
 from fedmri.evaluate.scores.ranking import auc
 
 
@@ -53,31 +54,27 @@ def site_areas(
     """
     require_same_length(score=score, is_positive=is_positive, sites=sites)
     names, code = codes_of(sites)
-    found, pairs = {}, []
+    found, sizes = {}, []
     for place, name in enumerate(names):
         own = code == place
         m = int(is_positive[own].sum())
         if 0 < m < own.sum():
             found[str(name)] = auc(score[own], is_positive[own], level=level)
-            pairs.append(float(m * (own.sum() - m)))
+            sizes.append((m, int(own.sum()) - m))
     pooled = auc(score, is_positive, level=level)
-    within = _weighted(list(found.values()), np.array(pairs), len(score))
+    within = _weighted(list(found.values()), sizes, level)
     return SiteAreas(pooled, within, prevalence_area(is_positive, sites), found)
 
 
-def _weighted(areas: list[Estimate], weights: Array, n: int) -> Estimate:
-    """Return the weighted mean, by the limits of each (Zou and Donner 2008)."""
+def _weighted(areas: list[Estimate], sizes: list[tuple[int, int]], level: float) -> Estimate:
+    pairs = np.array([m * n for m, n in sizes], dtype=np.float64)
     if not areas:
-        return Estimate(math.nan, math.nan, math.nan, n)
-    share = weights / weights.sum()
-    values, lows, highs = (
-        np.array([getattr(one, end) for one in areas]) for end in ("value", "low", "high")
-    )
-    value = float(share @ values)
-    below, above = (
-        float(np.sqrt((share**2 * side**2).sum())) for side in (values - lows, highs - values)
-    )
-    return Estimate(value, max(0.0, value - below), min(1.0, value + above), n)
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    share = pairs / pairs.sum()
+    value = float(share @ np.array([one.value for one in areas]))
+    strata = [(float(own), m, n) for own, (m, n) in zip(share, sizes, strict=True)]
+    ends = newcombe_of_strata(value, strata, level=level)
+    return Estimate(value, *ends, sum(m + n for m, n in sizes))
 
 
 def prevalence_area(
