@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmri.evaluate.comparisons.gap import gap_of_scores
-from fedmri.evaluate.comparisons.joining import Tested, worth_joining
+from fedmri.evaluate.comparisons.joining import HospitalScores, worth_joining
 from fedmri.evaluate.comparisons.paired import (
     mcnemar,
     non_inferiority,
@@ -181,7 +181,7 @@ def _comparisons(noise: Noise) -> dict[str, bool | None]:
     groups = subgroups(lambda own: mean_interval(first[own]), {"sex": sex})
     half = len(first) // 2
     loss = gap_of_scores(first[:half], first[half:])
-    hospitals = [Tested(str(s), second[noise.sites == s], first[noise.sites == s])
+    hospitals = [HospitalScores(str(s), second[noise.sites == s], first[noise.sites == s])
                  for s in np.unique(noise.sites)]  # fmt: skip
     said = [one.worth for one in worth_joining(hospitals, metric="Dice")]
     return {

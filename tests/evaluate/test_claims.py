@@ -24,7 +24,7 @@ def found(**claim: object) -> dict[str, Finding]:
     return {one.rule: one for one in lint(paper_of({"claims": [claim]})) if one.claim}
 
 
-CLAIMS = {
+CLAIMS: dict[str, tuple[dict[str, object], str]] = {
     # the harmonic mean of 98.75 and 99.20 is 98.974
     "f1 of one table": ({"precision": "98.75", "recall": "99.20", "f1": "98.87"}, "f1"),
     # 37/38 is 97.37 %, 38/38 is 100 %
@@ -61,7 +61,7 @@ def test_a_claim_that_arithmetic_forbids_is_impossible(name: str) -> None:
     assert found(**claim)[rule].severity == "impossible"
 
 
-POSSIBLE = {
+POSSIBLE: dict[str, dict[str, object]] = {
     "F1 of two classes": ({"precision": "97.69", "recall": "97.75", "f1": "97.70",
                            "average": "macro"}),
     "F1 over folds": ({"precision": "98.75", "recall": "99.20", "f1": "98.87",
@@ -202,7 +202,9 @@ def test_the_command_ends_with_3_where_a_claim_is_impossible(tmp_path: Path) -> 
     words = [sys.executable, "-c", code, "lint-claims", str(tmp_path / "paper.yaml")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
-    assert "hold-out: accuracy 99 %: 37/38 is 97.37 %, 38/38 is 100.00 % [attainable]" in done.stdout
+    assert (
+        "hold-out: accuracy 99 %: 37/38 is 97.37 %, 38/38 is 100.00 % [attainable]" in done.stdout
+    )
     assert "2 findings are impossible" in done.stdout
 
 

@@ -25,7 +25,7 @@ Worth = Literal["worth joining", "not worth joining", "not shown", "too few pati
 
 
 @dataclass(frozen=True)
-class Tested:
+class HospitalScores:
     """One hospital's own test patients under several models.
 
     Attributes:
@@ -65,7 +65,7 @@ class Joining:
 
 
 def worth_joining(
-    hospitals: Sequence[Tested],
+    hospitals: Sequence[HospitalScores],
     *,
     metric: str,
     is_higher_better: bool = True,
@@ -93,12 +93,12 @@ def worth_joining(
     return tuple(_judged(one.hospital, gains, ps, (metric, alpha)) for one, gains, ps in rows)
 
 
-def _gains(one: Tested, *, is_higher_better: bool) -> tuple[Paired, ...]:
+def _gains(one: HospitalScores, *, is_higher_better: bool) -> tuple[Paired, ...]:
     others = [one.federated, *([] if one.personalised is None else [one.personalised])]
     return tuple(_gain(one, other, is_higher_better=is_higher_better) for other in others)
 
 
-def _gain(one: Tested, other: Array, *, is_higher_better: bool) -> Paired:
+def _gain(one: HospitalScores, other: Array, *, is_higher_better: bool) -> Paired:
     pair = (other, one.own) if is_higher_better else (one.own, other)
     if one.is_positive is not None:
         return paired_areas(*pair, one.is_positive)
