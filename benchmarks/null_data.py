@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from fedmri.evaluate.comparisons.gap import gap_of_scores
 from fedmri.evaluate.comparisons.joining import HospitalScores, worth_joining
@@ -40,7 +41,14 @@ from fedmri.evaluate.reliability.decisions import decision_curve
 from fedmri.evaluate.resampling import bootstrap, drawn_weights
 from fedmri.evaluate.scores.classes import table_of
 from fedmri.evaluate.scores.federated_auc import counted, equal_edges, federated_auc
-from fedmri.evaluate.scores.ranking import auc, clustered_auc, delong, pr_auc, weighted_auc
+from fedmri.evaluate.scores.ranking import (
+    auc,
+    clustered_auc,
+    delong,
+    pr_auc,
+    steady_area,
+    weighted_auc,
+)
 from fedmri.evaluate.scores.sites import site_areas
 from fedmri.evaluate.scores.values import values_of
 
@@ -221,7 +229,14 @@ def _hospitals(noise: Noise) -> dict[str, bool | None]:
         found[f"new hospital, {name} (prior)"] = holds(
             Estimate(one.mean, one.low, one.high, n) if one else None, truth
         )
-    found["new hospital, AUC (prior)"] = holds(areas, 0.5)
+    found["new hospital, AUC alike (prior)"] = holds(areas, 0.5)
+    differing, elsewhere = _differing_areas(noise)
+    for name, ends in (("prior", "low high"), ("no prior", "new_low new_high")):
+        one = differing.frequentist if differing and name == "no prior" else differing
+        low, high = (getattr(one, end, math.nan) for end in ends.split())
+        found[f"new hospital, AUC differs ({name})"] = holds(
+            Estimate(0.8, low, high, len(noise.truth)), elsewhere
+        )
     return found
 
 
@@ -235,13 +250,29 @@ def _new_of_areas(noise: Noise) -> Estimate | None:
     values, errors = [], []
     for site in np.unique(noise.sites):
         own = noise.sites == site
-        if not 2 <= noise.truth[own].sum() <= own.sum() - 2:
-            return None
-        found = delong(noise.probability[0][own], noise.truth[own])
-        values.append(float(found.values[0]))
-        errors.append(math.sqrt(found.covariance[0, 0]))
+        if not 0 < noise.truth[own].sum() < own.sum():
+            continue  # no area is there
+        value, error = steady_area(noise.probability[0][own], noise.truth[own])
+        values.append(value)
+        errors.append(error)
     one = new_hospital(values, errors, prior=OF_AUC)
     return Estimate(one.mean, one.low, one.high, len(noise.truth)) if one else None
+
+
+def _differing_areas(noise: Noise) -> tuple[NewHospital | None, float]:
+    """Return the prediction from hospitals whose areas differ, and the area at one more."""
+    areas = np.clip(
+        0.8 + OF_AUC.centre * noise.rng.standard_normal(noise.sites.max() + 2), 0.55, 0.97
+    )
+    shift = math.sqrt(2) * special.ndtri(areas[:-1])[noise.sites]
+    score = noise.predicted[0] + noise.truth * shift
+    steady = [
+        steady_area(score[own], noise.truth[own])
+        for own in (noise.sites == site for site in np.unique(noise.sites))
+        if 0 < noise.truth[own].sum() < own.sum()
+    ]
+    values, errors = ([one[i] for one in steady] for i in (0, 1))
+    return new_hospital(values, errors, prior=OF_AUC), float(areas[-1])
 
 
 CHECKS: tuple[Callable[[Noise], dict[str, bool | None]], ...] = (

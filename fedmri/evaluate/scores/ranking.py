@@ -241,3 +241,29 @@ def error_of_auc(area: float, sizes: tuple[int, int]) -> float:
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     spread = area * (1 - area) + (m - 1) * (q1 - area**2) + (n - 1) * (q2 - area**2)
     return math.sqrt(max(0.0, spread) / (m * n))
+
+
+def steady_area(score: Array, is_positive: Flags) -> tuple[float, float]:
+    """Return a ROC area and its standard error that a hospital of few patients has too.
+
+    DeLong's error needs two patients of each class, and is 0 at areas of 0 and 1. Here half a pair
+    is added to both sides, and the error follows from the area and the sizes.
+
+    Args:
+        score: Of each patient, shape ``(n,)``.
+        is_positive: Shape ``(n,)``.
+
+    Raises:
+        UsageError: Lengths differ, or a class has no patient (U80).
+
+    Source:
+        Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747 (error); Agresti and Coull 1998,
+        doi:10.1080/00031305.1998.10480550 (what is added).
+    """
+    require_same_length(score=score, is_positive=is_positive)
+    m, n = int(is_positive.sum()), int((~is_positive).sum())
+    if min(m, n) == 0:
+        raise unfit("classes of a ROC area", "one class", "positive and negative patients")
+    wins = float(placements_of(score, is_positive)[is_positive].mean()) * m * n
+    area = (wins + 0.5) / (m * n + 1)
+    return area, error_of_auc(area, (m, n))
