@@ -21,7 +21,8 @@ from fedmri.evaluate.comparisons.joining import HospitalScores, worth_joining
 from fedmri.evaluate.comparisons.paired import non_inferiority, paired_areas, paired_means
 from fedmri.evaluate.comparisons.subgroups import age_bands, subgroups
 from fedmri.evaluate.estimate import Certainty, mean_interval
-from fedmri.evaluate.hospitals.new_hospital import OF_AUC, new_hospital, plan_halving
+from fedmri.evaluate.hospitals.new_hospital import OF_AUC, new_hospital
+from fedmri.evaluate.hospitals.planner import plan_halving
 from fedmri.evaluate.reliability.calibration import brier, calibration_line, ece_beside_null
 from fedmri.evaluate.reliability.conformal import calibrate_sets, coverage_by_site, prediction_sets
 from fedmri.evaluate.reliability.decisions import decision_curve, risk_coverage

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmri.evaluate.estimate import back, onto, quantile_of
-from fedmri.evaluate.hospitals.new_hospital import WEAK, NewHospital, new_hospital, plan_halving
+from fedmri.evaluate.hospitals.new_hospital import WEAK, NewHospital, new_hospital
+from fedmri.evaluate.hospitals.planner import plan_halving
 from fedmri.evaluate.proportions import clopper_pearson
 from fedmri.harmonize.judging.held_out import predicted_at
 from fedmri.harmonize.tables.table import Columns, cohort, numbers

@@ -13,9 +13,9 @@ from fedmri.evaluate.hospitals.new_hospital import (
     WEAK,
     SpreadPrior,
     new_hospital,
-    plan_halving,
     prior_for,
 )
+from fedmri.evaluate.hospitals.planner import plan_halving
 from fedmri.evaluate.hospitals.random_effects import on_scale, random_effects
 from fedmri.evaluate.hospitals.worst import shrunken
 
