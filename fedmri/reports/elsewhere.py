@@ -29,6 +29,11 @@ class Generalisation:
     gap: Estimate
     verdict: str
 
+    @property
+    def relative(self) -> float:
+        """The loss as a share of the score inside, in percent; "10 % lost" may mean either."""
+        return 100 * self.gap.value / self.inside.value if self.inside.value else math.nan
+
 
 def inside_of(model: Model) -> Patients:
     """Return the patients of the sites that took part."""

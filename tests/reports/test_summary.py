@@ -223,6 +223,7 @@ def test_what_left_out_sites_lose_is_judged_at_ten_points(
     _, summary = write_report(run, segmentation)
     assert summary.left_out is not None
     assert summary.left_out.gap.value == pytest.approx(loss, abs=0.005)
+    assert summary.left_out.relative == pytest.approx(100 * loss / 0.8, abs=0.7)
     assert summary.left_out.verdict.startswith(verdict)
     found = summary.new_site
     assert found is not None
