@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedmri.api.arrays import Sites
+    from fedmri.api.claims import ClaimsCheck, lint_claims
     from fedmri.api.data import DataCheck, check_data
     from fedmri.api.example import example_data
     from fedmri.api.parts import list_models
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Claim",
+    "ClaimsCheck",
     "Classification",
     "DataCheck",
     "FedAvg",
@@ -58,6 +60,7 @@ __all__ = [
     "check_data",
     "example_data",
     "harmonize_table",
+    "lint_claims",
     "list_models",
     "privacy_plan",
     "site_privacy_plan",
@@ -65,6 +68,7 @@ __all__ = [
 
 _HOMES = {
     "Claim": "claims",
+    "ClaimsCheck": "api.claims",
     "Classification": "api.targets",
     "DataCheck": "api.data",
     "FedAvg": "strategies.averaging.fedavg",
@@ -91,6 +95,7 @@ _HOMES = {
     "check_data": "api.data",
     "example_data": "api.example",
     "harmonize_table": "api.tables",
+    "lint_claims": "api.claims",
     "list_models": "api.parts",
     "privacy_plan": "api.privacy",
     "site_privacy_plan": "api.privacy_site",

@@ -22,6 +22,7 @@ import fedmri.commands.server.setup  # it registers commands
 import fedmri.commands.server.view  # noqa: F401  # it registers commands
 from fedmri.commands.apps import client_app, server_app
 from fedmri.commands.argument_help import ArgumentHelp
+from fedmri.commands.claims import lint_claims
 from fedmri.commands.demo import demo
 from fedmri.commands.explain import explain
 from fedmri.commands.harmonize import harmonize
@@ -56,7 +57,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
-for command in (demo, harmonize, predict, explain, score, show):
+for command in (demo, harmonize, lint_claims, predict, explain, score, show):
     app.command()(command)
 
 Overrides = Annotated[

@@ -51,6 +51,8 @@ CODES: dict[str, str] = {
     "U72": "a model lacks what each site keeps",
     "U73": "a model needs the other scans of a site",
     "U74": "no patient is there to be scored",
+    "U80": "arrays of an evaluation do not fit each other",
+    "U81": "a file of claims cannot be read",
     "U85": "models of an ensemble do not go together",
     "D01": "no usable scan is left",
     "D02": "a site lost more scans than allowed",

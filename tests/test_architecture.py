@@ -51,7 +51,9 @@ ARROWS = {
     "leakage": WORDS | {"data.batches.site_data"},
     "harmonize": WORDS | {"delimited"},
     "privacy": WORDS | {"data.batches.site_data", "data.settings", "training.settings"},
-    "reports": WORDS | {"arm", "file_names", "files", "tasks.registry", "tasks.task"},
+    # pure functions on arrays; the report of a run calls them
+    "evaluate": {"errors"},
+    "reports": WORDS | {"arm", "evaluate", "file_names", "files", "tasks.registry", "tasks.task"},
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
     | {"arm", "parts", "plan", "files", "file_names", "data", "models", "tasks", "training"}
@@ -128,6 +130,7 @@ ARROWS = {
     "api": WORDS
     | PARTS
     | {"arm", "config", "file_names", "reports", "simulation", "trained", "tasks", "parts"}
+    | {"evaluate.claims"}
     | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
     | {"stages.stage"},
     "config": WORDS
@@ -177,6 +180,7 @@ ALONE = {
         "api",
         "assembly",
         "explain",
+        "evaluate",
         "trained",
         "round",
         "privacy",

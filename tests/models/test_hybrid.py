@@ -16,7 +16,7 @@ from fedmri.models.hybrid_layers.recurrent import Recurrent
 from fedmri.models.hybrid_layers.slices import AttentionPool, SliceReader
 from fedmri.models.registry import MODELS
 from fedmri.models.weights import layout, load_weights, weights
-from fedmri.round import , Update
+from fedmri.round import Update
 from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.tasks.kinds.classification import Classification
 from tests.made import n_dims_of, narrow
