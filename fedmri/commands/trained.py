@@ -53,6 +53,34 @@ def predict(
         typer.Option("--crop", help="Look at the field that training cropped to, and no more."),
     ] = False,
     device: Device = "",
+    dicom: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for masks and numbers as DICOM too; inputs must be DICOM series.",
+            show_default=False,
+        ),
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--from", metavar="URL", help="DICOMweb to read a study from.")
+    ] = "",
+    study: Annotated[str, typer.Option(metavar="UID", help="Study to read, with --from.")] = "",
+    series: Annotated[
+        list[str] | None,
+        typer.Option(metavar="UID", help="A series of the study. Default: all of MRI."),
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--to", metavar="URL", help="DICOMweb to store the results at.")
+    ] = "",
+    login: Annotated[
+        list[Path] | None,
+        typer.Option(help="Private file with the login of one archive; repeat for another."),
+    ] = None,
+    patient: Annotated[
+        str, typer.Option(help="Number that the patient of the DICOM files must have.")
+    ] = "",
+    unit: Annotated[
+        str, typer.Option(help="Unit of a predicted value in DICOM, in UCUM: a for years.")
+    ] = "1",
     as_json: AsJson = False,
 ) -> None:
     """Predict on new scans: masks on each scan's own grid, tables of classes and values.
@@ -64,10 +92,22 @@ def predict(
     from fedmri.trained.predict import PredictOptions
 
     options = PredictOptions(crop, probabilities, device)
-    found = TrainedModel.open(model).predict(
-        *(inputs or []), modalities=_named(modality or []), out=out, options=options
-    )
-    _tell(found, out, is_json=as_json)
+    named, opened, paths = _named(modality or []), TrainedModel.open(model), inputs or []
+    if dicom or source or study or target:
+        from fedmri.api.archive import DicomExchange, predict_dicom
+
+        of_both = (tuple(login or ()), patient, unit)
+        exchange = DicomExchange(dicom, source, study, tuple(series or ()), target, *of_both)
+        made = predict_dicom(
+            opened, *paths, exchange=exchange, out=out, modalities=named, options=options
+        )
+        found = made.predictions
+        _tell(found, out, is_json=as_json)
+        if target and not as_json:
+            print(f"{made.n_stored} DICOM objects stored at the archive.")
+    else:
+        found = opened.predict(*paths, modalities=named, out=out, options=options)
+        _tell(found, out, is_json=as_json)
     if found.left_out:
         first = found.left_out[0]
         raise DataError(

@@ -1,0 +1,100 @@
+"""A mask as a DICOM Segmentation on the slices of its series."""
+
+from __future__ import annotations
+
+import numpy as np
+from highdicom import (
+    UID,
+    PixelMeasuresSequence,
+    PlaneOrientationSequence,
+    PlanePositionSequence,
+)
+from highdicom.seg import (
+    SegmentAlgorithmTypeValues,
+    Segmentation,
+    SegmentationTypeValues,
+    SegmentDescription,
+)
+from pydicom.sr.codedict import codes
+
+from fedmri.archive.origin import MANUFACTURER, UTF_8, Origin, concept
+from fedmri.archive.source import Source
+from fedmri.data.dicom.stack import LPS_TO_RAS
+from fedmri.data.preparation.geometry import Grid
+
+SERIES_NUMBER = 900
+
+
+def segmentation(mask: np.ndarray, grid: Grid, source: Source, origin: Origin) -> Segmentation:
+    """Return a mask as a binary DICOM Segmentation, a segment for each class.
+
+    The frames lie exactly where the slices of the series do. Where slices were straightened, they
+    lie on the straightened grid, in the same frame of reference.
+
+    Args:
+        mask: Classes from 0 (background), uint8, shape ``(X, Y, Z)``.
+        grid: Where its voxels lie.
+        source: The series.
+        origin: The model.
+
+    Source:
+        DICOM PS3.3 A.51, Segmentation IOD.
+    """
+    return Segmentation(
+        source_images=source.headers,
+        pixel_array=source.planes(mask),
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=_segments(origin),
+        series_instance_uid=UID(),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=UID(),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=origin.name,
+        software_versions=origin.software,
+        device_serial_number=origin.fingerprint,
+        content_label="FEDMRI",
+        content_description=origin.description,
+        series_description=origin.description,
+        specific_character_set=UTF_8,
+        **(_places(grid) if source.is_straightened else {}),
+    )
+
+
+def _segments(origin: Origin) -> list[SegmentDescription]:
+    return [
+        SegmentDescription(
+            segment_number=number,
+            segment_label=name[:64],
+            segmented_property_category=codes.SCT.Tissue,
+            segmented_property_type=concept(name),
+            algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=origin.algorithm,
+            tracking_uid=UID(),
+            tracking_id=name[:64],
+        )
+        for number, name in enumerate(origin.card.plan.target.classes, start=1)
+    ]
+
+
+def _places(grid: Grid) -> dict[str, object]:
+    """Return where each slice of a grid lies, as DICOM says it."""
+    affine = LPS_TO_RAS @ np.array(grid.affine)
+    columns, rows, step = (affine[:3, axis] for axis in range(3))
+    across, down = float(np.linalg.norm(columns)), float(np.linalg.norm(rows))
+    thickness = float(np.linalg.norm(step))
+    return {
+        "pixel_measures": PixelMeasuresSequence(
+            pixel_spacing=(down, across),
+            slice_thickness=thickness,
+            spacing_between_slices=thickness,
+        ),
+        "plane_orientation": PlaneOrientationSequence(
+            coordinate_system="PATIENT",
+            image_orientation=[*(columns / across), *(rows / down)],
+        ),
+        "plane_positions": [
+            PlanePositionSequence("PATIENT", [*(affine[:3, 3] + number * step)])
+            for number in range(grid.shape[2])
+        ],
+    }
