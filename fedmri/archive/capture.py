@@ -29,9 +29,7 @@ PLACED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Sl
 Picture = NDArray[np.uint8]
 
 
-def overlay_captures(
-    mask: NDArray[np.uint8], source: Source, origin: Origin
-) -> Iterator[SCImage]:
+def overlay_captures(mask: NDArray[np.uint8], source: Source, origin: Origin) -> Iterator[SCImage]:
     """Yield each slice of a series in gray with the classes of a mask in colour.
 
     Args:
@@ -82,9 +80,7 @@ def _warned(picture: Picture) -> Picture:
     return np.asarray(canvas)
 
 
-def _capture(
-    picture: Picture, number: int, series: UID, source: Source, origin: Origin
-) -> SCImage:
+def _capture(picture: Picture, number: int, series: UID, source: Source, origin: Origin) -> SCImage:
     made = SCImage.from_ref_dataset(
         ref_dataset=source.first,
         pixel_array=picture,

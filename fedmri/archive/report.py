@@ -70,9 +70,9 @@ def volume_report(
     return _report(groups, source, origin, [mask])
 
 
-def value_report(values: Mapping[str, float], best: str, source: Source, origin: Origin) -> (
-    ComprehensiveSR
-):
+def value_report(
+    values: Mapping[str, float], best: str, source: Source, origin: Origin
+) -> ComprehensiveSR:
     """Return the probability of each class and the likeliest one, or a predicted value.
 
     Args:

@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedmri.commands.dicom_options import (
+    DicomFolder,
+    LoginFiles,
+    PatientNumber,
+    SeriesUids,
+    SourceUrl,
+    StudyUid,
+    TargetUrl,
+    Unit,
+)
 from fedmri.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -53,34 +63,14 @@ def predict(
         typer.Option("--crop", help="Look at the field that training cropped to, and no more."),
     ] = False,
     device: Device = "",
-    dicom: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for masks and numbers as DICOM too; inputs must be DICOM series.",
-            show_default=False,
-        ),
-    ] = None,
-    source: Annotated[
-        str, typer.Option("--from", metavar="URL", help="DICOMweb to read a study from.")
-    ] = "",
-    study: Annotated[str, typer.Option(metavar="UID", help="Study to read, with --from.")] = "",
-    series: Annotated[
-        list[str] | None,
-        typer.Option(metavar="UID", help="A series of the study. Default: all of MRI."),
-    ] = None,
-    target: Annotated[
-        str, typer.Option("--to", metavar="URL", help="DICOMweb to store the results at.")
-    ] = "",
-    login: Annotated[
-        list[Path] | None,
-        typer.Option(help="Private file with the login of one archive; repeat for another."),
-    ] = None,
-    patient: Annotated[
-        str, typer.Option(help="Number that the patient of the DICOM files must have.")
-    ] = "",
-    unit: Annotated[
-        str, typer.Option(help="Unit of a predicted value in DICOM, in UCUM: a for years.")
-    ] = "1",
+    dicom: DicomFolder = None,
+    source: SourceUrl = "",
+    study: StudyUid = "",
+    series: SeriesUids = None,
+    target: TargetUrl = "",
+    login: LoginFiles = None,
+    patient: PatientNumber = "",
+    unit: Unit = "1",
     as_json: AsJson = False,
 ) -> None:
     """Predict on new scans: masks on each scan's own grid, tables of classes and values.
