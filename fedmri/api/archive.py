@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -102,6 +102,8 @@ def predict_dicom(
 
     with ExitStack() as stack:
         target = _archive(exchange.target, exchange) if exchange.target else None
+        if target is not None:
+            stack.callback(target.close)
         paths = list(inputs)
         if exchange.source:
             paths.append(stack.enter_context(_fetched(exchange)))
@@ -120,9 +122,8 @@ def _fetched(exchange: DicomExchange) -> Iterator[Path]:
     """Yield a private folder with the series of a study; it is gone afterwards."""
     from fedmri.archive.dicomweb import Wanted
 
-    archive = _archive(exchange.source, exchange)
     wanted = Wanted(exchange.study, exchange.series, exchange.patient)
-    with _private_folder() as folder:
+    with closing(_archive(exchange.source, exchange)) as archive, _private_folder() as folder:
         name = hashlib.sha256(exchange.study.encode()).hexdigest()[:12]  # a UID names a person
         archive.fetch(wanted, folder / f"study{name}")
         yield folder

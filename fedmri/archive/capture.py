@@ -15,8 +15,9 @@ from fedmri.archive.origin import MANUFACTURER, UTF_8, Origin
 from fedmri.archive.source import Source
 
 SERIES_NUMBER = 902
-COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0)) + (
-    *((0, 114, 178), (204, 121, 167)),
+COLOURS = (
+    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
+    *((213, 94, 0), (0, 114, 178), (204, 121, 167)),
 )
 """Colours that people with any colour vision tell apart."""
 OPACITY = 0.45

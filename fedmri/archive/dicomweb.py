@@ -63,6 +63,11 @@ class Archive:
             session.headers["Authorization"] = f"Bearer {login.token}"
         self._client = DICOMwebClient(login.url.rstrip("/"), session, timeout=timeout_s)
         self._client.set_http_retry_params(retry=False)
+        self._session = session
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._session.close()
 
     def fetch(self, wanted: Wanted, folder: Path) -> int:
         """Write the files of a study into a folder for each series; return how many series.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from highdicom import (
     UID,
@@ -25,6 +27,14 @@ from fedmri.data.preparation.geometry import Grid
 SERIES_NUMBER = 900
 
 
+class _Places(NamedTuple):
+    """Where slices lie, as DICOM says it."""
+
+    measures: PixelMeasuresSequence
+    orientation: PlaneOrientationSequence
+    positions: list[PlanePositionSequence]
+
+
 def segmentation(mask: np.ndarray, grid: Grid, source: Source, origin: Origin) -> Segmentation:
     """Return a mask as a binary DICOM Segmentation, a segment for each class.
 
@@ -40,6 +50,7 @@ def segmentation(mask: np.ndarray, grid: Grid, source: Source, origin: Origin) -
     Source:
         DICOM PS3.3 A.51, Segmentation IOD.
     """
+    places = _places(grid) if source.is_straightened else None  # else those of the slices
     return Segmentation(
         source_images=source.headers,
         pixel_array=source.planes(mask),
@@ -57,7 +68,9 @@ def segmentation(mask: np.ndarray, grid: Grid, source: Source, origin: Origin) -
         content_description=origin.description,
         series_description=origin.description,
         specific_character_set=UTF_8,
-        **(_places(grid) if source.is_straightened else {}),
+        pixel_measures=places and places.measures,
+        plane_orientation=places and places.orientation,
+        plane_positions=places and places.positions,
     )
 
 
@@ -77,24 +90,17 @@ def _segments(origin: Origin) -> list[SegmentDescription]:
     ]
 
 
-def _places(grid: Grid) -> dict[str, object]:
+def _places(grid: Grid) -> _Places:
     """Return where each slice of a grid lies, as DICOM says it."""
     affine = LPS_TO_RAS @ np.array(grid.affine)
     columns, rows, step = (affine[:3, axis] for axis in range(3))
     across, down = float(np.linalg.norm(columns)), float(np.linalg.norm(rows))
     thickness = float(np.linalg.norm(step))
-    return {
-        "pixel_measures": PixelMeasuresSequence(
-            pixel_spacing=(down, across),
-            slice_thickness=thickness,
-            spacing_between_slices=thickness,
-        ),
-        "plane_orientation": PlaneOrientationSequence(
-            coordinate_system="PATIENT",
-            image_orientation=[*(columns / across), *(rows / down)],
-        ),
-        "plane_positions": [
+    return _Places(
+        PixelMeasuresSequence((down, across), thickness, thickness),
+        PlaneOrientationSequence("PATIENT", [*(columns / across), *(rows / down)]),
+        [
             PlanePositionSequence("PATIENT", [*(affine[:3, 3] + number * step)])
             for number in range(grid.shape[2])
         ],
-    }
+    )

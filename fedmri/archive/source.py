@@ -22,7 +22,8 @@ from fedmri.data.dicom.stack import MAX_DRIFT, drift_of, load_series, ordered
 from fedmri.data.files.volume import READ_ERRORS
 from fedmri.errors import DataError
 
-BLANK = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime") + (
+BLANK = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("StudyID", "AccessionNumber", "ReferringPhysicianName", "Manufacturer"),
 )
 """What a result says of patient and study; a series may lack it, and then it is left blank."""

@@ -135,8 +135,8 @@ class TrainedModel:
         for other in also:
             other.begin(self.card)
         found = _without_refused(found, also)
-        for one in found.left_out if writer is not None else ():
-            writer.leave_out(one)
+        if writer is not None:
+            writer.leave_out(*found.left_out)
         made = _kept(predictor, _written(predictor.each(found.inputs), writer, also), found)
         if writer is None:
             return made

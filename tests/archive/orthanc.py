@@ -1,6 +1,6 @@
 """A real archive on this machine: Orthanc with its DICOMweb plugin, over TLS and with a password.
 
-Debian's Orthanc 1.10 crashes at the first TLS handshake, so TLS ends in front of it, as in hospitals.
+Debian's Orthanc 1.10 crashes at the first TLS handshake, so TLS ends in front of it.
 """
 
 from __future__ import annotations
@@ -111,10 +111,9 @@ def _behind_tls(inner: int, certificate: Path) -> Iterator[int]:
             while data := await reader.read(65536):
                 writer.write(data)
                 await writer.drain()
-        except OSError:
-            pass  # one side went away, and the other follows
-        finally:
             writer.close()
+        except (OSError, asyncio.CancelledError):
+            writer.transport.abort()  # one side went away, and the other follows
 
     async def joined(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         behind = await asyncio.open_connection("127.0.0.1", inner)
@@ -140,6 +139,7 @@ async def _ended(front: asyncio.Server) -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0.05)  # in which transports close
 
 
 def _free_port() -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,12 @@ from fedmri.api.archive import DicomExchange, predict_dicom
 from fedmri.archive.dicomweb import Archive, Wanted
 from fedmri.archive.login import login_for
 from fedmri.archive.results import Made
-from fedmri.cli import main
 from fedmri.errors import DataError, NetworkError
 from fedmri.trained.model import TrainedModel
 from tests.archive.conftest import Lie, in_scan, oblique
 from tests.archive.orthanc import ABSENT, PASSWORD, PLUGIN, PROGRAM, USER, Served, orthanc
 from tests.trained.conftest import labels
+from tests.trained.test_commands import Fedmri, fedmri  # noqa: F401  # a fixture
 from tests.untrained import written
 
 pytestmark = pytest.mark.skipif(PROGRAM is None or not PLUGIN.exists(), reason=ABSENT)
@@ -35,12 +35,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def client(served: Served) -> DICOMwebClient:
+def client(served: Served) -> Iterator[DICOMwebClient]:
     """Return a client that is none of ours."""
-    session = Session()
-    session.trust_env = False
-    session.auth, session.verify = (USER, PASSWORD), str(served.authority)
-    return DICOMwebClient(served.url, session)
+    with Session() as session:
+        session.trust_env = False
+        session.auth, session.verify = (USER, PASSWORD), str(served.authority)
+        yield DICOMwebClient(served.url, session)
 
 
 def stored(client: DICOMwebClient, folder: Path, lie: Lie | None = None) -> pydicom.Dataset:
@@ -59,23 +59,17 @@ def objects(client: DICOMwebClient, study: str) -> dict[str, list[pydicom.Datase
 
 
 def test_a_mask_comes_back_from_an_archive_as_it_was_made(
-    served: Served, client: DICOMwebClient, tuned: TrainedModel, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    served: Served, client: DICOMwebClient, tuned: TrainedModel, tmp_path: Path, fedmri: Fedmri  # noqa: F811
 ) -> None:  # fmt: skip
     """The command reads a study, stores its results, and the voxels are those of the NIfTI file."""
     header = stored(client, tmp_path / "A/p1")
     model = written(tuned, tmp_path / "model.safetensors")
-    login = served.login(tmp_path)
-    command = ["fedmri", "predict", str(model), "--from", served.url, "--to", served.url]
-    command += ["--study", header.StudyInstanceUID, "--patient", header.PatientID]
-    command += ["--login", str(login), "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr()
-    assert ended.value.code in (None, 0), said.err
-    assert "8 DICOM objects stored" in said.out
-    assert PASSWORD not in said.out + said.err
+    words = ["--from", served.url, "--to", served.url, "--out", tmp_path / "out"]
+    words += ["--study", header.StudyInstanceUID, "--patient", header.PatientID]
+    code, out, err = fedmri("predict", model, *words, "--login", served.login(tmp_path))
+    assert code == 0, err
+    assert "8 DICOM objects stored" in out
+    assert PASSWORD not in out + err
     found = objects(client, header.StudyInstanceUID)
     assert {kind: len(each) for kind, each in found.items()} == {
         "MR": 6, "SEG": 1, "SR": 1, "OT": 6,
@@ -96,7 +90,7 @@ def test_a_study_of_another_patient_is_not_read(
     """It is refused before a file of it is fetched."""
     header = stored(client, tmp_path / "A/p2")
     archive = Archive(login_for(served.url, [served.login(tmp_path)], {}))
-    with pytest.raises(DataError, match=r"found another patient's.*\[D86\]"):
+    with closing(archive), pytest.raises(DataError, match=r"found another patient's.*\[D86\]"):
         archive.fetch(Wanted(header.StudyInstanceUID, (), "somebody"), tmp_path / "fetched")
     assert not (tmp_path / "fetched").exists()
 
@@ -131,7 +125,10 @@ def test_an_archive_must_show_a_certificate_that_is_known(served: Served, tmp_pa
     """Without the authority's file nothing is asked, and the password is not told."""
     login = served.login(tmp_path, ca="")
     archive = Archive(login_for(served.url, [login], {}))
-    with pytest.raises(NetworkError, match=r"certificate that cannot be verified.*\[N30\]") as no:
+    with (
+        closing(archive),
+        pytest.raises(NetworkError, match=r"certificate that cannot be verified.*\[N30\]") as no,
+    ):
         archive.fetch(Wanted("1.2.3"), tmp_path)
     assert PASSWORD not in str(no.value)
 
@@ -149,7 +146,7 @@ def test_what_an_archive_refuses_or_lacks_is_one_error(
     """A wrong password and an unknown study are told apart."""
     values, study, code = WRONG[name]
     archive = Archive(login_for(served.url, [served.login(tmp_path, **values)], {}))
-    with pytest.raises(NetworkError, match=rf"\[{code}\]"):
+    with closing(archive), pytest.raises(NetworkError, match=rf"\[{code}\]"):
         archive.fetch(Wanted(study), tmp_path)
 
 
@@ -161,5 +158,5 @@ def test_objects_that_an_archive_does_not_take_are_counted(
     made = predict_dicom(tuned, scan, exchange=DicomExchange(tmp_path / "dicom"))
     one = Made(made.files, "", "1.2.3.4", "1.2.3.5", "1.2.3.6")
     archive = Archive(login_for(served.url, [served.login(tmp_path)], {}))
-    with pytest.raises(NetworkError, match=r"\[N3[03]\]"):
+    with closing(archive), pytest.raises(NetworkError, match=r"\[N3[03]\]"):
         archive.store([one])

@@ -155,7 +155,7 @@ def test_an_independent_checker_finds_no_error(kind: str, tmp_path: Path) -> Non
     results, _ = written(model, scan, tmp_path / "out", reading)
     kinds = {file.name for file in results.files}
     assert kinds >= ({"seg.dcm"} if kind == "mask" else set()) | {"sr.dcm", "sc-0001.dcm"}
-    assert {file.name: complaints(file) for file in results.files} == dict.fromkeys(kinds, [])
+    assert {file.name: complaints(file) for file in results.files} == {name: [] for name in kinds}
 
 
 def test_pictures_show_the_slices_in_place_with_the_mask_in_colour(tmp_path: Path) -> None:
