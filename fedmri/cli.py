@@ -23,6 +23,7 @@ import fedmri.commands.server.view  # noqa: F401  # it registers commands
 from fedmri.commands.apps import client_app, server_app
 from fedmri.commands.argument_help import ArgumentHelp
 from fedmri.commands.demo import demo
+from fedmri.commands.export import export
 from fedmri.commands.harmonize import harmonize
 from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.privacy import privacy_app
@@ -55,7 +56,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
-for command in (demo, harmonize, predict, score, show):
+for command in (demo, harmonize, predict, score, show, export):
     app.command()(command)
 
 Overrides = Annotated[
