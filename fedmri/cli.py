@@ -27,6 +27,7 @@ from fedmri.commands.export import export
 from fedmri.commands.harmonize import harmonize
 from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.privacy import privacy_app
+from fedmri.commands.serve import serve
 from fedmri.commands.trained import predict, score, show
 from fedmri.errors import FedmriError, UsageError
 from fedmri.system_errors import as_usage_error
@@ -56,7 +57,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
-for command in (demo, harmonize, predict, score, show, export):
+for command in (demo, harmonize, predict, score, show, export, serve):
     app.command()(command)
 
 Overrides = Annotated[

@@ -127,6 +127,8 @@ CODES: dict[str, str] = {
     "D85": "results of an input cannot be written as DICOM",
     "D86": "a DICOM series or study is of another patient",
     "D87": "a DICOM series has no single frame of reference",
+    "D88": "an upload is too large",
+    "D89": "a prediction took too long",
     "C01": "a setting has a value that it cannot take",
     "C02": "a setting is not known",
     "C03": "two settings contradict each other",
