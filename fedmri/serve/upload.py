@@ -17,15 +17,11 @@ MOST_FILES = 20_000
 CHUNK_BYTES = 2**20
 
 
-class TooLarge(DataError):
-    """An upload is larger than one may be."""
-
-
 async def received(stream: AsyncIterator[bytes], path: Path, limits: Limits) -> None:
     """Write an upload to a file as it comes.
 
     Raises:
-        TooLarge: It has more bytes than it may (D88); the rest is not read.
+        DataError: It has more bytes than it may (D88); the rest is not read.
     """
     n_bytes = 0
     with path.open("xb") as file:
@@ -55,8 +51,8 @@ def unpacked(path: Path, folder: Path, limits: Limits) -> Path:
     """Return what an upload holds: the file itself, or the folder of an unpacked zip file.
 
     Raises:
-        DataError: The zip file is damaged, or names places outside of it (D84).
-        TooLarge: It unpacks to more than it may (D88).
+        DataError: The zip file is damaged, or names places outside of it (D84), or it unpacks
+            to more than it may (D88).
     """
     if not path.name.lower().endswith(ARCHIVE):
         return path
@@ -77,7 +73,7 @@ def unpacked(path: Path, folder: Path, limits: Limits) -> Path:
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, left: int) -> int:
-    """Write a member; return how many bytes are left. What it claims of its size is not believed."""
+    """Write a member; return how many bytes are left. Its own claim of a size is not believed."""
     parts = PurePosixPath(member.filename).parts
     if not parts or ".." in parts or PurePosixPath(member.filename).is_absolute():
         raise _no_archive("a file with a place outside of the zip file")
@@ -92,9 +88,9 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, le
     return left
 
 
-def _too_large(found: str, want: str) -> TooLarge:
+def _too_large(found: str, want: str) -> DataError:
     fix = "send less at once, or start the service with a larger --upload-mb"
-    return TooLarge("D88", "upload", found=found, want=f"at most {want}", fix=fix)
+    return DataError("D88", "upload", found=found, want=f"at most {want}", fix=fix)
 
 
 def _no_archive(found: str) -> DataError:

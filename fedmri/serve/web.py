@@ -22,12 +22,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fedmri.errors import DataError, FedmriError
 from fedmri.reports.pages.templates import template
 from fedmri.serve.limits import Limits
-from fedmri.serve.upload import TooLarge, received, safe_name, unpacked
-from fedmri.serve.worker import Answer, TimeUp
+from fedmri.serve.upload import received, safe_name, unpacked
+from fedmri.serve.worker import Answer
 
 GZIP = "application/gzip"
-STATUS = {TooLarge: 413, TimeUp: 504}
-"""Of an answer to what is refused; 422 for all else that is wrong with a scan."""
+STATUS = {"D88": 413, "D89": 504}
+"""Of an answer by code of what is refused; 422 for all else that is wrong with a scan."""
 
 
 class Predicts(Protocol):
@@ -69,7 +69,7 @@ class Service:
             return Response(status_code=499)
         except FedmriError as error:
             said = {"code": error.code, "reason": str(error)}
-            return JSONResponse(said, STATUS.get(type(error), 422))
+            return JSONResponse(said, STATUS.get(error.code, 422))
         except RuntimeError as error:
             return JSONResponse({"reason": str(error)}, 500)
         finally:

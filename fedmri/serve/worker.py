@@ -26,10 +26,6 @@ START_S = 300.0
 Answer = dict[str, Any]
 
 
-class TimeUp(DataError):
-    """A prediction took longer than one may."""
-
-
 class Worker:
     """A process with the model in it, started when it is needed.
 
@@ -50,7 +46,7 @@ class Worker:
             time_s: Longest time; the process is ended after it.
 
         Raises:
-            TimeUp: It took longer (D89).
+            DataError: It took longer (D89).
             RuntimeError: The process ended by itself.
         """
         process = self._process if self._process and self._process.poll() is None else None
@@ -83,7 +79,7 @@ class Worker:
             self.end()
             fix = "send a smaller scan, or start the service with a larger --time-s"
             found, want = f"no end after {time_s:g} s", "one within the limit"
-            raise TimeUp("D89", "prediction", found=found, want=want, fix=fix)
+            raise DataError("D89", "prediction", found=found, want=want, fix=fix)
         line = process.stdout.readline()
         if not line:
             self.end()
