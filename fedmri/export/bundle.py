@@ -35,14 +35,15 @@ def write_bundle(subject: Subject, folder: Path) -> Path:
     (root / "docs/README.md").write_text(_readme(subject), encoding="utf-8")
     torch.save(dict(subject.file.weights), root / "models/model.pt")
     with quiet_exporters(), torch.no_grad():
-        torch.jit.trace(subject.network, subject.images[:2]).save(root / PROGRAM)
+        traced = torch.jit.trace(subject.network, subject.images[:2])  # type: ignore[no-untyped-call]
+        traced.save(root / PROGRAM)
     return root
 
 
 def read_bundle(root: Path) -> Called:
     """Return a bundle's program as a network."""
     with quiet_exporters():
-        module = torch.jit.load(root / PROGRAM).eval()
+        module = torch.jit.load(root / PROGRAM).eval()  # type: ignore[no-untyped-call]
     return Called(lambda image: module(image))
 
 

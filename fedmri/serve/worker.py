@@ -67,8 +67,8 @@ class Worker:
         self.end()
         program = [sys.executable, "-m", "fedmri.serve.worker", str(self._model)]
         command = [sys.executable, "-m", "fedmri.child", *program]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
         self._read(self._process, START_S)
         return self._process
 

@@ -8,6 +8,7 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -51,7 +52,7 @@ def out(model: TrainedModel, hospitals: Path, tmp_path_factory: pytest.TempPathF
     return folder
 
 
-def report(out: Path) -> dict[str, dict[str, float]]:
+def report(out: Path) -> dict[str, dict[str, Any]]:
     """Return what is said of each export."""
     said = json.loads((out / exporting.REPORT).read_text(encoding="utf-8"))
     return {one["format"]: one for one in said["exports"]}
@@ -82,7 +83,7 @@ def test_what_is_said_of_an_export_is_so(model: TrainedModel, out: Path) -> None
     said = report(out)
     assert tuple(said) == NAMES
     for one in said.values():
-        path = out / str(one["path"])
+        path = out / one["path"]
         files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
         assert one["n_bytes"] == sum(file.stat().st_size for file in files)
         assert one["is_small"] == (one["n_bytes"] <= GATE_BYTES)
@@ -174,7 +175,7 @@ def test_monai_accepts_the_bundle_and_runs_it(
     monkeypatch.chdir(bundle)
     image = np.random.default_rng(3).standard_normal((1, 16, 16, 16)).astype(np.float32)
     np.save(bundle / "image.npy", image)
-    files = {"meta_file": str(metadata), "config_file": str(config)}
+    files: dict[str, Any] = {"meta_file": str(metadata), "config_file": str(config)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of hashes, of eval and of TorchScript, all in MONAI
         verify_metadata(meta_file=str(metadata), filepath=str(schema))

@@ -66,8 +66,8 @@ def opened(address: str, profile: Path) -> Iterator[Page]:
         "--no-proxy-server", f"--user-data-dir={profile}", "--remote-debugging-port=0",
         "about:blank",
     ]  # fmt: skip
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, **quiet)
+    nothing = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=nothing, stderr=nothing)
     try:
         port, path = _door(profile / "DevToolsActivePort", process)
         with connect(f"ws://127.0.0.1:{port}{path}", proxy=None, max_size=None) as browser:
