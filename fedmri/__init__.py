@@ -10,9 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedmri.api.archive import DicomExchange, DicomPredictions, predict_dicom
     from fedmri.api.arrays import Sites
     from fedmri.api.data import DataCheck, check_data
     from fedmri.api.example import example_data
+    from fedmri.api.export import export_model
     from fedmri.api.parts import list_models
     from fedmri.api.privacy import PrivacyPlan, privacy_plan
     from fedmri.api.privacy_site import SitePrivacyPlan, site_privacy_plan
@@ -33,6 +35,8 @@ __all__ = [
     "Claim",
     "Classification",
     "DataCheck",
+    "DicomExchange",
+    "DicomPredictions",
     "FedAvg",
     "FedmriError",
     "HarmonizedTable",
@@ -54,8 +58,10 @@ __all__ = [
     "TrainedModel",
     "check_data",
     "example_data",
+    "export_model",
     "harmonize_table",
     "list_models",
+    "predict_dicom",
     "privacy_plan",
     "site_privacy_plan",
 ]
@@ -64,6 +70,8 @@ _HOMES = {
     "Claim": "claims",
     "Classification": "api.targets",
     "DataCheck": "api.data",
+    "DicomExchange": "api.archive",
+    "DicomPredictions": "api.archive",
     "FedAvg": "strategies.averaging.fedavg",
     "FedmriError": "errors",
     "HarmonizedTable": "api.tables",
@@ -85,8 +93,10 @@ _HOMES = {
     "TrainedModel": "trained",
     "check_data": "api.data",
     "example_data": "api.example",
+    "export_model": "api.export",
     "harmonize_table": "api.tables",
     "list_models": "api.parts",
+    "predict_dicom": "api.archive",
     "privacy_plan": "api.privacy",
     "site_privacy_plan": "api.privacy_site",
 }

@@ -50,6 +50,10 @@ ARROWS = {
     | {"arm", "parts", "plan", "files", "file_names", "data", "models", "training"}
     | {"strategies", "harmonize"}
     | {"reports", "clients.training.invariance"},
+    # a finished model elsewhere: in archives, in other programs, behind an address
+    "archive": WORDS | {"data", "extras", "files", "trained"},
+    "export": WORDS | {"extras", "files", "plan", "trained", "training.device"},
+    "serve": WORDS | {"data.files.pictures", "reports.pages.templates", "trained"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS
@@ -59,6 +63,7 @@ ARROWS = {
     "codec": WORDS | {"plan"},
     "child": set(),
     "delimited": set(),
+    "extras": WORDS,
     "file_names": WORDS | {"files"},
     "repeats": set(),
     "files": WORDS,
@@ -111,7 +116,7 @@ ARROWS = {
     | PARTS
     | {"arm", "config", "file_names", "reports", "simulation", "trained", "training.tasks"}
     | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
-    | {"clients.training.image_sums"},
+    | {"archive", "clients.training.image_sums", "export", "extras"},
     "config": WORDS
     | SETTINGS
     | PARTS
@@ -138,6 +143,8 @@ ARROWS = {
         "harmonize",
         "privacy",
         "trained",
+        "export",
+        "serve",
     }
     | {"models.registry", "training.tasks"},
     "configs": set(),
@@ -153,10 +160,15 @@ ALONE = {
     "hydra": {"config"},
     "omegaconf": {"config"},
     "typer": {"cli", "commands"},
+    "highdicom": {"archive"},
+    "dicomweb_client": {"archive"},
+    "onnx": {"export"},
+    "onnxruntime": {"export"},
     "torch": {
         "api",
         "assembly",
         "trained",
+        "export",
         "round",
         "privacy",
         "wire",
