@@ -20,6 +20,7 @@ from typing import IO, Any
 from fedmri.errors import DataError, FedmriError
 
 READY = "ready"
+ENDED = "the process that predicts has ended; the next request has a new one"
 START_S = 300.0
 """Longest time that a process may take to load the libraries and the model."""
 
@@ -52,8 +53,11 @@ class Worker:
         process = self._process if self._process and self._process.poll() is None else None
         process = process or self._started()
         assert process.stdin is not None, "a pipe"
-        process.stdin.write(json.dumps({"path": str(path), "folder": str(folder)}) + "\n")
-        process.stdin.flush()
+        try:
+            process.stdin.write(json.dumps({"path": str(path), "folder": str(folder)}) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise RuntimeError(ENDED) from None
         return self._read(process, time_s)
 
     def end(self) -> None:
@@ -83,7 +87,7 @@ class Worker:
         line = process.stdout.readline()
         if not line:
             self.end()
-            raise RuntimeError("the process that predicts has ended")
+            raise RuntimeError(ENDED)
         answer: Answer = json.loads(line)
         return answer
 

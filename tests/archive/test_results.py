@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
+from pydicom.data import get_testdata_file
 
 from fedmri.api.archive import DicomExchange, predict_dicom
 from fedmri.archive.results import DicomResults
@@ -17,7 +19,7 @@ from fedmri.archive.source import source_of
 from fedmri.data.dicom.stack import load_series
 from fedmri.data.preparation.geometry import Grid
 from fedmri.data.scans import Scan
-from fedmri.errors import DataError
+from fedmri.errors import ConfigError, DataError, UsageError
 from fedmri.trained.inputs import Input
 from fedmri.trained.model import TrainedModel
 from fedmri.trained.predict import Prediction
@@ -172,6 +174,30 @@ def test_pictures_show_the_slices_in_place_with_the_mask_in_colour(tmp_path: Pat
         below = picture.pixel_array[10:].astype(int)  # the warning stands above
         is_coloured = (below.max(axis=2) - below.min(axis=2)) > 20
         assert np.array_equal(is_coloured, mask[:, 10:, index].T == 1)
+
+
+@pytest.mark.skipif(CHECKER is None, reason="no dciodvfy: apt install dicom3tools")
+def test_a_header_of_a_real_scanner_is_enough(tmp_path: Path) -> None:
+    """A slice of a hospital's scanner, which pydicom brings along, gets valid results."""
+    (tmp_path / "A/p1").mkdir(parents=True)
+    shutil.copy(str(get_testdata_file("MR_small.dcm", download=False)), tmp_path / "A/p1/a.dcm")
+    results, one = written(MASKS, tmp_path / "A/p1", tmp_path / "out")
+    found = in_scan(results.files[0], one.grid.shape, np.array(one.grid.affine))
+    assert one.mask is not None
+    assert np.array_equal(found, one.mask)
+    assert [line for file in results.files for line in complaints(file)] == []
+
+
+def test_an_absent_package_or_half_an_archive_is_named(
+    tuned: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written before it is known that all can be."""
+    with pytest.raises(UsageError, match=r"archive and study.*\[U01\]"):
+        DicomExchange(source="https://pacs.example/dicom-web")
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(ConfigError, match=r"no highdicom.*fedmri\[archive\].*\[C05\]"):
+        predict_dicom(tuned, tmp_path, exchange=DicomExchange(tmp_path / "dicom"))
+    assert not (tmp_path / "dicom").exists()
 
 
 WRONG = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -22,7 +24,8 @@ from fedmri.serve.answer import answer_of
 from fedmri.serve.limits import Limits
 from fedmri.serve.serving import serve
 from fedmri.serve.upload import safe_name, unpacked
-from fedmri.serve.worker import Worker
+from fedmri.serve.web import Service, web_app
+from fedmri.serve.worker import Answer, Worker
 from fedmri.trained.model import TrainedModel
 from tests.archive.conftest import oblique
 from tests.data.worlds import save, volume
@@ -209,6 +212,42 @@ def test_a_prediction_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     assert sum(shares) == pytest.approx(1)
     again = answer_of(model, tmp_path / "a.nii.gz", tmp_path)["scans"]
     assert again == [one]
+
+
+@dataclass
+class Slow:
+    """Answers once it is told to."""
+
+    may_end: threading.Event
+
+    def answer(self, path: Path, folder: Path, time_s: float) -> Answer:
+        """Wait, and return a scan without a mask."""
+        assert path.is_relative_to(folder)
+        assert self.may_end.wait(time_s)
+        return {"scans": [{"name": "a", "values": {}, "remarks": ""}], "left_out": []}
+
+
+def test_who_comes_while_enough_wait_is_sent_away() -> None:
+    """A queue has an end; those in it are answered."""
+    may_end = threading.Event()
+    service = Service(Slow(may_end), Limits(n_waiting=1), {})
+    transport = httpx.ASGITransport(web_app(service, "t"))
+    headers = {"authorization": "Bearer t"}
+
+    async def asked() -> list[int]:
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            query = {"name": "a.nii"}
+            calls = [
+                asyncio.ensure_future(client.post("/predict", params=query, headers=headers))
+                for _ in range(3)
+            ]
+            done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            may_end.set()
+            codes = [(await call).status_code for call in calls]
+            assert [call.result().status_code for call in done] == [503]
+            return codes
+
+    assert sorted(asyncio.run(asked())) == [200, 200, 503]
 
 
 HOSTILE = {"../a.nii": "D84", "/a.nii": "D84", "b/../../a.nii": "D84"}
