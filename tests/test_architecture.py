@@ -53,7 +53,7 @@ ARROWS = {
     # a finished model elsewhere: in archives, in other programs, behind an address
     "archive": WORDS | {"data", "extras", "files", "trained"},
     "export": WORDS | {"extras", "files", "plan", "trained", "training.device"},
-    "serve": WORDS | {"data.files.pictures", "reports.pages.templates", "trained"},
+    "serve": WORDS | {"data.files.pictures", "local_web", "reports.pages.templates", "trained"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS
@@ -65,6 +65,7 @@ ARROWS = {
     "delimited": set(),
     "extras": WORDS,
     "file_names": WORDS | {"files"},
+    "local_web": WORDS,
     "repeats": set(),
     "files": WORDS,
     "setting_keys": WORDS,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 
-from fedmri.archive.origin import MANUFACTURER, UTF_8, Origin
+from fedmri.archive.origin import Origin
 from fedmri.archive.source import Source
 
 SERIES_NUMBER = 902
@@ -93,12 +93,7 @@ def _capture(picture: Picture, number: int, series: UID, source: Source, origin:
         series_number=SERIES_NUMBER,
         sop_instance_uid=UID(),
         instance_number=number,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=origin.name,
-        software_versions=origin.software,
-        device_serial_number=origin.fingerprint,
-        series_description=origin.description,
-        specific_character_set=UTF_8,
+        **origin.equipment,
         transfer_syntax_uid="1.2.840.10008.1.2.1",
     )
     made.PatientOrientation = list(_directions(source.first))

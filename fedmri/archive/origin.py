@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.sr import CodedConcept
@@ -44,14 +45,21 @@ class Origin:
         return self.card.sha256[:16]
 
     @property
-    def software(self) -> str:
-        """Version of fedmri."""
-        return version("fedmri")
-
-    @property
     def device(self) -> UID:
         """Identity of the model as an observer: the same weights are the same device."""
         return generate_uid(entropy_srcs=[self.card.sha256])
+
+    @property
+    def equipment(self) -> dict[str, Any]:
+        """What every object says of the machine that made it, as highdicom names it."""
+        return {
+            "manufacturer": MANUFACTURER,
+            "manufacturer_model_name": self.name,
+            "software_versions": version("fedmri"),
+            "device_serial_number": self.fingerprint,
+            "series_description": self.description,
+            "specific_character_set": UTF_8,
+        }
 
     @property
     def description(self) -> str:

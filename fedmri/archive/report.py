@@ -25,7 +25,7 @@ from highdicom.sr import (
 )
 from pydicom.sr.codedict import codes
 
-from fedmri.archive.origin import MANUFACTURER, UTF_8, Origin, concept
+from fedmri.archive.origin import MANUFACTURER, Origin, concept
 from fedmri.archive.source import Source
 
 SERIES_NUMBER = 901
@@ -124,12 +124,7 @@ def _report(
         series_number=SERIES_NUMBER,
         sop_instance_uid=UID(),
         instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=origin.name,
-        software_versions=origin.software,
-        device_serial_number=origin.fingerprint,
-        series_description=origin.description,
-        specific_character_set=UTF_8,
+        **origin.equipment,
     )
 
 

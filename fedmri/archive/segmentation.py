@@ -19,7 +19,7 @@ from highdicom.seg import (
 )
 from pydicom.sr.codedict import codes
 
-from fedmri.archive.origin import MANUFACTURER, UTF_8, Origin, concept
+from fedmri.archive.origin import Origin, concept
 from fedmri.archive.source import Source
 from fedmri.data.dicom.stack import LPS_TO_RAS
 from fedmri.data.preparation.geometry import Grid
@@ -60,14 +60,9 @@ def segmentation(mask: np.ndarray, grid: Grid, source: Source, origin: Origin) -
         series_number=SERIES_NUMBER,
         sop_instance_uid=UID(),
         instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=origin.name,
-        software_versions=origin.software,
-        device_serial_number=origin.fingerprint,
         content_label="FEDMRI",
         content_description=origin.description,
-        series_description=origin.description,
-        specific_character_set=UTF_8,
+        **origin.equipment,
         pixel_measures=places and places.measures,
         plane_orientation=places and places.orientation,
         plane_positions=places and places.positions,

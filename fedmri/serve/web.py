@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hmac
 import secrets
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from fedmri.errors import DataError, FedmriError
+from fedmri.local_web import Guard, page_policy
 from fedmri.reports.pages.templates import template
 from fedmri.serve.limits import Limits
 from fedmri.serve.upload import received, safe_name, unpacked
@@ -80,7 +79,7 @@ class Service:
         """Return the page to try the model on."""
         nonce = secrets.token_urlsafe(16)
         source = template("try.html.jinja", "fedmri.serve")
-        headers = {"content-security-policy": _policy(nonce)}
+        headers = {"content-security-policy": page_policy(nonce)}
         shown = source.render(facts=self.facts, limits=self.limits, nonce=nonce)
         return HTMLResponse(shown, headers=headers)
 
@@ -98,7 +97,7 @@ def web_app(service: Service, token: str) -> ASGIApp:
         Route("/", service.page, methods=["GET"]),
         Route("/predict", service.predict, methods=["POST"]),
     ]
-    return _Guard(Starlette(routes=routes), token)
+    return Guard(Starlette(routes=routes), token)
 
 
 def _response(answer: Answer, request: Request) -> Response:
@@ -121,45 +120,3 @@ def _response(answer: Answer, request: Request) -> Response:
     [mask] = masks
     headers = {"content-disposition": f'attachment; filename="{mask["file"]}"'}
     return Response(base64.b64decode(mask["mask"]), 200, headers, GZIP)
-
-
-def _policy(nonce: str) -> str:
-    own = f"'nonce-{nonce}'"
-    return (
-        f"default-src 'none'; script-src {own}; style-src {own}; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-
-
-class _Guard:
-    """Lets requests with the token through, and marks every answer as private."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._token = token.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on or refuse it."""
-        if scope["type"] != "http":
-            return  # a websocket is closed unanswered
-
-        async def marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.setdefault("content-security-policy", "default-src 'none'")
-                headers["cache-control"] = "no-store"
-                headers["referrer-policy"] = "no-referrer"
-                headers["x-content-type-options"] = "nosniff"
-            await send(message)
-
-        is_known = self._knows(Request(scope))
-        refused = PlainTextResponse("token missing or wrong", status_code=403)
-        app: Any = self._app if is_known else refused
-        await app(scope, receive, marked)
-
-    def _knows(self, request: Request) -> bool:
-        """Whether a request has the token: in its header, or for the page in its address."""
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            given = request.query_params.get("token", "") if request.method == "GET" else ""
-        return hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token)
