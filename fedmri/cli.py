@@ -23,12 +23,12 @@ import fedmri.commands.server.view  # noqa: F401  # it registers commands
 from fedmri.commands.apps import client_app, server_app
 from fedmri.commands.argument_help import ArgumentHelp
 from fedmri.commands.demo import demo
-from fedmri.commands.export import export
 from fedmri.commands.harmonize import harmonize
+from fedmri.commands.model.export import export
+from fedmri.commands.model.serve import serve
+from fedmri.commands.model.trained import predict, score, show
 from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.privacy import privacy_app
-from fedmri.commands.serve import serve
-from fedmri.commands.trained import predict, score, show
 from fedmri.errors import FedmriError, UsageError
 from fedmri.system_errors import as_usage_error
 

@@ -68,7 +68,7 @@ def test_a_mask_comes_back_from_an_archive_as_it_was_made(
     words += ["--study", header.StudyInstanceUID, "--patient", header.PatientID]
     code, out, err = fedmri("predict", model, *words, "--login", served.login(tmp_path))
     assert code == 0, err
-    assert "8 DICOM objects stored" in out
+    assert "8 DICOM objects stored" in err
     assert PASSWORD not in out + err
     found = objects(client, header.StudyInstanceUID)
     assert {kind: len(each) for kind, each in found.items()} == {

@@ -1,4 +1,4 @@
-"""Options of `fedmri predict` about DICOM: where series come from, and where results go."""
+"""Options of `fedmri predict`: what is predicted on, how, and where results go."""
 
 from __future__ import annotations
 
@@ -7,6 +7,30 @@ from typing import Annotated
 
 import typer
 
+Inputs = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="INPUT...",
+        help="NIfTI files, pictures, BIDS data sets, DICOM series, or folders of them.",
+        show_default=False,
+    ),
+]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write to; it must be empty.")]
+Modalities = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--modality",
+        metavar="NAME=PATH",
+        help="A file or DICOM folder of one scan, such as FLAIR=scan.nii.gz. Once a modality.",
+        show_default=False,
+    ),
+]
+HasProbabilities = Annotated[
+    bool, typer.Option("--probabilities", help="Write the probability of each class too.")
+]
+IsCropped = Annotated[
+    bool, typer.Option("--crop", help="Look at the field that training cropped to, and no more.")
+]
 DicomFolder = Annotated[
     Path | None,
     typer.Option(

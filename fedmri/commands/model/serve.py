@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedmri.commands.trained import ModelPath
+from fedmri.commands.model.trained import ModelPath
 
 
 def serve(

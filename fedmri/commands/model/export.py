@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedmri.commands.trained import AsJson, ModelPath
+from fedmri.commands.model.trained import AsJson, ModelPath
 
 if TYPE_CHECKING:
     from rich.table import Table
