@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zipfile
@@ -20,12 +20,14 @@ import numpy as np
 import pytest
 
 from fedmri.errors import DataError, UsageError
+from fedmri.local_web import listen, page_server
 from fedmri.serve.answer import answer_of
 from fedmri.serve.limits import Limits
-from fedmri.serve.serving import serve
+from fedmri.serve.serving import SHOWN, serve
 from fedmri.serve.upload import safe_name, unpacked
 from fedmri.serve.web import Service, web_app
 from fedmri.serve.worker import Answer, Worker
+from fedmri.trained.describe import describe
 from fedmri.trained.model import TrainedModel
 from tests.archive.conftest import oblique
 from tests.data.worlds import save, volume
@@ -33,8 +35,10 @@ from tests.serve.browser import ABSENT, CHROMIUM, opened
 from tests.trained.conftest import images, labels
 from tests.untrained import finding, untrained, written
 
-COMMAND = [sys.executable, "-c", "from fedmri.cli import main; main()", "serve"]
 WAIT_S = 240.0
+
+
+TOKEN = "token-of-these-tests"
 
 
 @dataclass(frozen=True)
@@ -42,34 +46,34 @@ class Served:
     """A service that runs.
 
     Attributes:
-        address: Of its page, with the token.
+        page: Address of its page, without the token.
         model: What it serves.
-        folder: All that its processes may write to.
-        process: Its command.
+        worker: Its process.
+        folder: All that it may write to.
     """
 
-    address: str
+    page: str
     model: TrainedModel
+    worker: Worker
     folder: Path
-    process: subprocess.Popen[str]
-
-    @property
-    def token(self) -> str:
-        """What every request needs."""
-        return self.address.partition("token=")[2]
 
     def send(self, path: Path, name: str = "", **headers: str) -> httpx.Response:
         """Upload a file."""
-        headers = {"authorization": f"Bearer {self.token}", **headers}
-        url = self.address.partition("?")[0] + "predict"
-        with httpx.Client(trust_env=False, timeout=WAIT_S) as client:
-            content = path.read_bytes()
-            query = {"name": name or path.name}
-            return client.post(url, params=query, content=content, headers=headers)
+        headers = {"authorization": f"Bearer {TOKEN}", **headers}
+        return sent(self.page, path, name or path.name, headers)
 
     def left(self) -> list[Path]:
         """Return what of uploads and answers lies on the disk."""
         return list(self.folder.iterdir())
+
+
+def sent(page: str, path: Path, name: str, headers: dict[str, str]) -> httpx.Response:
+    """Upload a file to a service."""
+    with httpx.Client(trust_env=False, timeout=WAIT_S) as client:
+        content = path.read_bytes()
+        return client.post(
+            f"{page}predict", params={"name": name}, content=content, headers=headers
+        )
 
 
 @pytest.fixture(scope="module")
@@ -83,18 +87,23 @@ def served(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     """Return a model that is served with a limit of one megabyte."""
     place = tmp_path_factory.mktemp("serve")
     model = finding(untrained("mask"), scan)
-    path = written(model, place / "model.safetensors")
+    worker = Worker(written(model, place / "model.safetensors"))
+    facts = {name: describe(model.card)[name] for name in SHOWN}
+    server = page_server(web_app(Service(worker, Limits(upload_mb=1), facts), TOKEN))
+    listener, before = listen(0), tempfile.tempdir
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     (place / "tmp").mkdir()
-    environment = {**os.environ, "TMPDIR": str(place / "tmp")}
-    command = [*COMMAND, str(path), "--upload-mb", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    tempfile.tempdir = str(place / "tmp")
+    thread.start()
     try:
-        assert process.stdout is not None
-        yield Served(process.stdout.readline().strip(), model, place / "tmp", process)
+        page = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        yield Served(page, model, worker, place / "tmp")
     finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
-        process.communicate()
+        server.should_exit = True
+        thread.join()
+        listener.close()
+        worker.end()
+        tempfile.tempdir = before
 
 
 def test_a_mask_comes_back_and_nothing_stays(served: Served, scan: Path, tmp_path: Path) -> None:
@@ -145,14 +154,11 @@ def test_an_upload_above_the_limit_is_refused(served: Served, tmp_path: Path) ->
 @pytest.mark.parametrize("token", ["", "Bearer", "Bearer wrong", "Basic x"])
 def test_no_request_goes_without_the_token(token: str, served: Served, scan: Path) -> None:
     """Page and door say the same to a stranger, and an address alone does not predict."""
-    page = served.address.partition("?")[0]
+    page = served.page
     with httpx.Client(trust_env=False) as client:
         for url in (page, f"{page}?token=wrong", f"{page}nothing"):
             assert client.get(url, headers={"authorization": token}).status_code == 403
     assert served.send(scan, authorization=token).status_code == 403
-    assert (
-        served.send(scan, f"a.nii.gz&token={served.token}", authorization=token).status_code == 403
-    )
 
 
 def waited_for(folder: Path, pattern: str) -> list[Path]:
@@ -166,7 +172,7 @@ def waited_for(folder: Path, pattern: str) -> list[Path]:
 @pytest.mark.skipif(CHROMIUM is None, reason=ABSENT)
 def test_a_person_tries_it_in_a_browser(served: Served, scan: Path, tmp_path: Path) -> None:
     """A file is chosen, its volume is shown, the mask can be saved; each control has a name."""
-    with opened(served.address, tmp_path / "profile") as page:
+    with opened(f"{served.page}?token={TOKEN}", tmp_path / "profile") as page:
         assert page.value("document.body.innerText.includes('Research use only')")
         assert page.value("location.search") == ""  # no token stays in the history
         page.choose("#scan", scan)
@@ -195,23 +201,25 @@ def test_a_person_tries_it_in_a_browser(served: Served, scan: Path, tmp_path: Pa
         assert page.value("document.documentElement.lang") == "en"
 
 
-def test_a_prediction_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+def test_a_prediction_that_takes_too_long_is_ended(
+    served: Served, scan: Path, tmp_path: Path
+) -> None:
     """The process is killed in the middle, and the next scan has a new one."""
-    model = untrained("kind")
-    worker = Worker(written(model, tmp_path / "model.safetensors"))
+    for name in ("1", "2", "own"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=r"no end after 0\.001 s.*\[D89\]"):
+        served.worker.answer(scan, tmp_path / "1", 0.001)
+    found = served.worker.answer(scan, tmp_path / "2", WAIT_S)
+    assert found == answer_of(served.model, scan, tmp_path / "own")
+
+
+def test_values_are_answered_without_a_mask(tmp_path: Path) -> None:
+    """A class has the probability of each class beside it."""
     save(tmp_path / "a.nii.gz", volume(1), np.diag([8.0, 8.0, 8.0, 1.0]))
-    (tmp_path / "1").mkdir()
-    try:
-        with pytest.raises(DataError, match=r"no end after 0\.001 s.*\[D89\]"):
-            worker.answer(tmp_path / "a.nii.gz", tmp_path / "1", 0.001)
-        (tmp_path / "2").mkdir()
-        [one] = worker.answer(tmp_path / "a.nii.gz", tmp_path / "2", WAIT_S)["scans"]
-    finally:
-        worker.end()
+    [one] = answer_of(untrained("kind"), tmp_path / "a.nii.gz", tmp_path)["scans"]
     shares = [float(v) for name, v in one["values"].items() if name.startswith("probability_")]
     assert sum(shares) == pytest.approx(1)
-    again = answer_of(model, tmp_path / "a.nii.gz", tmp_path)["scans"]
-    assert again == [one]
+    assert "mask" not in one
 
 
 @dataclass
@@ -287,6 +295,24 @@ def test_names_of_uploads_are_made_harmless() -> None:
 def test_a_port_that_is_taken_ends_the_command(served: Served, tmp_path: Path) -> None:
     """One line, and no page."""
     path = written(untrained("kind"), tmp_path / "model.safetensors")
-    port = int(served.address.partition("127.0.0.1:")[2].partition("/")[0])
+    port = int(served.page.partition("127.0.0.1:")[2].partition("/")[0])
     with pytest.raises(UsageError, match=r"already in use.*\[U45\]"):
         serve(path, port, Limits(), pytest.fail)
+
+
+@pytest.mark.slow
+def test_the_command_serves_until_it_is_asked_to_end(scan: Path, tmp_path: Path) -> None:
+    """It prints the page with its token, answers, and leaves without a traceback."""
+    path = written(untrained("mask"), tmp_path / "model.safetensors")
+    command = [sys.executable, "-c", "from fedmri.cli import main; main()", "serve", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        page, _, token = process.stdout.readline().strip().partition("?token=")
+        headers = {"authorization": f"Bearer {token}"}
+        assert sent(page, scan, scan.name, headers).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.communicate()
