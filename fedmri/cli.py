@@ -26,9 +26,11 @@ from fedmri.commands.claims import lint_claims
 from fedmri.commands.demo import demo
 from fedmri.commands.explain import explain
 from fedmri.commands.harmonize import harmonize
+from fedmri.commands.model.export import export
+from fedmri.commands.model.serve import serve
+from fedmri.commands.model.trained import predict, score, show
 from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.privacy import privacy_app
-from fedmri.commands.trained import predict, score, show
 from fedmri.errors import FedmriError, UsageError
 from fedmri.system_errors import as_usage_error
 
@@ -57,7 +59,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
-for command in (demo, harmonize, lint_claims, predict, explain, score, show):
+for command in (demo, harmonize, lint_claims, predict, explain, score, show, export, serve):
     app.command()(command)
 
 Overrides = Annotated[

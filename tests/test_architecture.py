@@ -64,6 +64,10 @@ ARROWS = {
     | {"files", "data", "models", "tasks.task", "training.device"}
     | {"reports.statistics"}
     | {"trained.inputs", "trained.model_file", "trained.outputs", "trained.predict"},
+    # a finished model elsewhere: in archives, in other programs, behind an address
+    "archive": WORDS | {"data", "extras", "files", "trained"},
+    "export": WORDS | {"extras", "files", "plan", "stages.registry", "trained", "training.device"},
+    "serve": WORDS | {"data.files.pictures", "local_web", "reports.pages.templates", "trained"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS
@@ -74,7 +78,9 @@ ARROWS = {
     "codec": WORDS | {"plan"},
     "child": set(),
     "delimited": set(),
+    "extras": WORDS,
     "file_names": WORDS | {"files"},
+    "local_web": WORDS,
     "repeats": set(),
     "files": WORDS,
     "setting_keys": WORDS,
@@ -132,7 +138,7 @@ ARROWS = {
     | {"arm", "config", "file_names", "reports", "simulation", "trained", "tasks", "parts"}
     | {"evaluate.claims"}
     | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
-    | {"stages.stage"},
+    | {"archive", "export", "extras", "stages.stage"},
     "config": WORDS
     | SETTINGS
     | PARTS
@@ -161,6 +167,8 @@ ARROWS = {
         "trained",
         "explain.options",
         "explain.record",
+        "export",
+        "serve",
     }
     | {"models.registry", "models.pretrained"},
     "configs": set(),
@@ -176,12 +184,17 @@ ALONE = {
     "hydra": {"config"},
     "omegaconf": {"config"},
     "typer": {"cli", "commands"},
+    "highdicom": {"archive"},
+    "dicomweb_client": {"archive"},
+    "onnx": {"export"},
+    "onnxruntime": {"export"},
     "torch": {
         "api",
         "assembly",
         "explain",
         "evaluate",
         "trained",
+        "export",
         "round",
         "privacy",
         "wire",

@@ -93,10 +93,12 @@ class DerivativeWriter:
         self.files += files
         self.rows.append(self._row(one, files))
 
-    def leave_out(self, one: LeftOut) -> None:
-        """Note a scan without a prediction."""
-        row = {"scan": one.name, "status": "left out", "codes": one.code, "remarks": one.reason}
-        self.rows.append(row)
+    def leave_out(self, *every: LeftOut) -> None:
+        """Note scans without a prediction."""
+        self.rows += [
+            {"scan": one.name, "status": "left out", "codes": one.code, "remarks": one.reason}
+            for one in every
+        ]
 
     def end(self, patients: Sequence[Case]) -> None:
         """Write the tables."""

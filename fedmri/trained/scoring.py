@@ -64,8 +64,16 @@ class Scored:
     adapted: tuple[str, ...] = ()
 
 
-def score(file: ModelFile, data: Path, options: ScoreOptions) -> Scored:
+def score(
+    file: ModelFile, data: Path, options: ScoreOptions, network: nn.Module | None = None
+) -> Scored:
     """Score a model on every patient of a data set, as a simulation scores an external one.
+
+    Args:
+        file: The model.
+        data: The data set.
+        options: What is scored, and where.
+        network: What stands for the file's own network, such as one of another format.
 
     Raises:
         DataError: The data set cannot be scored on, or a site lost all of its scans (D64).
@@ -82,7 +90,8 @@ def score(file: ModelFile, data: Path, options: ScoreOptions) -> Scored:
             own = [scan for scan in scans if scan.site == site]
             path, said = _prepared(file, own, Path(folder), cache)
             findings += said
-            cases[site], is_adapted = _evaluated(file, path, site, options.device)
+            tested = network or make_network(file)
+            cases[site], is_adapted = _evaluated(file, tested, path, site, options.device)
             adapted += [site] if is_adapted else []
     summary = summarise(_results(data, file, cases), file.card.plan.target)
     notes = (*summary.notes, *(_adapted_note(adapted) if adapted else ()))
@@ -138,10 +147,10 @@ def _prepared(
 
 
 def _evaluated(
-    file: ModelFile, path: Path, site: str, device: str
+    file: ModelFile, network: nn.Module, path: Path, site: str, device: str
 ) -> tuple[tuple[Case, ...], bool]:
     """Return the cases of a site, and whether the model was adapted to the images scored."""
-    plan, network = file.card.plan, make_network(file)
+    plan = file.card.plan
     data = as_trained(open_site([path], plan.target, plan.data), file)
     place, is_adapted = device or plan.train.device, False
     if file.card.entries.at_sites:

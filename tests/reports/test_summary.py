@@ -208,7 +208,7 @@ def test_a_model_is_tested_at_the_site_that_it_never_saw(
 
 @pytest.mark.parametrize(("loss", "verdict"), [(0.3, "fail"), (0.02, "pass")])
 def test_what_left_out_sites_lose_is_judged_at_ten_points(
-    write_run: WriteRun, segmentation: LocalTask, loss: float, verdict: str
+    write_run: WriteRun, segmentation: Task, loss: float, verdict: str
 ) -> None:
     """Known sites have 0.8; left out they have less. The page says so, and foretells a new one."""
 

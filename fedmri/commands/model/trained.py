@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedmri.commands.model.predict_options import (
+    DicomFolder,
+    HasProbabilities,
+    Inputs,
+    IsCropped,
+    LoginFiles,
+    Modalities,
+    OutFolder,
+    PatientNumber,
+    SeriesUids,
+    SourceUrl,
+    StudyUid,
+    TargetUrl,
+    Unit,
+)
 from fedmri.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -28,33 +44,20 @@ N_SHOWN = 20
 
 def predict(
     model: ModelPath,
-    inputs: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="INPUT...",
-            help="NIfTI files, pictures, BIDS data sets, DICOM series, or folders of them.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write to; it must be empty.")] = Path(
-        "predictions"
-    ),
-    modality: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=PATH",
-            help="A file or DICOM folder of one scan, such as FLAIR=scan.nii.gz. Once a modality.",
-            show_default=False,
-        ),
-    ] = None,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Write the probability of each class too.")
-    ] = False,
-    crop: Annotated[
-        bool,
-        typer.Option("--crop", help="Look at the field that training cropped to, and no more."),
-    ] = False,
+    inputs: Inputs = None,
+    out: OutFolder = Path("predictions"),
+    modality: Modalities = None,
+    probabilities: HasProbabilities = False,
+    crop: IsCropped = False,
     device: Device = "",
+    dicom: DicomFolder = None,
+    source: SourceUrl = "",
+    study: StudyUid = "",
+    series: SeriesUids = None,
+    target: TargetUrl = "",
+    login: LoginFiles = None,
+    patient: PatientNumber = "",
+    unit: Unit = "1",
     as_json: AsJson = False,
 ) -> None:
     """Predict on new scans: masks on each scan's own grid, tables of classes and values.
@@ -66,9 +69,20 @@ def predict(
     from fedmri.trained.predict import PredictOptions
 
     options = PredictOptions(crop, probabilities, device)
-    found = TrainedModel.open(model).predict(
-        *(inputs or []), modalities=_named(modality or []), out=out, options=options
-    )
+    opened, named = TrainedModel.open(model), _named(modality or [])
+    if dicom or source or study or target:
+        from fedmri.api.archive import DicomExchange, predict_dicom
+
+        of_both = (tuple(login or ()), patient, unit)
+        exchange = DicomExchange(dicom, source, study, tuple(series or ()), target, *of_both)
+        made = predict_dicom(
+            opened, *(inputs or []), exchange=exchange, out=out, modalities=named, options=options
+        )
+        if target:
+            print(f"{made.n_stored} DICOM objects stored at the archive.", file=sys.stderr)
+        found = made.predictions
+    else:
+        found = opened.predict(*(inputs or []), modalities=named, out=out, options=options)
     _tell(found, out, is_json=as_json)
     refuse_left_out("predictions", found.left_out, out / "predictions.tsv")
 
