@@ -132,17 +132,23 @@ class DicomResults:
         if one.mask is not None:
             seg = segmentation(one.mask, one.grid, source, origin)
             yield "seg.dcm", seg
+            classes = target.label_map.classes if target.label_map else ()
             found = dict(enumerate(one.volumes_ml))
-            volumes = {name: found.get(n, 0.0) for n, name in enumerate(target.classes)}
+            volumes = {name: found.get(n, 0.0) for n, name in enumerate(classes)}
             yield "sr.dcm", volume_report(volumes, seg, source, origin)
             for number, picture in enumerate(overlay_captures(one.mask, source, origin), start=1):
                 yield f"sc-{number:04}.dcm", picture
             return
-        values = _values(one, target.classes or (target.name,))
-        best = max(values, key=lambda name: values[name]) if target.classes else ""
+        values = _values(one, target.outputs)
+        is_shares = len(values) > 1 and abs(sum(values.values()) - 1) < MOST_OFF
+        best = max(values, key=lambda name: values[name]) if is_shares else ""
         yield "sr.dcm", value_report(values, best, source, origin)
         shown = {name: f"{value:.4g}" for name, value in values.items()}
         yield "sc-0001.dcm", text_capture(shown, source, origin)
+
+
+MOST_OFF = 1e-3
+"""Of the sum of shares from 1, by rounding."""
 
 
 def _values(one: Prediction, names: tuple[str, ...]) -> Mapping[str, float]:

@@ -81,8 +81,13 @@ def _segments(origin: Origin) -> list[SegmentDescription]:
             tracking_uid=UID(),
             tracking_id=name[:64],
         )
-        for number, name in enumerate(origin.card.plan.target.classes, start=1)
+        for number, name in enumerate(_classes(origin), start=1)
     ]
+
+
+def _classes(origin: Origin) -> tuple[str, ...]:
+    labels = origin.card.plan.target.label_map
+    return () if labels is None else labels.classes
 
 
 def _places(grid: Grid) -> _Places:

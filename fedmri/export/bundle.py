@@ -11,7 +11,7 @@ import torch
 
 from fedmri.export.called import Called
 from fedmri.export.capture import quiet_exporters
-from fedmri.export.subject import ACTIVATIONS, Subject
+from fedmri.export.subject import Subject
 from fedmri.trained.predict import OVERLAP
 
 SCHEMA = (
@@ -51,7 +51,7 @@ def _metadata(subject: Subject) -> dict[str, Any]:
     plan, card = subject.plan, subject.card
     packages = {name: version(name) for name in ("nibabel", "scipy")}
     shape, target = list(plan.shape), plan.target
-    is_mask = target.kind == "segmentation"
+    is_mask = target.answer == "voxel"
     image = {
         "type": "image",
         "format": "magnitude",
@@ -82,9 +82,8 @@ def _metadata(subject: Subject) -> dict[str, Any]:
         "numpy_version": version("numpy"),
         "required_packages_version": packages,
         "name": plan.name,
-        "task": f"{target.kind} of {target.name}",
-        "description": f"Trained by fedmri; its outputs become an answer by: "
-        f"{ACTIVATIONS[target.kind]}.",
+        "task": target.learned,
+        "description": f"Trained by fedmri; its outputs become an answer by: {target.activation}.",
         "authors": f"{card.n_sites} sites",
         "copyright": "of the sites that trained it",
         "intended_use": card.intended_use,
@@ -94,7 +93,7 @@ def _metadata(subject: Subject) -> dict[str, Any]:
 
 def _inference(subject: Subject) -> dict[str, Any]:
     """Return how the bundle runs: a prepared image of numpy in, raw outputs of numpy out."""
-    is_mask = subject.plan.target.kind == "segmentation"
+    is_mask = subject.plan.target.answer == "voxel"
     window = {
         "_target_": "monai.inferers.SlidingWindowInferer",
         "roi_size": list(subject.plan.shape),
@@ -120,7 +119,7 @@ def _readme(subject: Subject) -> str:
         f"# {plan.name}\n\n{subject.card.intended_use}\n\n"
         f"The image is a prepared one, of shape {plan.n_channels, *plan.shape}, as an array of "
         "numpy (`image_path`). The preparation is that of fedmri and is not part of this bundle. "
-        f"The outputs become an answer by: {ACTIVATIONS[plan.target.kind]}.\n\n"
+        f"The outputs become an answer by: {plan.target.activation}.\n\n"
         "Run it in the folder of the bundle:\n\n"
         "    python -m monai.bundle run --config_file configs/inference.json\n\n"
         f"SHA-256 of the weights: {subject.card.sha256}\n"

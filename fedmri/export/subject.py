@@ -11,16 +11,12 @@ from torch import nn
 from fedmri.errors import UsageError
 from fedmri.export.capture import INPUT, OUTPUT, as_onnx, captured
 from fedmri.plan import Plan
+from fedmri.stages.registry import STAGES
 from fedmri.trained.card import ModelCard
 from fedmri.trained.model_file import ModelFile
 from fedmri.trained.predict import make_network, refuse_incomplete
 
 N_EXAMPLES = 4
-ACTIVATIONS = {
-    "segmentation": "softmax over channels: background, then the classes",
-    "classification": "softmax over channels: the classes",
-    "regression": "times task.target_scale, plus task.target_centre",
-}
 
 
 @dataclass(frozen=True)
@@ -65,9 +61,7 @@ class Subject:
     @property
     def channels(self) -> tuple[str, ...]:
         """What each channel of the outputs is."""
-        target = self.plan.target
-        first = ("background",) if target.kind == "segmentation" else ()
-        return (*first, *(target.classes or (target.name,)))
+        return self.plan.target.outputs
 
 
 def subject_of(file: ModelFile, seed: int) -> Subject:
@@ -111,13 +105,13 @@ def contract(subject: Subject) -> dict[str, object]:
                 "spacing_mm": prepare.spacing_mm,
                 "scaling": prepare.scaling,
                 "axes": "left to right, back to front, foot to head",
-                "images": plan.harmonize.image,
+                "stages": [STAGES.name_of(stage) for stage in plan.stages],
             },
         },
         "output": {
             "name": OUTPUT,
             "shape": ["batch", subject.n_outputs],
             "channels": list(subject.channels),
-            "then": ACTIVATIONS[plan.target.kind],
+            "then": plan.target.activation,
         },
     }

@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import nn
+
 from fedmri.arm import Arm, Comparison, Group
 from fedmri.data.batches.examples import open_site
 from fedmri.data.batches.site_data import Split

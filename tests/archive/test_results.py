@@ -20,10 +20,10 @@ from fedmri.data.dicom.stack import load_series
 from fedmri.data.preparation.geometry import Grid
 from fedmri.data.scans import Scan
 from fedmri.errors import ConfigError, DataError, UsageError
+from fedmri.tasks.task import Reading
 from fedmri.trained.inputs import Input
 from fedmri.trained.model import TrainedModel
 from fedmri.trained.predict import Prediction
-from fedmri.training.task import Reading
 from tests.archive.conftest import Lie, in_scan, oblique
 from tests.reports_of_others.dicom_files import enhanced, fields
 from tests.trained.conftest import labels
@@ -57,7 +57,7 @@ def written(
         predicted = Prediction(one, grid, reading=made)
     else:
         random = np.random.default_rng(5)
-        n_classes = len(model.card.plan.target.classes)
+        n_classes = model.card.plan.target.n_outputs - 1
         mask = random.integers(0, 1 + n_classes, grid.shape).astype(np.uint8)
         predicted = Prediction(one, grid, mask if made is None else made)
     results.add(predicted)
@@ -132,7 +132,7 @@ def every_item(data: pydicom.Dataset) -> list[pydicom.Dataset]:
 def test_a_report_has_the_probabilities_and_the_likeliest_class(tmp_path: Path) -> None:
     """A scan's probabilities are the mean over its examples, as in the table."""
     scan, model = oblique(tmp_path / "A/p1"), untrained("kind")
-    names = model.card.plan.target.classes
+    names = model.card.plan.target.outputs
     rows = ((0.2, 0.7, 0.1), (0.4, 0.5, 0.1))
     results, _ = written(model, scan, tmp_path / "out", Reading(2, 0.0, rows))
     items = every_item(pydicom.dcmread(results.files[0]))
@@ -152,7 +152,7 @@ def test_an_independent_checker_finds_no_error(kind: str, tmp_path: Path) -> Non
     """Segmentation, report and pictures are what the standard wants, letters of all languages."""
     scan = oblique(tmp_path / "A/p1")
     model = MASKS if kind == "mask" else untrained(kind)
-    n_values = len(model.card.plan.target.classes) or 1
+    n_values = model.card.plan.target.n_outputs
     reading = None if kind == "mask" else Reading(1, 0.0, ((1 / n_values,) * n_values,))
     results, _ = written(model, scan, tmp_path / "out", reading)
     kinds = {file.name for file in results.files}

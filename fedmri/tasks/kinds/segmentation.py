@@ -65,6 +65,7 @@ class Segmentation:
     missed_hd95_mm: float = MISSED_HD95_MM
 
     title: ClassVar[str] = "segmentation"
+    activation: ClassVar[str] = "softmax over channels"
     source: ClassVar[str] = "Zenk et al. 2025, doi:10.1038/s41467-025-60466-1 (empty masks)"
     example: ClassVar[Mapping[str, Any]] = {"name": "mask", "classes": ("lesion",)}
     losses: ClassVar[tuple[str, ...]] = ("dice_ce", "dice", "tversky", "ce", "focal")
@@ -117,6 +118,11 @@ class Segmentation:
     def reads(self) -> str:
         """The label maps."""
         return f"label maps {self.name}"
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the network's channels."""
+        return (BACKGROUND, *self.classes)
 
     def truth(self, scan: Scan) -> Truth:
         """Return NaN: the label map has it."""
