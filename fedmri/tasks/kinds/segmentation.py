@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fedmri.claims import Claim, Claims
 from fedmri.data.batches.site_data import Example
 from fedmri.data.scans import Finding, Scan
-from fedmri.data.target import LabelMap
+from fedmri.data.target import BACKGROUND, LabelMap
 from fedmri.errors import require
 from fedmri.round import Answer, Truth
 from fedmri.tasks.loss_names import loss_name
