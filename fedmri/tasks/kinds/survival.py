@@ -48,10 +48,10 @@ class Survival:
 
     name: str
     event: str
-    cuts: tuple[float, ...]
+    cuts: Sequence[float]
     unit: Literal["days", "weeks", "months", "years"] = "months"
-    present: tuple[str, ...] = PRESENT
-    absent: tuple[str, ...] = ABSENT
+    present: Sequence[str] = PRESENT
+    absent: Sequence[str] = ABSENT
 
     title: ClassVar[str] = "survival"
     source: ClassVar[str] = "Gensheimer and Narasimhan 2019, doi:10.7717/peerj.6257"
@@ -79,7 +79,7 @@ class Survival:
 
     @cached_property
     def _words(self) -> Words:
-        return Words(self.present, self.absent)
+        return Words(tuple(self.present), tuple(self.absent))
 
     @property
     def n_outputs(self) -> int:
