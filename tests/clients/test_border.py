@@ -249,7 +249,7 @@ def test_scores_of_every_task_are_declared(target: Task) -> None:
     plan = Plan(target)
     task = target
     metrics = {**task.metrics(()), "loss": 0.5, "seconds": 1.0}
-    for name in target.classes if target.title == "segmentation" else ():
+    for name in target.label_map.classes if target.label_map else ():
         metrics |= {f"dice_{name}": 0.5, f"hd95_mm_{name}": 3.0}
     content = content_of(Scores("a", 9, 9, metrics))
     assert set(Border("a").admit(content, declared_scores(plan), 1)["metrics"]) == set(metrics)

@@ -22,6 +22,7 @@ from fedmri.data.files.volume import load_label
 from fedmri.data.read import read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import CheckConfig, SourceConfig
+from fedmri.data.target import LabelMap
 from fedmri.errors import CODES, DataError
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.regression import Regression
@@ -186,14 +187,14 @@ def test_a_mistyped_target_says_what_there_is(tmp_path: Path) -> None:
 def test_a_mask_may_have_any_single_value(value: int, tmp_path: Path) -> None:
     """Masks of 0 and 255 are as common as those of 0 and 1."""
     save(tmp_path / "m.nii.gz", mask(0) * np.uint8(value))
-    labels, _ = load_label(tmp_path / "m.nii.gz", MASKS)
+    labels, _ = load_label(tmp_path / "m.nii.gz", MASKS.label_map)
     assert np.array_equal(labels, mask(0))
 
 
 def test_declared_classes_are_kept_as_they_stand(tmp_path: Path) -> None:
     """Of three declared classes, 2 stays 2 though 1 and 3 are not there."""
     save(tmp_path / "m.nii.gz", mask(0) * np.uint8(2))
-    labels, _ = load_label(tmp_path / "m.nii.gz", Segmentation("mask", ("a", "b", "c")))
+    labels, _ = load_label(tmp_path / "m.nii.gz", LabelMap("mask", ("a", "b", "c")))
     assert set(np.unique(labels)) == {0, 2}
 
 

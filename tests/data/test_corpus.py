@@ -15,12 +15,13 @@ from fedmri.errors import DataError
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 from tests.data.corpus import CASES
 from tests.data.corpus_case import BAD, Case
 from tests.data.worlds import bids_world, dicom_world, image_world
 
 WORLDS = {"bids": bids_world, "images": image_world, "dicom": dicom_world}
-TARGETS = {
+TARGETS: dict[str, Task] = {
     "bids": Segmentation("mask", ("tumour",)),
     "images": Classification("class", ("one", "two")),
     "dicom": Regression("age"),

@@ -99,7 +99,7 @@ NETWORKS = {
     ),
     "CNN, age": (
         *("target.kind=regression", "target.name=age"),
-        "task.loss=auto",
+        "target.loss=auto",
     ),
     "ResNet, classes": ("model=resnet18",),
 }
@@ -276,7 +276,7 @@ def hide() -> Callable[[Task, list[Case]], dict[str, float]]:
 @pytest.mark.parametrize("kind", TASKS)
 def test_every_metric_that_may_leave_has_a_range(kind: str) -> None:
     """Counts are whole, and of seconds no patient decides; all others are within a range."""
-    target = TASKS[kind].target
+    target = TASKS[kind]
     allowed = declared_scores(Plan(target))
     free = {name for name in allowed.metrics if name not in allowed.ranges}
     assert {name for name in free if not name.startswith("n_")} == {"seconds", "is_adapted"}

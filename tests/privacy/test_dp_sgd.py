@@ -33,6 +33,7 @@ from fedmri.round import Batch
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 from fedmri.training.local import TrainResult, train_round
 from fedmri.training.settings import TrainConfig
 from tests.made import few_slices, n_dims_of, narrow
@@ -241,7 +242,7 @@ def test_a_stream_goes_on_where_one_count_of_the_cipher_ends(
 
 
 def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
-    kind = Classification("x", ("a", "b"))
+    kind: Task = Classification("x", ("a", "b"))
     if name in model_names("voxel"):
         kind = Segmentation("m", ("t",))
     side = 16 if name in {"cnn5", "cnn3d", "vit", "unet", "segresnet"} else 32

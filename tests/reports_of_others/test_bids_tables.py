@@ -14,6 +14,7 @@ from fedmri.errors import ConfigError
 from fedmri.file_names import file_name
 from fedmri.simulation.partition import PartitionConfig, partition
 from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.task import single
 from tests.data.worlds import save, volume, write_table
 from tests.reports_of_others.bids_worlds import (
     AFFINE,
@@ -39,7 +40,7 @@ def visits(root: Path) -> None:
 
 def ages(root: Path) -> dict[str, float]:
     """Return the age that each scan would be trained with."""
-    return {scan.scan: scan.target for scan in prepared(root, AGE).scans}
+    return {scan.scan: single(scan.target) for scan in prepared(root, AGE).scans}
 
 
 def test_the_age_of_a_visit_is_that_visits(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from fedmri.simulation.arms import arm_runs
 from fedmri.simulation.baselines.linear import linear_cases
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.task import single
 from fedmri.training.budget import Budget
 from tests.reports.conftest import arm_of
 
@@ -186,7 +187,7 @@ class Made:
         """Yield them one by one."""
         for item, image in zip(self.items, self.images, strict=True):
             if item.split == split:
-                truth = torch.tensor([int(item.target)])
+                truth = torch.tensor([int(single(item.target))])
                 present = torch.ones(1, 1, dtype=torch.bool)
                 yield Batch(torch.from_numpy(image)[None], truth, present, ("",), ("",))
 
@@ -211,7 +212,8 @@ def test_the_linear_baseline_is_chosen_on_validation_patients_alone(side: Split)
     """
     site, task = made(), KIND
     turned = tuple(
-        replace(item, target=1 - item.target) if item.split == side else item for item in site.items
+        replace(item, target=1 - single(item.target)) if item.split == side else item
+        for item in site.items
     )
     found, other = (
         linear_cases([one], {"s": one}, task)["s"]  # type: ignore[list-item,dict-item]  # part of a site

@@ -152,8 +152,8 @@ def test_features_are_finite_whatever_the_shape(shape: Sequence[int]) -> None:
     "settings",
     [
         (),
-        ("target={kind:regression,name:age,classes:[]}", "task.target_centre=50"),
-        ("target={kind:segmentation,name:mask,classes:[lesion]}", "model=unet"),
+        ("target=regression", "target.name=age", "target.centre=50"),
+        ("target=segmentation", "target.name=mask", "target.classes=[lesion]", "model=unet"),
         ("data.prepare.dimension=2d", "data.prepare.shape=[0,32,32]", "model=cnn5"),
     ],
     ids=["classification", "regression", "segmentation", "slices"],

@@ -466,8 +466,8 @@ def test_an_external_data_set_is_tested_and_never_trained_on(
 @pytest.mark.parametrize(
     "settings",
     [
-        ("target={kind:regression,name:age,classes:[]}", "task.target_centre=50"),
-        ("target={kind:segmentation,name:mask,classes:[lesion]}", "model=unet"),
+        ("target=regression", "target.name=age", "target.centre=50"),
+        ("target=segmentation", "target.name=mask", "target.classes=[lesion]", "model=unet"),
         ("data.prepare.dimension=2d", "data.prepare.shape=[0,32,32]", "model=cnn5"),
     ],
     ids=["regression", "segmentation", "slices"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,7 @@ Run = Callable[..., fedmri.StudyResult]
 
 
 @pytest.fixture(scope="module")
-def run(followed: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(followed: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a function that runs a tiny study of a task."""
 
     def study(target: fedmri.Task, *settings: str) -> fedmri.StudyResult:

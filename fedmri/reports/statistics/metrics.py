@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from fedmri.reports.statistics import bounds, influence, weighted
 from fedmri.reports.statistics.bounds import Method
@@ -87,10 +87,6 @@ class Measured(Protocol):
         """Return its metrics."""
         ...
 
-    def __hash__(self) -> int:
-        """Return a hash: its metrics are looked up once."""
-        ...
-
 
 def metric_of(name: str, task: Measured | None = None) -> Metric:
     """Return a metric by its name; ``dice_edema`` is the Dice of one class.
@@ -101,22 +97,26 @@ def metric_of(name: str, task: Measured | None = None) -> Metric:
         name: As the task calls it.
         task: Whose metric it is. None looks at fedmri's own tasks, and then at all others.
     """
-    tasks = iter([task]) if task is not None else _examples()
-    found = next((metric for one in tasks if (metric := _among(name, _known(one)))), None)
+    tables = iter([_by_name(task)]) if task is not None else (_of_kind(kind) for kind in _kinds())
+    found = next((metric for known in tables if (metric := _among(name, known))), None)
     if found is not None:
         return found
     title = name.replace("_", " ")
     return Metric(name, title, -math.inf, math.inf, UP, bounds.student)
 
 
-def _examples() -> Iterator[Measured]:
-    kinds = (TASKS.load(name) for name in TASKS.names)
-    return (kind(**kind.example) for kind in kinds if hasattr(kind, "example"))
+def _by_name(task: Measured) -> Mapping[str, Metric]:
+    return {metric.name: metric for metric in task.measures()}
+
+
+def _kinds() -> Iterator[type[Any]]:
+    return (TASKS.load(name) for name in TASKS.names)
 
 
 @lru_cache(maxsize=64)
-def _known(task: Measured) -> Mapping[str, Metric]:
-    return {metric.name: metric for metric in task.measures()}
+def _of_kind(kind: type[Any]) -> Mapping[str, Metric]:
+    """Return the metrics of a task that is not at hand, as its example has them."""
+    return _by_name(kind(**kind.example)) if hasattr(kind, "example") else {}
 
 
 def _among(name: str, known: Mapping[str, Metric]) -> Metric | None:

@@ -46,7 +46,7 @@ class Classification:
     """
 
     name: str
-    classes: tuple[str, ...]
+    classes: Sequence[str]
     loss: str = "auto"
     label_smoothing: float = 0.0
     focal_gamma: float = 2.0

@@ -50,11 +50,11 @@ class MultiLabel:
     """
 
     name: str
-    classes: tuple[str, ...]
+    classes: Sequence[str]
     separator: str = ""
     nothing: str = "none"
-    present: tuple[str, ...] = PRESENT
-    absent: tuple[str, ...] = ABSENT
+    present: Sequence[str] = PRESENT
+    absent: Sequence[str] = ABSENT
     loss: str = "auto"
     focal_gamma: float = 2.0
 
@@ -82,7 +82,7 @@ class MultiLabel:
 
     @cached_property
     def _words(self) -> Words:
-        return Words(self.present, self.absent)
+        return Words(tuple(self.present), tuple(self.absent))
 
     @property
     def n_outputs(self) -> int:
@@ -97,7 +97,7 @@ class MultiLabel:
     @property
     def columns(self) -> tuple[str, ...]:
         """The column of the list, or those of the findings."""
-        return (self.name,) if self.separator else self.classes
+        return (self.name,) if self.separator else tuple(self.classes)
 
     @property
     def learned(self) -> str:

@@ -56,8 +56,8 @@ class Segmentation:
     """
 
     name: str
-    classes: tuple[str, ...]
-    labels: tuple[str, ...] = ()
+    classes: Sequence[str]
+    labels: Sequence[str] = ()
     loss: str = "auto"
     label_smoothing: float = 0.0
     focal_gamma: float = 2.0
@@ -97,7 +97,7 @@ class Segmentation:
     @cached_property
     def label_map(self) -> LabelMap:
         """The derivative."""
-        return LabelMap(self.name, self.classes, self.labels)
+        return LabelMap(self.name, tuple(self.classes), tuple(self.labels))
 
     @property
     def label_values(self) -> dict[str, int]:

@@ -48,10 +48,10 @@ class Survival:
 
     name: str
     event: str
-    cuts: tuple[float, ...]
+    cuts: Sequence[float]
     unit: Literal["days", "weeks", "months", "years"] = "months"
-    present: tuple[str, ...] = PRESENT
-    absent: tuple[str, ...] = ABSENT
+    present: Sequence[str] = PRESENT
+    absent: Sequence[str] = ABSENT
 
     title: ClassVar[str] = "survival"
     activation: ClassVar[str] = "sigmoid of each channel: the hazard of its interval"
@@ -80,7 +80,7 @@ class Survival:
 
     @cached_property
     def _words(self) -> Words:
-        return Words(self.present, self.absent)
+        return Words(tuple(self.present), tuple(self.absent))
 
     @property
     def n_outputs(self) -> int:
