@@ -176,7 +176,7 @@ _MASKING = Group(
     "masking", Masking, (WholeField("number", "number"), ArraysField("boxes", "arrays"))
 )
 _SUMMED = (
-    WholeField("stage", "stage"),
+    WholeField("number_of_stage", "stage"),
     WholeField("step", "step"),
     ArraysField("shared", "shared"),
     _MODEL,
