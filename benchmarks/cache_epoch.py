@@ -23,12 +23,12 @@ from fedmri.data.preparation.prepare import prepare_scans
 from fedmri.data.preparation.prepared import write_site
 from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig, PrepareConfig
-from fedmri.round import Target
+from fedmri.tasks.kinds.regression import Regression
 
 N_RUNS = 21
 BATCH_SIZE = 4
 SHAPE = (48, 48, 48)
-TARGET = Target("regression", "age")
+TARGET = Regression("age")
 CONFIG = DataConfig(prepare=PrepareConfig(shape=SHAPE))
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]

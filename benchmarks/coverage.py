@@ -21,10 +21,10 @@ import numpy as np
 import simulated_patients as simulated
 from numpy.typing import NDArray
 
+from fedmri.evaluate.comparisons.paired import holm
 from fedmri.reports.statistics import intervals
-from fedmri.reports.statistics.metrics import METRICS, Metric, parts_of, weighted_metric
+from fedmri.reports.statistics.metrics import Metric, metric_of, parts_of, weighted_metric
 from fedmri.reports.statistics.scores import Outcomes, Score, score_of
-from fedmri.reports.statistics.spread import holm
 from fedmri.reports.statistics.weighted import Panel
 
 Array = NDArray[np.float64]
@@ -165,7 +165,7 @@ def of_trainings(
     """Return whether the interval over trainings and patients covered, and chance was called."""
     first, second, truth = simulated.trainings(sizes, n_trainings, stream)
     scores = [
-        scored(METRICS["dice"], _keys(sizes), tuple(_dice(row) for row in rows))
+        scored(metric_of("dice"), _keys(sizes), tuple(_dice(row) for row in rows))
         for rows in (first, second)
     ]
     estimate = scores[0].estimate
@@ -182,12 +182,12 @@ def of_strategies(sizes: Sequence[int], stream: np.random.Generator) -> list[flo
     common = 0.3 * np.repeat(stream.normal(size=len(sizes)), sizes) + 1.2
     common = common + np.sqrt(0.75) * stream.normal(size=n)
     latent = common + 0.5 * stream.normal(size=(1 + N_STRATEGIES, n))
-    scores = [scored(METRICS["dice"], keys, (_dice(1 / (1 + np.exp(-row))),)) for row in latent]
+    scores = [scored(metric_of("dice"), keys, (_dice(1 / (1 + np.exp(-row))),)) for row in latent]
     p_values = [score.minus(scores[0]).p_value for score in scores[1:]]
     truth = (stream.random(n) < 0.4).astype(float)
     called = np.where(latent > 0, truth, 1 - truth)
     panels = [Panel(truth, np.stack([1 - row, row], axis=1), {"predicted": row}) for row in called]
-    hits = [scored(METRICS["balanced_accuracy"], keys, (panel,)) for panel in panels]
+    hits = [scored(metric_of("balanced_accuracy"), keys, (panel,)) for panel in panels]
     p_hits = [score.minus(hits[0]).p_value for score in hits[1:]]
     return [
         float(_any(holm(p_values))),

@@ -27,15 +27,17 @@ from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import nn
 
+from fedmri.models.backbone.resnet18 import ResNet18
 from fedmri.models.build import build_network
 from fedmri.models.image.cnn3d import CNN3D
 from fedmri.models.image.cnn5 import CNN5
-from fedmri.models.image.resnet18 import ResNet18
 from fedmri.models.voxel.unet import UNet
 from fedmri.privacy.dp_sgd import PrivateSteps
 from fedmri.privacy.per_sample import by_loop
 from fedmri.privacy.settings import PrivacyConfig
-from fedmri.round import Batch, Target
+from fedmri.round import Batch
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.segmentation import Segmentation
 
 N_PATIENTS = 8
 N_REPEATS = 5
@@ -46,8 +48,8 @@ NETWORKS = {
     "unet 2D 64": (UNet(width=8), (64, 64)),
     "resnet18 2D 64": (ResNet18(), (64, 64)),
 }
-KINDS = {"unet": Target("segmentation", "mask", ("lesion",))}
-IMAGE = Target("classification", "kind", ("a", "b"))
+KINDS = {"unet": Segmentation("mask", ("lesion",))}
+IMAGE = Classification("kind", ("a", "b"))
 WAYS = ("plain", "fedmri", "hooks", "ghost")
 
 
@@ -83,7 +85,7 @@ def case_of(label: str) -> Case:
     )
     torch.manual_seed(0)
     image = torch.randn(N_PATIENTS, 1, *shape)
-    places = shape if target.kind == "segmentation" else ()
+    places = shape if target.title == "segmentation" else ()
     return Case(network, image, torch.randint(0, 2, (N_PATIENTS, *places)), Loss())
 
 

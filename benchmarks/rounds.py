@@ -41,12 +41,12 @@ from fedmri.models.build import build_network, n_parameters
 from fedmri.models.weights import load_weights, weights
 from fedmri.plan import Plan, to_json
 from fedmri.secagg.settings import SecAggConfig
-from fedmri.server.rounds.loop import Rounds, Run
+from fedmri.server.rounds.loop import Rounds
+from fedmri.server.rounds.run import Run
 from fedmri.simulation.arms import simulated_roll
 from fedmri.simulation.engines.flower import Node
 from fedmri.simulation.engines.in_process import InProcessGrid
 from fedmri.simulation.engines.pool import PooledGrid, ProcessEngine
-from fedmri.training.tasks import make_task
 
 SIZES = {"0.06 M": ("cnn3d", 6), "10 M": ("cnn3d", 94), "60 M": ("cnn3d", 230)}
 """Parameters: network and width."""
@@ -120,7 +120,7 @@ def bare(bench: Bench, _: Path) -> None:
     """Train and average in a plain torch loop: no Flower, no records, no files."""
     plan = bench.plan
     torch.set_num_threads(plan.train.n_threads)
-    network, task = _network(plan).train(), make_task(plan.target, plan.task)
+    network, task = _network(plan).train(), plan.target
     data = [open_site([path], plan.target, plan.data) for path in bench.files.values()]
     model = {name: value.clone() for name, value in weights(network).items()}
     total = {name: torch.empty_like(value) for name, value in model.items()}
@@ -131,7 +131,7 @@ def bare(bench: Bench, _: Path) -> None:
             for step in range(plan.train.local_steps):
                 for batch in site.train_batches(batch_size=2, seed=round_index + step):
                     optimizer.zero_grad()
-                    task.loss(network(batch.image), batch.target).backward()
+                    task.mean_loss(network(batch.image), batch.target).backward()
                     optimizer.step()
             for name, value in weights(network).items():
                 if index == 0:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from fedmri.reports.statistics.metrics import METRICS, Metric
+from fedmri.reports.statistics.metrics import Metric, metric_of
 from fedmri.reports.statistics.weighted import Panel
 
 Array = NDArray[np.float64]
@@ -267,4 +267,4 @@ def _of_classes(weights: Array, tables: dict[str, Array]) -> dict[str, float]:
 
 def metrics_of(population: Population) -> tuple[Metric, ...]:
     """Return what a task is scored by."""
-    return tuple(METRICS[name] for name in population.metrics)
+    return tuple(metric_of(name) for name in population.metrics)

@@ -20,7 +20,7 @@ class Pooled:
     """The same on blocks of the image."""
 
     side: int = 2
-    kinds = ("classification", "regression")
+    kinds = ("image",)  # one answer an image
     multiple = 1
     claims = frozenset({fedmri.Claim.PATIENTS_APART})  # so that privacy of patients may use it
 

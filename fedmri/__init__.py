@@ -10,33 +10,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedmri.api.archive import DicomExchange, DicomPredictions, predict_dicom
     from fedmri.api.arrays import Sites
+    from fedmri.api.claims import ClaimsCheck, lint_claims
     from fedmri.api.data import DataCheck, check_data
     from fedmri.api.example import example_data
+    from fedmri.api.export import export_model
     from fedmri.api.parts import list_models
     from fedmri.api.privacy import PrivacyPlan, privacy_plan
     from fedmri.api.privacy_site import SitePrivacyPlan, site_privacy_plan
     from fedmri.api.result import StudyResult
     from fedmri.api.study import Study
     from fedmri.api.tables import HarmonizedTable, TableHarmonizer, harmonize_table
-    from fedmri.api.targets import Classification, Regression, Segmentation
+    from fedmri.api.targets import Classification, MultiLabel, Regression, Segmentation, Survival
     from fedmri.claims import Claim, Need
     from fedmri.data.reader import Reader
     from fedmri.errors import FedmriError
     from fedmri.models.model import Model, Normed
-    from fedmri.round import Strategy, Target
+    from fedmri.round import Strategy
     from fedmri.simulation.protocol import StudyProtocol
     from fedmri.strategies.averaging.fedavg import FedAvg
+    from fedmri.tasks.task import Task
     from fedmri.trained import TrainedModel
 
 __all__ = [
     "Claim",
+    "ClaimsCheck",
     "Classification",
     "DataCheck",
+    "DicomExchange",
+    "DicomPredictions",
     "FedAvg",
     "FedmriError",
     "HarmonizedTable",
     "Model",
+    "MultiLabel",
     "Need",
     "Normed",
     "PrivacyPlan",
@@ -49,25 +57,33 @@ __all__ = [
     "Study",
     "StudyProtocol",
     "StudyResult",
+    "Survival",
     "TableHarmonizer",
-    "Target",
+    "Task",
     "TrainedModel",
     "check_data",
     "example_data",
+    "export_model",
     "harmonize_table",
+    "lint_claims",
     "list_models",
+    "predict_dicom",
     "privacy_plan",
     "site_privacy_plan",
 ]
 
 _HOMES = {
     "Claim": "claims",
+    "ClaimsCheck": "api.claims",
     "Classification": "api.targets",
     "DataCheck": "api.data",
+    "DicomExchange": "api.archive",
+    "DicomPredictions": "api.archive",
     "FedAvg": "strategies.averaging.fedavg",
     "FedmriError": "errors",
     "HarmonizedTable": "api.tables",
     "Model": "models.model",
+    "MultiLabel": "api.targets",
     "Need": "claims",
     "Normed": "models.model",
     "PrivacyPlan": "api.privacy",
@@ -80,13 +96,17 @@ _HOMES = {
     "Study": "api.study",
     "StudyProtocol": "simulation.protocol",
     "StudyResult": "api.result",
+    "Survival": "api.targets",
     "TableHarmonizer": "api.tables",
-    "Target": "round",
+    "Task": "tasks.task",
     "TrainedModel": "trained",
     "check_data": "api.data",
     "example_data": "api.example",
+    "export_model": "api.export",
     "harmonize_table": "api.tables",
+    "lint_claims": "api.claims",
     "list_models": "api.parts",
+    "predict_dicom": "api.archive",
     "privacy_plan": "api.privacy",
     "site_privacy_plan": "api.privacy_site",
 }

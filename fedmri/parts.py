@@ -41,12 +41,16 @@ class Registry(Generic[PartT]):
         package: Room whose folders hold the files.
         folders: Those folders.
         group: Group of entry points.
+        is_list: Whether a plan has several; then a setting's key has the part's name in it.
+        key: Key of the part's name beside its settings.
     """
 
     kind: str
     package: str
     folders: tuple[str, ...]
     group: str
+    is_list: bool = False
+    key: str = NAME
 
     @cached_property
     def own(self) -> Mapping[str, str]:
@@ -113,8 +117,9 @@ class Registry(Generic[PartT]):
             return self.held[name]
         if name not in self.outside:
             want = f"one of {', '.join(self.names)}"
-            fix = f"set {self.kind} to one of them, or install the distribution that has it"
-            what = f"setting {self.kind}"
+            what = self.kind if self.key == NAME else f"{self.kind}.{self.key}"
+            fix = f"set {what} to one of them, or install the distribution that has it"
+            what = f"setting {what}"
             raise ConfigError("C01", what, found=repr(name), want=want, fix=fix)
         return self._loaded(self.outside[name])
 
@@ -150,7 +155,7 @@ class Registry(Generic[PartT]):
         name = self.name_of(part)
         origin = self.origin(name)
         whence = {} if origin is None else {ORIGIN: asdict(origin)}
-        return {NAME: name, **whence, **asdict(part)}  # type: ignore[call-overload]  # a dataclass
+        return {self.key: name, **whence, **asdict(part)}  # type: ignore[call-overload]  # a dataclass
 
     def made(self, values: object) -> PartT:
         """Return the part of plain values or of a name, or the part itself.
@@ -161,9 +166,9 @@ class Registry(Generic[PartT]):
         """
         if is_dataclass(values) and not isinstance(values, type):
             return values  # type: ignore[return-value]  # a part as it is
-        given = {NAME: values} if isinstance(values, str) else self._section(values)
+        given = {self.key: values} if isinstance(values, str) else self._section(values)
         settings: dict[str, Any] = dict(given)
-        name = str(settings.pop(NAME, ""))
+        name = str(settings.pop(self.key, ""))
         whence = settings.pop(ORIGIN, None)
         if whence is not None:
             refuse_other(f"{self.kind} {name}", whence, self.origin(name))
@@ -172,7 +177,7 @@ class Registry(Generic[PartT]):
         try:
             return TypeAdapter(kind).validate_python(settings)
         except ValidationError as error:
-            raise refused_value(error, "", "", prefix=f"{self.kind}.") from None
+            raise refused_value(error, "", "", prefix=f"{self._key(name)}.") from None
 
     def _section(self, values: object) -> Mapping[str, Any]:
         if not isinstance(values, Mapping):
@@ -187,10 +192,15 @@ class Registry(Generic[PartT]):
         return _settings(self.load(name))
 
     def _refuse_unknown(self, name: str, kind: type[PartT], settings: Mapping[str, Any]) -> None:
-        known = [f"{self.kind}.{key}" for key in (NAME, *_settings(kind))]
+        where = self._key(name)
+        known = [f"{where}.{key}" for key in (self.key, *_settings(kind))]
         for key in settings:
-            if f"{self.kind}.{key}" not in known:
-                raise unknown_setting(f"{self.kind}.{key}", known, f"; {self.kind} is {name}")
+            if f"{where}.{key}" not in known:
+                raise unknown_setting(f"{where}.{key}", known, f"; {self.kind} is {name}")
+
+    def _key(self, name: str) -> str:
+        """Return where the settings of a part stand."""
+        return f"{self.kind}.{name}" if self.is_list else self.kind
 
 
 def _settings(kind: type) -> tuple[str, ...]:

@@ -7,10 +7,9 @@ This is the narrow door between the rooms: data fills a ``Batch``, training turn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
-
-from fedmri.errors import require
 
 if TYPE_CHECKING:
     import torch
@@ -21,79 +20,50 @@ Weights: TypeAlias = "dict[str, torch.Tensor]"
 ExtraForms: TypeAlias = "Mapping[str, Mapping[str, Form]]"
 """What travels beside a model: by record and entry."""
 
-BACKGROUND = "background"
-"""Class 0 of every label map."""
+Answer = Literal["image", "voxel"]
+"""What a network gives: one vector for each image, or one for each of its voxels."""
 
-TaskKind = Literal["classification", "segmentation", "regression"]
+Truth: TypeAlias = "float | tuple[float, ...]"
+"""What is true of a patient: a class index or a value, or several numbers; NaN is unknown."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a model is to predict, by its name in the data.
-
-    Attributes:
-        kind: Sort of task.
-        name: Column of the subject table (classification, regression), or name of the derivative
-            whose mask or label map is predicted (segmentation).
-        classes: Declared values, in the order of the network's outputs. Classification: values of
-            the column. Segmentation: one name for each positive integer label of the label map (a
-            mask has one). Background is always there and is not listed. Regression: empty.
-        labels: What the values of a label map mean, as ``VALUE:CLASS``: ``1:lesion``,
-            ``4:lesion``, ``2:background``. ``*:background`` is every value that is not named.
-            Empty: values are classes as they stand.
-    """
-
-    kind: TaskKind
-    name: str
-    classes: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        require(bool(self.name), "target.name", self.name, "a column or derivative name")
-        is_empty = not self.classes
-        if self.kind == "regression":
-            require(is_empty, "target.classes", self.classes, "empty for regression")
-        else:
-            n_least = 2 if self.kind == "classification" else 1
-            want = f"{n_least} or more class names"
-            require(len(self.classes) >= n_least, "target.classes", self.classes, want)
-            is_unique = len(set(self.classes)) == len(self.classes)
-            require(is_unique, "target.classes", self.classes, "each class once")
-        self._check_labels()
-
-    def _check_labels(self) -> None:
-        want = "VALUE:CLASS with a whole number or *, and a class of target.classes or background"
-        is_map = self.kind == "segmentation"
-        require(is_map or not self.labels, "target.labels", self.labels, "empty but for masks")
-        known = {BACKGROUND, *self.classes}
-        for text in self.labels:
-            value, _, name = (part.strip() for part in text.partition(":"))
-            is_value = value == "*" or (value.isascii() and value.isdecimal())
-            require(is_value and name in known, "target.labels", text, want)
-        values = [text.partition(":")[0].strip() for text in self.labels]
-        require(len(set(values)) == len(values), "target.labels", self.labels, "each value once")
+class Target(Protocol):
+    """What is learned, as those see it who know nothing of its kind: see ``fedmri.tasks``."""
 
     @property
-    def label_values(self) -> dict[str, int]:
-        """Class by value of a label map, as declared; ``*`` is every other value."""
-        numbers = {BACKGROUND: 0} | {name: n for n, name in enumerate(self.classes, start=1)}
-        pairs = (text.partition(":") for text in self.labels)
-        return {value.strip(): numbers[name.strip()] for value, _, name in pairs}
+    def name(self) -> str:
+        """Column of the subject table, derivative, or whatever it is called."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What its kind is called in texts."""
+        ...
+
+    @property
+    def answer(self) -> Answer:
+        """What it needs of a network."""
+        ...
 
     @property
     def n_outputs(self) -> int:
-        """Channels that a network needs: classes, background and classes, or one value."""
-        return len(self.classes) + (self.kind == "segmentation") if self.classes else 1
+        """Channels of the network's answer."""
+        ...
+
+    @property
+    def n_groups(self) -> int:
+        """Groups that ``Batch.target`` numbers from 0, one a patient; 1 where it is no group."""
+        ...
 
     @property
     def primary(self) -> str:
         """Metric over patients that models are compared by."""
-        return {"classification": "balanced_accuracy", "segmentation": "dice"}.get(self.kind, "mae")
+        ...
 
     @property
     def is_higher_better(self) -> bool:
         """Whether a larger ``primary`` is better."""
-        return self.kind != "regression"
+        ...
 
 
 @dataclass(frozen=True)
@@ -102,9 +72,9 @@ class Batch:
 
     Attributes:
         image: Shape ``(B, C, H, W)`` or ``(B, C, D, H, W)``, float32; a missing modality is zero.
-        target: Classification ``(B,)`` int64, or ``(B, K)`` float32 where examples were mixed;
-            regression ``(B,)`` float32 in the target's own unit; segmentation
-            ``(B, 1, H, W)`` or ``(B, 1, D, H, W)`` int64.
+        target: What the task makes of the truths, an entry an example: class ``(B,)`` int64, or
+            ``(B, K)`` float32 where examples were mixed; numbers ``(B,)`` or ``(B, K)`` float32;
+            label maps ``(B, 1, H, W)`` or ``(B, 1, D, H, W)`` int64.
         present: Whether each modality was there, shape ``(B, C)``, bool.
         subjects: Subject of each example.
         scans: Scan of each example (slices of one scan share it; they come in order).
@@ -128,9 +98,9 @@ class Layout:
         head: Parameters of the last layer, which turns features into the network's outputs.
     """
 
-    parameters: frozenset[str]
-    norm_parameters: frozenset[str]
-    norm_statistics: frozenset[str]
+    parameters: frozenset[str] = frozenset()
+    norm_parameters: frozenset[str] = frozenset()
+    norm_statistics: frozenset[str] = frozenset()
     head: frozenset[str] = frozenset()
 
     @property
@@ -181,7 +151,7 @@ class ServerState:
     """
 
     model: Weights
-    layout: Layout = Layout(frozenset(), frozenset(), frozenset())
+    layout: Layout = field(default_factory=Layout)
     memory: Mapping[str, Weights] = field(default_factory=dict)
 
 
@@ -214,21 +184,8 @@ LossTerm: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 """From the targets of the batch that last went through the network to what its loss is added."""
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """Models whose embeddings of the same images are sought and shunned (MOON).
-
-    Attributes:
-        near: Model that embeddings are pulled to; not to be changed.
-        far: Model that they are pushed from; not to be changed.
-        strength: Factor of what is added to the loss.
-        temperature: Above 0; a small one counts small differences much.
-    """
-
-    near: Weights
-    far: Weights
-    strength: float
-    temperature: float
+LossTerms: TypeAlias = "Callable[[torch.nn.Module, Layout], AbstractContextManager[LossTerm]]"
+"""From a network that is trained to what is added to its loss while it is."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +200,7 @@ class Phase:
         start: Model that it starts from; None goes on from where the network is: the received
             model before the first phase. A phase with its own start trains a model that is not
             sent.
-        contrast: What is added to the loss by the network's embeddings; None adds nothing.
+        loss: What is added to the loss; None adds nothing.
     """
 
     name: str = "train"
@@ -251,7 +208,7 @@ class Phase:
     frozen: frozenset[str] = frozenset()
     term: GradientTerm | None = None
     start: Weights | None = None
-    contrast: Contrast | None = None
+    loss: LossTerms | None = None
 
 
 @dataclass(frozen=True)

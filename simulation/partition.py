@@ -13,8 +13,8 @@ import numpy as np
 from fedmri.data.batches.split import refuse_shared_patients, sites_of, unit_hash
 from fedmri.data.scans import Scan
 from fedmri.data.site_names import one_name_each
+from fedmri.data.target import DataTarget
 from fedmri.errors import ConfigError, require
-from fedmri.round import Target
 
 UNKNOWN = "unknown"
 N_BINS = 5
@@ -63,7 +63,7 @@ class Partition:
 
 
 def partition(
-    scans: Sequence[Scan], target: Target, config: PartitionConfig, seed: int
+    scans: Sequence[Scan], target: DataTarget, config: PartitionConfig, seed: int
 ) -> Partition:
     """Divide scans among sites by patient.
 
@@ -202,20 +202,20 @@ def _too_few(found: str, config: PartitionConfig) -> ConfigError:
 
 
 def _groups(
-    scans: Sequence[Scan], subjects: Sequence[str], target: Target, config: PartitionConfig
+    scans: Sequence[Scan], subjects: Sequence[str], target: DataTarget, config: PartitionConfig
 ) -> list[list[str]]:
     """Return the patients of each class or bin, in the order of ``subjects``."""
-    if target.kind == "segmentation" and not config.by:
+    if not target.columns and not config.by:
         raise ConfigError(
             "C11",
             "partition dirichlet",
-            found="a segmentation, which has no class by patient",
+            found=f"a {target.title}, which has no class by patient",
             want="a column to skew",
             fix="set partition.by to a column of the subject table, or use quantity",
         )
-    column = config.by or target.name
+    column = config.by or target.columns[0]
     values = _values(scans, column)
-    is_class = column == target.name and target.kind == "classification"
+    is_class = column in target.columns and target.n_groups > 1
     bins = values if is_class else _binned(values)
     groups: dict[str, list[str]] = defaultdict(list)
     for subject in subjects:

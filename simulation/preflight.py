@@ -17,10 +17,10 @@ from fedmri.data.dicom.tree import contrasts_in
 from fedmri.data.read import layout_of, read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import DataConfig, SourceConfig
-from fedmri.round import Target
+from fedmri.data.target import DataTarget
 
 
-def preflight(data: DataConfig, target: Target | None, manifest: Path) -> ScanTable:
+def preflight(data: DataConfig, target: DataTarget | None, manifest: Path) -> ScanTable:
     """Open every scan of a data set and write the manifest.
 
     Args:

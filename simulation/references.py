@@ -18,12 +18,11 @@ from fedmri.plan import Plan
 from fedmri.simulation.arm_runs import ArmSites
 from fedmri.simulation.baselines.linear import linear_cases
 from fedmri.simulation.baselines.no_image import baseline_cases
-from fedmri.training.task import Case, LocalTask
-from fedmri.training.tasks import make_task
+from fedmri.tasks.task import Case, Task
 
 log = logging.getLogger("fedmri.simulation")
 
-Fit = Callable[[Sequence[SiteData], Mapping[str, SiteData], LocalTask], dict[str, list[Case]]]
+Fit = Callable[[Sequence[SiteData], Mapping[str, SiteData], Task], dict[str, list[Case]]]
 
 REFERENCES: Mapping[Role, Fit] = {"baseline": baseline_cases, "linear": linear_cases}
 """By name: class shares or the mean, which look at no image; and fixed features, linear."""
@@ -54,7 +53,6 @@ def write_references(cases: Path, plan: Plan, n_seeds: int, sites: ArmSites) -> 
         n_seeds: Trainings of each arm.
         sites: Whose data there are. Where ``whole`` has sites, each is also left out in turn.
     """
-    task = make_task(plan.target, plan.task)
     for role, fit in REFERENCES.items():
         for turn in _turns(role, sites):
             folder = cases / file_name(turn.arm.label)
@@ -62,7 +60,7 @@ def write_references(cases: Path, plan: Plan, n_seeds: int, sites: ArmSites) -> 
                 continue
             try:
                 trained = list(dict(_opened(plan, turn.trained)).values())
-                found = fit(trained, dict(_opened(plan, turn.tested)), task)
+                found = fit(trained, dict(_opened(plan, turn.tested)), plan.target)
             except FedmriError as error:
                 log.error("no %s: %s", turn.arm.label, error)
                 continue

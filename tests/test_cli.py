@@ -307,7 +307,7 @@ def test_loopback_goes_to_no_proxy(before: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said", "status"),
     [
-        (["task.loss=bananas"], "want a loss for segmentation", 4),
+        (["target.loss=bananas"], "want a loss for segmentation", 4),
         (
             ["data.prepare.shape=[7,9,3]"],
             "set data.prepare.size or data.prepare.shape to (16, 16, 16)",

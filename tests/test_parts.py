@@ -16,18 +16,21 @@ from fedmri.errors import ConfigError
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
 from fedmri.simulation.protocol import PROTOCOLS
+from fedmri.stages.registry import STAGES
 from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.registry import TASKS
 
-REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, MODELS, READERS, PROTOCOLS)
+REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, STAGES, MODELS, READERS, PROTOCOLS, TASKS)
 EACH = [(registry, name) for registry in REGISTRIES for name in registry.own]
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(("registry", "name"), EACH, ids=lambda value: str(value).partition("(")[0])
 def test_a_part_is_what_its_file_says(registry: Registry[Any], name: str) -> None:
-    """Made of its name alone, written down and read back, it is the same; it names itself."""
-    part = registry.made(name)
+    """Made of its name, written down and read back, it is the same; it names itself."""
+    about = getattr(registry.load(name), "example", {})  # a task is about something
+    part = registry.made({registry.key: name, **about})
     assert registry.name_of(part) == name
     assert registry.made(registry.as_dict(part)) == part
     assert registry.origin(name) is None
@@ -48,6 +51,12 @@ def test_a_strategy_says_in_its_own_class_what_hospitals_read_and_what_it_claims
     """Claims are not inherited, so a file without them would be refused everywhere."""
     kind = STRATEGIES.load(name)
     assert {"claims", "consent"} <= vars(kind).keys()
+
+
+@pytest.mark.parametrize("name", STAGES.own)
+def test_a_stage_says_in_its_own_class_what_hospitals_read_and_what_it_claims(name: str) -> None:
+    """What is inherited in silence may not hold any more."""
+    assert {"claims", "consent", "source"} <= vars(STAGES.load(name)).keys()
 
 
 def test_claims_are_those_of_the_class_alone() -> None:
@@ -110,6 +119,8 @@ def test_the_pages_of_parts_have_every_part_and_every_refusal() -> None:
     for name, (_, registry, _) in PAGES.items():
         text = pages[f"reference/parts/{name}.md"]
         assert all(f"\n## {part}\n" in text for part in registry.own)
+    rows = pages["reference/parts/tasks.md"].splitlines()
+    assert "| `survival` | yes |" in rows
     rows = pages["reference/parts/strategies.md"].splitlines()
     (krum,) = [row for row in rows if row.startswith("| `krum` |")]
     assert krum.split(" | ")[1] == "no"

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from fedmri.errors import NetworkError
 from fedmri.plan import Plan
-from fedmri.round import Target
 from fedmri.signed_plan import SignedPlan, sign_plan
+from fedmri.tasks.kinds.regression import Regression
 from fedmri.training.settings import TrainConfig
 
-PLAN = Plan(Target("regression", "age"))
+PLAN = Plan(Regression("age"))
 
 
 def key_pair(seed: int) -> tuple[bytes, str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import get_args
 
 from fedmri.errors import require
 from fedmri.models.registry import MODELS
 from fedmri.plan import Plan
-from fedmri.round import TaskKind
+from fedmri.stages.stage import When
+from fedmri.tasks.registry import TASKS
 
 MOST_DIGITS = 6
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -91,7 +91,7 @@ class SitePolicy:
         digits = self.score_digits
         require(1 <= digits <= MOST_DIGITS, "policy.score_digits", digits, f"1 to {MOST_DIGITS}")
         require(0 <= self.max_leakage <= 1, "policy.max_leakage", self.max_leakage, "0 to 1")
-        kinds = get_args(TaskKind)
+        kinds = TASKS.names
         are_kinds = set(self.tasks) <= set(kinds)
         require(are_kinds, "policy.tasks", self.tasks, f"some of {', '.join(kinds)}")
         require(all(self.models), "policy.models", self.models, "names of networks")
@@ -116,7 +116,7 @@ def violations(policy: SitePolicy, plan: Plan, n_subjects: int | None = None) ->
 
 
 def _of_plan(policy: SitePolicy, plan: Plan) -> Iterator[str]:
-    kind, n_rounds = plan.target.kind, plan.rounds.n_rounds
+    kind, n_rounds = TASKS.name_of(plan.target), plan.rounds.n_rounds
     model = MODELS.name_of(plan.model)
     if policy.tasks and kind not in policy.tasks:
         yield f"task {kind} is not one of {', '.join(policy.tasks)} (policy.tasks)"
@@ -139,7 +139,7 @@ def _of_privacy(policy: SitePolicy, plan: Plan) -> Iterator[str]:
     if policy.max_epsilon and not plan.privacy.is_on:
         allowed = f"epsilon {policy.max_epsilon:g} (policy.max_epsilon)"
         yield f"without differential privacy the privacy loss has no bound; allowed is {allowed}"
-    if policy.max_epsilon and plan.harmonize.has_bare_sums:
+    if policy.max_epsilon and _has_bare_sums(plan):
         allowed = f"epsilon {policy.max_epsilon:g} (policy.max_epsilon)"
         yield f"sums for harmonization have no noise for a patient; allowed is {allowed}"
     if policy.max_site_epsilon and not plan.privacy.site.is_on:
@@ -152,3 +152,9 @@ def _of_data(policy: SitePolicy, n_subjects: int | None) -> Iterator[str]:
     if n_subjects is not None and n_subjects < n_least:
         # A site without a training patient sends no update of its own making, so hides nobody.
         yield f"{n_subjects} patients train, fewer than {n_least} (policy.min_subjects_train)"
+
+
+def _has_bare_sums(plan: Plan) -> bool:
+    """Tell whether sums leave that no noise for one patient is on."""
+    fitted = (stage for stage in plan.stages if stage.when is not When.NEVER)
+    return any("patient" not in stage.noise for stage in fitted)

@@ -13,14 +13,14 @@ from fedmri.data.batches.site_data import SiteData
 from fedmri.leakage.epsilon import epsilon_at_least
 from fedmri.leakage.membership import losses_of
 from fedmri.leakage.sample import moved
-from fedmri.training.task import LocalTask
+from fedmri.tasks.task import Task
 
 AT_LEAST = "epsilon_at_least"
 """Metric beside the test scores; a plan that has ``privacy.is_audited`` declares it."""
 
 
 def audit(
-    network: nn.Module, data: SiteData, task: LocalTask, delta: float, seed: int
+    network: nn.Module, data: SiteData, task: Task, delta: float, seed: int
 ) -> dict[str, float]:
     """Return a lower bound on the epsilon of one patient, from the losses of a final model.
 
@@ -39,7 +39,7 @@ def audit(
         The bound as the metric ``AT_LEAST``, 0 where nothing is shown, NaN where a loss is none.
     """
     device = next(network.parameters()).device
-    model, loss = copy.deepcopy(network).eval(), task.at_site(data.examples("train")).loss
+    model, loss = copy.deepcopy(network).eval(), task.at_site(data.examples("train")).mean_loss
     train, *held_out = (data.eval_batches(s, batch_size=1) for s in ("train", "val", "test"))
     members = losses_of(model, loss, (moved(batch, device) for batch in train))
     others = losses_of(model, loss, (moved(batch, device) for batch in chain(*held_out)))

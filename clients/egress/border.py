@@ -27,8 +27,6 @@ from fedmri.clients.egress.ledger import Egress, Ledger
 from fedmri.errors import CODES, FedmriError, PrivacyError
 from fedmri.plan import Plan
 from fedmri.round import Form, Layout, Weights
-from fedmri.training.segmentation import COUNTS
-from fedmri.training.tasks import make_task
 from fedmri.wire import (
     ADAPTED,
     EXTRA,
@@ -107,14 +105,10 @@ def declared_keys(forms: Mapping[str, Form]) -> Declared:
 @lru_cache(maxsize=8)
 def declared_scores(plan: Plan) -> Declared:
     """Return what the answer to an order to evaluate may hold."""
-    task = make_task(plan.target, plan.task)
-    names = {"loss", "seconds", ADAPTED, *task.metrics(())}
-    if plan.target.kind == "segmentation":
-        scores = names - {"loss", "seconds", ADAPTED, *COUNTS}
-        names |= {f"{score}_{name}" for score in scores for name in plan.target.classes}
+    names = {"loss", "seconds", ADAPTED, *plan.target.reported}
     if plan.privacy.is_audited:
         names.add(AT_LEAST)
-    return Declared(SCORES, frozenset(names), ranges=task.ranges)
+    return Declared(SCORES, frozenset(names), ranges=plan.target.ranges)
 
 
 @dataclass(frozen=True)

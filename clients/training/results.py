@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fedmri.files import write_whole
+from fedmri.tasks.task import Case
 from fedmri.training.pictures import Picture
-from fedmri.training.task import Case
 
 
 def write_cases(path: Path, cases: Sequence[Case]) -> None:

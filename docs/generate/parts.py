@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
@@ -13,11 +14,15 @@ from fedmri.data.reader import READERS
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
 from fedmri.simulation.protocol import PROTOCOLS
+from fedmri.stages.registry import STAGES
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.registry import TASKS
 
 PAGES: dict[str, tuple[str, Registry[Any], str]] = {
     "strategies": ("Strategies", STRATEGIES, "strategy"),
+    "stages": ("Stages", STAGES, "stages"),
     "models": ("Models", MODELS, "model"),
+    "tasks": ("Tasks", TASKS, "target"),
     "readers": ("Readers of data", READERS, ""),
     "protocols": ("Protocols of a study", PROTOCOLS, ""),
 }
@@ -45,18 +50,29 @@ def _goes_with(registry: Registry[Any], section: str) -> list[str]:
     heads = " | ".join(door.mechanism for door in doors)
     lines += [f"| Name | {heads} |", f"| --- |{' --- |' * len(doors)}"]
     for name in registry.own:
-        claimed = claims_of(registry.load(name)())
+        claimed = claims_of(_one(registry, name))
         cells = " | ".join("yes" if door.claim in claimed else "no" for door in doors)
         lines.append(f"| `{name}` | {cells} |")
     return [*lines, ""]
 
 
+def _one(registry: Registry[Any], name: str) -> Any:
+    """Return a part with its defaults; a task is about something."""
+    about = getattr(registry.load(name), "example", {})
+    return registry.made({registry.key: name, **about})
+
+
 def _part(name: str, kind: type[Any]) -> list[str]:
     summary = inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:")[0]
     lines = [f"## {name}", "", summary, ""]
-    if said := getattr(kind, "consent", ""):
+    said = getattr(kind, "consent", "")
+    if isinstance(said, str) and said:
         lines += [f"A hospital reads before it approves: {said}.", ""]
     lines += [f"It needs {need.value}." for need in sorted(needs_of(kind), key=str)]
+    if about := getattr(kind, "example", {}):
+        lines += ["Such as:", "", "```yaml", "target:", f"  kind: {name}"]
+        lines += [f"  {key}: {json.dumps(value)}" for key, value in about.items()]
+        lines += ["```", ""]
     if source := getattr(kind, "source", ""):
         lines += ["", f"Source: {source}.", ""]
     meanings: dict[str, str] = {}

@@ -19,7 +19,7 @@ from fedmri.data.settings import CheckConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fedmri.round import Target
+    from fedmri.data.target import DataTarget
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class DataCheck:
 
     scans: ScanTable
     limits: CheckConfig
-    target: Target | None = None
+    target: DataTarget | None = None
     modalities: tuple[str, ...] = ()
 
     def used(self) -> pd.DataFrame:
@@ -75,7 +75,7 @@ class DataCheck:
 
 def check_data(
     data: str | os.PathLike[str],
-    target: Target | None = None,
+    target: DataTarget | None = None,
     settings: Sequence[str] = (),
     *,
     config: Path | None = None,

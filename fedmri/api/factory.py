@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fedmri.models.model import IMAGE, VOXEL, Model
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,7 @@ def as_model(model: Model | Callable[[Sizes], nn.Module]) -> Model:
 
     @dataclass(frozen=True)
     class FromFunction:
-        kinds: ClassVar[tuple[TaskKind, ...]] = (*IMAGE, *VOXEL)
+        kinds: ClassVar[tuple[Answer, ...]] = (*IMAGE, *VOXEL)
         multiple: ClassVar[int] = 1
 
         def build(self, sizes: Sizes) -> nn.Module:

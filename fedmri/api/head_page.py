@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from fedmri.data.files.volume import load_image, load_label
 from fedmri.data.preparation.head import find_head
 from fedmri.data.scans import Scan, ScanTable
+from fedmri.data.target import DataTarget
 from fedmri.errors import DataError, UsageError, told
 from fedmri.files import PRIVATE_FILE, write_unsynced
 from fedmri.reports.pages.pictures import png
 from fedmri.reports.pages.templates import template
-from fedmri.round import Target
 
 CODES = frozenset({"D46", "D47"})
 N_SLICES = 3
@@ -52,7 +52,7 @@ class Drawn:
 
 
 def write_head_pages(
-    folder: Path, table: ScanTable, target: Target | None, modalities: Sequence[str]
+    folder: Path, table: ScanTable, target: DataTarget | None, modalities: Sequence[str]
 ) -> tuple[Path, int]:
     """Draw every scan with a doubtful head (D46, D47) into a folder of pictures and a page.
 
@@ -99,13 +99,13 @@ def write_head_pages(
 
 
 def _drawn(
-    scan: Scan, target: Target | None, modalities: Sequence[str]
+    scan: Scan, target: DataTarget | None, modalities: Sequence[str]
 ) -> Iterator[tuple[str, list[Drawn]]]:
     """Yield the planes by modality; of what cannot be read, the check has said why."""
     label = None
-    if target and target.kind == "segmentation" and target.name in scan.labels:
+    if target and (label_map := target.label_map) and label_map.name in scan.labels:
         with suppress(DataError):
-            label = load_label(scan.labels[target.name], target)[0]
+            label = load_label(scan.labels[label_map.name], label_map)[0]
     for modality in modalities:
         if modality in scan.images:
             with suppress(DataError):

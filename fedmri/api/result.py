@@ -76,10 +76,9 @@ class StudyResult:
         """
         from fedmri.reports import write_report
         from fedmri.trained.run_folder import put_scores
-        from fedmri.training.tasks import make_task
 
         plan = self._experiment.plan
-        task = make_task(plan.target, plan.task)
+        task = plan.target
         found = write_report(self.folder, task)[1]
         put_scores(self.folder, task)
         return found

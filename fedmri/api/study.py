@@ -14,14 +14,17 @@ from fedmri.api.factory import as_model
 from fedmri.api.result import CONFIG, StudyResult, refuse_no_run
 from fedmri.config import Experiment, as_yaml, load, load_resolved
 from fedmri.models.registry import MODELS
+from fedmri.parts import ORIGIN
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fedmri.models.model import Model
     from fedmri.models.sizes import Sizes
-    from fedmri.round import Strategy, Target
+    from fedmri.round import Strategy
+    from fedmri.tasks.task import Task
 
     Observer: TypeAlias = Callable[[dict[str, Any]], None]
 
@@ -35,8 +38,8 @@ class Study:
     Args:
         data: Folder of a data set: BIDS, ``site/class/*.png`` or DICOM. Empty makes five hospitals
             from a brain atlas.
-        target: ``fedmri.Segmentation``, ``Classification`` or ``Regression``; None keeps that of
-            the settings.
+        target: A task, such as ``fedmri.Segmentation`` or ``fedmri.Classification``; None keeps
+            that of the settings.
         model: Name of a model, a model, or a function from the sizes of images and outputs
             (``fedmri.models.sizes.Sizes``) to a network.
         strategies: Names of strategies, or strategies; several are compared under one budget.
@@ -52,7 +55,7 @@ class Study:
         self,
         data: str | os.PathLike[str] = "",
         *,
-        target: Target | None = None,
+        target: Task | None = None,
         model: str | Model | Callable[[Sizes], nn.Module] = "",
         strategies: Sequence[str | Strategy] = (),
         sites: int = 0,
@@ -179,7 +182,7 @@ class Study:
     def _has_held(self) -> bool:
         plan, compared = self.experiment.plan, self.experiment.simulation.strategies
         is_held = [STRATEGIES.is_held(one) for one in (plan.strategy, *compared)]
-        return any(is_held) or MODELS.is_held(plan.model)
+        return any(is_held) or MODELS.is_held(plan.model) or TASKS.is_held(plan.target)
 
 
 def _with_parts(
@@ -236,10 +239,10 @@ def _given(data: str | os.PathLike[str], sites: int) -> Iterator[str]:
         yield f"partition.n_sites={sites}"
 
 
-def _of_target(target: Target | None) -> Iterator[str]:
+def _of_target(target: Task | None) -> Iterator[str]:
     if target is None:
         return
-    yield f"target.kind={target.kind}"
-    yield f"target.name={json.dumps(target.name, ensure_ascii=False)}"
-    for name, values in (("classes", target.classes), ("labels", target.labels)):
-        yield f"target.{name}={json.dumps(list(values), ensure_ascii=False)}"
+    TASKS.hold(target)
+    for name, value in TASKS.as_dict(target).items():
+        if name != ORIGIN:  # of what is installed here
+            yield f"target.{name}={json.dumps(value, ensure_ascii=False)}"

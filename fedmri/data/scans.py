@@ -72,6 +72,11 @@ class Finding:
     is_excluded: bool = True
 
 
+def about(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> Finding:
+    """Return a finding about a scan."""
+    return Finding(code, reason, scan.site, scan.subject, scan.session, is_excluded)
+
+
 @dataclass(frozen=True)
 class ScanTable:
     """Scans of a data set and what is known to be wrong with it.

@@ -17,6 +17,7 @@ from torch import nn
 from fedmri.data.preparation.native import assembled
 from fedmri.data.preparation.prepared import PreparedScan
 from fedmri.data.preparation.regrid import regrid, restore
+from fedmri.errors import DataError
 from fedmri.explain.distance import SUMS
 from fedmri.explain.drawing import overlay
 from fedmri.explain.explainer import Explainer
@@ -24,7 +25,7 @@ from fedmri.explain.judged import likeness, share_inside
 from fedmri.explain.maps import WHY_NONE, Seen, incompleteness
 from fedmri.explain.options import ExplainOptions, Method
 from fedmri.explain.record import Explained, Judged, ScanExplained, summary_of
-from fedmri.explain.scores import Scores, feature_layers
+from fedmri.explain.scores import Scores, classes_of, feature_layers
 from fedmri.explain.uncertainty import Doubt
 from fedmri.files import write_whole
 from fedmri.trained.inputs import Gathered, LeftOut, label_of
@@ -93,11 +94,9 @@ class _OneScan:
     def index(self) -> int:
         """Which score is explained."""
         target, name = self.by.predictor.plan.target, self.by.options.explained_class
-        is_mask = target.kind == "segmentation"
+        is_mask = target.answer == "voxel"
         if name:
-            return target.classes.index(name) + is_mask
-        if target.kind == "regression":
-            return 0
+            return classes_of(target).index(name) + is_mask
         mean = self.doubt.mean
         if not is_mask:
             return int(mean.mean(0).argmax())
@@ -107,11 +106,9 @@ class _OneScan:
     @property
     def answer(self) -> str:
         target = self.by.predictor.plan.target
-        if target.kind == "regression":
-            return f"{float(self.doubt.mean.mean()):.6g}"
-        if target.kind == "segmentation":
-            return target.classes[self.index - 1]
-        return target.classes[int(self.doubt.mean.mean(0).argmax())]
+        if target.answer == "voxel":
+            return classes_of(target)[self.index - 1]
+        return next(iter(target.answers(self.doubt.mean.mean(0).tolist(), None).values()))
 
     def explained(self) -> ScanExplained:
         maps, skipped = self._all_maps()
@@ -166,14 +163,14 @@ class _OneScan:
         return np.stack(found).astype(np.float32)
 
     def _seen(self, network: nn.Module) -> Seen:
-        kind = self.by.predictor.plan.target.kind
+        answer = self.by.predictor.plan.target.answer
         layers = feature_layers(network, self.images[:1], self.by.head)
-        return Seen(Scores(network, kind).eval(), layers, self.by.options.n_steps)
+        return Seen(Scores(network, answer).eval(), layers, self.by.options.n_steps)
 
     @cached_property
     def _regions(self) -> Sequence[torch.Tensor | None]:
         """Where each example was predicted as the class; None where nowhere, or no mask."""
-        if self.by.predictor.plan.target.kind != "segmentation":
+        if self.by.predictor.plan.target.answer == "image":
             return [None] * len(self.images)
         called = self.doubt.mean.argmax(1) == self.index
         return [one.to(self.by.place) if bool(one.any()) else None for one in called]
@@ -214,22 +211,23 @@ class _OneScan:
     def _numbers(self) -> tuple[float, float]:
         """Return total and disagreeing doubt of the scan: over examples, or voxels of the head."""
         total, between = self.doubt.total.numpy(), self.doubt.between.numpy()
-        if self.by.predictor.plan.target.kind == "segmentation" and self.inside.any():
+        if self.by.predictor.plan.target.answer == "voxel" and self.inside.any():
             total, between = total[self.inside], between[self.inside]
         return float(total.mean()), float(between.mean())
 
     def _risk(self, mask: np.ndarray | None) -> float:
         target, mean = self.by.predictor.plan.target, self.doubt.mean
-        if target.kind == "segmentation":
+        if target.answer == "voxel":
             return math.nan if mask is None else self._lost_dice(mask)
-        text = self.opened.input.scan.columns.get(target.name, "")
-        if target.kind == "classification":
-            known = text in target.classes
-            return float(self.answer != text) if known else math.nan
         try:
-            return abs(float(mean.mean()) - float(text))
-        except ValueError:
+            truth = target.truth(self.opened.input.scan)
+        except DataError:
             return math.nan
+        if isinstance(truth, tuple):
+            return math.nan  # several truths a patient have no one error
+        if target.n_outputs > 1:
+            return float(int(mean.mean(0).argmax()) != int(truth))
+        return abs(float(mean.mean()) - truth)
 
     def _lost_dice(self, mask: np.ndarray) -> float:
         grids = self.scan.geometry.prepared, self.scan.geometry.own
@@ -249,7 +247,7 @@ class _OneScan:
         one = self.opened.input
         place, image = place_of(self.out, one.scan), next(iter(one.scan.images.values()))
         named: dict[str, np.ndarray] = dict(maps.items())
-        if self.by.predictor.plan.target.kind == "segmentation":
+        if self.by.predictor.plan.target.answer == "voxel":
             most = math.log(self.doubt.mean.shape[1])
             named["entropy"] = self.doubt.total.numpy() / most
             named["information"] = self.doubt.between.numpy() / most

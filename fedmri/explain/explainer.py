@@ -15,9 +15,9 @@ from fedmri.errors import ConfigError, UsageError
 from fedmri.explain.distance import EmbeddingSums, read_sums
 from fedmri.explain.judged import MaskFolder
 from fedmri.explain.options import ExplainOptions
-from fedmri.explain.scores import untrained, with_head_of
+from fedmri.explain.scores import classes_of, untrained, with_head_of
 from fedmri.explain.uncertainty import Doubt, doubt_of, n_dropouts, passes
-from fedmri.harmonize.embeddings.invariance import embedding_of
+from fedmri.models.embedding import embedding_of
 from fedmri.models.weights import layout
 from fedmri.trained.inputs import LeftOut, gather
 from fedmri.trained.model_file import ModelFile, read_model
@@ -49,7 +49,7 @@ class Explainer:
     def of(cls, file: ModelFile, options: ExplainOptions) -> Explainer:
         """Return the explainer of a model and of those beside it."""
         place = pick_device(options.device or file.card.plan.train.device)
-        classes = file.card.plan.target.classes
+        classes = classes_of(file.card.plan.target)
         if options.explained_class and options.explained_class not in classes:
             want, fix = f"one of {', '.join(classes) or 'none'}", "name a class of the model"
             found = repr(options.explained_class)
@@ -115,7 +115,7 @@ class Explainer:
 
     def predictions(self, images: torch.Tensor) -> Doubt:
         """Return what all networks say of examples, with dropout where they have some."""
-        return doubt_of(self._members(images), self.predictor.plan.target.kind)
+        return doubt_of(self._members(images))
 
     def _members(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
         def predict(network: nn.Module) -> torch.Tensor:

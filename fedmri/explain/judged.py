@@ -21,17 +21,17 @@ from fedmri.data.files.volume import load_label
 from fedmri.data.preparation.geometry import Grid
 from fedmri.data.preparation.regrid import regrid_labels
 from fedmri.data.scans import Scan
+from fedmri.data.target import LabelMap
 from fedmri.errors import DataError, UsageError
 from fedmri.reports.statistics.bounds import Evidence, Method, bounded_mean, student
 from fedmri.reports.statistics.influence import mean_of
 from fedmri.reports.statistics.intervals import Estimate, estimate_of
 from fedmri.reports.statistics.spread import spread_of
-from fedmri.round import Target
 
 MASKS = frozenset({"mask", "dseg", "roi"})
 """Suffixes of label files in BIDS."""
 
-_LESION = Target("segmentation", "mask", ("lesion",), ("0:background", "*:lesion"))
+_LESION = LabelMap("mask", ("lesion",), ("0:background", "*:lesion"))
 
 SAME = 0.5
 """Mean rank correlation from which a map is called the same under random weights."""

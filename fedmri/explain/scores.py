@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from fedmri.models.build import build_network
-from fedmri.round import TaskKind
+from fedmri.round import Answer
+from fedmri.tasks.task import Task
 from fedmri.trained.model_file import ModelFile
 
 _PATCH = 8
@@ -28,9 +29,9 @@ class Scores(nn.Module):
         Vinogradova, Dibrov and Myers 2020, arXiv:2002.11434 (regions of a segmentation).
     """
 
-    def __init__(self, network: nn.Module, kind: TaskKind) -> None:
+    def __init__(self, network: nn.Module, answer: Answer) -> None:
         super().__init__()
-        self.network, self.kind = network, kind
+        self.network, self.answer = network, answer
         self.region: torch.Tensor | None = None
 
     def look_at(self, region: torch.Tensor | None) -> None:
@@ -40,7 +41,7 @@ class Scores(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return scores of images."""
         outputs: torch.Tensor = self.network(image)
-        if self.kind != "segmentation":
+        if self.answer == "image":
             return outputs
         if self.region is None:
             return outputs.flatten(2).mean(2)
@@ -138,3 +139,9 @@ def _has_places(shape: torch.Size) -> bool:
 
 def _cuts_patches(layer: nn.Module) -> bool:
     return isinstance(layer, _ConvNd) and min(layer.stride) >= _PATCH
+
+
+def classes_of(task: Task) -> tuple[str, ...]:
+    """Return the classes of a task that can be asked for by name; empty where it has none."""
+    named = task.label_map or task
+    return tuple(getattr(named, "classes", ()))

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from fedmri.round import TaskKind
 from fedmri.training.device import seeded
 
 
@@ -33,21 +32,28 @@ class Doubt:
     n_members: int
 
 
-def doubt_of(members: Iterable[torch.Tensor], kind: TaskKind) -> Doubt:
+MOST_OFF = 1e-3
+"""Of the sum of shares from 1, by rounding."""
+
+
+def doubt_of(members: Iterable[torch.Tensor]) -> Doubt:
     """Return the doubt of members' predictions, each ``(n, K, *shape)``; one is held at a time.
+
+    Where the K numbers are shares that sum to 1, doubt is an entropy; else it is a variance.
 
     Source:
         Gal and Ghahramani 2016, arXiv:1506.02142 (dropout); Lakshminarayanan, Pritzel and Blundell
         2017, arXiv:1612.01474 (ensembles); Houlsby et al. 2011, arXiv:1112.5745 (information).
     """
-    n_members, total, second = 0, torch.zeros(()), torch.zeros(())
+    n_members, total, second, is_shares = 0, torch.zeros(()), torch.zeros(()), False
     for own in members:
         n_members += 1
         total = total + own
-        second = second + (own.square() if kind == "regression" else entropy(own, 1))
+        is_shares = own.shape[1] > 1 and bool(((own.sum(1) - 1).abs() < MOST_OFF).all())
+        second = second + (entropy(own, 1) if is_shares else own.square())
     mean = total / n_members
-    if kind == "regression":
-        variance = (second / n_members - mean.square()).clamp(min=0)[:, 0]
+    if not is_shares:
+        variance = (second / n_members - mean.square()).clamp(min=0).mean(1)
         return Doubt(mean, variance, variance, n_members)
     whole = entropy(mean, 1)
     return Doubt(mean, whole, (whole - second / n_members).clamp(min=0), n_members)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -12,11 +12,13 @@ from torch.func import functional_call
 from fedmri.errors import ConfigError, require
 from fedmri.models.model import Model
 from fedmri.models.registry import MODELS, model_names
-from fedmri.models.sizes import Sizes
-from fedmri.round import Target, TaskKind
+from fedmri.models.sizes import Sizes, require_multiples
+from fedmri.round import Answer, Target
 
 # Weights are drawn from the process's one global generator: two threads would mix their draws.
 _DRAWING = threading.Lock()
+
+_EACH: Mapping[Answer, str] = {"image": "an image", "voxel": "a voxel"}
 
 
 def build_network(  # noqa: PLR0913  # every one is named at the call
@@ -42,8 +44,8 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
         seed: Seed of the initial weights, the same at every site.
 
     Returns:
-        A network from images ``(B, C, *shape)`` to ``(B, n_outputs)`` (classification,
-        regression) or ``(B, n_outputs, *shape)`` (segmentation).
+        A network from images ``(B, C, *shape)`` to ``(B, n_outputs)`` or, where the target asks
+        for each voxel, to ``(B, n_outputs, *shape)``.
 
     Raises:
         ConfigError: A width does not do (C01), the network cannot do the task (C20), or images
@@ -52,9 +54,9 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
     require(n_dims in (2, 3) and len(shape) == n_dims, "image shape", tuple(shape), "2D or 3D")
     name = MODELS.name_of(model)
     sizes = Sizes(tuple(shape), n_channels, target.n_outputs)
-    _require_kind(name, model, target.kind)
+    _require_answer(name, model, target)
     _require_dims(name, model, sizes)
-    _require_multiple(name, model, sizes)
+    require_multiples(name, (model.multiple,) * n_dims, sizes)
     with _DRAWING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = model.build(sizes)
@@ -68,11 +70,11 @@ def n_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def _require_kind(name: str, model: Model, kind: TaskKind) -> None:
-    if kind not in model.kinds:
-        want = f"a network for {kind}"
-        fix = f"set model.name to one of {', '.join(model_names(kind))}"
-        found = f"one for {' and '.join(model.kinds)}"
+def _require_answer(name: str, model: Model, target: Target) -> None:
+    if target.answer not in model.kinds:
+        want = f"a network for {target.title}, with one answer {_EACH[target.answer]}"
+        fix = f"set model.name to one of {', '.join(model_names(target.answer))}"
+        found = f"one answer {' and '.join(_EACH[kind] for kind in model.kinds)}"
         raise ConfigError("C20", f"model {name}", found=found, want=want, fix=fix)
 
 
@@ -82,16 +84,6 @@ def _require_dims(name: str, model: Model, sizes: Sizes) -> None:
         found, want = f"{sizes.n_dims}D", " or ".join(f"{n}D" for n in wanted)
         fix = f"set data.prepare.dimension={wanted[0]}d, or take another model"
         raise ConfigError("C21", f"images for {name}", found=found, want=want, fix=fix)
-
-
-def _require_multiple(name: str, model: Model, sizes: Sizes) -> None:
-    is_known = model.multiple == 1 or 0 not in sizes.shape
-    if not is_known or any(size % model.multiple for size in sizes.shape):
-        near = tuple(-(-size // model.multiple) * model.multiple for size in sizes.shape)
-        want = f"sides that are multiples of {model.multiple}"
-        size = f"{near}" if is_known else "such a size"
-        fix = f"set data.prepare.size or data.prepare.shape to {size}, or take another model"
-        raise ConfigError("C21", f"images for {name}", found=f"{sizes.shape}", want=want, fix=fix)
 
 
 def _avoid_in_place(network: nn.Module) -> None:

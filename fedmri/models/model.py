@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
 from fedmri.claims import Claim, Claims
 from fedmri.errors import require
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
 
-IMAGE: tuple[TaskKind, ...] = ("classification", "regression")
-VOXEL: tuple[TaskKind, ...] = ("segmentation",)
+IMAGE: tuple[Answer, ...] = ("image",)
+VOXEL: tuple[Answer, ...] = ("voxel",)
 
 Norm: TypeAlias = Literal["batch", "group", "instance"]
 
@@ -23,14 +23,14 @@ class Model(Protocol):
     """A network that can be chosen. Its class is a frozen dataclass; its fields are its settings.
 
     Attributes:
-        kinds: Tasks that it can do.
+        kinds: What it can answer: ``IMAGE``, ``VOXEL`` or both.
         multiple: Every side of an image must be a multiple of this.
 
     A network for images or for volumes alone says so by a tuple ``n_dims`` in its class; without it
     a network takes both.
     """
 
-    kinds: ClassVar[tuple[TaskKind, ...]]
+    kinds: ClassVar[tuple[Answer, ...]]
     multiple: ClassVar[int]
 
     def build(self, sizes: Sizes) -> nn.Module:
@@ -86,6 +86,25 @@ class NormedWithDropout(Normed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_dropout(self.dropout)
+
+
+@dataclass(frozen=True)
+class LayerNormed:
+    """What models share whose norm is layer norm alone.
+
+    Attributes:
+        width: Channels of the first stage; they double from stage to stage.
+        dropout: Share of values that are left out in training.
+    """
+
+    width: int = 96
+    dropout: float = 0.0
+
+    multiple: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        require_width(self.width)
         require_dropout(self.dropout)
 
 

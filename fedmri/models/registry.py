@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from fedmri.models.model import Model
 from fedmri.parts import Registry
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
-MODELS = Registry[Model]("model", "fedmri.models", ("image", "voxel", "hybrid"), "fedmri.models")
+MODELS = Registry[Model](
+    "model", "fedmri.models", ("image", "backbone", "voxel", "hybrid"), "fedmri.models"
+)
 
 
-def model_names(kind: TaskKind | None = None) -> tuple[str, ...]:
-    """Return the names of all models, or of those that can do a kind of task."""
-    return tuple(name for name in MODELS.names if kind is None or kind in MODELS.load(name).kinds)
+def model_names(answer: Answer | None = None) -> tuple[str, ...]:
+    """Return the names of all models, or of those that give an answer."""
+    return tuple(
+        name for name in MODELS.names if answer is None or answer in MODELS.load(name).kinds
+    )

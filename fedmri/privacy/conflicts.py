@@ -5,13 +5,12 @@ from __future__ import annotations
 from fedmri.data.settings import AugmentConfig
 from fedmri.errors import PrivacyError
 from fedmri.privacy.settings import PrivacyConfig
-from fedmri.training.settings import TaskConfig, TrainConfig
+from fedmri.training.settings import TrainConfig
 
 
 def refuse_conflicts(
     privacy: PrivacyConfig,
     train: TrainConfig,
-    task: TaskConfig,
     augment: AugmentConfig,
 ) -> None:
     """Refuse what would let a patient's data out beside the noise.
@@ -19,7 +18,6 @@ def refuse_conflicts(
     Args:
         privacy: Without noise, nothing is refused.
         train: Its schedule must not follow the training loss.
-        task: Its loss must not count the site's classes.
         augment: Must not mix patients.
 
     Raises:
@@ -30,11 +28,6 @@ def refuse_conflicts(
     is_bad = {
         "augment.mixup": (augment.mixup > 0, "mixes two patients", "set it to 0"),
         "augment.cutmix": (augment.cutmix > 0, "mixes two patients", "set it to 0"),
-        "task.loss": (
-            task.loss == "weighted_ce",
-            "weighs by counts of the site's patients, without noise",
-            "set it to ce or focal",
-        ),
         "train.schedule": (
             train.schedule == "plateau",
             "follows the training loss, which has no noise",

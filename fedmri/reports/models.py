@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fedmri.arm import Group
 from fedmri.reports.results import EXTERNAL, Results, SiteCases
 from fedmri.reports.statistics.intervals import Patients
-from fedmri.training.task import Case
+from fedmri.tasks.task import Case
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any
 from fedmri.arm import Comparison, read_comparison
 from fedmri.errors import UsageError
 from fedmri.file_names import label_of, read_names
-from fedmri.training.task import Case
+from fedmri.round import Truth
+from fedmri.tasks.task import Case
 
 EXTERNAL = "external:"
 """Prefix of a test site that took no part in training."""
@@ -240,10 +241,14 @@ def _case(line: Record, site: str) -> Case:
         site=site,
         subject=str(line["subject"]),
         n_examples=int(line["n_examples"]),
-        truth=_number(line["truth"]),
+        truth=_truth(line["truth"]),
         prediction=tuple(_number(value) for value in line["prediction"]),
         scores={str(name): _number(value) for name, value in scores.items()},
     )
+
+
+def _truth(value: Any) -> Truth:
+    return tuple(map(_number, value)) if isinstance(value, list) else _number(value)
 
 
 def _number(value: float | None) -> float:
@@ -252,7 +257,7 @@ def _number(value: float | None) -> float:
 
 def _check_cases(cases: Mapping[tuple[str, int], SiteCases], run: Path) -> None:
     """Refuse patients counted twice, and patients whose truth depends on the model."""
-    truths: dict[tuple[str, str], float] = {}
+    truths: dict[tuple[str, str], Truth] = {}
     for (arm, seed), sites in cases.items():
         for site, tested in sites.items():
             subjects = [case.subject for case in tested]
@@ -260,7 +265,7 @@ def _check_cases(cases: Mapping[tuple[str, int], SiteCases], run: Path) -> None:
                 raise _contradiction(run, f"{doubled} of {site} twice under {arm}, seed {seed}")
             for case in tested:
                 truth = truths.setdefault((site, case.subject), case.truth)
-                if truth != case.truth and truth == truth:  # NaN, for segmentation, differs
+                if repr(truth) != repr(case.truth):  # NaN is the same as NaN
                     raise _contradiction(run, f"two truths of {case.subject} of {site}")
 
 

@@ -17,13 +17,13 @@ from PIL import Image
 
 from fedmri.data.preparation.geometry import Grid
 from fedmri.data.scans import Scan
+from fedmri.data.target import BACKGROUND, LabelMap
 from fedmri.errors import UsageError
 from fedmri.files import write_whole
-from fedmri.round import Target
+from fedmri.tasks.task import Case, Task
 from fedmri.trained.card import ModelCard
 from fedmri.trained.inputs import LeftOut, label_of
 from fedmri.trained.predict import Prediction
-from fedmri.training.task import Case
 
 BIDS_VERSION = "1.9.0"
 SCANS, PATIENTS = "predictions.tsv", "participants.tsv"
@@ -51,9 +51,14 @@ class DerivativeWriter:
     files: list[Path] = field(default_factory=list)
 
     @property
-    def target(self) -> Target:
+    def target(self) -> Task:
         """What is predicted."""
         return self.card.plan.target
+
+    @property
+    def _classes(self) -> tuple[str, ...]:
+        label_map = self.target.label_map
+        return label_map.classes if label_map else ()
 
     @property
     def desc(self) -> str:
@@ -79,8 +84,8 @@ class DerivativeWriter:
             "GeneratedBy": [made_by],
         }
         self._json("dataset_description.json", said)
-        if self.target.kind == "segmentation":
-            self._table(f"desc-{self.desc}_dseg.tsv", _lookup(self.target))
+        if self.target.label_map:
+            self._table(f"desc-{self.desc}_dseg.tsv", _lookup(self.target.label_map))
 
     def add(self, one: Prediction) -> None:
         """Write the maps of a scan, and note what else is predicted for it."""
@@ -88,10 +93,12 @@ class DerivativeWriter:
         self.files += files
         self.rows.append(self._row(one, files))
 
-    def leave_out(self, one: LeftOut) -> None:
-        """Note a scan without a prediction."""
-        row = {"scan": one.name, "status": "left out", "codes": one.code, "remarks": one.reason}
-        self.rows.append(row)
+    def leave_out(self, *every: LeftOut) -> None:
+        """Note scans without a prediction."""
+        self.rows += [
+            {"scan": one.name, "status": "left out", "codes": one.code, "remarks": one.reason}
+            for one in every
+        ]
 
     def end(self, patients: Sequence[Case]) -> None:
         """Write the tables."""
@@ -103,7 +110,7 @@ class DerivativeWriter:
             rows = [
                 {
                     "participant_id": f"sub-{case.subject}",
-                    **_answer(case.prediction, case, self.card),
+                    **self.target.answers(case.prediction, case),
                 }
                 for case in patients
             ]
@@ -117,7 +124,7 @@ class DerivativeWriter:
         files = [write_map(place / f"{base}_dseg", one.mask, one.grid, first)]
         write_whole(place / f"{base}_dseg.json", _text(self._sidecar(one)))
         if one.shares is not None:
-            names = ("background", *self.target.classes)
+            names = (BACKGROUND, *self._classes)
             for name, share in zip(names, one.shares, strict=True):
                 stem = f"{one.input.name}_label-{label_of(name)}_desc-{self.desc}_probseg"
                 files.append(write_map(place / stem, share, one.grid, first))
@@ -127,7 +134,7 @@ class DerivativeWriter:
         return {
             "Description": f"{self.target.name} as predicted by {self.card.plan.name}",
             "RawSources": [path.name for path in one.input.scan.images.values()],
-            "Labels": {str(n): name for n, name in enumerate(self.target.classes, start=1)},
+            "Labels": {str(n): name for n, name in enumerate(self._classes, start=1)},
             "ModelSHA256": self.card.sha256,
             "PlanSHA256": self.card.plan_sha256,
             "SlidingWindow": one.is_windowed,
@@ -143,9 +150,10 @@ class DerivativeWriter:
             "status": "predicted with remarks" if one.remarks else "predicted",
         }
         if one.reading is not None:
-            row |= _answer(np.mean(one.reading.predictions, axis=0).tolist(), None, self.card)
-        if one.mask is not None:
-            row |= _volumes(one, self.target)
+            mean = np.mean(one.reading.predictions, axis=0).tolist()
+            row |= self.target.answers(mean, None)
+        if one.mask is not None and self.target.label_map:
+            row |= _volumes(one, self.target.label_map)
         row["file"] = str(files[0].relative_to(self.folder)) if files else MISSING
         row["codes"] = ",".join(dict.fromkeys(code for code, _ in one.remarks)) or MISSING
         row["remarks"] = "; ".join(reason for _, reason in one.remarks) or MISSING
@@ -188,26 +196,13 @@ def make_empty(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _volumes(one: Prediction, target: Target) -> dict[str, str]:
+def _volumes(one: Prediction, target: LabelMap) -> dict[str, str]:
     found = dict(enumerate(one.volumes_ml))
     unit = "volume_ml" if one.grid.shape[2] > 1 else "pixels"
     factor = 1.0 if unit == "volume_ml" else 1000.0
     return {
         f"{unit}_{label_of(name)}": f"{factor * found.get(number, 0.0):.6g}"
         for number, name in enumerate(target.classes)
-    }
-
-
-def _answer(prediction: Sequence[float], case: Case | None, card: ModelCard) -> dict[str, str]:
-    """Return the cells of a class with its probabilities, or of a value."""
-    target = card.plan.target
-    if target.kind == "regression":
-        return {target.name: repr(float(prediction[0]))}
-    best = int(np.argmax(prediction)) if case is None else int(case.scores["predicted"])
-    shares = zip(target.classes, prediction, strict=True)
-    return {
-        target.name: target.classes[best],
-        **{f"probability_{name}": repr(float(share)) for name, share in shares},
     }
 
 
@@ -219,16 +214,14 @@ def _columns(card: ModelCard) -> dict[str, Any]:
         "codes": {"Description": "codes of what is odd, or of why there is none; see errors.md"},
         "file": {"Description": "label map on the scan's own grid"},
     }
-    if target.kind == "segmentation":
-        names = [label_of(name) for name in target.classes]
-        said |= {f"volume_ml_{n}": {"Description": "volume", "Units": "mL"} for n in names}
-    else:
-        said[target.name] = {"Description": f"predicted {target.name}", "ModelSHA256": card.sha256}
-    return said
+    names = [label_of(name) for name in (target.label_map.classes if target.label_map else ())]
+    said |= {f"volume_ml_{n}": {"Description": "volume", "Units": "mL"} for n in names}
+    of_answers = target.described().items()
+    return said | {name: {**meaning, "ModelSHA256": card.sha256} for name, meaning in of_answers}
 
 
-def _lookup(target: Target) -> list[dict[str, str]]:
-    names = ("background", *target.classes)
+def _lookup(target: LabelMap) -> list[dict[str, str]]:
+    names = (BACKGROUND, *target.classes)
     return [{"index": str(number), "name": name} for number, name in enumerate(names)]
 
 

@@ -6,7 +6,6 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,8 +14,8 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import nn
 
-from fedmri.data.batches.examples import PreparedSite, open_images
-from fedmri.data.batches.site_data import ImageChange
+from fedmri.data.batches.examples import open_images
+from fedmri.data.batches.site_data import SiteData
 from fedmri.data.preparation.geometry import Grid
 from fedmri.data.preparation.native import assembled
 from fedmri.data.preparation.prepare import prepare_scans
@@ -25,16 +24,15 @@ from fedmri.data.preparation.regrid import restore, restore_shares
 from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig
 from fedmri.errors import FedmriError, UsageError
-from fedmri.harmonize.images.image_stage import image_change
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
 from fedmri.plan import Plan
+from fedmri.tasks.task import Case, Reading, Task
 from fedmri.trained.fit import looked_at, misfits
+from fedmri.trained.harmonized import as_trained, reads_own_site
 from fedmri.trained.inputs import Input, LeftOut, Remark
-from fedmri.trained.model_file import EMBEDDINGS, IMAGES, ModelFile
+from fedmri.trained.model_file import ModelFile
 from fedmri.training.device import memory_explained, pick_device, reproducible
-from fedmri.training.task import Case, LocalTask, Reading
-from fedmri.training.tasks import make_task
 
 Made = TypeVar("Made")
 
@@ -68,7 +66,7 @@ class Prediction:
         mask: Classes from 0 (background), uint8, shape of the grid; None for other targets.
         shares: Probabilities of background and classes, shape ``(1 + K, *grid.shape)``, where they
             were asked for.
-        reading: What a task reads of the scan's examples; None for a segmentation.
+        reading: What a task reads of the scan's examples; None for a mask.
         remarks: What is odd about the scan.
         is_windowed: Whether a sliding window went over it.
     """
@@ -130,9 +128,9 @@ def refuse_incomplete(file: ModelFile) -> None:
         fix = "take a model whose strategy shares all of it, such as fedavg"
         what = "entries of the model"
         raise UsageError("U72", what, found=found, want="all of them in the file", fix=fix)
-    if EMBEDDINGS in file.harmonized:
-        found = "ComBat of embeddings, whose shift and stretch are estimated over a site's scans"
-        fix = "use `fedmri score` on a data set, or take a model without harmonize=combat"
+    if names := reads_own_site(file):
+        found = f"stage {', '.join(names)}, which is fitted to all scans of the scan's own site"
+        fix = "use `fedmri score` on a data set, or take a model without this stage"
         what, want = "a prediction for one scan", "a model that needs no other scan"
         raise UsageError("U73", what, found=found, want=want, fix=fix)
 
@@ -154,10 +152,10 @@ class Predictor:
         """Raise ConfigError C23 where the device is not there: no scan is to blame for it."""
         pick_device(self.options.device or self.plan.train.device)
 
-    @cached_property
-    def task(self) -> LocalTask:
+    @property
+    def task(self) -> Task:
         """What is predicted."""
-        return make_task(self.plan.target, self.plan.task)
+        return self.plan.target
 
     def each(self, inputs: Iterable[Input]) -> Iterator[Prediction | LeftOut]:
         """Yield what comes of each scan; one that cannot be used ends nothing."""
@@ -201,7 +199,7 @@ class Predictor:
         scan = opened.scan
         made = Prediction(opened.input, scan.geometry.own, remarks=opened.remarks)
         with torch.no_grad():
-            if self.plan.target.kind != "segmentation":
+            if self.task.answer == "image":
                 return replace(made, reading=self._read(scan))
             shares = self._windowed(scan) if opened.is_windowed else self._shares(scan)
         return self._restored(replace(made, is_windowed=opened.is_windowed), scan, shares)
@@ -219,7 +217,7 @@ class Predictor:
         """
         prepared = _prepare(scan, self.plan.data, cache)
         is_larger = (
-            self.plan.target.kind == "segmentation"
+            self.task.answer == "voxel"
             and self.plan.data.prepare.dimension == "3d"
             and any(self.plan.data.prepare.shape)
             and _is_cut(prepared)
@@ -229,20 +227,10 @@ class Predictor:
         whole = replace(self.plan.data.prepare, shape=(0, 0, 0))
         return _prepare(scan, replace(self.plan.data, prepare=whole), cache), True
 
-    def _data(self, scan: PreparedScan) -> PreparedSite:
+    def _data(self, scan: PreparedScan) -> SiteData:
         """Return the scan's examples, harmonized as those of training were."""
         prepared = Prepared((scan,), (), "", scan.image.parent)
-        data = open_images(prepared, self.plan.data)
-        return data if self._change is None else data.changed(self._change)
-
-    @property
-    def _change(self) -> ImageChange | None:
-        # anew for each scan: it remembers the percentiles of all that it has seen
-        if IMAGES not in self.file.harmonized:
-            return None
-        arrays = {name: value.numpy() for name, value in self.file.harmonized[IMAGES].items()}
-        n_channels = len(self.plan.data.source.modalities)
-        return image_change(self.plan.harmonize, n_channels, arrays)
+        return as_trained(open_images(prepared, self.plan.data), self.file)
 
     def _outputs(self, scan: PreparedScan) -> torch.Tensor:
         """Return what the task makes of the network's outputs, for the examples in order."""

@@ -13,12 +13,12 @@ from fedmri.errors import DataError, UsageError
 from fedmri.file_names import file_name
 from fedmri.reports.models import Model, is_external
 from fedmri.reports.results import SiteCases, load_results
+from fedmri.reports.statistics.metrics import Measured
 from fedmri.reports.statistics.scoring import Scorer
 from fedmri.trained.card import CardScore
 from fedmri.trained.model_file import ModelFile, read_model, write_model
 from fedmri.trained.names import MODEL
 from fedmri.trained.ranges import ranges_of
-from fedmri.training.task import Task
 
 log = logging.getLogger("fedmri.trained")
 
@@ -48,7 +48,7 @@ def put_ranges(path: Path, prepared: Iterable[Path]) -> None:
     write_model(path, replace(file, card=replace(file.card, ranges=ranges)))
 
 
-def card_scores(cases: SiteCases, seed: int, task: Task) -> dict[str, CardScore]:
+def card_scores(cases: SiteCases, seed: int, task: Measured) -> dict[str, CardScore]:
     """Return every metric of one training over the test patients of the sites that took part."""
     inside = {site: tested for site, tested in cases.items() if not is_external(site)}
     if not inside:
@@ -63,7 +63,7 @@ def card_scores(cases: SiteCases, seed: int, task: Task) -> dict[str, CardScore]
     }
 
 
-def put_scores(run: Path, task: Task) -> None:
+def put_scores(run: Path, task: Measured) -> None:
     """Put the scores of a finished simulation, with intervals, into the file of each arm.
 
     Weights do not change. An arm whose file is not there has no scores to keep.

@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedmri.data.batches.site_data import Example, SiteData, Split
+from fedmri.tasks.task import Case, Reading, Task
 from fedmri.training.device import memory_explained, pick_device, reproducible
 from fedmri.training.pictures import Picture, picture_of
-from fedmri.training.task import Case, LocalTask, Reading
 
 Patient = tuple[str, str]
 """Site and subject."""
@@ -54,7 +54,7 @@ def evaluate(  # noqa: PLR0913  # every one is named at the call
     network: nn.Module,
     data: SiteData,
     split: Split,
-    task: LocalTask,
+    task: Task,
     *,
     batch_size: int,
     device: str = "auto",
@@ -101,7 +101,7 @@ def evaluate(  # noqa: PLR0913  # every one is named at the call
     return Evaluation(cases, _mean_loss(task, losses), n_examples, tuple(pictures))
 
 
-def _mean_loss(task: LocalTask, losses: Mapping[Patient, Sequence[float]]) -> float:
+def _mean_loss(task: Task, losses: Mapping[Patient, Sequence[float]]) -> float:
     """Return the mean over patients, none of whom decides it alone."""
     low, high = task.ranges["loss"]
     own = [math.fsum(losses[patient]) / len(losses[patient]) for patient in sorted(losses)]
@@ -166,7 +166,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def _rows(
-    network: nn.Module, data: SiteData, split: Split, task: LocalTask, *, batch_size: int
+    network: nn.Module, data: SiteData, split: Split, task: Task, *, batch_size: int
 ) -> Iterator[_Row]:
     examples = iter(data.examples(split))
     device = next(network.parameters()).device
@@ -177,11 +177,11 @@ def _rows(
             zip(batch.image, batch.target, predictions, strict=True)
         ):
             # each by itself: overlap losses of a batch would mix patients
-            loss = float(task.loss(outputs[i : i + 1], target[i : i + 1]))
+            loss = float(task.mean_loss(outputs[i : i + 1], target[i : i + 1]))
             yield _Row(next(examples), image, truth, prediction, loss)
 
 
-def _read(task: LocalTask, scan: list[_Row]) -> Reading:
+def _read(task: Task, scan: list[_Row]) -> Reading:
     predictions = torch.stack([row.prediction for row in scan])
     truth = torch.stack([row.truth for row in scan])
     return task.read(predictions, truth, [row.example for row in scan])
@@ -193,8 +193,8 @@ def _spaced(examples: tuple[Example, ...], n_wanted: int) -> set[Patient]:
     return {patients[i * len(patients) // n_taken] for i in range(n_taken)}
 
 
-def _picture(task: LocalTask, scan: list[_Row], reading: Reading) -> Picture:
-    is_mask = task.target.kind == "segmentation"
+def _picture(task: Task, scan: list[_Row], reading: Reading) -> Picture:
+    is_mask = task.label_map is not None
     return picture_of(
         [row.image for row in scan],
         [row.truth[0] for row in scan] if is_mask else None,

@@ -15,6 +15,7 @@ from torch import nn
 from fedmri.data.batches.site_data import Example, SiteData
 from fedmri.errors import RoundError
 from fedmri.round import Batch, GradientTerm, LossTerm
+from fedmri.tasks.task import Task
 from fedmri.training.device import (
     autocast,
     memory_explained,
@@ -27,7 +28,6 @@ from fedmri.training.optimizers import make_lookahead, make_optimizer, set_rate
 from fedmri.training.schedules import learning_rate, plateau_factor
 from fedmri.training.seeds import derive_seed
 from fedmri.training.settings import TrainConfig
-from fedmri.training.task import LocalTask
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -86,7 +86,7 @@ class TrainResult:
 def train_round(  # noqa: PLR0913  # every one is named at the call
     network: nn.Module,
     data: SiteData,
-    task: LocalTask,
+    task: Task,
     config: TrainConfig,
     *,
     round_index: int,
@@ -179,7 +179,7 @@ class _Trainer:
     """The optimizer of a round and the sums over its steps."""
 
     def __init__(
-        self, network: nn.Module, task: LocalTask, config: TrainConfig, device: torch.device
+        self, network: nn.Module, task: Task, config: TrainConfig, device: torch.device
     ) -> None:
         precision = precision_of(device, config.precision)
         self.network, self.task, self.device = network, task, device
@@ -206,7 +206,7 @@ class _Trainer:
         target = batch.target.to(self.device, non_blocking=True)
         with self.autocast:
             outputs = self.network(image)
-        loss = self.task.loss(outputs, target)
+        loss = self.task.mean_loss(outputs, target)
         total = loss if loss_term is None else loss + loss_term(target)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(total))
@@ -226,7 +226,7 @@ class _Trainer:
         self, steps: StepSource, batches: Sequence[Batch], gradient_term: GradientTerm | None
     ) -> None:
         """Take one step along a gradient that another source gives, noise included."""
-        steps.fill(self.network, self.task.loss, self.optimizer, batches)
+        steps.fill(self.network, self.task.mean_loss, self.optimizer, batches)
         if gradient_term is not None:
             gradient_term(self.network)  # after the noise: it spends nothing
         norm = self._clipped_norm() if self.clip_norm else 0.0

@@ -2,59 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from fedmri.errors import require
-
-
-@dataclass(frozen=True)
-class TaskConfig:
-    """How the target is learned and judged.
-
-    Attributes:
-        loss: ``auto`` is cross entropy, Dice and cross entropy, or mean absolute error by kind of
-            task. Classification: ``ce``, ``weighted_ce`` (by the site's own counts of training
-            examples), ``focal``. Segmentation: ``dice_ce``, ``dice``, ``tversky``, ``ce``,
-            ``focal``. Regression: ``mae``, ``huber``, ``mse``.
-        label_smoothing: For cross entropy.
-        focal_gamma: Focusing exponent of the focal loss.
-        tversky_alpha: Weight of false positives in the Tversky loss; the rest goes to false
-            negatives.
-        missed_hd95_mm: HD95 of a case in which one of the two masks is empty (FeTS penalty).
-        vote: How the examples of a patient become one class. ``mean`` averages their probabilities.
-            ``majority`` counts their classes, and a tie goes to the higher mean probability.
-        target_centre: Value that a network which answers 0 predicts (regression). With
-            ``target_scale`` it brings the target near 0 and 1, as 50 and 20 do for adults' ages.
-            Both are public constants of the plan, the same at all sites, and not computed from
-            patients.
-        target_scale: Change of the target that a network's 1 stands for (regression).
-        max_error: Largest error of one patient that counts in a site's report, in units of
-            ``target_scale`` (regression). So one patient cannot decide a mean over many.
-    """
-
-    loss: str = "auto"
-    label_smoothing: float = 0.0
-    focal_gamma: float = 2.0
-    tversky_alpha: float = 0.3
-    missed_hd95_mm: float = 374.0
-    vote: Literal["mean", "majority"] = "mean"
-    target_centre: float = 0.0
-    target_scale: float = 1.0
-    max_error: float = 100.0
-
-    def __post_init__(self) -> None:
-        smoothing = self.label_smoothing
-        require(0 <= smoothing < 1, "task.label_smoothing", smoothing, "0 to below 1")
-        require(self.focal_gamma >= 0, "task.focal_gamma", self.focal_gamma, "0 or more")
-        alpha = self.tversky_alpha
-        require(0 < alpha < 1, "task.tversky_alpha", alpha, "between 0 and 1")
-        missed = self.missed_hd95_mm
-        require(missed > 0, "task.missed_hd95_mm", missed, "a positive number")
-        for name in ("target_scale", "max_error"):
-            value = getattr(self, name)
-            require(0 < value < math.inf, f"task.{name}", value, "a positive number")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from fedmri.errors import UsageError, told
 from fedmri.round import Target
+from fedmri.tasks.registry import TASKS
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def read_plan_facts(path: Path) -> PlanFacts:
         plan = json.loads(read_object(path)["text"])["plan"]
         target, rounds = plan["target"], plan["rounds"]
         return PlanFacts(
-            Target(target["kind"], target["name"], tuple(target["classes"])),
+            TASKS.made(target),
             int(rounds["n_rounds"]),
             int(rounds["evaluate_every"]),
         )

@@ -1,10 +1,10 @@
 """The linear baseline: fixed features and one regression, which no network should lose to.
 
 Ridge regression (values) and logistic regression (classes, and classes of voxels) on all training
-patients. Both have one optimum. Ridge regression needs sums over patients alone, so a federation
-that adds its sites' sums has the same model; see ``Moments``. The strength of the penalty is chosen
-on validation patients. Features are those of the prepared image, without harmonization and without
-privacy.
+patients, each by its task. Both have one optimum. Ridge regression needs sums over patients alone,
+so a federation that adds its sites' sums has the same model; see ``fedmri.tasks.ridge``. The
+strength of the penalty is chosen on validation patients. Features are those of the prepared image,
+without harmonization and without privacy.
 """
 
 from __future__ import annotations
@@ -19,16 +19,12 @@ import torch
 from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.simulation.baselines.features import Array, image_features
 from fedmri.simulation.baselines.linear_masks import mask_cases
-from fedmri.simulation.baselines.logistic import logistic
-from fedmri.training.task import Case, LocalTask, Reading
+from fedmri.tasks.task import Case, Reading, Task
 
 STRENGTHS = (1.0, 10.0, 100.0, 1e3, 1e4)
 """Penalties that are tried, in units of one example: from weak to strong."""
 USUAL = 100.0
 """Penalty where no patient validates."""
-
-Predict = Callable[[Array], Array]
-"""From standardised features ``(n, F)`` to probabilities ``(n, K)`` or values ``(n, 1)``."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Rows:
 
 
 def linear_cases(
-    trained: Sequence[SiteData], tested: Mapping[str, SiteData], task: LocalTask
+    trained: Sequence[SiteData], tested: Mapping[str, SiteData], task: Task
 ) -> dict[str, list[Case]]:
     """Return the linear baseline's test cases by site; empty where there is nothing to learn.
 
@@ -51,16 +47,20 @@ def linear_cases(
         tested: Data of the sites whose test patients are scored.
         task: What is predicted.
     """
-    if task.target.kind == "segmentation":
+    if task.label_map is not None:
         return mask_cases(trained, tested, task)
     train, validation = _rows(trained, "train"), _rows(trained, "val")
     if not train.examples:
         return {}
     centre, scale = _standard(train)
+    unit = (train.features - centre) / scale
     fits = {
-        strength: _fitted(train, (train.features - centre) / scale, strength, task)
+        strength: predict
         for strength in (STRENGTHS if validation.examples else (USUAL,))
+        if (predict := task.linear(unit, train.truths, train.weights, strength)) is not None
     }
+    if not fits:
+        return {}
 
     def scored(strength: float, rows: Rows) -> list[Case]:
         if not rows.examples:  # a hospital of one patient has none to test
@@ -72,7 +72,7 @@ def linear_cases(
 
 
 def _best(
-    strengths: Iterable[float], score: Callable[[float], Mapping[str, float]], task: LocalTask
+    strengths: Iterable[float], score: Callable[[float], Mapping[str, float]], task: Task
 ) -> float:
     """Return the penalty with the best primary metric; of equals the strongest."""
     strengths = list(strengths)
@@ -112,34 +112,7 @@ def _standard(train: Rows) -> tuple[Array, Array]:
     return centre, np.where(variance > 1e-12, np.sqrt(variance), 1.0)
 
 
-def _fitted(train: Rows, features: Array, strength: float, task: LocalTask) -> Predict:
-    if task.target.kind == "regression":
-        ridge = RidgeSums.of(features, train.truths, train.weights).ridge(strength / len(features))
-        return lambda rows: ridge[0] + rows @ ridge[1][:, None]
-    classes = train.truths.astype(int)
-    there = np.unique(classes)
-    n_classes = len(task.target.classes)
-    if len(there) == 1:
-        return lambda rows: np.tile(np.eye(n_classes)[there[0]], (len(rows), 1))
-    weights = balanced(train.weights, classes)
-    model = logistic(features, classes, strength, weights)
-
-    def predict(rows: Array) -> Array:
-        probabilities = np.zeros((len(rows), n_classes))
-        probabilities[:, there] = model.predict_proba(rows)
-        return probabilities
-
-    return predict
-
-
-def balanced(weights: Array, classes: Array) -> Array:
-    """Return weights under which each class weighs the same, with a mean of 1."""
-    of_class = {name: weights[classes == name].sum() for name in np.unique(classes)}
-    shares = np.array([weight / of_class[c] for weight, c in zip(weights, classes, strict=True)])
-    return np.asarray(shares * len(weights) / shares.sum(), np.float64)
-
-
-def _cases(rows: Rows, predictions: Array, task: LocalTask) -> list[Case]:
+def _cases(rows: Rows, predictions: Array, task: Task) -> list[Case]:
     """Return patients' cases, read as those of a network are."""
     readings: dict[tuple[str, str], list[Reading]] = {}
     pairs = zip(rows.examples, predictions, strict=True)
@@ -151,56 +124,3 @@ def _cases(rows: Rows, predictions: Array, task: LocalTask) -> list[Case]:
         patient = key[0], examples[0].subject
         readings.setdefault(patient, []).append(task.read(values, truth, examples))
     return [task.case(*patient, readings[patient]) for patient in sorted(readings)]
-
-
-@dataclass(frozen=True)
-class RidgeSums:
-    """Sums over patients that ridge regression needs; those of several sites add up.
-
-    Attributes:
-        weight: Sum of weights.
-        features: Weighted sum of features, shape ``(F,)``.
-        truth: Weighted sum of truths.
-        products: Of features with each other, shape ``(F, F)``.
-        covered: Of features with the truth, shape ``(F,)``.
-    """
-
-    weight: float
-    features: Array
-    truth: float
-    products: Array
-    covered: Array
-
-    @classmethod
-    def of(cls, features: Array, truths: Array, weights: Array) -> RidgeSums:
-        """Return the sums of some rows."""
-        weighted = features * weights[:, None]
-        return cls(
-            float(weights.sum()),
-            weighted.sum(axis=0),
-            float(weights @ truths),
-            weighted.T @ features,
-            weighted.T @ truths,
-        )
-
-    def __add__(self, other: RidgeSums) -> RidgeSums:
-        """Return the sums of two sites together."""
-        return RidgeSums(
-            self.weight + other.weight,
-            self.features + other.features,
-            self.truth + other.truth,
-            self.products + other.products,
-            self.covered + other.covered,
-        )
-
-    def ridge(self, strength: float) -> tuple[float, Array]:
-        """Return intercept and coefficients that minimise the mean squared error and a penalty.
-
-        Args:
-            strength: Weight of the squared norm of the coefficients; the intercept is free.
-        """
-        mean, level = self.features / self.weight, self.truth / self.weight
-        spread = self.products / self.weight - np.outer(mean, mean)
-        covariance = self.covered / self.weight - mean * level
-        coefficients = np.linalg.solve(spread + strength * np.eye(len(mean)), covariance)
-        return level - float(mean @ coefficients), np.asarray(coefficients, np.float64)

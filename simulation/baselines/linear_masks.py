@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 
 from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.simulation.baselines.features import Table, voxel_features
-from fedmri.simulation.baselines.logistic import logistic
-from fedmri.training.task import Case, LocalTask, Reading
+from fedmri.tasks.logistic import logistic
+from fedmri.tasks.task import Case, Reading, Task
 
 SEED = 0
 """Of the draw of training voxels; the same in every run."""
@@ -56,7 +56,7 @@ class _Model:
 
 
 def mask_cases(
-    trained: Sequence[SiteData], tested: Mapping[str, SiteData], task: LocalTask
+    trained: Sequence[SiteData], tested: Mapping[str, SiteData], task: Task
 ) -> dict[str, list[Case]]:
     """Return the linear baseline's test cases by site; empty where no labelled voxel trains.
 
@@ -71,7 +71,7 @@ def mask_cases(
     features, labels = _drawn(trained)
     if len(np.unique(labels)) < 2:
         return {}
-    model = _chosen(_fits(features, labels), trained, len(task.target.classes))
+    model = _chosen(_fits(features, labels), trained, task.n_outputs - 1)
     return {name: _site_cases(model, data, task) for name, data in tested.items()}
 
 
@@ -136,7 +136,7 @@ def _overlap(labels: Labels, truth: Labels) -> tuple[int, int]:
     )
 
 
-def _site_cases(model: _Model, data: SiteData, task: LocalTask) -> list[Case]:
+def _site_cases(model: _Model, data: SiteData, task: Task) -> list[Case]:
     readings: dict[tuple[str, str], list[Reading]] = {}
     for key, group in groupby(_images([data], "test"), key=lambda row: (row[0].site, row[0].scan)):
         scan = list(group)
@@ -148,9 +148,9 @@ def _site_cases(model: _Model, data: SiteData, task: LocalTask) -> list[Case]:
     return [task.case(*patient, readings[patient]) for patient in sorted(readings)]
 
 
-def _shares(model: _Model, image: NDArray[np.float32], task: LocalTask) -> torch.Tensor:
+def _shares(model: _Model, image: NDArray[np.float32], task: Task) -> torch.Tensor:
     """Return the shares of an image's voxels, shape ``(1 + K, *shape)``."""
-    given = model.probabilities(voxel_features(image), len(task.target.classes))
+    given = model.probabilities(voxel_features(image), task.n_outputs - 1)
     return torch.from_numpy(model.shares(given).T.reshape(-1, *image.shape[1:]).copy())
 
 

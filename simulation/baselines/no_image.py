@@ -1,20 +1,18 @@
-"""The baseline that looks at no image: class shares, or the mean, of all training patients."""
+"""The baseline that looks at no image: what the task guesses from all training patients."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from fedmri.data.batches.site_data import Example, SiteData
-from fedmri.round import Target
-from fedmri.training.task import Case, LocalTask, Reading
+from fedmri.round import Truth
+from fedmri.tasks.task import Case, Reading, Task
 
 
 def baseline_cases(
-    trained: Sequence[SiteData], tested: Mapping[str, SiteData], task: LocalTask
+    trained: Sequence[SiteData], tested: Mapping[str, SiteData], task: Task
 ) -> dict[str, list[Case]]:
-    """Return the baseline's test cases by site; empty for segmentation, which has no such guess.
+    """Return the baseline's test cases by site; empty where the task has no such guess.
 
     Args:
         trained: Data of the sites whose training patients are counted.
@@ -22,9 +20,9 @@ def baseline_cases(
         task: What is predicted.
     """
     train = [truths[0] for data in trained for truths in _truths(data.examples("train")).values()]
-    if task.target.kind == "segmentation" or not train:
+    guess = task.guess(train) if train else None
+    if guess is None:
         return {}
-    guess = _guess(train, task.target)
     return {
         name: [
             task.case(name, subject, [Reading(1, truth, (guess,)) for truth in truths])
@@ -34,18 +32,10 @@ def baseline_cases(
     }
 
 
-def _truths(examples: Sequence[Example]) -> dict[str, list[float]]:
+def _truths(examples: Sequence[Example]) -> dict[str, list[Truth]]:
     """Return the truth of each scan of a site, by subject."""
     of_scan = {(example.subject, example.scan): example.target for example in examples}
-    truths: dict[str, list[float]] = {}
+    truths: dict[str, list[Truth]] = {}
     for (subject, _), target in of_scan.items():
         truths.setdefault(subject, []).append(target)
     return truths
-
-
-def _guess(train: Sequence[float], target: Target) -> tuple[float, ...]:
-    """Return class shares (classification), or the mean."""
-    if target.kind == "regression":
-        return (float(np.mean(train)),)
-    counts = np.bincount(np.asarray(train, dtype=int), minlength=len(target.classes))
-    return tuple(float(share) for share in counts / counts.sum())

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 import fedmri
+from fedmri.models.model import IMAGE
 from fedmri.models.registry import MODELS
 from fedmri.models.sizes import Sizes
-from fedmri.round import ServerState, TaskKind, Update, Weights
+from fedmri.round import Answer, ServerState, Update, Weights
 from fedmri.strategies.registry import STRATEGIES
 from tests.conftest import TINY
 
@@ -38,7 +39,7 @@ class HalfStep(fedmri.FedAvg):
 class Brightness:
     """One linear layer on the mean of each channel."""
 
-    kinds: ClassVar[tuple[TaskKind, ...]] = ("classification", "regression")
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     multiple: ClassVar[int] = 1
 
     def build(self, sizes: Sizes) -> torch.nn.Module:

@@ -25,9 +25,9 @@ from fedmri.clients.process.home import ClientHome
 from fedmri.errors import NetworkError, PrivacyError, UsageError
 from fedmri.plan import Plan, ReleaseConfig
 from fedmri.privacy.settings import PrivacyConfig, SiteNoiseConfig
-from fedmri.round import Target
 from fedmri.signed_plan import SignedPlan
 from fedmri.strategies.personal.fedbn import FedBN
+from fedmri.tasks.kinds.regression import Regression
 from tests.clients.conftest import Sign
 from tests.made import model
 
@@ -290,7 +290,7 @@ def test_the_bytes_that_leave_are_counted_as_they_travel(sign: Sign, plan: Plan)
 
 def test_a_plan_cannot_redraw_what_is_shown(sign: Sign, plan: Plan) -> None:
     """A name with control characters could overwrite the lines that matter."""
-    target = Target("regression", "age\x1b[2A\r\n never leaves: all is well")
+    target = Regression("age\x1b[2A\r\n never leaves: all is well")
     text = describe(sign(replace(plan, target=target)), SitePolicy())
     assert "\x1b" not in text
     assert "\r" not in text

@@ -16,9 +16,7 @@ from fedmri.config import load
 from fedmri.errors import ConfigError
 from fedmri.privacy.settings import PrivacyConfig
 from fedmri.reports.pages.page import write_report
-from fedmri.round import Target
-from fedmri.training.settings import TaskConfig
-from fedmri.training.tasks import make_task
+from fedmri.tasks.kinds.classification import Classification
 from fedmri.wire import EvaluateOrder, TrainOrder
 from tests.clients.conftest import MakeSite
 from tests.clients.test_filtered import received
@@ -27,7 +25,7 @@ from tests.simulation.test_study import PRIVATE, SITES, records
 from tests.training.conftest import TensorSite, make
 
 AUDITED = (*PRIVATE, "privacy.is_audited=true")
-TASK = make_task(Target("classification", "sex", ("f", "m")), TaskConfig())
+TASK = Classification("sex", ("f", "m"))
 
 
 def site_of_noise(n: int) -> TensorSite:
@@ -51,7 +49,7 @@ def learned(site: TensorSite, n_steps: int) -> nn.Module:
         (batch,) = site.eval_batches("train", batch_size=1000)
         for _ in range(n_steps):
             optimizer.zero_grad()
-            TASK.loss(network(batch.image), batch.target).backward()  # type: ignore[no-untyped-call]  # torch leaves it so
+            TASK.mean_loss(network(batch.image), batch.target).backward()  # type: ignore[no-untyped-call]  # torch leaves it so
             optimizer.step()
     return network
 
@@ -101,7 +99,7 @@ def test_the_report_of_a_private_simulation_has_both_bounds(run_tiny: RunTiny) -
     folder = run_tiny("private", *AUDITED, "simulation.arms=[federated]")
     tests = records(folder, kind="test", arm="federated")
     assert {record["site"] for record in tests if AT_LEAST in record["metrics"]} == {*SITES}
-    task = make_task(load(["experiment=smoke"]).plan.target, TaskConfig())
+    task = load(["experiment=smoke"]).plan.target
     text = write_report(folder, task)[0].read_text()
     last = records(folder, kind="round", round=2)
     assert {record["site"] for record in last} == {*SITES}

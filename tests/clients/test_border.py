@@ -28,13 +28,16 @@ from fedmri.clients.egress.ledger import Ledger, entries, verify
 from fedmri.codec import declared
 from fedmri.errors import DataError, FedmriError, PrivacyError
 from fedmri.plan import Plan
-from fedmri.round import Layout, Target, Update, Weights
+from fedmri.round import Layout, Update, Weights
 from fedmri.strategies.averaging.scaffold import Scaffold
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 from fedmri.training.settings import TrainConfig
-from fedmri.training.tasks import make_task
 from fedmri.wire import SCORES, UPDATE, Scores, content_of, read_answer
 
-PLAN = Plan(Target("classification", "lesion", ("mass", "spots")))
+PLAN = Plan(Classification("lesion", ("mass", "spots")))
 SENT: Weights = {"w": torch.zeros(2, 3), "n": torch.tensor(0)}
 TRAINED: Weights = {"w": torch.full((2, 3), 0.5), "n": torch.tensor(4)}
 LAYOUT = Layout(frozenset({"w"}), frozenset(), frozenset())
@@ -235,18 +238,18 @@ def test_scores_over_few_patients_are_withheld(
     "target",
     [
         PLAN.target,
-        Target("regression", "age"),
-        Target("segmentation", "lesion", ("core",)),
-        Target("segmentation", "lesion", ("core", "oedema")),
+        Regression("age"),
+        Segmentation("lesion", ("core",)),
+        Segmentation("lesion", ("core", "oedema")),
     ],
     ids=["classification", "regression", "mask", "label map"],
 )
-def test_scores_of_every_task_are_declared(target: Target) -> None:
+def test_scores_of_every_task_are_declared(target: Task) -> None:
     """What a task computes over patients may leave; scores of a named patient may not."""
     plan = Plan(target)
-    task = make_task(target, plan.task)
+    task = target
     metrics = {**task.metrics(()), "loss": 0.5, "seconds": 1.0}
-    for name in target.classes if target.kind == "segmentation" else ():
+    for name in target.label_map.classes if target.label_map else ():
         metrics |= {f"dice_{name}": 0.5, f"hd95_mm_{name}": 3.0}
     content = content_of(Scores("a", 9, 9, metrics))
     assert set(Border("a").admit(content, declared_scores(plan), 1)["metrics"]) == set(metrics)

@@ -18,6 +18,7 @@ from fedmri.commands.apps import client_app
 from fedmri.config import as_yaml, load
 from fedmri.errors import DataError, FedmriError, PrivacyError
 from fedmri.plan import Plan
+from fedmri.tasks.kinds.classification import Classification
 from tests.clients.conftest import Sign
 
 
@@ -69,7 +70,7 @@ def test_data_that_do_not_suit_a_plan_fail_the_check(
     home: ClientHome, sign: Sign, plan: Plan, tmp_path: Path
 ) -> None:
     """A column that the site's table does not have is told before anything is joined."""
-    target = replace(plan.target, name="grade")
+    target = Classification("grade", ("mass", "spots", "wedge"))
     result = client(home, "check", signed_file(sign, replace(plan, target=target), tmp_path))
     assert isinstance(result.exception, DataError)
     assert result.exception.code == "D01"

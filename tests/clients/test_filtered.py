@@ -14,14 +14,15 @@ from fedmri.errors import ConfigError
 from fedmri.filters import change_norm, n_values
 from fedmri.models.weights import weights
 from fedmri.plan import FilterConfig, Plan, TransportConfig, to_json
-from fedmri.round import Layout, Target, Weights
+from fedmri.round import Layout, Weights
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.kinds.regression import Regression
 from fedmri.training.settings import TrainConfig
 from fedmri.wire import TrainOrder
 from tests.clients.conftest import MakeSite, Sign
 from tests.made import strategy as made
 
-TARGET = Target("regression", "age")
+TARGET = Regression("age")
 
 
 def received(site: Site) -> Weights:

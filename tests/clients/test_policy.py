@@ -10,9 +10,9 @@ import pytest
 from fedmri.clients.consent.policy import SitePolicy, violations
 from fedmri.errors import ConfigError
 from fedmri.plan import Plan
-from fedmri.round import Target
+from fedmri.tasks.kinds.regression import Regression
 
-PLAN = Plan(Target("regression", "age"))
+PLAN = Plan(Regression("age"))
 
 
 def test_a_new_site_sets_no_limit_on_plans_of_enough_patients() -> None:

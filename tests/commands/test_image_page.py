@@ -14,7 +14,6 @@ from fedmri.commands.image_page import try_image_page
 from fedmri.config import load_resolved
 from fedmri.reports.pages.page import write_report
 from fedmri.reports.summary import Summary
-from fedmri.training.tasks import make_task
 
 
 class Cells(HTMLParser):
@@ -42,7 +41,7 @@ def harmonized(run_tiny: Callable[..., Path]) -> tuple[Path, Summary]:
     """Return a run folder of a study with Nyul's histogram standard, and its results."""
     folder = run_tiny("a", "harmonize=nyul", "simulation.arms=[federated]", "rounds.n_rounds=1")
     plan = load_resolved(folder / "config.yaml").plan
-    return folder, write_report(folder, make_task(plan.target, plan.task))[1]
+    return folder, write_report(folder, plan.target)[1]
 
 
 def test_the_page_shows_sites_before_and_after(harmonized: tuple[Path, Summary]) -> None:
@@ -75,7 +74,7 @@ def test_the_metric_at_each_left_out_site_is_on_the_page(run_tiny: Callable[...,
     settings = ("simulation.arms=[federated]", "simulation.protocol=loso", "rounds.n_rounds=1")
     folder = run_tiny("a", "harmonize=nyul", *settings)
     plan = load_resolved(folder / "config.yaml").plan
-    summary = write_report(folder, make_task(plan.target, plan.task))[1]
+    summary = write_report(folder, plan.target)[1]
     page = image_page(plan, folder, summary)
     assert page is not None
     cells = Cells(page).cells

@@ -11,7 +11,8 @@ import torch
 from fedmri.data.batches.augment import Sample, augment, mix, refuse_unfit
 from fedmri.data.settings import AugmentConfig
 from fedmri.errors import ConfigError
-from fedmri.round import Target
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
 
 EACH = [AugmentConfig(**{name: 1.0}) for name in ("affine", "bias", "gamma", "ghosting", "noise")]
 ALL = AugmentConfig(affine=1, flip=0.5, noise=1, bias=1, gamma=1, ghosting=1)
@@ -169,6 +170,6 @@ def test_a_batch_is_mixed_as_often_as_asked() -> None:
 @pytest.mark.parametrize("kind", ["segmentation", "regression"])
 def test_only_classes_are_mixed(kind: str) -> None:
     """Half a tumour of one patient in another is no anatomy; an age is no mixture."""
-    target = Target(kind, "x", ("y",) if kind == "segmentation" else ())  # type: ignore[arg-type]  # parametrized
+    target = Segmentation("x", ("y",)) if kind == "segmentation" else Regression("x")
     with pytest.raises(ConfigError, match=r"augment\.mixup.*C03"):
         refuse_unfit(AugmentConfig(cutmix=0.1), target)

@@ -22,9 +22,12 @@ from fedmri.data.preparation.geometry import Geometry, Grid
 from fedmri.data.preparation.transforms import PreparedArrays
 from fedmri.data.settings import PrepareConfig
 from fedmri.errors import DataError
-from fedmri.round import Target
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 
-TARGET = Target("segmentation", "mask", ("lesion",))
+TARGET = Segmentation("mask", ("lesion",))
 
 
 def arrays(seed: int = 0) -> PreparedArrays:
@@ -140,7 +143,7 @@ def test_choosing_other_slices_prepares_nothing_anew() -> None:
 
 def test_another_target_is_another_site_file_of_the_same_volumes() -> None:
     """Age and sex are predicted from one cache; their lists of examples differ."""
-    targets = [Target("regression", "age"), Target("classification", "sex", ("F", "M"))]
+    targets: list[Task] = [Regression("age"), Classification("sex", ("F", "M"))]
     config = PrepareConfig()
     assert len({settings_fingerprint(target, config, ("T1w",)) for target in targets}) == 1
     assert len({site_settings(target, config, ("T1w",)) for target in targets}) == 2

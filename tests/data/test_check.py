@@ -22,8 +22,11 @@ from fedmri.data.files.volume import load_label
 from fedmri.data.read import read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import CheckConfig, SourceConfig
+from fedmri.data.target import LabelMap
 from fedmri.errors import CODES, DataError
-from fedmri.round import Target
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
 from tests.data.worlds import (
     add_subject,
     bids_rows,
@@ -42,9 +45,9 @@ from tests.data.worlds import (
 DATA = os.environ.get("FEDMRI_TEST_DATA", "")
 real_data = pytest.mark.skipif(not DATA, reason="FEDMRI_TEST_DATA is not set")
 
-CLASSES = Target("classification", "class", ("one", "two"))
-MASKS = Target("segmentation", "mask", ("tumour",))
-AGE = Target("regression", "age")
+CLASSES = Classification("class", ("one", "two"))
+MASKS = Segmentation("mask", ("tumour",))
+AGE = Regression("age")
 EXCLUDE = CheckConfig(duplicates="exclude")
 
 
@@ -175,7 +178,7 @@ def test_a_mistyped_target_says_what_there_is(tmp_path: Path) -> None:
     """Nothing is left, and the message lists the labels."""
     bids_world(tmp_path)
     table = read(SourceConfig(path=str(tmp_path)))
-    target = Target("segmentation", "maks", ("tumour",))
+    target = Segmentation("maks", ("tumour",))
     with pytest.raises(DataError, match=r"no label 'maks' among manual/mask, mask\).*\[D01\]"):
         check(table, target, EXCLUDE, ("T1w",))
 
@@ -184,14 +187,14 @@ def test_a_mistyped_target_says_what_there_is(tmp_path: Path) -> None:
 def test_a_mask_may_have_any_single_value(value: int, tmp_path: Path) -> None:
     """Masks of 0 and 255 are as common as those of 0 and 1."""
     save(tmp_path / "m.nii.gz", mask(0) * np.uint8(value))
-    labels, _ = load_label(tmp_path / "m.nii.gz", MASKS)
+    labels, _ = load_label(tmp_path / "m.nii.gz", MASKS.label_map)
     assert np.array_equal(labels, mask(0))
 
 
 def test_declared_classes_are_kept_as_they_stand(tmp_path: Path) -> None:
     """Of three declared classes, 2 stays 2 though 1 and 3 are not there."""
     save(tmp_path / "m.nii.gz", mask(0) * np.uint8(2))
-    labels, _ = load_label(tmp_path / "m.nii.gz", Target("segmentation", "mask", ("a", "b", "c")))
+    labels, _ = load_label(tmp_path / "m.nii.gz", LabelMap("mask", ("a", "b", "c")))
     assert set(np.unique(labels)) == {0, 2}
 
 
@@ -280,7 +283,7 @@ def byte_copies(scans: tuple[Scan, ...]) -> set[str]:
 def test_byte_copies_within_a_real_site_are_found_exactly() -> None:
     """Every file of SARTAJ that another has is left out, and no other is called such a copy."""
     source = SourceConfig(path=f"{DATA}/tumor2d/sartaj")
-    target = Target("classification", "class", ("glioma", "meningioma", "pituitary", "notumor"))
+    target = Classification("class", ("glioma", "meningioma", "pituitary", "notumor"))
     table = read(source)
     checked = examine(table, target, EXCLUDE, source.modalities)
     found = {f"{f.subject}_{f.session}" for f in checked.findings if f.code == "D19"}
@@ -296,7 +299,7 @@ def test_byte_copies_within_a_real_site_are_found_exactly() -> None:
 def test_copies_of_one_real_site_in_another_are_found() -> None:
     """SARTAJ holds more than 2,300 images of Cheng; no two patients of Cheng are confused."""
     source = SourceConfig(path=f"{DATA}/tumor2d", sites=("cheng", "sartaj"))
-    target = Target("classification", "class", ("glioma", "meningioma", "pituitary"))
+    target = Classification("class", ("glioma", "meningioma", "pituitary"))
     table = read(source)
     with pytest.raises(DataError, match=r"data\.check\.duplicates=exclude.*\[D03\]"):
         check(table, target, CheckConfig(max_excluded=1.0), source.modalities)

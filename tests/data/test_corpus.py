@@ -12,16 +12,19 @@ from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, SourceConfig
 from fedmri.errors import DataError
-from fedmri.round import Target
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 from tests.data.corpus import CASES
 from tests.data.corpus_case import BAD, Case
 from tests.data.worlds import bids_world, dicom_world, image_world
 
 WORLDS = {"bids": bids_world, "images": image_world, "dicom": dicom_world}
-TARGETS = {
-    "bids": Target("segmentation", "mask", ("tumour",)),
-    "images": Target("classification", "class", ("one", "two")),
-    "dicom": Target("regression", "age"),
+TARGETS: dict[str, Task] = {
+    "bids": Segmentation("mask", ("tumour",)),
+    "images": Classification("class", ("one", "two")),
+    "dicom": Regression("age"),
 }
 
 

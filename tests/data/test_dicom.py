@@ -14,7 +14,7 @@ from fedmri.data.files.volume import load_image
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, SourceConfig
-from fedmri.round import Target
+from fedmri.tasks.kinds.regression import Regression
 from tests.data.worlds import add_series, dicom_world, volume
 
 PRIVATE = ("CANARY", "19010203", "19040506")
@@ -43,7 +43,7 @@ def test_a_series_is_the_volume_it_was_made_of(root: Path) -> None:
 def test_no_field_of_a_person_survives(root: Path, tmp_path: Path) -> None:
     """A name, a date, a number or a text of the header is nowhere in table and manifest."""
     source = SourceConfig(path=str(root))
-    target = Target("regression", "age")
+    target = Regression("age")
     table = examine(read(source), target, CheckConfig(), source.modalities)
     write_manifest(tmp_path / "manifest.tsv", table)
     told = repr(table) + (tmp_path / "manifest.tsv").read_text()

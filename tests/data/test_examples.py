@@ -25,11 +25,15 @@ from fedmri.data.read import read
 from fedmri.data.scans import Scan
 from fedmri.data.settings import AugmentConfig, DataConfig, PrepareConfig, SourceConfig
 from fedmri.errors import ConfigError, DataError
-from fedmri.round import Batch, Target
+from fedmri.round import Batch
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 
-AGE = Target("regression", "age")
-KIND = Target("classification", "kind", ("a", "b"))
-MASK = Target("segmentation", "mask", ("lesion",))
+AGE = Regression("age")
+KIND = Classification("kind", ("a", "b"))
+MASK = Segmentation("mask", ("lesion",))
 BOTH = SourceConfig(modalities=("T1w", "FLAIR"))
 VOLUMES = DataConfig(source=BOTH, prepare=PrepareConfig(shape=(8, 8, 8)))
 SLICES = DataConfig(source=BOTH, prepare=PrepareConfig(dimension="2d", shape=(0, 8, 8)))
@@ -68,14 +72,14 @@ def scans(tmp_path: Path) -> list[Scan]:
 
 
 def prepared(
-    scans: Sequence[Scan], folder: Path, target: Target = AGE, config: DataConfig = VOLUMES
+    scans: Sequence[Scan], folder: Path, target: Task = AGE, config: DataConfig = VOLUMES
 ) -> Prepared:
     """Prepare scans with the splits of this file."""
     return prepare_scans(scans, target, config, SPLITS, folder / "cache")
 
 
 def opened(
-    scans: Sequence[Scan], folder: Path, target: Target = AGE, config: DataConfig = VOLUMES
+    scans: Sequence[Scan], folder: Path, target: Task = AGE, config: DataConfig = VOLUMES
 ) -> PreparedSite:
     """Prepare scans, write them as a site and open it."""
     write_site(folder / "site.json", prepared(scans, folder, target, config))
@@ -101,9 +105,9 @@ def test_an_epoch_holds_every_training_example_once(scans: list[Scan], tmp_path:
 
 
 @pytest.mark.parametrize("config", [VOLUMES, SLICES], ids=["volumes", "slices"])
-@pytest.mark.parametrize("target", [AGE, KIND, MASK], ids=lambda target: target.kind)
+@pytest.mark.parametrize("target", [AGE, KIND, MASK], ids=lambda target: target.title)
 def test_images_without_a_target_are_those_with_one(
-    scans: list[Scan], tmp_path: Path, target: Target, config: DataConfig
+    scans: list[Scan], tmp_path: Path, target: Task, config: DataConfig
 ) -> None:
     """A scan needs no answer to become what a network sees: the same bits, and nothing left out."""
     bare = [replace(scan, labels={}, columns={}) for scan in scans]
@@ -411,7 +415,7 @@ def test_pictures_are_prepared_as_slices(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(values).save(path)
     source = SourceConfig(str(tmp_path / "data"), "images", modalities=("image",), site="x")
-    target = Target("classification", "class", ("a", "b"))
+    target = Classification("class", ("a", "b"))
     table = read(source)
     prepare = PrepareConfig(dimension="2.5d", shape=(0, 12, 12))
     config = DataConfig(source=source, prepare=prepare, augment=AugmentConfig(affine=1, flip=1))

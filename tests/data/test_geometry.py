@@ -33,12 +33,10 @@ from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
 from fedmri.errors import ConfigError
 from fedmri.reports.label_losses import label_loss_sentences
-from fedmri.round import Target
-from fedmri.training.segmentation import mask_scores
-from fedmri.training.settings import TaskConfig
-from fedmri.training.tasks import make_task
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.masks import mask_scores
 
-TUMOUR = Target("segmentation", "mask", ("tumour",))
+TUMOUR = Segmentation("mask", ("tumour",))
 SHAPE = (40, 48, 20)
 AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])
 OBLIQUE = nib.affines.from_matvec(
@@ -100,7 +98,7 @@ def examples_labels(scan: PreparedScan) -> torch.Tensor:
 
 def scores(scan: PreparedScan, labels: torch.Tensor) -> dict[str, float]:
     """Score label maps as the prediction of a scan."""
-    task = make_task(TUMOUR, TaskConfig())
+    task = TUMOUR
     truth = examples_labels(scan)[:, None].long()
     return dict(task.read(labels, truth, list(scan.examples())).scores)
 
@@ -168,7 +166,7 @@ def test_a_perfect_prediction_scores_the_ceiling(
     assert dice == scan.loss.ceiling
     assert dice < 1
     logits = 200.0 * torch.stack([examples_labels(scan) == k for k in (0, 1)], 1)
-    assert scores(scan, make_task(TUMOUR, TaskConfig()).predict(logits))["dice"] == dice
+    assert scores(scan, TUMOUR.predict(logits))["dice"] == dice
 
 
 def test_what_was_cropped_away_counts_as_missed(tmp_path: Path) -> None:
@@ -305,7 +303,7 @@ def test_own_scores_are_mask_scores(tmp_path: Path) -> None:
     own = next(scan.examples()).own
     assert own is not None
     back = own.restored(np.stack([one_hot(label, 1) for label in labels.numpy()]))
-    missed_mm = TaskConfig().missed_hd95_mm
+    missed_mm = TUMOUR.missed_hd95_mm
     masks = [torch.from_numpy(values).bool() for values in (back, BOX)]
     assert scores(scan, labels) == mask_scores(masks[0], masks[1], (2.0, 2.0, 5.0), missed_mm)
 

@@ -18,9 +18,10 @@ from fedmri.data.preparation.intensity import scale
 from fedmri.data.preparation.prepare import prepare_scans
 from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
-from fedmri.round import Target
+from fedmri.data.target import LabelMap
+from fedmri.tasks.kinds.segmentation import Segmentation
 
-TARGET = Target("segmentation", "mask", ("lesion",))
+TARGET = Segmentation("mask", ("lesion",))
 
 
 def phantom(
@@ -157,6 +158,6 @@ def test_real_tumours_are_kept(subject: str) -> None:
     data = Path(root) / "lgg-bids"
     values, _ = load_image(data / f"sub-{subject}/anat/sub-{subject}_FLAIR.nii.gz")
     masks = (data / "derivatives/manual_masks" / f"sub-{subject}").glob("anat/*mask.nii.gz")
-    label, _ = load_label(next(masks), Target("segmentation", "mask", ("tumour",)))
+    label, _ = load_label(next(masks), LabelMap("mask", ("tumour",)))
     assert not (scale(values, "zscore")[label > 0] == 0).any()
     assert 0.2 < head_mask(values).mean() < 0.7

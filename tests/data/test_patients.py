@@ -14,7 +14,7 @@ from fedmri.data.read import read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig, SplitConfig
 from fedmri.errors import ConfigError
-from fedmri.round import Target
+from fedmri.tasks.kinds.classification import Classification
 
 PATTERN = r"(MR\d+)[A-Z]?"
 
@@ -120,7 +120,7 @@ def test_visits_of_a_patient_are_on_one_side_of_the_split(tmp_path: Path) -> Non
     (tmp_path / "participants.tsv").write_text("\n".join(rows) + "\n")
     plain = SourceConfig(path=str(tmp_path), site="x")
     one = SourceConfig(path=str(tmp_path), site="x", patient_pattern=PATTERN)
-    target = Target("classification", "class", ("glioma", "other"))
+    target = Classification("class", ("glioma", "other"))
 
     def n_apart(source: SourceConfig, seed: int) -> int:
         scans = read(source).scans

@@ -15,10 +15,11 @@ from fedmri.data.batches.split import refuse_leaks, split_subjects, unit_hash
 from fedmri.data.scans import Scan
 from fedmri.data.settings import SplitConfig
 from fedmri.errors import DataError
-from fedmri.round import Target
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
 
-KIND = Target("classification", "kind", ("a", "b"))
-AGE = Target("regression", "age")
+KIND = Classification("kind", ("a", "b"))
+AGE = Regression("age")
 CONFIG = SplitConfig(val=0.15, test=0.25)
 SEEDS = st.integers(0, 2**40)
 

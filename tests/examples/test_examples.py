@@ -14,6 +14,7 @@ import pytest
 
 from fedmri.models.registry import MODELS
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.registry import TASKS
 
 FOLDER = Path(__file__).parents[2] / "examples"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
@@ -29,7 +30,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     yield
-    for registry in (MODELS, STRATEGIES):
+    for registry in (MODELS, STRATEGIES, TASKS):
         registry.held.clear()
 
 
@@ -64,6 +65,12 @@ def own_strategy(said: str) -> None:
 def own_model(said: str) -> None:
     """One channel and three classes: 3 weights and 3 biases, then 27 blocks for each class."""
     assert re.findall(r"network of (\d+) weights", said) == [str(3 + 3), str(27 * 3 + 3)]
+
+
+def own_task(said: str) -> None:
+    """The loss of the script was minimised: a higher quantile is a higher age."""
+    ages = dict(re.findall(r"share (0\.\d): age (\d+\.\d)", said))
+    assert float(ages["0.1"]) + 5 < float(ages["0.9"])
 
 
 def own_arrays(said: str) -> None:
@@ -108,6 +115,7 @@ LAWS: tuple[Callable[[str], None], ...] = (
     compare_strategies,
     own_strategy,
     own_model,
+    own_task,
     own_arrays,
     harmonize_table,
     private_training,

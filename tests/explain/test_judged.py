@@ -62,14 +62,14 @@ def test_likeness_is_of_ranks_within_the_head() -> None:
 def test_members_that_contradict_each_other_differ_by_all_of_the_doubt() -> None:
     """Sure of opposite classes: ln 2 in all, and between them; unsure alike: nothing between."""
     sure = [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])]
-    apart = doubt_of(sure, "classification")
+    apart = doubt_of(sure)
     assert float(apart.total) == pytest.approx(math.log(2))
     assert float(apart.between) == pytest.approx(math.log(2))
-    alike = doubt_of([torch.full((1, 2), 0.5)] * 3, "classification")
+    alike = doubt_of([torch.full((1, 2), 0.5)] * 3)
     assert float(alike.total) == pytest.approx(math.log(2))
     assert float(alike.between) == pytest.approx(0, abs=1e-7)
     assert alike.n_members == 3
-    values = doubt_of([torch.tensor([[1.0]]), torch.tensor([[3.0]])], "regression")
+    values = doubt_of([torch.tensor([[1.0]]), torch.tensor([[3.0]])])
     assert (float(values.mean), float(values.total)) == (2.0, 1.0)
 
 

@@ -15,10 +15,11 @@ from fedmri.explain.scores import Scores, feature_layers, with_head_of
 from fedmri.models.build import build_network
 from fedmri.models.registry import MODELS
 from fedmri.models.weights import layout
-from fedmri.round import Target
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.segmentation import Segmentation
 from tests.made import few_slices, n_dims_of, narrow
 
-KIND = Target("classification", "kind", ("a", "b"))
+KIND = Classification("kind", ("a", "b"))
 HYBRIDS = tuple(name for name, module in MODELS.own.items() if ".hybrid." in module)
 
 
@@ -34,7 +35,7 @@ def spotted(n_dims: int) -> Seen:
     with torch.no_grad():
         last.weight[1] = -1
     image = torch.rand(1, 1, *[6] * n_dims)
-    return Seen(Scores(network, "classification").eval(), feature_layers(network, image, "4"))
+    return Seen(Scores(network, "image").eval(), feature_layers(network, image, "4"))
 
 
 @pytest.mark.parametrize("n_dims", [2, 3])
@@ -71,7 +72,7 @@ def test_attributions_sum_to_the_way_from_air() -> None:
 
 def test_a_score_of_a_mask_is_the_mean_over_its_region() -> None:
     """Voxels elsewhere do not count."""
-    scores = Scores(nn.Identity(), "segmentation")
+    scores = Scores(nn.Identity(), "voxel")
     image, region = torch.rand(1, 2, 4, 4), torch.zeros(4, 4)
     region[:2] = 1
     scores.look_at(region)
@@ -90,7 +91,7 @@ def test_every_network_of_images_has_a_layer_with_places(name: str) -> None:
     image = torch.randn(1, 1, *shape)
     layers = feature_layers(network, image, layout(network).head_layer)
     assert layers
-    seen = Seen(Scores(network, "classification"), layers)
+    seen = Seen(Scores(network, "image"), layers)
     methods: tuple[Method, ...] = ("gradcam", "gradcam++")
     for method in methods:
         found = seen.map(method, image, 0)
@@ -122,7 +123,7 @@ def test_attention_over_slices_is_the_pools_own_weights() -> None:
 
 def test_the_gates_of_an_attention_unet_are_its_attention() -> None:
     """The finest gate has the image's size and lies between 0 and 1."""
-    target = Target("segmentation", "mask", ("lesion",))
+    target = Segmentation("mask", ("lesion",))
     made = partial(build_network, narrow("attention_unet"), target=target, n_dims=2, n_channels=1)
     image = torch.randn(1, 1, 32, 32)
     found = attention_map(made(shape=(32, 32), seed=1).eval(), image)

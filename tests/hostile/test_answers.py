@@ -30,10 +30,10 @@ from flwr.superlink.grid import http_grid
 
 from fedmri.clients.process.flower import bound_orders
 from fedmri.plan import Plan
-from fedmri.round import Target
 from fedmri.server.transport.allowance import MOST_OBJECTS, MOST_WAITING, Allowance, n_objects
 from fedmri.server.transport.inflating import bound_answers
 from fedmri.swollen import COPIES, SLACK, refuse_swollen
+from fedmri.tasks.kinds.classification import Classification
 from fedmri.wire import bundle, pack
 from tests.e2e.front import FLEET, Front, signed, with_id
 from tests.e2e.test_intrusion import front, order
@@ -43,7 +43,7 @@ pytestmark = [  # of what flwr calls
     pytest.mark.filterwarnings("ignore:No path_separator found:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),
 ]
-PLAN = Plan(Target("classification", "lesion", ("mass", "spots")))
+PLAN = Plan(Classification("lesion", ("mass", "spots")))
 MODEL = {"w": torch.zeros(1000)}
 PIECE = np.zeros(250_000, np.float32)  # 1 MB
 TIMES = 100_000

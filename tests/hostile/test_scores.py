@@ -19,16 +19,15 @@ from fedmri.clients.egress.scorings import MOST_MODELS
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.training.network import network_of
 from fedmri.config import load
-from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
-from fedmri.round import Target, Weights
+from fedmri.round import Weights
 from fedmri.signed_plan import SignedPlan
-from fedmri.training.classification import Classification
-from fedmri.training.regression import Regression
-from fedmri.training.segmentation import Segmentation
-from fedmri.training.settings import TaskConfig
-from fedmri.training.task import Case, LocalTask
+from fedmri.stages.embeddings.coral import Coral
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Case, Task
 from fedmri.wire import (
     SCORES,
     UPDATE,
@@ -99,8 +98,8 @@ NETWORKS = {
         "target.classes=[lesion]",
     ),
     "CNN, age": (
-        *("target.kind=regression", "target.name=age", "target.classes=[]"),
-        "task.loss=auto",
+        *("target.kind=regression", "target.name=age"),
+        "target.loss=auto",
     ),
     "ResNet, classes": ("model=resnet18",),
 }
@@ -211,10 +210,10 @@ def test_a_training_loss_in_clear_is_short(order: Order, signed: SignedPlan) -> 
     assert float(f"{loss:.3g}") == loss
 
 
-TASKS: dict[str, LocalTask] = {
-    "regression": Regression(Target("regression", "age"), TaskConfig(target_scale=1.0)),
-    "classification": Classification(Target("classification", "kind", ("a", "b")), TaskConfig()),
-    "segmentation": Segmentation(Target("segmentation", "mask", ("lesion",)), TaskConfig()),
+TASKS: dict[str, Task] = {
+    "regression": Regression("age"),
+    "classification": Classification("kind", ("a", "b")),
+    "segmentation": Segmentation("mask", ("lesion",)),
 }
 N, DIGITS = 5, 3
 
@@ -239,7 +238,7 @@ def cases(kind: str, secret: float) -> list[Case]:
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_one_patient_says_no_more_than_the_stated_bits(
-    kind: str, hide: Callable[[LocalTask, list[Case]], dict[str, float]]
+    kind: str, hide: Callable[[Task, list[Case]], dict[str, float]]
 ) -> None:
     """The best that crafted weights can do: one patient free, the others still, a fine sweep.
 
@@ -264,10 +263,10 @@ def test_one_patient_says_no_more_than_the_stated_bits(
 
 
 @pytest.fixture
-def hide() -> Callable[[LocalTask, list[Case]], dict[str, float]]:
+def hide() -> Callable[[Task, list[Case]], dict[str, float]]:
     """Return what a site does to its patients' results before they leave."""
 
-    def hidden(task: LocalTask, own: list[Case]) -> dict[str, float]:
+    def hidden(task: Task, own: list[Case]) -> dict[str, float]:
         metrics = task.metrics(task.clipped(own))
         return {n: rounded(v, DIGITS, task.ranges.get(n)) for n, v in metrics.items()}
 
@@ -277,7 +276,7 @@ def hide() -> Callable[[LocalTask, list[Case]], dict[str, float]]:
 @pytest.mark.parametrize("kind", TASKS)
 def test_every_metric_that_may_leave_has_a_range(kind: str) -> None:
     """Counts are whole, and of seconds no patient decides; all others are within a range."""
-    target = TASKS[kind].target
+    target = TASKS[kind]
     allowed = declared_scores(Plan(target))
     free = {name for name in allowed.metrics if name not in allowed.ranges}
     assert {name for name in free if not name.startswith("n_")} == {"seconds", "is_adapted"}
@@ -327,8 +326,7 @@ def test_embeddings_are_summed_for_few_models_a_round(
 ) -> None:
     """Crafted networks, one after another, would map patients; a lost round has another model."""
     with_policy(home)
-    harmonize = HarmonizeConfig(embedding="coral", strength=0.1)
-    signed = sign(replace(plan, harmonize=harmonize))
+    signed = sign(replace(plan, stages=(Coral(strength=0.1),)))
     keep_seen(home, signed)
     approve(home, signed, "command")
     asked = [content_of(SumsOrder(0, {}, crafted(plan, number), 1)) for number in range(8)]

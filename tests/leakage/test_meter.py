@@ -16,11 +16,14 @@ from fedmri.leakage.meter import LeakageReport, measure
 from fedmri.leakage.release import Loss, Release
 from fedmri.models.build import build_network
 from fedmri.models.weights import weights
-from fedmri.round import Batch, Target, Weights
+from fedmri.round import Batch, Weights
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 from tests.made import model
 
-CLASSES = Target("classification", "sex", ("f", "m"))
-MASK = Target("segmentation", "lesion", ("lesion",))
+CLASSES = Classification("sex", ("f", "m"))
+MASK = Segmentation("lesion", ("lesion",))
 QUICK = InversionConfig(n_steps=60)
 
 
@@ -36,7 +39,7 @@ def blobs(n: int, seed: int, prefix: str, n_dims: int = 2, grain: int = 4) -> Ba
 
 
 def network(
-    name: str = "cnn5", n_dims: int = 2, target: Target = CLASSES, width: int = 8
+    name: str = "cnn5", n_dims: int = 2, target: Task = CLASSES, width: int = 8
 ) -> nn.Module:
     """Return a small network of the registry."""
     config = model(name, width=width)
@@ -101,7 +104,7 @@ def test_one_image_is_rebuilt_from_its_update_and_not_from_a_noisy_one() -> None
 @pytest.mark.parametrize(
     ("name", "n_dims", "target"), [("cnn3d", 3, CLASSES), ("unet", 2, MASK)], ids=str
 )
-def test_other_networks_can_be_attacked(name: str, n_dims: int, target: Target) -> None:
+def test_other_networks_can_be_attacked(name: str, n_dims: int, target: Task) -> None:
     """In three dimensions and for label maps: the attack runs and its scores are in range."""
     image, other = blobs(1, 0, "a", n_dims), blobs(1, 9, "b", n_dims)
     loss: Loss = nn.functional.cross_entropy

@@ -16,11 +16,12 @@ from fedmri.models.hybrid_layers.recurrent import Recurrent
 from fedmri.models.hybrid_layers.slices import AttentionPool, SliceReader
 from fedmri.models.registry import MODELS
 from fedmri.models.weights import layout, load_weights, weights
-from fedmri.round import Target, Update
+from fedmri.round import Update
 from fedmri.strategies.averaging.fedavg import FedAvg
+from fedmri.tasks.kinds.classification import Classification
 from tests.made import n_dims_of, narrow
 
-KIND = Target("classification", "kind", ("a", "b", "c"))
+KIND = Classification("kind", ("a", "b", "c"))
 HYBRIDS = tuple(name for name, module in MODELS.own.items() if ".hybrid." in module)
 EACH = pytest.mark.parametrize("name", HYBRIDS)
 SIDES = {"vgg16_vit": (32, 32, 48), "vit_gru": (16, 32, 48)}

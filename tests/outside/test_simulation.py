@@ -21,16 +21,17 @@ from fedmri.data.settings import SourceConfig
 from fedmri.errors import ConfigError, DataError, FedmriError
 from fedmri.outside import forget_hashes
 from fedmri.plan import from_dict, to_dict
-from fedmri.reports import load_results, summarise
+from fedmri.reports import headline, load_results, summarise
 from fedmri.signed_plan import sign_plan
 from fedmri.strategies.registry import STRATEGIES
-from fedmri.training.tasks import make_task
 from tests.conftest import RunTiny
 from tests.outside.conftest import FEDMRI, python_path
 from tests.test_signed_plan import key_pair
 
 Tiny = Callable[..., list[str]]
-PARTS = ("strategy=half_step", "strategy.way=0.25", "model=one_layer")
+SILENT = "target.kind=silent_grade"
+GRADE = ("target.kind=grade", "target.name=lesion", "target.grades=[spots,wedge,mass]")
+PARTS = ("strategy=half_step", "strategy.way=0.25", "model=one_layer", "stages=[gain,late]", *GRADE)
 
 
 def model_of(where: Path) -> str:
@@ -89,10 +90,21 @@ def test_a_protocol_of_its_own_chooses_arms_and_rows(at_hand: Path, run_tiny: Ru
     """Its rows stand in the table under its own labels, and no others do."""
     folder = run_tiny("pairs", "simulation.protocol=pairs", "rounds.n_rounds=1")
     plan = load(["experiment=smoke"]).plan
-    summary = summarise(load_results(folder), make_task(plan.target, plan.task), n_bootstrap=100)
+    summary = summarise(load_results(folder), plan.target, n_bootstrap=100)
     sites = [f"local:site0{i} alone" for i in (1, 2, 3)]
     labels = [row.label for row in summary.rows]
     assert labels == ["federated alone", *sites, "baseline alone", "linear alone"]
+
+
+def test_a_task_of_its_own_is_scored_by_its_own_metric(at_hand: Path, run_tiny: RunTiny) -> None:
+    """Beside a guess without an image; its unit, direction and interval stand in its file."""
+    folder = run_tiny("grades", *GRADE, "rounds.n_rounds=1", "simulation.arms=[federated]")
+    plan = load(["experiment=smoke", *GRADE]).plan
+    summary = summarise(load_results(folder), plan.target, n_bootstrap=100)
+    assert {row.label for row in summary.rows} == {"federated", "baseline"}
+    assert not summary.is_higher_better
+    assert headline(summary).startswith("Federated training reached a grades off of")
+    assert 0 <= summary.rows[0].overall["grades_off"].value <= 2
 
 
 def test_where_it_is_not_installed_its_name_is_none() -> None:
@@ -126,7 +138,7 @@ def test_who_approves_reads_whose_code_it_is(at_hand: Path) -> None:
     assert origin is not None
     assert (
         texts[1].count(f"CODE OF atlas-parts==1.0, installed here, files SHA-256 {origin.sha256}")
-        == 2
+        == 5
     )
 
 
@@ -154,6 +166,11 @@ def test_another_byte_in_its_files_is_another_hash(at_hand: Path) -> None:
         (("strategy=silent_mean", "privacy.site.noise_multiplier=1"), "P67"),
         (("strategy=silent_mean", "harmonize=combat"), "C03"),
         (("model=silent_layer", "privacy.noise_multiplier=1"), "P32"),
+        (("stages=[silent_nyul]", "secagg.is_on=true"), "P57"),
+        (("stages=[silent_nyul]", "filters.percentile=50"), "C31"),
+        (("stages=[silent_nyul]", "privacy.noise_multiplier=1"), "P32"),
+        (("stages=[silent_nyul]", "privacy.site.noise_multiplier=1"), "P67"),
+        ((SILENT, *GRADE[1:], "privacy.noise_multiplier=1"), "P32"),
     ],
     ids=lambda value: value if isinstance(value, str) else "+".join(value),
 )
@@ -161,6 +178,6 @@ def test_what_claims_nothing_is_refused(
     at_hand: Path, settings: tuple[str, ...], code: str
 ) -> None:
     """Claims are not inherited: what a class does not say of itself is taken not to hold."""
-    load(["experiment=smoke", settings[0]])
+    load(["experiment=smoke", *settings[:-1]])
     with pytest.raises(FedmriError, match=rf"silent.*\[{code}\]"):
         load(["experiment=smoke", *settings])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fedmri.data.settings import AugmentConfig
 from fedmri.errors import PrivacyError
 from fedmri.models.build import build_network
 from fedmri.models.registry import model_names
+from fedmri.plan import Plan
 from fedmri.privacy import per_sample, stream
 from fedmri.privacy.conflicts import refuse_conflicts
 from fedmri.privacy.dp_sgd import PrivateSteps, round_steps
@@ -27,10 +29,13 @@ from fedmri.privacy.per_sample import (
 )
 from fedmri.privacy.settings import PrivacyConfig
 from fedmri.privacy.stream import Stream, key_for
-from fedmri.round import Batch, Target
+from fedmri.round import Batch
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 from fedmri.training.local import TrainResult, train_round
-from fedmri.training.settings import TaskConfig, TrainConfig
-from fedmri.training.tasks import make_task
+from fedmri.training.settings import TrainConfig
 from tests.made import few_slices, n_dims_of, narrow
 
 CLIP = 0.5
@@ -187,7 +192,7 @@ def _round(key: bytes) -> tuple[torch.Tensor, TrainResult]:
     network = nn.Linear(4, 1, bias=False)
     images = torch.arange(48.0).reshape(12, 4) / 48
     data = Rows(images, [f"s{row // 2}" for row in range(12)])
-    task = make_task(Target("regression", "age"), TaskConfig(loss="mse"))
+    task = replace(Regression("age"), loss="mse")
     train = TrainConfig(optimizer="sgd", lr=0.1, local_steps=3, device="cpu")
     steps = PrivateSteps(config(1.0, 2.0), key)
     result = train_round(network, data, task, train, round_index=1, n_rounds=2, seed=0, steps=steps)
@@ -237,9 +242,9 @@ def test_a_stream_goes_on_where_one_count_of_the_cipher_ends(
 
 
 def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
-    kind = Target("classification", "x", ("a", "b"))
-    if name in model_names("segmentation"):
-        kind = Target("segmentation", "m", ("t",))
+    kind: Task = Classification("x", ("a", "b"))
+    if name in model_names("voxel"):
+        kind = Segmentation("m", ("t",))
     side = 16 if name in {"cnn5", "cnn3d", "vit", "unet", "segresnet"} else 32
     n_dims = 3 if name == "cnn3d" else n_dims_of(name)[0]
     shape = few_slices(name, (side,) * n_dims)
@@ -315,7 +320,6 @@ def test_gradients_that_are_none_are_no_agreement(monkeypatch: pytest.MonkeyPatc
     [
         ("augment.mixup", {"augment": AugmentConfig(mixup=0.5)}),
         ("augment.cutmix", {"augment": AugmentConfig(cutmix=0.5)}),
-        ("task.loss", {"task": TaskConfig(loss="weighted_ce")}),
         ("train.schedule", {"train": TrainConfig(schedule="plateau")}),
     ],
 )
@@ -323,7 +327,16 @@ def test_what_goes_past_the_noise_is_refused_by_name(
     name: str, settings: dict[str, object]
 ) -> None:
     """Each alone; and none of it where nothing is noised."""
-    given = {"train": TrainConfig(), "task": TaskConfig(), "augment": AugmentConfig(), **settings}
+    given = {"train": TrainConfig(), "augment": AugmentConfig(), **settings}
     with pytest.raises(PrivacyError, match=rf"{name}.*\[P32\]"):
         refuse_conflicts(config(1.0), **given)  # type: ignore[arg-type]
     refuse_conflicts(PrivacyConfig(), **given)  # type: ignore[arg-type]
+
+
+def test_a_loss_that_counts_a_sites_patients_is_refused() -> None:
+    """Weights by counts have no noise; neither alone is refused."""
+    counted = Classification("kind", ("a", "b"), loss="weighted_ce")
+    with pytest.raises(PrivacyError, match=r"target classification.*set target.loss.*\[P32\]"):
+        Plan(counted, privacy=config(1.0))
+    Plan(counted)
+    Plan(replace(counted, loss="focal"), privacy=config(1.0))

@@ -29,8 +29,8 @@ from fedmri.privacy.site_level import (
     sum_noise,
 )
 from fedmri.privacy.stream import Stream, key_for
-from fedmri.round import Target
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.kinds.classification import Classification
 from fedmri.training.settings import TrainConfig
 from tests.made import model
 from tests.made import strategy as made
@@ -116,7 +116,7 @@ def test_the_expected_noise_on_a_mean_is_what_is_measured() -> None:
 def _refuse(strategy: str, norm: str, name: str = "cnn3d") -> None:
     network = build_network(
         model(name, norm=norm),
-        target=Target("classification", "x", ("a", "b")),
+        target=Classification("x", ("a", "b")),
         n_dims=3,
         n_channels=1,
         shape=(16, 16, 16),
@@ -151,7 +151,7 @@ def test_strategies_that_send_more_than_an_update_are_refused(name: str) -> None
     is_alone = Claim.MODEL_ALONE in claims_of(rule)
     assert is_alone == (not rule.extra_forms(weights(network), layout(network)))
     noised = PrivacyConfig(site=SiteNoiseConfig(1.0))
-    target = Target("classification", "x", ("a", "b"))
+    target = Classification("x", ("a", "b"))
     train = TrainConfig(optimizer="sgd", momentum=0, clip_grad_norm=0)
     if is_alone:
         Plan(target, strategy=rule, privacy=noised, train=train)

@@ -15,10 +15,10 @@ import pytest
 
 from fedmri.arm import Arm, Role, compared, write_comparison
 from fedmri.file_names import label_of
-from fedmri.round import Target
-from fedmri.training.settings import TaskConfig
-from fedmri.training.task import LocalTask
-from fedmri.training.tasks import make_task
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 
 ROLES: dict[str, Role] = {
     "": "federated",
@@ -102,21 +102,21 @@ def full_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def segmentation() -> LocalTask:
+def segmentation() -> Task:
     """Return a task whose metrics are means of the patients' own scores, ``dice`` first."""
-    return make_task(Target("segmentation", "lesion", ("tumour",)), TaskConfig())
+    return Segmentation("lesion", ("tumour",))
 
 
 @pytest.fixture
-def classification() -> LocalTask:
+def classification() -> Task:
     """Return a task of two classes, scored by balanced accuracy."""
-    return make_task(Target("classification", "group", ("a", "b")), TaskConfig())
+    return Classification("group", ("a", "b"))
 
 
 @pytest.fixture
-def regression() -> LocalTask:
+def regression() -> Task:
     """Return a task of one value, scored by its mean absolute error: lower is better."""
-    return make_task(Target("regression", "age"), TaskConfig())
+    return Regression("age")
 
 
 def write_full_run(run: Path) -> Path:

@@ -14,7 +14,7 @@ from fedmri.reports import load_results, summarise
 from fedmri.reports.budget import arm_budgets, budget_rows, unequal
 from fedmri.reports.text.tables import as_json
 from fedmri.reports.text.terminal import show_summary
-from fedmri.training.task import LocalTask
+from fedmri.tasks.task import Task
 from tests.reports.conftest import WriteRun
 
 SITES = {"a": 8, "b": 8}
@@ -53,7 +53,7 @@ def records() -> list[dict[str, Any]]:
     ]
 
 
-def test_equal_budgets_are_shown_as_equal(write_run: WriteRun, segmentation: LocalTask) -> None:
+def test_equal_budgets_are_shown_as_equal(write_run: WriteRun, segmentation: Task) -> None:
     """Sites of an arm together, local arms as one row, the mean over seeds; no note."""
     results = load_results(run_of(write_run, records()))
     assert [(b.label, b.n_steps, b.n_seen, b.share) for b in arm_budgets(results)] == [
@@ -69,7 +69,7 @@ def test_equal_budgets_are_shown_as_equal(write_run: WriteRun, segmentation: Loc
     assert json.loads(as_json(summary))["budgets"][0]["n_steps"] == 6
 
 
-def test_an_unequal_budget_is_named(write_run: WriteRun, segmentation: LocalTask) -> None:
+def test_an_unequal_budget_is_named(write_run: WriteRun, segmentation: Task) -> None:
     """A pool with one site's steps, as once with local steps: a note beside the table."""
     found = [r if r["arm"] != "pooled" else {**r, "n_steps": 3} for r in records()]
     results = load_results(run_of(write_run, found))
@@ -88,7 +88,7 @@ def test_what_a_secure_sum_hides_is_not_counted_as_none(write_run: WriteRun) -> 
 
 
 def test_scores_of_an_adapted_model_are_called_transductive(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """Batch norm from the very images that are scored: arm and site are named."""
     test = {"kind": "test", "arm": "federated", "seed": 0, "round": 1, "site": "b", "status": "ok"}

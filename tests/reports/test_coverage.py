@@ -63,7 +63,7 @@ def test_intervals_cover_and_chance_is_seldom_called(
         sample = simulated.draw(populations[task], coverage.LAYOUTS[layout], stream)
         keys = tuple((site, str(i)) for i, site in enumerate(sample.sites))
         for name in metrics:
-            pair = [coverage.scored(coverage.METRICS[name], keys, (p,)) for p in sample.panels]
+            pair = [coverage.scored(coverage.metric_of(name), keys, (p,)) for p in sample.panels]
             estimate, truth = pair[0].estimate, sample.truths[name]
             given[name] += estimate.has_interval
             covered[name] += estimate.has_interval and estimate.low <= truth <= estimate.high
@@ -101,5 +101,5 @@ def test_the_old_intervals_would_not_pass(populations: dict[str, object]) -> Non
     """One patient a site: every resample is the sample, and nothing is covered."""
     stream = np.random.default_rng(14)
     sample = simulated.draw(populations["segmentation"], coverage.LAYOUTS["20 x 1"], stream)
-    low, high = coverage.before(coverage.METRICS["dice"], sample, 0) or (math.nan, math.nan)
+    low, high = coverage.before(coverage.metric_of("dice"), sample, 0) or (math.nan, math.nan)
     assert low == high

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from fedmri.reports.statistics.intervals import draw, estimate_of, new_site_interval, shuffle
-from fedmri.reports.statistics.metrics import METRICS, parts_of, weighted_metric
+from fedmri.reports.statistics.intervals import draw, estimate_of, shuffle
+from fedmri.reports.statistics.metrics import metric_of, parts_of, weighted_metric
 from fedmri.reports.statistics.weighted import auc, panel
-from fedmri.training.task import Case, LocalTask
+from fedmri.tasks.task import Case, Task
 
 
 def subjects(n: int) -> tuple[str, ...]:
@@ -53,11 +53,11 @@ def test_a_weighted_metric_is_the_metric_of_repeated_patients(
     kind: str, name: str, request: pytest.FixtureRequest
 ) -> None:
     """Drawing a patient twice and weighing the patient by two is the same number."""
-    task: LocalTask = request.getfixturevalue(kind)
+    task: Task = request.getfixturevalue(kind)
     cases = cases_of_kind(kind, 30)
     weights = draw((("A", subjects(30)),), 5, seed=1)
     patients = panel(cases)
-    metric = weighted_metric(METRICS[name], patients)
+    metric = weighted_metric(metric_of(name), patients)
     assert metric is not None
     for value, row in zip(metric(patients, weights), weights, strict=True):
         repeated = [case for case, n in zip(cases, row, strict=True) for _ in range(int(n))]
@@ -86,7 +86,7 @@ def test_influence_is_the_slope_of_the_metric(
     With weight 1 + h the value moves by h / n * influence, to first order.
     """
     cases = cases_of_kind(kind, 30)
-    patients, metric = panel(cases), METRICS[name]
+    patients, metric = panel(cases), metric_of(name)
     weighted, parts = weighted_metric(metric, patients), parts_of(metric, patients)
     assert weighted is not None
     assert parts is not None
@@ -131,28 +131,6 @@ def test_there_is_no_interval_where_none_can_be_had(
 ) -> None:
     """What did not vary, what is not defined, and one patient: never 0.7 to 0.7."""
     assert not estimate_of(0.7, low, high, n_patients).has_interval
-
-
-def test_the_interval_for_a_new_site_agrees_with_a_worked_example() -> None:
-    """Five areas as logits: variance between sites 0.11975, mean 0.88169, 0.67361 to 0.96417.
-
-    By hand: the weights 1 / se**2 on the logit scale give Q = 10.852, hence the variance
-    (10.852 - 4) / C; the spread is t(0.975, 3) * sqrt(0.11975 + HKSJ variance of the mean).
-    """
-    areas, errors = [0.91, 0.86, 0.88, 0.79, 0.93], [0.02, 0.03, 0.025, 0.05, 0.02]
-    found = new_site_interval(areas, errors, is_proportion=True)
-    assert found is not None
-    assert found.mean == pytest.approx(0.88169, abs=1e-5)
-    assert (found.low, found.high) == pytest.approx((0.67361, 0.96417), abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("values", "errors"),
-    [([0.8, 0.9], [0.1, 0.1]), ([0.8, 0.9, 1.0], [0.1] * 3), ([0.8, 0.9, 0.7], [0.1, 0.0, 0.1])],
-)
-def test_no_new_site_is_predicted_from_too_little(values: list[float], errors: list[float]) -> None:
-    """Two sites, a site at the border of the scale and a site without spread foretell nothing."""
-    assert new_site_interval(values, errors, is_proportion=True) is None
 
 
 def test_dealing_patients_to_sites_keeps_the_sizes_of_sites() -> None:

@@ -23,10 +23,8 @@ from fedmri.reports.pages import pictures
 from fedmri.reports.pages.page import write_report
 from fedmri.reports.pages.templates import duration
 from fedmri.reports.text.tables import result_rows
-from fedmri.round import Target
-from fedmri.training.settings import TaskConfig
-from fedmri.training.task import LocalTask
-from fedmri.training.tasks import make_task
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 
 WriteRun = Callable[..., Path]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -74,7 +72,7 @@ def page(full_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the report of a copy of the full run."""
     run = tmp_path_factory.mktemp("page") / full_run.name
     shutil.copytree(full_run, run)
-    task = make_task(Target("segmentation", "lesion", ("tumour",)), TaskConfig())
+    task = Segmentation("lesion", ("tumour",))
     return write_report(run, task)[0]
 
 
@@ -142,16 +140,14 @@ def test_the_page_can_be_read_without_eyes_and_links_lead_somewhere(page: Path) 
     assert {link.removeprefix("#") for link in links} <= set(ids)
 
 
-def test_the_same_run_gives_the_same_bytes(page: Path, segmentation: LocalTask) -> None:
+def test_the_same_run_gives_the_same_bytes(page: Path, segmentation: Task) -> None:
     """No date of drawing, no random identifier: a page can be compared by its hash."""
     before = page.read_bytes()
     assert write_report(page.parent, segmentation)[0].read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)", '"><img src=x onerror=alert(1)>', "$x^{$"])
-def test_a_hostile_name_is_only_text(
-    write_run: WriteRun, segmentation: LocalTask, name: str
-) -> None:
+def test_a_hostile_name_is_only_text(write_run: WriteRun, segmentation: Task, name: str) -> None:
     """Names of sites, subjects and reasons come from data, and data are not trusted."""
     run = write_run({name: 6, "B": 6}, flat(), arms=["federated", f"local:{name}"])
     record = {"arm": "federated", "seed": 0, "site": name, "status": "ok", "loss": 0.5}
@@ -189,9 +185,7 @@ def write_picture(run: Path, site: str, **arrays: Any) -> Path:
     return path
 
 
-def test_a_run_with_next_to_nothing_has_a_page(
-    write_run: WriteRun, segmentation: LocalTask
-) -> None:
+def test_a_run_with_next_to_nothing_has_a_page(write_run: WriteRun, segmentation: Task) -> None:
     """One arm, one patient, no record, no picture and nothing excluded: said, not crashed on."""
     outline = Outline(write_report(write_run({"A": 1}, flat()), segmentation)[0].read_text())
     for wanted in (
@@ -205,7 +199,7 @@ def test_a_run_with_next_to_nothing_has_a_page(
 
 
 def test_images_of_a_classified_patient_carry_a_caption_and_no_outline(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """Without masks there is no key to outlines; the caption says label and probability."""
     run = write_run({"A": 6}, flat())
@@ -221,7 +215,7 @@ def test_images_of_a_classified_patient_carry_a_caption_and_no_outline(
     ids=["volume", "other shape", "no archive"],
 )
 def test_a_broken_picture_file_is_named(
-    write_run: WriteRun, segmentation: LocalTask, arrays: dict[str, Any]
+    write_run: WriteRun, segmentation: Task, arrays: dict[str, Any]
 ) -> None:
     """A picture that cannot be drawn is named with its file, not drawn wrong."""
     run = write_run({"A": 6}, flat())
@@ -321,7 +315,7 @@ def widths(page: Path, selector: str, width: int, folder: Path) -> tuple[int, in
 
 @needs_chromium
 def test_a_laptop_shows_the_whole_table_of_scores(
-    write_run: Callable[..., Path], classification: LocalTask, tmp_path: Path
+    write_run: Callable[..., Path], classification: Task, tmp_path: Path
 ) -> None:
     """At 1280 px the widest table, that of a classification, needs no scrolling."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from fedmri.reports.pages.page import write_report
 from fedmri.reports.privacy import BROKEN, SitePrivacy, privacy_of
-from fedmri.training.task import LocalTask
+from fedmri.tasks.task import Task
 
 WriteRun = Callable[..., Path]
 FIXED = {"arm": "federated", "seed": 0, "status": "ok"}
@@ -53,9 +53,7 @@ def test_bounds_that_exclude_each_other_are_broken(low: float, is_broken: bool) 
     assert (one.verdict == BROKEN) == is_broken
 
 
-def test_the_page_shows_both_bounds_and_their_unit(
-    write_run: WriteRun, segmentation: LocalTask
-) -> None:
+def test_the_page_shows_both_bounds_and_their_unit(write_run: WriteRun, segmentation: Task) -> None:
     """By site, with delta and unit; a broken audit is in bold; a name is only text."""
     run = write_run({"A": 6, "<b>": 6}, lambda *_: {"scores": {"dice": 0.5}})
     plain = write_report(run, segmentation)[0].read_text()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from fedmri.arm import ALL, OWN
 from fedmri.errors import ConfigError, UsageError
+from fedmri.reports import write_report
 from fedmri.reports.results import load_results
 from fedmri.reports.statistics.verdicts import judge
 from fedmri.reports.summary import Row, Summary, summarise
-from fedmri.training.task import LocalTask
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.task import Task
 
 WriteRun = Callable[..., Path]
 
@@ -34,7 +35,7 @@ def row_of(summary: Summary, label: str) -> Row:
 
 
 def test_the_interval_counts_patients_and_not_slices(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """Forty patients, half with Dice 0 and half with 1: half width 1.96 * 0.5 / sqrt(40) = 0.155.
 
@@ -48,7 +49,7 @@ def test_the_interval_counts_patients_and_not_slices(
 
 
 def test_differences_between_sites_do_not_widen_the_interval(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """Sites around Dice 0.2 (6 patients) and 0.8 (18): 0.65, give or take the 0.01 within sites.
 
@@ -65,9 +66,7 @@ def test_differences_between_sites_do_not_widen_the_interval(
     assert overall.value - overall.low < 0.05  # a failure that was not seen may lie below
 
 
-def test_seeds_are_averaged_over_the_same_patients(
-    write_run: WriteRun, segmentation: LocalTask
-) -> None:
+def test_seeds_are_averaged_over_the_same_patients(write_run: WriteRun, segmentation: Task) -> None:
     """A patient with 0.4 under one seed and 0.8 under the other has 0.6, and so has everyone.
 
     Nothing varies then, and there is no interval: one of no width would claim to be sure.
@@ -85,7 +84,7 @@ def test_seeds_are_averaged_over_the_same_patients(
 
 
 def test_a_metric_that_is_no_mean_is_computed_by_seed_and_averaged(
-    write_run: WriteRun, classification: LocalTask
+    write_run: WriteRun, classification: Task
 ) -> None:
     """One of two patients of class b found under seed 0, both under seed 1: (0.75 + 1) / 2."""
 
@@ -105,7 +104,7 @@ def test_a_metric_that_is_no_mean_is_computed_by_seed_and_averaged(
 
 
 def test_a_paired_difference_leaves_out_what_both_models_share(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """Patients differ by 0.6, models by 0.1 or so at each: the difference is 0.1 and sure."""
 
@@ -123,7 +122,7 @@ def test_a_paired_difference_leaves_out_what_both_models_share(
     assert overall.high - overall.low > 0.1  # unpaired, nothing would be seen
 
 
-def test_a_smaller_error_is_better(write_run: WriteRun, regression: LocalTask) -> None:
+def test_a_smaller_error_is_better(write_run: WriteRun, regression: Task) -> None:
     """Federated is off by 2 years and pooled by 5: the difference is 2 - 5 = -3, and better."""
 
     def predict(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
@@ -163,7 +162,7 @@ def local_arms(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
 
 
 def test_local_models_are_scored_at_home_and_everywhere(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """Sites of 6 and 2: at home 0.9; A everywhere (6 * 0.9 + 2 * 0.3) / 8 = 0.75, B 0.45."""
     arms = ["federated", "local:A", "local:B"]
@@ -177,7 +176,7 @@ def test_local_models_are_scored_at_home_and_everywhere(
 
 
 def test_the_matrix_holds_every_model_at_every_site(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """Diagonal 0.9, off-diagonal 0.3, gap 0.6; the external column is in neither mean."""
     sites, arms = {"A": 6, "B": 2, "external:X": 7}, ["federated", "local:A", "local:B"]
@@ -191,7 +190,7 @@ def test_the_matrix_holds_every_model_at_every_site(
 
 
 def test_a_model_is_tested_at_the_site_that_it_never_saw(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """Of the arm that left A out, A's patients count; three left-out sites foretell a fourth."""
 
@@ -207,8 +206,33 @@ def test_a_model_is_tested_at_the_site_that_it_never_saw(
     assert summary.new_site.low < 0.6 < summary.new_site.high
 
 
+@pytest.mark.parametrize(("loss", "verdict"), [(0.3, "fail"), (0.02, "pass")])
+def test_what_left_out_sites_lose_is_judged_at_ten_points(
+    write_run: WriteRun, segmentation: Task, loss: float, verdict: str
+) -> None:
+    """Known sites have 0.8; left out they have less. The page says so, and foretells a new one."""
+
+    def predict(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
+        spread = 0.01 * (-1) ** i
+        return dice(0.8 + spread if arm == "federated" else 0.8 - loss + 2 * spread)
+
+    sites = {"A": 11, "B": 11, "C": 11}
+    run = write_run(sites, predict, arms=["federated", "loso:A", "loso:B", "loso:C"])
+    _, summary = write_report(run, segmentation)
+    assert summary.left_out is not None
+    assert summary.left_out.gap.value == pytest.approx(loss, abs=0.005)
+    assert summary.left_out.relative == pytest.approx(100 * loss / 0.8, abs=0.7)
+    assert summary.left_out.verdict.startswith(verdict)
+    found = summary.new_site
+    assert found is not None
+    assert found.low < found.mean_low < found.mean < found.mean_high < found.high
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Each site left out of training in turn" in page
+    assert "uses a prior on the spread between sites" in page
+
+
 def test_external_sites_stay_out_of_the_score_over_all(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """0.9 at the site that took part, 0.1 at the one that did not: 0.9, and 0.8 are lost."""
 
@@ -228,7 +252,7 @@ def test_external_sites_stay_out_of_the_score_over_all(
     [(40, 0.01, "pass"), (40, 0.9, "inconclusive"), (8, 0.01, "inconclusive: fewer than 10")],
 )
 def test_generalisation_is_judged_by_the_interval_of_the_loss(
-    write_run: WriteRun, segmentation: LocalTask, n_external: int, spread: float, verdict: str
+    write_run: WriteRun, segmentation: Task, n_external: int, spread: float, verdict: str
 ) -> None:
     """5 points are lost: sure with little spread, open with much, and with eight patients."""
 
@@ -244,7 +268,7 @@ def test_generalisation_is_judged_by_the_interval_of_the_loss(
 
 
 def test_an_area_over_all_sites_stands_beside_the_one_within_sites(
-    write_run: WriteRun, classification: LocalTask
+    write_run: WriteRun, classification: Task
 ) -> None:
     """A model that knows the site and nothing else: areas of one half within sites, more over all.
 
@@ -257,7 +281,10 @@ def test_an_area_over_all_sites_stands_beside_the_one_within_sites(
         truth = float(i < (8 if site == "A" else 2))
         return {"truth": truth, "prediction": [1 - p, p], "scores": {"predicted": float(p > 0.5)}}
 
-    by_area = replace(classification, primary="auc")  # type: ignore[type-var]  # a dataclass
+    class ByArea(Classification):
+        primary: ClassVar[str] = "auc"
+
+    by_area = ByArea("group", ("a", "b"))
     row = summarise(load_results(write_run({"A": 10, "B": 10}, predict)), by_area).rows[0]
     assert row.overall["auc"].value == pytest.approx(0.8)
     assert row.within_sites is not None
@@ -265,7 +292,7 @@ def test_an_area_over_all_sites_stands_beside_the_one_within_sites(
 
 
 def test_equal_sites_are_as_unequal_as_chance_makes_them(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """With the same patients everywhere the worst site is no worse than dealt ones, mostly."""
     run = write_run({"A": 10, "B": 10, "C": 10}, lambda arm, seed, site, i: dice(0.05 * i))
@@ -277,7 +304,7 @@ def test_equal_sites_are_as_unequal_as_chance_makes_them(
     assert fairness.chance > 0.95
 
 
-def test_a_bad_site_is_worse_than_chance(write_run: WriteRun, segmentation: LocalTask) -> None:
+def test_a_bad_site_is_worse_than_chance(write_run: WriteRun, segmentation: Task) -> None:
     """0.2 at one site and 0.8 at the others is no matter of who was dealt where."""
     run = write_run(
         {"A": 10, "B": 10, "C": 10}, lambda arm, seed, site, i: dice(0.2 if site == "B" else 0.8)
@@ -289,7 +316,7 @@ def test_a_bad_site_is_worse_than_chance(write_run: WriteRun, segmentation: Loca
 
 
 def test_models_that_were_tested_on_other_patients_are_compared_on_the_common_ones(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """Federated has 0.9 where pooled has nothing: the difference is over the 8 of both, 0."""
     run = write_run({"A": 8, "B": 8}, lambda arm, seed, site, i: dice(0.9 if site == "B" else 0.5),
@@ -303,7 +330,7 @@ def test_models_that_were_tested_on_other_patients_are_compared_on_the_common_on
 
 
 def test_seeds_without_a_common_patient_are_refused(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """A mean over seeds needs patients that all of them were tested on."""
     run = write_run({"A": 4, "B": 4}, lambda arm, seed, site, i: dice(0.5), n_seeds=2)
@@ -313,16 +340,14 @@ def test_seeds_without_a_common_patient_are_refused(
         summarise(load_results(run), segmentation)
 
 
-def test_an_interval_needs_a_hundred_resamples(
-    write_run: WriteRun, segmentation: LocalTask
-) -> None:
+def test_an_interval_needs_a_hundred_resamples(write_run: WriteRun, segmentation: Task) -> None:
     """The ends of a 95 % interval of ten resamples are two of them."""
     results = load_results(write_run({"A": 4}, lambda arm, seed, site, i: dice(0.5)))
     with pytest.raises(ConfigError, match="n_bootstrap"):
         summarise(results, segmentation, n_bootstrap=10)
 
 
-def test_the_same_run_gives_the_same_numbers(full_run: Path, segmentation: LocalTask) -> None:
+def test_the_same_run_gives_the_same_numbers(full_run: Path, segmentation: Task) -> None:
     """Intervals draw nothing, and deals of patients are seeded: nobody can draw again."""
     results = load_results(full_run)
     first, again = (summarise(results, segmentation, n_bootstrap=200) for _ in range(2))
@@ -334,7 +359,7 @@ def test_the_same_run_gives_the_same_numbers(full_run: Path, segmentation: Local
 
 
 def test_small_sites_and_single_seeds_are_pointed_out(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """Four test patients and one training bound what can be claimed."""
     run = write_run({"A": 4, "B": 12}, lambda arm, seed, site, i: dice(0.1 * (i % 5)))
@@ -343,9 +368,7 @@ def test_small_sites_and_single_seeds_are_pointed_out(
     assert "too narrow: A 4." in notes
 
 
-def test_one_patient_has_a_score_and_no_interval(
-    write_run: WriteRun, segmentation: LocalTask
-) -> None:
+def test_one_patient_has_a_score_and_no_interval(write_run: WriteRun, segmentation: Task) -> None:
     """A site with one test patient is a case, not a crash."""
     run = write_run({"A": 1}, lambda arm, seed, site, i: dice(0.5))
     estimate = summarise(load_results(run), segmentation).rows[0].by_site["A"]["dice"]
@@ -354,7 +377,7 @@ def test_one_patient_has_a_score_and_no_interval(
 
 
 def test_a_metric_without_a_quick_form_is_left_to_the_task(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """A task may score in its own way (here the median); value and interval are of that number.
 
@@ -362,8 +385,7 @@ def test_a_metric_without_a_quick_form_is_left_to_the_task(
     """
 
     class Median:
-        target, primary, is_higher_better = segmentation.target, "dice", True
-        loss = segmentation.loss
+        primary, is_higher_better, measures = "dice", True, segmentation.measures
 
         def metrics(self, cases: Any) -> dict[str, float]:
             return {"dice": float(np.median([case.scores["dice"] for case in cases]))}

@@ -14,13 +14,13 @@ from fedmri.reports.results import load_results
 from fedmri.reports.summary import Summary, summarise
 from fedmri.reports.text.tables import as_json, as_markdown, difference_table
 from fedmri.reports.text.words import comparisons, headline, number
-from fedmri.training.task import LocalTask
+from fedmri.tasks.task import Task
 
 WriteRun = Callable[..., Path]
 
 
 @pytest.fixture
-def summary(full_run: Path, segmentation: LocalTask) -> Summary:
+def summary(full_run: Path, segmentation: Task) -> Summary:
     """Return the summary of the full run."""
     return summarise(load_results(full_run), segmentation, n_bootstrap=200)
 
@@ -65,7 +65,7 @@ def predict_with(gain: float, noise: float) -> Callable[..., dict[str, Any]]:
     ],
 )
 def test_the_headline_claims_what_the_interval_shows(
-    write_run: WriteRun, segmentation: LocalTask, gain: float, noise: float, claim: str
+    write_run: WriteRun, segmentation: Task, gain: float, noise: float, claim: str
 ) -> None:
     """Better and worse are said where zero is left out, and nothing like "equal" elsewhere."""
     run = write_run({"A": 12}, predict_with(gain, noise), arms=["federated", "pooled"])
@@ -81,7 +81,7 @@ STRATEGIES = ("fedprox", "fedavg", "ditto")
 
 
 @pytest.fixture
-def several(write_run: WriteRun, segmentation: LocalTask) -> Summary:
+def several(write_run: WriteRun, segmentation: Task) -> Summary:
     """Return the summary of three strategies, one better than pooling and one worse."""
     gain = {"federated:ditto": 0.1, "federated:fedprox": -0.1}
 
@@ -117,7 +117,7 @@ def test_several_strategies_have_a_row_each_and_a_column_for_each_reference(
     assert rows[1][1] == "+0.100 (+0.093 to +0.107): better, of one training"
 
 
-def test_json_holds_every_number_and_no_nan(write_run: WriteRun, classification: LocalTask) -> None:
+def test_json_holds_every_number_and_no_nan(write_run: WriteRun, classification: Task) -> None:
     """Strict parsers can read it: what is not defined (an area with one class) is null."""
 
     def predict(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def test_markdown_holds_the_headline_and_both_tables(summary: Summary) -> None:
 
 
 def test_a_name_cannot_break_out_of_a_markdown_table(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """A strategy called ``a|b<i>`` stays in its cell."""
     run = write_run({"A": 6}, predict_with(0, 0), arms=["federated:a|b<i>"])

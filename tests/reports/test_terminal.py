@@ -14,7 +14,7 @@ from rich.console import Console
 from fedmri.reports.results import load_results
 from fedmri.reports.summary import Summary, summarise
 from fedmri.reports.text.terminal import show_summary
-from fedmri.training.task import LocalTask
+from fedmri.tasks.task import Task
 
 WriteRun = Callable[..., Path]
 ARMS = ("federated", "pooled", "local-A", "linear", "baseline")
@@ -36,7 +36,7 @@ def predict(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def many(write_run: WriteRun, segmentation: LocalTask) -> Summary:
+def many(write_run: WriteRun, segmentation: Task) -> Summary:
     """Return the summary of forty hospitals."""
     sites = {f"hospital-of-town-{i:02d}": 2 for i in range(1, 41)}
     arms = [arm for arm in ARMS if not arm.startswith("local")]
@@ -56,7 +56,7 @@ def test_forty_hospitals_are_read_line_by_line(many: Summary, width: int) -> Non
 
 
 def test_many_models_at_many_hospitals_take_several_tables(
-    write_run: WriteRun, segmentation: LocalTask
+    write_run: WriteRun, segmentation: Task
 ) -> None:
     """A table shows as many strategies as there is room for; each stands in one."""
     names = ("fedavg", "fedprox", "feddyn", "fedadam", "fedyogi", "median", "ditto", "krum")
@@ -70,7 +70,7 @@ def test_many_models_at_many_hospitals_take_several_tables(
 
 
 def test_a_wide_terminal_shows_every_model_and_site_in_one_table(
-    full_run: Path, segmentation: LocalTask
+    full_run: Path, segmentation: Task
 ) -> None:
     """There is a row for each model and a column for each site."""
     summary = summarise(load_results(full_run), segmentation, n_bootstrap=200)
@@ -80,9 +80,7 @@ def test_a_wide_terminal_shows_every_model_and_site_in_one_table(
         assert name in text
 
 
-def test_a_name_as_long_as_the_terminal_is_folded(
-    write_run: WriteRun, segmentation: LocalTask
-) -> None:
+def test_a_name_as_long_as_the_terminal_is_folded(write_run: WriteRun, segmentation: Task) -> None:
     """No letter of it is lost."""
     site = "Universitätsklinikum-" + "ä" * 90
     run = write_run({site: 3}, lambda *_: {"scores": {"dice": 0.5}}, arms=["federated", "pooled"])
@@ -90,7 +88,7 @@ def test_a_name_as_long_as_the_terminal_is_folded(
     assert text.count("ä") >= site.count("ä")
 
 
-def test_markup_in_a_name_stays_text(write_run: WriteRun, segmentation: LocalTask) -> None:
+def test_markup_in_a_name_stays_text(write_run: WriteRun, segmentation: Task) -> None:
     """A hospital called [red] is shown so."""
     run = write_run({"[red]": 3}, lambda *_: {"scores": {"dice": 0.5}}, arms=["federated"])
     assert "[red]" in shown(summarise(load_results(run), segmentation), 80)

@@ -15,11 +15,13 @@ from fedmri.data.preparation.prepared import Prepared
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, DataConfig, PrepareConfig, SourceConfig
-from fedmri.round import Target
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 from tests.data.worlds import save, volume, write_table
 
-LESION = Target("segmentation", "mask", ("lesion",))
-AGE = Target("regression", "age")
+LESION = Segmentation("mask", ("lesion",))
+AGE = Regression("age")
 SHAPE = (16, 14, 12)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 BRIGHT = 700
@@ -75,13 +77,13 @@ def world(root: Path, listed: Sequence[Mapping[str, str]] | None = None) -> None
     write_table(root, table)
 
 
-def looked_at(root: Path, target: Target = LESION, **source: object) -> ScanTable:
+def looked_at(root: Path, target: Task = LESION, **source: object) -> ScanTable:
     """Read and examine a data set."""
     config = SourceConfig(path=str(root), **source)  # type: ignore[arg-type]  # as a test says
     return examine(read(config), target, CheckConfig(duplicates="warn"), config.modalities)
 
 
-def prepared(root: Path, target: Target = LESION, **source: object) -> Prepared:
+def prepared(root: Path, target: Task = LESION, **source: object) -> Prepared:
     """Read, examine and prepare a data set without a change of intensities."""
     config = SourceConfig(path=str(root), **source)  # type: ignore[arg-type]  # as a test says
     data = DataConfig(config, prepare=PrepareConfig(scaling="none"))

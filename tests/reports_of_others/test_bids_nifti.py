@@ -10,7 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fedmri.round import Target
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
 from tests.data.worlds import save
 from tests.reports_of_others.bids_worlds import (
     AFFINE,
@@ -205,7 +206,7 @@ def test_a_header_that_contradicts_itself_is_never_followed_in_silence(
     """
     header, code, is_excluded = HEADERS[name]
     save_form(image_path(root, "a"), head(0), **header)  # type: ignore[arg-type]
-    assert codes(looked_at(root, Target("regression", "age")), "a")[code] is is_excluded
+    assert codes(looked_at(root, Regression("age")), "a")[code] is is_excluded
 
 
 @pytest.mark.parametrize(("units", "factor"), [("micron", 1e3), ("meter", 1e-3)])
@@ -277,7 +278,7 @@ def test_one_rule_says_what_values_of_a_mask_mean(name: str, root: Path) -> None
     for number, value in enumerate(values):
         mask.flat[places[number :: len(values)]] = value
     save(mask_path(root, "a"), mask, AFFINE)
-    table = looked_at(root, Target("segmentation", "mask", ("lesion",), labels))
+    table = looked_at(root, Segmentation("mask", ("lesion",), labels))
     assert ("a" in {scan.subject for scan in table.scans}) is is_used
     assert codes(table, "a").get("D15", False) is not is_used
 
@@ -287,9 +288,7 @@ def test_values_of_brats_become_the_classes_that_are_declared(root: Path) -> Non
     mask = np.zeros(SHAPE, np.uint8)
     mask[1], mask[2], mask[3] = 1, 2, 4
     save(mask_path(root, "a"), mask, AFFINE)
-    target = Target(
-        "segmentation", "mask", ("oedema", "tumour"), ("1:tumour", "2:oedema", "4:tumour")
-    )
+    target = Segmentation("mask", ("oedema", "tumour"), ("1:tumour", "2:oedema", "4:tumour"))
     scan = next(scan for scan in prepared(root, target).scans if scan.subject == "a")
     label = np.load(scan.label)  # type: ignore[arg-type]
     assert [int(label[i].max()) for i in (1, 2, 3)] == [2, 1, 2]
@@ -382,7 +381,7 @@ def test_a_file_is_read_or_named_with_one_code(name: str, root: Path) -> None:
     """
     spoil, code, is_excluded = FILES[name]
     spoil(root)
-    table = looked_at(root, Target("regression", "age"))
+    table = looked_at(root, Regression("age"))
     assert codes(table, "a") == ({code: is_excluded} if code else {})
     assert {"b", "c"} <= {scan.subject for scan in table.scans}
 

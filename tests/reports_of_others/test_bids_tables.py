@@ -12,8 +12,9 @@ from fedmri.data.read import read
 from fedmri.data.settings import CheckConfig, SourceConfig
 from fedmri.errors import ConfigError
 from fedmri.file_names import file_name
-from fedmri.round import Target
 from fedmri.simulation.partition import PartitionConfig, partition
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.task import single
 from tests.data.worlds import save, volume, write_table
 from tests.reports_of_others.bids_worlds import (
     AFFINE,
@@ -39,7 +40,7 @@ def visits(root: Path) -> None:
 
 def ages(root: Path) -> dict[str, float]:
     """Return the age that each scan would be trained with."""
-    return {scan.scan: scan.target for scan in prepared(root, AGE).scans}
+    return {scan.scan: single(scan.target) for scan in prepared(root, AGE).scans}
 
 
 def test_the_age_of_a_visit_is_that_visits(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_a_value_among_its_like_is_a_value(value: str, is_used: bool, tmp_path: 
         for row, volume in zip(rows(a="A", b="A", c="A"), (value, "800", "1200"), strict=True)
     ]
     world(tmp_path, listed)
-    table = looked_at(tmp_path, Target("regression", "volume_mm3"))
+    table = looked_at(tmp_path, Regression("volume_mm3"))
     assert ("a" in {scan.subject for scan in table.scans}) is is_used
 
 

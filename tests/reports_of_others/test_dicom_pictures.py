@@ -21,13 +21,14 @@ from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, DataConfig, PrepareConfig, SourceConfig
 from fedmri.errors import DataError
 from fedmri.plan import Plan
-from fedmri.round import Target
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.sites import SiteSource, StudySites, prepare_sites
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.segmentation import Segmentation
 from tests.data.worlds import image_world, picture, save_picture, write_table
 
-KIND = Target("classification", "class", ("one", "two"))
-ONE, TWO = Target("segmentation", "mask", ("a",)), Target("segmentation", "mask", ("a", "b"))
+KIND = Classification("class", ("one", "two"))
+ONE, TWO = Segmentation("mask", ("a",)), Segmentation("mask", ("a", "b"))
 ORIENTATION = 0x0112
 SHOWN = picture(1)[:32, :]
 """What a viewer shows, 32 rows and 40 columns."""
@@ -155,7 +156,7 @@ def test_numbers_of_a_palette_are_classes(tmp_path: Path) -> None:
     image = Image.fromarray(classes, "P")
     image.putpalette([0, 0, 0, 200, 30, 30, 30, 200, 30])
     image.save(tmp_path / "mask.png")
-    assert np.array_equal(load_label(tmp_path / "mask.png", TWO)[0], classes)
+    assert np.array_equal(load_label(tmp_path / "mask.png", TWO.label_map)[0], classes)
 
 
 def test_a_mask_is_turned_as_its_picture(tmp_path: Path) -> None:
@@ -165,7 +166,10 @@ def test_a_mask_is_turned_as_its_picture(tmp_path: Path) -> None:
     mask = (SHOWN.mean() < SHOWN).astype(np.uint8) * 255
     for name, values in (("image.png", SHOWN), ("mask.png", mask)):
         Image.fromarray(np.ascontiguousarray(np.rot90(values))).save(tmp_path / name, exif=exif)
-    image, label = load_image(tmp_path / "image.png")[0], load_label(tmp_path / "mask.png", ONE)[0]
+    image, label = (
+        load_image(tmp_path / "image.png")[0],
+        load_label(tmp_path / "mask.png", ONE.label_map)[0],
+    )
     assert np.array_equal(image, SHOWN)
     assert np.array_equal(label, mask // 255)
 
@@ -212,7 +216,7 @@ def prepared(root: Path, partition: PartitionConfig) -> StudySites:
     """Prepare a study of the pictures."""
     source = SourceConfig(path=str(root / "set"))
     data = DataConfig(source=source, prepare=PrepareConfig(dimension="2d"))
-    plan = Plan(KIND, data=data, model=Plan(KIND).model, task=Plan(KIND).task)
+    plan = Plan(KIND, data=data, model=Plan(KIND).model)
     place = SiteSource(plan, partition, "", is_rest_external=False, cache=root / "cache")
     return prepare_sites(place, root)
 

@@ -27,7 +27,7 @@ from fedmri.data.files.volume import load_image
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.data.settings import CheckConfig, SourceConfig
-from fedmri.round import Target
+from fedmri.tasks.kinds.regression import Regression
 from tests.reports_of_others.dicom_files import (
     N_SLICES,
     Edit,
@@ -40,7 +40,7 @@ from tests.reports_of_others.dicom_files import (
     truth,
 )
 
-AGE = Target("regression", "age")
+AGE = Regression("age")
 FLAIR = ("FLAIR",)
 Build = Callable[[Path], object]
 

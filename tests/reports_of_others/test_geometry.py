@@ -20,11 +20,9 @@ from fedmri.data.preparation.prepared import PreparedScan
 from fedmri.data.preparation.regrid import one_hot
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
-from fedmri.round import Target
-from fedmri.training.settings import TaskConfig
-from fedmri.training.tasks import make_task
+from fedmri.tasks.kinds.segmentation import Segmentation
 
-MASK = Target("segmentation", "mask", ("tumour",))
+MASK = Segmentation("mask", ("tumour",))
 SHAPE = (32, 40, 16)
 Values = np.ndarray[Any, Any]
 
@@ -90,7 +88,7 @@ def labels(scan: PreparedScan) -> torch.Tensor:
 
 def scores(scan: PreparedScan, predicted: torch.Tensor) -> dict[str, float]:
     """Score label maps of the examples."""
-    task = make_task(MASK, TaskConfig())
+    task = MASK
     return dict(task.read(predicted, labels(scan)[:, None], list(scan.examples())).scores)
 
 

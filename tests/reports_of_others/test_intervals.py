@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from fedmri.reports.statistics.metrics import METRICS, metric_of, parts_of
+from fedmri.evaluate.comparisons.paired import holm
+from fedmri.reports.statistics.metrics import metric_of, parts_of
 from fedmri.reports.statistics.scores import Outcomes, Score, score_of
-from fedmri.reports.statistics.spread import holm
 from fedmri.reports.statistics.verdicts import judge
 from fedmri.reports.statistics.weighted import Panel
 from fedmri.reports.text.words import number, span
@@ -28,7 +28,7 @@ def scored(metric: str, panels: Sequence[Panel], sites: Sequence[str] | None = N
     """Return the score of a model with one panel a training; of one site by default."""
     n = len(panels[0].truth)
     keys = tuple((sites[i] if sites else "A", f"sub-{i:03d}") for i in range(n))
-    parts = [parts_of(METRICS[metric], panel) or () for panel in panels]
+    parts = [parts_of(metric_of(metric), panel) or () for panel in panels]
     defined = [[p.value for p in own if math.isfinite(p.value)] for own in parts]
     values = [float(np.mean(own)) if own else math.nan for own in defined]
     tested = Outcomes(keys, tuple(panels), tuple(range(len(panels))))

@@ -22,17 +22,17 @@ from fedmri.data.settings import SplitConfig
 from fedmri.errors import UsageError
 from fedmri.reports.results import load_results
 from fedmri.reports.summary import summarise
-from fedmri.round import Batch, Target
+from fedmri.round import Batch
 from fedmri.simulation.arm_runs import ArmSites
 from fedmri.simulation.arms import arm_runs
 from fedmri.simulation.baselines.linear import linear_cases
 from fedmri.simulation.settings import SimulationConfig
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.task import single
 from fedmri.training.budget import Budget
-from fedmri.training.settings import TaskConfig
-from fedmri.training.tasks import make_task
 from tests.reports.conftest import arm_of
 
-KIND = Target("classification", "kind", ("a", "b"))
+KIND = Classification("kind", ("a", "b"))
 PLAIN_SGD = ("train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0")
 
 
@@ -165,7 +165,7 @@ def test_arms_without_the_site_may_test_all_of_it(tmp_path: Path, arm: str) -> N
 
 def test_statistics_of_the_scored_images_are_called_transductive(tmp_path: Path) -> None:
     """Batch norm from a test batch: med-air/FedBN issue 9 (how to test at an external client)."""
-    task = make_task(KIND, TaskConfig())
+    task = KIND
     adapted = load_results(write_run(tmp_path / "a", "federated", 8, {"is_adapted": 1.0}))
     plain = load_results(write_run(tmp_path / "b", "federated", 8, {}))
     notes = [summarise(one, task, n_bootstrap=100).notes for one in (adapted, plain)]
@@ -187,7 +187,7 @@ class Made:
         """Yield them one by one."""
         for item, image in zip(self.items, self.images, strict=True):
             if item.split == split:
-                truth = torch.tensor([int(item.target)])
+                truth = torch.tensor([int(single(item.target))])
                 present = torch.ones(1, 1, dtype=torch.bool)
                 yield Batch(torch.from_numpy(image)[None], truth, present, ("",), ("",))
 
@@ -210,9 +210,10 @@ def test_the_linear_baseline_is_chosen_on_validation_patients_alone(side: Split)
 
     GSanShui/XPert issue 2 (validation == test); titu1994/LSTM-FCN issue 7.
     """
-    site, task = made(), make_task(KIND, TaskConfig())
+    site, task = made(), KIND
     turned = tuple(
-        replace(item, target=1 - item.target) if item.split == side else item for item in site.items
+        replace(item, target=1 - single(item.target)) if item.split == side else item
+        for item in site.items
     )
     found, other = (
         linear_cases([one], {"s": one}, task)["s"]  # type: ignore[list-item,dict-item]  # part of a site

@@ -8,10 +8,11 @@ import torch
 from fedmri.claims import Claim, claims_of
 from fedmri.errors import PrivacyError
 from fedmri.plan import Plan
-from fedmri.round import Layout, Target, Update, Weights
+from fedmri.round import Layout, Update, Weights
 from fedmri.secagg.conflicts import refuse_inspections
 from fedmri.secagg.settings import SecAggConfig
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.kinds.regression import Regression
 from fedmri.training.settings import TrainConfig
 from tests.made import strategy as made
 
@@ -48,7 +49,7 @@ def test_the_mean_of_all_sites_does_for_a_strategy_that_needs_sums(name: str) ->
 def test_any_other_strategy_is_refused(name: str) -> None:
     """A robust rule under secure aggregation would see nothing but noise."""
     train = TrainConfig(optimizer="sgd", momentum=0, clip_grad_norm=0)
-    hidden, target = SecAggConfig(is_on=True), Target("regression", "age")
+    hidden, target = SecAggConfig(is_on=True), Regression("age")
     match = rf"strategy {name}, whose server may need each site's update.*P57"
     with pytest.raises(PrivacyError, match=match):
         Plan(target, strategy=made(name), secagg=hidden, train=train)

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from fedmri.consortium import read_consortium
 from fedmri.errors import ConfigError, NetworkError, UsageError
 from fedmri.plan import Plan
-from fedmri.round import Target
 from fedmri.server.registry import authority
 from fedmri.server.registry.authority import days_left, renew
 from fedmri.server.registry.enrolment import enroll, make_home, revoke
 from fedmri.server.registry.home import ServerHome
 from fedmri.signed_plan import sign_plan
+from fedmri.tasks.kinds.regression import Regression
 
 Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 OPENSSH = serialization.Encoding.OpenSSH
@@ -73,7 +73,7 @@ def test_a_folder_is_private_and_has_all_that_a_server_needs(home: ServerHome) -
     secrets = [home.ca_key, home.tls_key, home.signing_key]
     assert {stat.S_IMODE(path.stat().st_mode) for path in secrets} == {0o600}
     assert stat.S_IMODE(home.folder.stat().st_mode) == 0o700
-    sign_plan(Plan(Target("regression", "age")), home.signing_key.read_bytes()).verify(
+    sign_plan(Plan(Regression("age")), home.signing_key.read_bytes()).verify(
         home.verify_key.read_text()
     )
 

@@ -14,7 +14,6 @@ from fedmri.errors import ConfigError, UsageError
 from fedmri.reports import load_results, summarise
 from fedmri.simulation.arm_runs import ArmRun
 from fedmri.simulation.arms import refuse_known
-from fedmri.training.tasks import make_task
 from tests.conftest import RunTiny
 
 LEFT_OUT, POOLED_LEFT_OUT = "federated (site left out)", "pooled (site left out)"
@@ -46,7 +45,7 @@ def test_a_left_out_site_is_tested_whole_and_the_others_on_their_test_patients(
         tested[site] = subjects(folder / f"cases/federated/seed-0/{site}.jsonl")
         assert len(tested[site]) == counts["test"] < n_all
     plan = load(["experiment=smoke"]).plan
-    summary = summarise(load_results(folder), make_task(plan.target, plan.task), n_bootstrap=200)
+    summary = summarise(load_results(folder), plan.target, n_bootstrap=200)
     n_whole = sum(u["train"] + u["val"] + u["test"] for u in used.values())
     n_test = sum(u["test"] for u in used.values())
     n_pairs = {(d.label, d.reference): d.estimate.n_patients for d in summary.differences}

@@ -16,16 +16,19 @@ import torch
 from fedmri.config import load
 from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.reports import load_results, summarise
-from fedmri.round import Batch, Target
+from fedmri.round import Batch
 from fedmri.simulation.baselines.features import image_features, voxel_features
-from fedmri.simulation.baselines.linear import RidgeSums, linear_cases
-from fedmri.training.settings import TaskConfig
-from fedmri.training.tasks import make_task
+from fedmri.simulation.baselines.linear import linear_cases
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.ridge import RidgeSums
+from fedmri.tasks.task import Task
 from tests.conftest import RunTiny
 
-KIND = Target("classification", "kind", ("a", "b"))
-AGE = Target("regression", "age")
-MASK = Target("segmentation", "mask", ("lesion",))
+KIND = Classification("kind", ("a", "b"))
+AGE = Regression("age")
+MASK = Segmentation("mask", ("lesion",))
 SITES = ("site01", "site02", "site03")
 QUICK = ("rounds.n_rounds=1", "rounds.evaluate_every=0", "simulation.n_pictures=0")
 
@@ -34,7 +37,7 @@ QUICK = ("rounds.n_rounds=1", "rounds.evaluate_every=0", "simulation.n_pictures=
 class Made:
     """A site of pictures in memory: what the baseline asks of a site."""
 
-    target: Target
+    target: Task
     items: tuple[Example, ...]
     images: Mapping[str, np.ndarray]
     labels: Mapping[str, np.ndarray]
@@ -53,7 +56,7 @@ class Made:
             yield Batch(image, truth, torch.ones(1, 1, dtype=torch.bool), *names)
 
 
-def site(target: Target, seed: int, n: int = 24) -> SiteData:
+def site(target: Task, seed: int, n: int = 24) -> SiteData:
     """Return a site whose targets show in the images; one picture a patient.
 
     The class is the contrast of a square, the value its brightness, the lesion the square itself.
@@ -80,9 +83,9 @@ def site(target: Target, seed: int, n: int = 24) -> SiteData:
 
 
 @pytest.mark.parametrize(("target", "least"), [(KIND, 0.9), (AGE, -9.0), (MASK, 0.75)])
-def test_it_learns_what_is_there_and_repeats_to_the_bit(target: Target, least: float) -> None:
+def test_it_learns_what_is_there_and_repeats_to_the_bit(target: Task, least: float) -> None:
     """Each kind of task: far above chance on a signal that any model sees; twice the same."""
-    task = make_task(target, TaskConfig())
+    task = target
     data = {f"s{seed}": site(target, seed) for seed in (1, 2)}
     found = linear_cases(list(data.values()), data, task)
     assert repr(found) == repr(linear_cases(list(data.values()), data, task))
@@ -96,7 +99,7 @@ def test_it_learns_what_is_there_and_repeats_to_the_bit(target: Target, least: f
 
 def test_test_patients_change_nothing_of_what_is_fitted() -> None:
     """Another site's tests beside one's own: the same predictions for one's own patients."""
-    task = make_task(KIND, TaskConfig())
+    task = KIND
     own, other = site(KIND, 1), site(KIND, 2)
     alone = linear_cases([own], {"s1": own}, task)
     beside = linear_cases([own], {"s1": own, "s2": other}, task)
@@ -104,18 +107,18 @@ def test_test_patients_change_nothing_of_what_is_fitted() -> None:
 
 
 @pytest.mark.parametrize("target", [KIND, AGE, MASK])
-def test_a_site_without_patients_to_test_has_no_case(target: Target) -> None:
+def test_a_site_without_patients_to_test_has_no_case(target: Task) -> None:
     """A hospital of one patient, whom the split gave to training or validation."""
-    own, task = site(target, 1), make_task(target, TaskConfig())
+    own, task = site(target, 1), target
     found = linear_cases([own], {"s1": own, "s2": site(target, 2, n=0)}, task)
     assert found["s1"]
     assert found["s2"] == []
 
 
 @pytest.mark.parametrize("target", [KIND, AGE, MASK])
-def test_nobody_to_learn_from_is_no_baseline(target: Target) -> None:
+def test_nobody_to_learn_from_is_no_baseline(target: Task) -> None:
     """No training patient at any site: no cases, and no error."""
-    assert linear_cases([], {"s1": site(target, 1)}, make_task(target, TaskConfig())) == {}
+    assert linear_cases([], {"s1": site(target, 1)}, target) == {}
 
 
 def test_ridge_of_sums_over_sites_is_that_of_all_rows() -> None:
@@ -149,8 +152,8 @@ def test_features_are_finite_whatever_the_shape(shape: Sequence[int]) -> None:
     "settings",
     [
         (),
-        ("target={kind:regression,name:age,classes:[]}", "task.target_centre=50"),
-        ("target={kind:segmentation,name:mask,classes:[lesion]}", "model=unet"),
+        ("target=regression", "target.name=age", "target.centre=50"),
+        ("target=segmentation", "target.name=mask", "target.classes=[lesion]", "model=unet"),
         ("data.prepare.dimension=2d", "data.prepare.shape=[0,32,32]", "model=cnn5"),
     ],
     ids=["classification", "regression", "segmentation", "slices"],
@@ -162,7 +165,7 @@ def test_it_stands_in_every_table_and_without_a_left_out_site(
     arms = ("simulation.arms=[federated]", "simulation.protocol=loso")
     folder = run_tiny("a", *QUICK, *settings, *arms)
     experiment = load(["experiment=smoke", *settings])
-    task = make_task(experiment.plan.target, experiment.plan.task)
+    task = experiment.plan.target
     summary = summarise(load_results(folder), task, n_bootstrap=200)
     rows = {row.label: row for row in summary.rows}
     assert {"linear", "linear (site left out)"} <= set(rows)

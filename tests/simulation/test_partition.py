@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 
 from fedmri.data.scans import Scan
 from fedmri.errors import ConfigError, DataError
-from fedmri.round import Target
 from fedmri.simulation.partition import Partition, PartitionConfig, partition
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 
-KIND = Target("classification", "kind", ("a", "b", "c"))
-AGE = Target("regression", "age")
-MASK = Target("segmentation", "mask", ("lesion",))
+KIND = Classification("kind", ("a", "b", "c"))
+AGE = Regression("age")
+MASK = Segmentation("mask", ("lesion",))
 DRAWN = ["iid", "dirichlet", "quantity"]
 
 
@@ -136,7 +139,7 @@ def purity(groups: dict[str, set[str]], value_of: dict[str, str]) -> float:
 
 
 @pytest.mark.parametrize("target", [KIND, AGE], ids=["classes", "ages"])
-def test_dirichlet_skews_more_the_smaller_alpha_is(target: Target) -> None:
+def test_dirichlet_skews_more_the_smaller_alpha_is(target: Task) -> None:
     """From sites of nearly one class (or age group) to sites that are all alike."""
     scans = cohort(300)
     value_of = {scan.subject: scan.columns["kind"] for scan in scans}

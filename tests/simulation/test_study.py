@@ -23,7 +23,6 @@ from fedmri.server.rounds.records import Record
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.simulation.study import Study, advice, run_study
-from fedmri.training.tasks import make_task
 from tests.conftest import TINY, RunTiny
 
 SITES = ("site01", "site02", "site03")
@@ -155,7 +154,7 @@ def test_every_strategy_trains_under_one_budget_and_resumes(run_tiny: RunTiny) -
     assert models == {name: model_of(resumed, f"federated-{name}") for name in STATEFUL}
     assert len(set(models.values())) == len(STATEFUL)
     plan = load(["experiment=smoke"]).plan
-    summary = summarise(load_results(whole), make_task(plan.target, plan.task))
+    summary = summarise(load_results(whole), plan.target)
     labels = {row.label for row in summary.rows}
     assert {f"federated:{name}" for name in STATEFUL} <= labels
 
@@ -247,7 +246,11 @@ def test_private_training_repeats_to_the_bit_and_spends_once(run_tiny: RunTiny) 
         assert len(updates[0]) == 2
 
 
-NOISED_SUMS = ("harmonize=nyul", "harmonize.weighting=patient", "harmonize.noise_multiplier=0.01")
+NOISED_SUMS = (
+    "harmonize=nyul",
+    "stages.nyul.weighting=patient",
+    "stages.nyul.noise_multiplier=0.01",
+)
 
 
 def test_noise_on_sums_is_added_to_the_patients_account(run_tiny: RunTiny) -> None:
@@ -463,8 +466,8 @@ def test_an_external_data_set_is_tested_and_never_trained_on(
 @pytest.mark.parametrize(
     "settings",
     [
-        ("target={kind:regression,name:age,classes:[]}", "task.target_centre=50"),
-        ("target={kind:segmentation,name:mask,classes:[lesion]}", "model=unet"),
+        ("target=regression", "target.name=age", "target.centre=50"),
+        ("target=segmentation", "target.name=mask", "target.classes=[lesion]", "model=unet"),
         ("data.prepare.dimension=2d", "data.prepare.shape=[0,32,32]", "model=cnn5"),
     ],
     ids=["regression", "segmentation", "slices"],
@@ -472,11 +475,11 @@ def test_an_external_data_set_is_tested_and_never_trained_on(
 def test_every_task_ends_in_a_report(run_tiny: RunTiny, settings: tuple[str, ...]) -> None:
     """The arms and the baseline are scored on the same patients with the same truths."""
     experiment = load(["experiment=smoke", *settings])
-    task = make_task(experiment.plan.target, experiment.plan.task)
+    task = experiment.plan.target
     folder = run_tiny("a", *settings, "simulation.arms=[federated]")
     summary = summarise(load_results(folder), task)
     has_baseline = (folder / "cases" / "baseline").exists()
-    assert has_baseline == (experiment.plan.target.kind != "segmentation")
+    assert has_baseline == (experiment.plan.target.title != "segmentation")
     assert summary.rows
 
 

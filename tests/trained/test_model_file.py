@@ -25,8 +25,10 @@ from fedmri.models.build import build_network
 from fedmri.models.registry import MODELS
 from fedmri.models.weights import digest, layout, weights
 from fedmri.plan import Plan, ReleaseConfig
-from fedmri.round import Target
 from fedmri.server.rounds.checkpoint import load_weights_file
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 from fedmri.trained.card import Entries, Provenance, card_of, from_json, to_json
 from fedmri.trained.model_file import (
     MOST_HEADER_BYTES,
@@ -36,7 +38,7 @@ from fedmri.trained.model_file import (
     write_model,
 )
 from fedmri.trained.predict import make_network
-from tests.made import model
+from tests.made import narrow
 from tests.trained.conftest import Run, Train, images, labels
 
 Header = dict[str, Any]
@@ -97,7 +99,7 @@ def test_the_recorded_digest_is_that_of_the_weights_alone(nyul: Run) -> None:
 def test_the_card_says_what_is_needed_and_nothing_of_the_sites(nyul: Run, hospitals: Path) -> None:
     """Target, classes, preparation, rounds and training scans; no path, secret or site's name."""
     card = nyul.model.card
-    assert (card.plan.target.kind, card.plan.target.classes) == ("segmentation", ("lesion",))
+    assert card.plan.target == Segmentation("mask", ("lesion",))
     assert (card.plan.data.prepare.spacing_mm, card.n_sites, card.role) == (12, 3, "federated")
     assert card.ranges is not None
     assert card.ranges.n_scans > 3
@@ -337,12 +339,13 @@ def test_a_process_that_dies_while_writing_leaves_the_whole_old_file(
 @pytest.mark.parametrize("name", MODELS.names)
 def test_every_network_can_be_told_from_its_plan(name: str, tmp_path: Path) -> None:
     """Names, types and shapes are known without its values, batch norm's counts among them."""
-    target = {
-        "classification": Target("classification", "kind", ("a", "b")),
-        "segmentation": Target("segmentation", "mask", ("lesion",)),
-    }[MODELS.load(name).kinds[0]]
+    targets: dict[str, Task] = {
+        "image": Classification("kind", ("a", "b")),
+        "voxel": Segmentation("mask", ("lesion",)),
+    }
+    target = targets[MODELS.load(name).kinds[0]]
     prepare = PrepareConfig(dimension="2d", size=(64, 64))
-    plan = Plan(target, data=DataConfig(prepare=prepare), model=model(name, norm="batch"))
+    plan = Plan(target, data=DataConfig(prepare=prepare), model=narrow(name, norm="batch"))
     forms, entries = network_forms(plan)
     network = build_network(plan.model, **plan.network)
     values = {name: value.clone() for name, value in weights(network).items()}

@@ -9,11 +9,10 @@ import pytest
 
 from fedmri.errors import UsageError
 from fedmri.reports import load_results, summarise
+from fedmri.tasks.task import Case
 from fedmri.trained.model import TrainedModel
 from fedmri.trained.run_folder import put_scores
 from fedmri.trained.scoring import Scored, ScoreOptions
-from fedmri.training.task import Case
-from fedmri.training.tasks import make_task
 from tests.trained.conftest import Run, Train
 
 SITES = "partition.n_sites=2"
@@ -61,7 +60,7 @@ def test_test_scores_of_a_run_are_those_of_its_file(
     run = train(*settings)
     found = scored(run, hospitals, cache)
     assert repr(dict(found.cases)) == repr(run_cases(run))  # NaN, as text, equals itself
-    task = make_task(run.model.card.plan.target, run.model.card.plan.task)
+    task = run.model.card.plan.target
     put_scores_of(run)
     mine, theirs = found.summary.rows[0], summarise(load_results(run.folder), task).rows[0]
     assert repr(mine.by_site) == repr(theirs.by_site)
@@ -79,7 +78,7 @@ def test_test_scores_of_a_run_are_those_of_its_file(
 def put_scores_of(run: Run) -> None:
     """Put a run's scores into its file, as the end of a simulation does; weights stay."""
     card = run.model.card
-    put_scores(run.folder, make_task(card.plan.target, card.plan.task))
+    put_scores(run.folder, card.plan.target)
     again = TrainedModel.open(run.path).card
     assert again.sha256 == card.sha256
     assert again.scores
@@ -102,7 +101,7 @@ def test_an_external_site_is_scored_as_a_simulation_scores_it(
     assert found.adapted == ((site,) if is_adapted else ())
     assert any("Transductive" in note for note in found.summary.notes) == is_adapted
     results = load_results(run.folder)
-    task = make_task(run.model.card.plan.target, run.model.card.plan.task)
+    task = run.model.card.plan.target
     [theirs] = [row for row in summarise(results, task).rows if row.label == "federated"]
     assert repr(found.summary.rows[0].by_site[site]) == repr(theirs.by_site[external])
 

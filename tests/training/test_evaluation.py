@@ -14,14 +14,16 @@ import torch
 from torch import nn
 
 from fedmri.data.batches.site_data import SiteData, Split
-from fedmri.round import Batch, Target
+from fedmri.round import Batch
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
-from fedmri.training.settings import TaskConfig
-from fedmri.training.tasks import make_task
 
-LESION = Target("classification", "lesion", ("none", "round"))
-TUMOUR = Target("segmentation", "mask", ("tumour",))
-AGE = Target("regression", "age")
+LESION = Classification("lesion", ("none", "round"))
+TUMOUR = Segmentation("mask", ("tumour",))
+AGE = Regression("age")
 MakeSite = Callable[..., SiteData]
 
 
@@ -58,9 +60,9 @@ def constant_images(values: list[float]) -> torch.Tensor:
     )
 
 
-def run(network: nn.Module, data: SiteData, target: Target, **settings: Any) -> Evaluation:
+def run(network: nn.Module, data: SiteData, target: Task, **settings: Any) -> Evaluation:
     """Evaluate on the test split, on the CPU."""
-    task = make_task(target, TaskConfig())
+    task = target
     chosen: dict[str, Any] = {"batch_size": 2, "device": "cpu"} | settings
     return evaluate(network, data, "test", task, **chosen)
 

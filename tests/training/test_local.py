@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,16 +15,17 @@ from torch import nn
 from fedmri.data.batches.site_data import SiteData
 from fedmri.errors import ConfigError, RoundError
 from fedmri.models.build import build_network
-from fedmri.round import Batch, Target
+from fedmri.round import Batch
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
 from fedmri.training import local
 from fedmri.training.local import TrainResult, train_round
 from fedmri.training.optimizers import set_rate
-from fedmri.training.settings import TaskConfig, TrainConfig
-from fedmri.training.tasks import make_task
+from fedmri.training.settings import TrainConfig
 from tests.made import model
 
-LESION = Target("classification", "lesion", ("none", "round"))
-AGE = Target("regression", "age")
+LESION = Classification("lesion", ("none", "round"))
+AGE = Regression("age")
 SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "device": "cpu"}
 MakeSite = Callable[..., SiteData]
 
@@ -42,7 +44,7 @@ class Constant(nn.Module):
 
 def train(network: nn.Module, data: SiteData, config: TrainConfig, **more: Any) -> TrainResult:
     """Train a round of a regression with squared error, unless something else is asked for."""
-    task = more.pop("task", make_task(AGE, TaskConfig(loss="mse")))
+    task = more.pop("task", replace(AGE, loss="mse"))
     settings: dict[str, Any] = {"round_index": 1, "n_rounds": 1, "seed": 0} | more
     return train_round(network, data, task, config, **settings)
 
@@ -152,7 +154,7 @@ def test_a_site_without_training_examples_changes_nothing(make_site: MakeSite) -
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "ranger"])
 def test_the_same_seed_gives_the_same_bits(lesions: SiteData, optimizer: str) -> None:
     """With dropout and batch norm, whatever was drawn before; another seed gives others."""
-    task = make_task(LESION, TaskConfig())
+    task = LESION
     config = TrainConfig(optimizer=optimizer, batch_size=4, local_epochs=2, device="cpu")  # type: ignore[arg-type]  # any str
     digests = []
     for seed, global_seed in ((3, 0), (3, 1), (4, 0)):
@@ -182,7 +184,7 @@ def test_every_epoch_of_every_round_has_an_order_of_its_own(lesions: SiteData) -
     """Two rounds of three epochs: six seeds; the same six again."""
     data = InOrder(lesions)
     config = TrainConfig(local_epochs=3, device="cpu")
-    task = make_task(LESION, TaskConfig())
+    task = LESION
     for round_index in (1, 2, 1, 2):
         train(classifier(), data, config, task=task, round_index=round_index, n_rounds=2)
     assert len(set(data.seeds)) == 6
@@ -193,7 +195,7 @@ def test_dropout_differs_from_round_to_round(lesions: SiteData) -> None:
     """With the same examples in the same order, dropout alone makes the difference."""
     digests = set()
     for dropout, round_index in ((0.0, 1), (0.0, 2), (0.5, 1), (0.5, 2)):
-        network, task = classifier(dropout=dropout), make_task(LESION, TaskConfig())
+        network, task = classifier(dropout=dropout), LESION
         data, config = InOrder(lesions), TrainConfig(device="cpu")
         train(network, data, config, task=task, round_index=round_index, n_rounds=2)
         digests.add(sha256(network))
@@ -209,7 +211,7 @@ def test_what_training_sets_is_set_back(lesions: SiteData) -> None:
         seen.append((torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()))
 
     config = TrainConfig(n_threads=threads + 1, device="cpu")
-    task = make_task(LESION, TaskConfig())
+    task = LESION
     train(classifier(dropout=0.5), lesions, config, task=task, gradient_term=look)
     assert set(seen) == {(threads + 1, True)}
     assert torch.get_num_threads() == threads
@@ -359,7 +361,7 @@ def test_class_weights_are_the_sites_own(make_site: MakeSite) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
     nn.init.zeros_(network[1].weight)  # type: ignore[arg-type]  # a Linear
     nn.init.zeros_(network[1].bias)  # type: ignore[arg-type]
-    task = make_task(LESION, TaskConfig(loss="weighted_ce"))
+    task = replace(LESION, loss="weighted_ce")
     seen = []
 
     def look(net: nn.Module) -> None:
@@ -375,7 +377,7 @@ def test_class_weights_are_the_sites_own(make_site: MakeSite) -> None:
 def test_training_lowers_the_loss(lesions: SiteData) -> None:
     """Brighter images are told apart within a few epochs."""
     network, config = classifier(), TrainConfig(batch_size=5, local_epochs=9, lr=0.01, device="cpu")
-    task = make_task(LESION, TaskConfig())
+    task = LESION
     first = train(network, lesions, config, task=task)
     later = train(network, lesions, config, task=task)
     assert later.loss < first.loss

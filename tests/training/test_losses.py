@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from fedmri.errors import ConfigError
-from fedmri.round import Target, TaskKind
-from fedmri.training.losses import LOSSES, balanced_weights, class_loss, mask_loss
-from fedmri.training.settings import TaskConfig
-from fedmri.training.tasks import make_task
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.losses import balanced_weights, class_loss, mask_loss
 
-TARGETS: dict[TaskKind, Target] = {
-    "classification": Target("classification", "lesion", ("none", "round")),
-    "segmentation": Target("segmentation", "mask", ("tumour",)),
-    "regression": Target("regression", "age"),
+LOSSES = {kind.title: kind.losses for kind in (Classification, Segmentation, Regression)}
+TARGETS: dict[str, Any] = {
+    "classification": Classification("lesion", ("none", "round")),
+    "segmentation": Segmentation("mask", ("tumour",)),
+    "regression": Regression("age"),
 }
 LOGITS = torch.tensor([[math.log(3), 0.0], [0.0, 0.0]])
 """Probabilities of 3/4 and 1/4, and of 1/2 and 1/2."""
 
 
-def loss_of(kind: TaskKind, name: str, outputs: torch.Tensor, target: torch.Tensor) -> float:
+def loss_of(kind: str, name: str, outputs: torch.Tensor, target: torch.Tensor) -> float:
     """Return the loss of a task."""
-    return float(make_task(TARGETS[kind], TaskConfig(loss=name)).loss(outputs, target))
+    return float(replace(TARGETS[kind], loss=name).mean_loss(outputs, target))
 
 
 def test_cross_entropy_is_the_mean_surprise() -> None:
@@ -61,8 +64,7 @@ def test_focal_loss_weighs_each_surprise_by_what_is_left_to_learn() -> None:
 def test_focal_loss_without_focus_is_cross_entropy(shape: tuple[int, ...]) -> None:
     """With gamma 0 the two are one, for images and for voxels."""
     outputs, target = torch.randn(2, 3, *shape), torch.randint(0, 3, (2, *shape))
-    config = TaskConfig(focal_gamma=0)
-    focal, plain = class_loss("focal", config), class_loss("ce", config)
+    focal, plain = class_loss("focal", gamma=0), class_loss("ce")
     torch.testing.assert_close(focal(outputs, target), plain(outputs, target))
 
 
@@ -75,7 +77,7 @@ def test_balanced_weights_give_each_class_that_is_there_the_same_say() -> None:
 
 def test_weighted_cross_entropy_weighs_a_batch_of_one_class_too() -> None:
     """Divided by examples and not by weights: a lone rare example still counts 1.5 times."""
-    loss = class_loss("weighted_ce", TaskConfig(), (0.5, 1.5))
+    loss = class_loss("weighted_ce", weights=(0.5, 1.5))
     one = loss(LOGITS[:1], torch.tensor([1]))
     assert float(one) == pytest.approx(1.5 * -math.log(1 / 4))
 
@@ -83,7 +85,7 @@ def test_weighted_cross_entropy_weighs_a_batch_of_one_class_too() -> None:
 def test_label_smoothing_shares_a_part_of_the_target() -> None:
     """0.2 over two classes: 0.9 and 0.1."""
     expected = -0.9 * math.log(3 / 4) - 0.1 * math.log(1 / 4)
-    loss = class_loss("ce", TaskConfig(label_smoothing=0.2))
+    loss = class_loss("ce", smoothing=0.2)
     assert float(loss(LOGITS[:1], torch.tensor([0]))) == pytest.approx(expected)
 
 
@@ -110,7 +112,7 @@ def test_tversky_loss_weighs_false_positives_and_negatives() -> None:
     """True 1, false positives 3/4 + 1/4 = 1, false negatives 1/4 + 3/4 = 1."""
     outputs, target = masks()
     target[0, 0, 1, 0] = 0  # now true 3/4, false positives 5/4, false negatives 1/4
-    loss = mask_loss("tversky", TaskConfig(tversky_alpha=0.3))
+    loss = mask_loss("tversky", alpha=0.3)
     expected = 1 - 0.75 / (0.75 + 0.3 * 1.25 + 0.7 * 0.25)
     assert float(loss(outputs, target)) == pytest.approx(expected, abs=1e-4)
 
@@ -134,17 +136,17 @@ def test_regression_losses_are_those_of_the_errors(name: str, expected: float) -
 
 def test_a_regression_target_is_learned_in_standard_units() -> None:
     """An answer of 1 stands for 50 + 20 years, and half a unit of error costs half."""
-    task = make_task(TARGETS["regression"], TaskConfig(target_centre=50, target_scale=20))
+    task = replace(TARGETS["regression"], centre=50, scale=20)
     outputs = torch.tensor([[1.0]])
     assert task.predict(outputs).tolist() == [[70.0]]
-    assert float(task.loss(outputs, torch.tensor([60.0]))) == pytest.approx(0.5)
+    assert float(task.mean_loss(outputs, torch.tensor([60.0]))) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind, names in LOSSES.items() for name in names]
 )
 def test_every_loss_has_a_finite_gradient_even_where_nothing_is_to_be_found(
-    kind: TaskKind, name: str
+    kind: str, name: str
 ) -> None:
     """A batch of empty masks, or of one class, is a normal batch."""
     if kind == "segmentation":
@@ -154,7 +156,7 @@ def test_every_loss_has_a_finite_gradient_even_where_nothing_is_to_be_found(
     else:
         outputs, target = torch.randn(2, 1), torch.zeros(2)
     outputs.requires_grad_()
-    make_task(TARGETS[kind], TaskConfig(loss=name)).loss(outputs, target).backward()  # type: ignore[no-untyped-call]  # torch's own
+    replace(TARGETS[kind], loss=name).mean_loss(outputs, target).backward()
     assert outputs.grad is not None
     assert outputs.grad.isfinite().all()
     assert outputs.grad.abs().sum() > 0
@@ -163,7 +165,7 @@ def test_every_loss_has_a_finite_gradient_even_where_nothing_is_to_be_found(
 @pytest.mark.parametrize(
     ("kind", "name"), [("regression", "ce"), ("classification", "dice"), ("segmentation", "mae")]
 )
-def test_a_loss_of_another_task_is_answered_with_the_tasks_own(kind: TaskKind, name: str) -> None:
+def test_a_loss_of_another_task_is_answered_with_the_tasks_own(kind: str, name: str) -> None:
     """The message lists what would do."""
     with pytest.raises(ConfigError, match=rf"one of {', '.join(LOSSES[kind])}. \[C22\]"):
-        make_task(TARGETS[kind], TaskConfig(loss=name))
+        replace(TARGETS[kind], loss=name)

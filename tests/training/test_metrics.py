@@ -7,6 +7,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,26 +15,26 @@ import torch
 
 from fedmri.data.batches.site_data import Example
 from fedmri.errors import RoundError
-from fedmri.round import Target
-from fedmri.training.classification import majority
-from fedmri.training.segmentation import mask_scores
-from fedmri.training.settings import TaskConfig
-from fedmri.training.task import Case, LocalTask, Reading
-from fedmri.training.tasks import make_task
+from fedmri.tasks.kinds.classification import Classification, majority
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.masks import mask_scores
+from fedmri.tasks.task import Case, Reading, Task
 
-LESION = Target("classification", "lesion", ("none", "round", "ring"))
-TUMOUR = Target("segmentation", "mask", ("tumour",))
-PARTS = Target("segmentation", "mask", ("core", "oedema"))
-AGE = Target("regression", "age")
+LESION = Classification("lesion", ("none", "round", "ring"))
+TUMOUR = Segmentation("mask", ("tumour",))
+PARTS = Segmentation("mask", ("core", "oedema"))
+AGE = Regression("age")
 EXAMPLE = Example(
     "north", "sub01", "sub01_0", "test", Path("x"), None, None, math.nan, (True,), (1.0, 1.0, 3.0)
 )
 MISSED = 374.0
 
 
-def task(target: Target, **settings: object) -> LocalTask:
+def task(target: Any, **settings: object) -> Task:
     """Return the task of a target."""
-    return make_task(target, TaskConfig(**settings))  # type: ignore[arg-type]  # by keyword
+    made: Task = replace(target, **settings)
+    return made
 
 
 def class_case(truth: int, *rows: tuple[float, ...], vote: str = "mean") -> Case:
@@ -126,7 +127,7 @@ def test_the_area_is_that_of_the_reference() -> None:
     names = list(arrays)
     truth = next(arrays[n] for n in names if set(np.unique(arrays[n])) == {0, 1})
     scores = [row for n in names for row in np.atleast_2d(arrays[n]) if len(np.unique(row)) > 2]
-    disease = task(Target("classification", "disease", ("no", "yes")))
+    disease = task(Classification("disease", ("no", "yes")))
     for score, area in zip(scores, expected, strict=True):
         share = (score - score.min()) / np.ptp(score)
         cases = [
@@ -171,7 +172,7 @@ def test_correlation_and_explained_variance_of_one_age_are_undefined() -> None:
 
 
 @pytest.mark.parametrize("target", [LESION, TUMOUR, PARTS, AGE])
-def test_without_patients_every_metric_is_undefined(target: Target) -> None:
+def test_without_patients_every_metric_is_undefined(target: Task) -> None:
     """A site without test patients has no score, rather than one of 0."""
     own = task(target)
     values = own.metrics([])
@@ -290,10 +291,10 @@ def test_scans_are_averaged_to_patients_and_patients_to_the_result() -> None:
 
 
 @pytest.mark.parametrize("target", [LESION, TUMOUR, PARTS, AGE])
-def test_the_primary_metric_is_among_the_metrics(target: Target) -> None:
+def test_the_primary_metric_is_among_the_metrics(target: Task) -> None:
     """Arms are compared by a number that is there."""
     own = task(target)
-    if target.kind == "segmentation":
+    if target.title == "segmentation":
         labels = torch.ones(1, 4, 4, 4)
         reading = own.read(labels, labels[:, None], [EXAMPLE])
     else:

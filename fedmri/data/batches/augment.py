@@ -50,13 +50,13 @@ def refuse_unfit(config: AugmentConfig, target: Target) -> None:
     """Raise unless the augmentation makes sense for the target.
 
     Raises:
-        ConfigError: Examples are mixed for another task than classification (C03).
+        ConfigError: Examples are mixed whose targets are no classes (C03).
     """
-    if target.kind != "classification" and (config.mixup or config.cutmix):
+    if target.n_groups == 1 and (config.mixup or config.cutmix):
         raise ConfigError(
             "C03",
             "settings augment.mixup and augment.cutmix",
-            found=f"a {target.kind}",
+            found=f"a {target.title}",
             want="a classification, whose classes can be mixed",
             fix="set both to 0",
         )

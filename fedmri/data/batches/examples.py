@@ -23,12 +23,13 @@ from fedmri.data.preparation.prepared import (
     unusable_site,
 )
 from fedmri.data.settings import AugmentConfig, DataConfig, PrepareConfig
-from fedmri.round import Batch, Target
+from fedmri.data.target import DataTarget
+from fedmri.round import Batch
 
 Item = tuple[PreparedScan, int | None]
 
 
-def open_site(paths: Sequence[Path], target: Target, config: DataConfig) -> PreparedSite:
+def open_site(paths: Sequence[Path], target: DataTarget, config: DataConfig) -> PreparedSite:
     """Open prepared sites, as one where several are given; no array is read.
 
     Args:
@@ -69,6 +70,18 @@ def n_neighbours_of(config: PrepareConfig) -> int:
 
 
 @dataclass(frozen=True)
+class _Both:
+    """Two changes of images, one after the other."""
+
+    first: ImageChange
+    second: ImageChange
+
+    def __call__(self, key: str, whole: Voxels, part: Voxels) -> Voxels:
+        """Return the part of an image after both."""
+        return self.second(key, self.first(key, whole, whole), self.first(key, whole, part))
+
+
+@dataclass(frozen=True)
 class PreparedSite:
     """Prepared examples of one site or of several: the ``SiteData`` of training.
 
@@ -84,7 +97,7 @@ class PreparedSite:
     """
 
     prepared: Prepared
-    target: Target | None
+    target: DataTarget | None
     config: AugmentConfig
     n_neighbours: int = 0
     change: ImageChange | None = None
@@ -100,14 +113,17 @@ class PreparedSite:
         return tuple(example for scan in scans for example in scan.examples())
 
     def scans(self, split: Split) -> Iterator[Voxels]:
-        """Yield each scan of a split, unchanged, in the order of the examples."""
+        """Yield each scan of a split, whole and without augmentation, in the examples' order."""
         for scan in self.prepared.scans:
             if scan.split == split:
-                yield np.array(map_array(scan.image, scan.shape, "<f4"))
+                whole = np.array(map_array(scan.image, scan.shape, "<f4"))
+                key = f"{scan.site}/{scan.scan}"
+                yield whole if self.change is None else self.change(key, whole, whole)
 
     def changed(self, change: ImageChange) -> PreparedSite:
-        """Return the same examples with another look."""
-        return replace(self, change=change)
+        """Return the same examples with another look, after the changes so far."""
+        after = change if self.change is None else _Both(self.change, change)
+        return replace(self, change=after)
 
     def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:
         """Yield one epoch of shuffled, augmented training batches; the seed decides all of it.
@@ -214,12 +230,10 @@ class PreparedSite:
     def _targets(self, group: Sequence[Item], samples: Sequence[Sample]) -> torch.Tensor:
         if self.target is None:
             return torch.full((len(group),), torch.nan)
-        if self.target.kind == "segmentation":
+        if self.target.label_map is not None:
             labels = [sample.label for sample in samples if sample.label is not None]
             return torch.stack(labels).long()
-        is_class = self.target.kind == "classification"
-        dtype = torch.int64 if is_class else torch.float32
-        return torch.tensor([scan.target for scan, _ in group]).to(dtype)
+        return self.target.batch_target([scan.target for scan, _ in group])
 
     def _mixed(self, batch: Batch, generator: np.random.Generator) -> Batch:
         is_mixed = self.config.mixup or self.config.cutmix

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmri.round import Batch
+from fedmri.round import Batch, Truth
 
 Split = Literal["train", "val", "test"]
 
@@ -49,7 +49,7 @@ class Example:
         image: ``.npy`` file in the cache, shape ``(C, D, H, W)`` or ``(C, H, W)``, float32.
         label: ``.npy`` file of the prepared label map, same spatial shape, or None.
         slice_index: Position along the slicing axis, or None for a whole volume.
-        target: Class index, or value of the regression target; NaN for segmentation.
+        target: What is true of the scan; NaN where its label map has it.
         present: Whether each modality was there.
         spacing_mm: Voxel size after preparation, in the order of the spatial axes.
         own: The scan's own grid, on which a segmentation is scored; None scores the prepared one.
@@ -62,7 +62,7 @@ class Example:
     image: Path
     label: Path | None
     slice_index: int | None
-    target: float
+    target: Truth
     present: tuple[bool, ...]
     spacing_mm: tuple[float, ...]
     own: OwnGrid | None = None
@@ -99,11 +99,11 @@ class SiteData(Protocol):
         ...
 
     def scans(self, split: Split) -> Iterator[Voxels]:
-        """Yield each scan of a split, unchanged, in the order of the examples."""
+        """Yield each scan of a split, whole and without augmentation, in the examples' order."""
         ...
 
     def changed(self, change: ImageChange) -> SiteData:
-        """Return the same examples with another look."""
+        """Return the same examples with another look, after the changes so far."""
         ...
 
     def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:

@@ -10,8 +10,8 @@ from typing import get_args
 from fedmri.data.batches.site_data import Example, Split
 from fedmri.data.scans import Scan
 from fedmri.data.settings import SplitConfig
+from fedmri.data.target import DataTarget
 from fedmri.errors import DataError
-from fedmri.round import Target
 
 N_GUARANTEED = 3
 """A stratum of so many patients is on every wanted side."""
@@ -26,18 +26,18 @@ def unit_hash(seed: int, *labels: str) -> float:
 
 
 def split_subjects(
-    scans: Sequence[Scan], target: Target, config: SplitConfig, seed: int
+    scans: Sequence[Scan], target: DataTarget, config: SplitConfig, seed: int
 ) -> dict[str, Split]:
     """Return the side of every patient; all scans of a patient are on one side.
 
     A hash of seed and patient decides, so another patient moves nobody, with one exception: a
-    stratum (site and class; for other targets the site) of three or more patients is on every
-    wanted side, and where a side would stay empty, the patient whose hash lies nearest to its
-    bounds is moved there. The same then holds for each site as a whole.
+    stratum (site, and what the task says that patients are alike by) of three or more patients is
+    on every wanted side, and where a side would stay empty, the patient whose hash lies nearest to
+    its bounds is moved there. The same then holds for each site as a whole.
 
     Args:
         scans: Scans of all sites.
-        target: Its column stratifies a classification.
+        target: Says what patients are alike by, such as their class.
         config: Shares of validation and test.
         seed: Another seed gives another split.
 
@@ -50,9 +50,8 @@ def split_subjects(
     """
     sites = sites_of(scans)
     labels = dict.fromkeys(sites, "")
-    if target.kind == "classification":
-        ordered = sorted(scans, key=lambda scan: scan.key, reverse=True)
-        labels |= {scan.subject: scan.columns.get(target.name, "") for scan in ordered}
+    ordered = sorted(scans, key=lambda scan: scan.key, reverse=True)
+    labels |= {scan.subject: target.stratum(scan) for scan in ordered}
     hashes = {subject: unit_hash(seed, subject) for subject in sorted(sites)}
     bounds = _bounds(config)
     splits = {subject: _side(value, bounds) for subject, value in hashes.items()}

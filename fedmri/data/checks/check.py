@@ -11,14 +11,13 @@ import numpy as np
 
 from fedmri.data.checks.copies import COPY_CODES, find_copies
 from fedmri.data.checks.manifest import used_by_site
-from fedmri.data.checks.probe import Probe, about, probe_all
-from fedmri.data.checks.target_values import target_findings
+from fedmri.data.checks.probe import Probe, probe_all
 from fedmri.data.patients import suspected
 from fedmri.data.read import finding_order
-from fedmri.data.scans import Finding, Scan, ScanTable
+from fedmri.data.scans import Finding, Scan, ScanTable, about
 from fedmri.data.settings import CheckConfig
+from fedmri.data.target import DataTarget
 from fedmri.errors import CODES, DataError
-from fedmri.round import Target
 
 log = logging.getLogger("fedmri.data")
 
@@ -27,7 +26,7 @@ MIN_SITE = 3  # scans of a site before a median says anything
 
 
 def check(
-    table: ScanTable, target: Target, config: CheckConfig, modalities: Sequence[str]
+    table: ScanTable, target: DataTarget, config: CheckConfig, modalities: Sequence[str]
 ) -> ScanTable:
     """Open every file and leave out what cannot be trained on; stop where too little is left.
 
@@ -50,7 +49,7 @@ def check(
 
 
 def examine(
-    table: ScanTable, target: Target | None, config: CheckConfig, modalities: Sequence[str]
+    table: ScanTable, target: DataTarget | None, config: CheckConfig, modalities: Sequence[str]
 ) -> ScanTable:
     """Open every file and say what is wrong, without stopping: what ``check`` does first.
 
@@ -63,10 +62,10 @@ def examine(
     Returns:
         Scans that may be used, and all findings.
     """
-    if target and target.kind == "segmentation":
-        table = replace(table, scans=tuple(s.with_images_of(target.name) for s in table.scans))
+    if target and (label_map := target.label_map):
+        table = replace(table, scans=tuple(s.with_images_of(label_map.name) for s in table.scans))
     scans, findings = _without_listed(table.scans, config.exclude)
-    findings += target_findings(scans, target)
+    findings += target.findings(scans) if target else []
     probes = probe_all(scans, target, modalities)
     findings += [finding for probe in probes for finding in probe.findings]
     probes = _left(probes, findings)
@@ -76,7 +75,7 @@ def examine(
     is_excluded = config.duplicates != "warn"
     findings += find_copies(probes, target, config.near_distance, is_excluded=is_excluded)
     probes = _left(probes, findings)
-    findings += _absent_classes(probes, target)
+    findings += _of_sites(probes, target) if target else []
     findings += suspected([probe.scan for probe in probes])
     ordered = tuple(sorted([*table.findings, *findings], key=finding_order))
     examined = replace(table, scans=tuple(probe.scan for probe in probes), findings=ordered)
@@ -258,18 +257,13 @@ def _geometry_findings(probes: Iterable[Probe], factor: float) -> list[Finding]:
     return findings
 
 
-def _absent_classes(probes: Iterable[Probe], target: Target | None) -> list[Finding]:
-    if target is None:
-        return []
-    there: dict[str, set[str]] = defaultdict(set)
+def _of_sites(probes: Iterable[Probe], target: DataTarget) -> list[Finding]:
+    """Return what the task finds odd about each site as a whole."""
+    groups: dict[str, list[Probe]] = defaultdict(list)
     for probe in probes:
-        if target.kind == "classification":
-            there[probe.scan.site].add(probe.scan.columns[target.name])
-        else:
-            there[probe.scan.site] |= {target.classes[c - 1] for c in probe.classes if c > 0}
+        groups[probe.scan.site].append(probe)
     return [
-        Finding("D23", f"no scan of class {name}", site, is_excluded=False)
-        for site, names in sorted(there.items())
-        for name in target.classes
-        if name not in names
+        finding
+        for site, own in sorted(groups.items())
+        for finding in target.site_findings(site, [p.scan for p in own], [p.classes for p in own])
     ]

@@ -10,15 +10,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from fedmri.data.checks.fingerprint import near_pairs
-from fedmri.data.checks.probe import Probe, about
-from fedmri.data.scans import Finding
-from fedmri.round import Target
+from fedmri.data.checks.probe import Probe
+from fedmri.data.scans import Finding, about
+from fedmri.data.target import DataTarget
 
 COPY_CODES = ("D17", "D19", "D20", "D21")
 
 
 def find_copies(
-    probes: Sequence[Probe], target: Target | None, near_distance: int, *, is_excluded: bool
+    probes: Sequence[Probe], target: DataTarget | None, near_distance: int, *, is_excluded: bool
 ) -> list[Finding]:
     """Find subjects in two sites, and images that two subjects share.
 
@@ -100,12 +100,17 @@ def _groups(n_scans: int, pairs: set[tuple[int, int]]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
+def _cells(member: Probe, columns: Sequence[str]) -> str:
+    return " and ".join(member.scan.columns.get(name, "") for name in columns)
+
+
 def _in_group(
-    members: Sequence[Probe], target: Target | None, *, is_excluded: bool
+    members: Sequence[Probe], target: DataTarget | None, *, is_excluded: bool
 ) -> list[Finding]:
-    name = target.name if target and target.kind != "segmentation" else ""
-    values = sorted({member.scan.columns.get(name, "") for member in members})
+    columns = target.columns if target else ()
+    values = sorted({_cells(member, columns) for member in members})
     if len(values) > 1:
+        name = " and ".join(columns)
         reason = f"one of {len(members)} copies with different {name}: {', '.join(values)}"
         return [about(m.scan, "D21", reason, is_excluded=is_excluded) for m in members]
     first = members[0].scan

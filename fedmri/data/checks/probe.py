@@ -20,9 +20,9 @@ from fedmri.data.files.nifti import Affine, Volume, Voxels
 from fedmri.data.files.pictures import looks_inverted
 from fedmri.data.files.placing import LABEL, apart, misfits, oddity, placed_together
 from fedmri.data.files.volume import read_image, read_label
-from fedmri.data.scans import Finding, Scan
+from fedmri.data.scans import Finding, Scan, about
+from fedmri.data.target import DataTarget, LabelMap
 from fedmri.errors import DataError
-from fedmri.round import Target
 
 N_THREADS = min(2, os.cpu_count() or 1)
 AXIAL = -1
@@ -77,7 +77,7 @@ class Probe:
 
 
 def probe_all(
-    scans: Sequence[Scan], target: Target | None, modalities: Sequence[str]
+    scans: Sequence[Scan], target: DataTarget | None, modalities: Sequence[str]
 ) -> tuple[Probe, ...]:
     """Open every scan once, in a few threads.
 
@@ -89,20 +89,21 @@ def probe_all(
     Returns:
         One probe per scan, in the same order.
     """
+    label_map = target.label_map if target else None
     with ThreadPoolExecutor(N_THREADS) as pool:
-        return tuple(pool.map(lambda scan: _probe(scan, target, modalities), scans))
+        return tuple(pool.map(lambda scan: _probe(scan, label_map, modalities), scans))
 
 
-def _probe(scan: Scan, target: Target | None, modalities: Sequence[str]) -> Probe:
+def _probe(scan: Scan, label_map: LabelMap | None, modalities: Sequence[str]) -> Probe:
     files = {name: path for name, path in scan.images.items() if name in modalities}
     findings: list[Finding] = []
     if not files:
         findings.append(about(scan, "D24", f"has none of {', '.join(modalities)}"))
     opened = _open_all(scan, files, read_image, findings)
-    if target and target.kind == "segmentation" and target.name in scan.labels:
-        place = {LABEL: scan.labels[target.name]}
-        opened |= _open_all(scan, place, lambda path: read_label(path, target), findings)
-    return _seen(scan, opened, findings, target.name if target else "")
+    if label_map and label_map.name in scan.labels:
+        place = {LABEL: scan.labels[label_map.name]}
+        opened |= _open_all(scan, place, lambda path: read_label(path, label_map), findings)
+    return _seen(scan, opened, findings, label_map.name if label_map else "")
 
 
 def _open_all(
@@ -203,11 +204,6 @@ def _outside(
         and np.allclose(image.affine, label.affine, atol=1e-3)
     ]
     return [about(scan, "D46", reason, is_excluded=False) for reason in said if reason]
-
-
-def about(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> Finding:
-    """Return a finding about a scan."""
-    return Finding(code, reason, scan.site, scan.subject, scan.session, is_excluded)
 
 
 def _view(path: Path, volume: Volume, header_modality: str) -> View:

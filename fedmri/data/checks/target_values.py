@@ -1,4 +1,4 @@
-"""Whether each scan has the target that is to be learned, and whether its value can be true."""
+"""Cells that hold a target: whether it is there, and whether its value can be true."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from fedmri.data.checks.probe import about
 from fedmri.data.dicom.series import is_dicom
-from fedmri.data.scans import Finding, Scan
-from fedmri.round import Target
+from fedmri.data.scans import Finding, Scan, about
+from fedmri.data.target import LabelMap
 
 MISSING_WORDS = frozenset(
     {"", "na", "n/a", "#n/a", "#na", "nan", ".", "?", "-", "--", "none", "null", "missing"}
@@ -21,25 +20,6 @@ STANDS_FOR_MISSING = re.compile(r"(-?9{3,}|-9{1,2}|-8{2,}|-7{3,})(\.0*)?")
 MAX_AGE_YEARS = 130
 PER_YEAR = {"month": 12, "months": 12, "mo": 12, "week": 53, "weeks": 53, "day": 366, "days": 366}
 NO_AGE = frozenset({"gap", "delta", "diff", "difference", "residual", "change", "z", "zscore"})
-
-
-def target_findings(scans: Sequence[Scan], target: Target | None) -> list[Finding]:
-    """Return why scans have no target that can be learned; each is left out.
-
-    A number such as -999 or 9999 is a missing value (D59) where it lies far outside all others of
-    its column. An age is never negative or above 130 years (D59).
-
-    Args:
-        scans: All scans of the data set.
-        target: What is to be predicted; None looks at nothing.
-    """
-    if target is None:
-        return []
-    if target.kind == "segmentation":
-        return [finding for scan in scans for finding in _without_label(scan, target)]
-    if target.kind == "classification":
-        return [finding for scan in scans for finding in _without_class(scan, target)]
-    return _without_number(scans, target)
 
 
 def max_age(name: str) -> float | None:
@@ -68,34 +48,42 @@ def is_stand_in(text: str, others: Iterable[float]) -> bool:
     return not low - (high - low) <= value <= high + (high - low)
 
 
-def _without_label(scan: Scan, target: Target) -> list[Finding]:
-    if target.name in scan.labels:
+def without_label(scan: Scan, label_map: LabelMap) -> list[Finding]:
+    """Return why a scan has no label map that can be learned."""
+    name = label_map.name
+    if name in scan.labels:
         return []
-    if target.name in scan.unpaired:
-        return [about(scan, "D55", scan.unpaired[target.name])]
+    if name in scan.unpaired:
+        return [about(scan, "D55", scan.unpaired[name])]
     there = ", ".join(scan.labels) or "none"
     is_series = any(path.is_dir() or is_dicom(path) for path in scan.images.values())
-    where = f": put {target.name}.nii.gz into the subject's folder" if is_series else ""
-    return [about(scan, "D16", f"no label {target.name!r} among {there}{where}")]
+    where = f": put {name}.nii.gz into the subject's folder" if is_series else ""
+    return [about(scan, "D16", f"no label {name!r} among {there}{where}")]
 
 
-def _without_class(scan: Scan, target: Target) -> list[Finding]:
-    value = scan.columns.get(target.name)
+def without_class(scan: Scan, column: str, classes: Sequence[str]) -> list[Finding]:
+    """Return why a cell holds none of some classes."""
+    value = scan.columns.get(column)
     if value is None:
-        return [_no_column(scan, target)]
-    if value in target.classes:
+        return [no_column(scan, column)]
+    if value in classes:
         return []
-    reason = f"{target.name} is {value!r}, not one of {', '.join(target.classes)}"
+    reason = f"{column} is {value!r}, not one of {', '.join(classes)}"
     return [about(scan, "D16", reason)]
 
 
-def _without_number(scans: Sequence[Scan], target: Target) -> list[Finding]:
-    cells = [scan.columns.get(target.name) for scan in scans]
+def without_number(scans: Sequence[Scan], column: str) -> list[Finding]:
+    """Return which cells of a column hold no number that can be true, and why.
+
+    A number such as -999 or 9999 is a missing value (D59) where it lies far outside all others of
+    its column. An age is never negative or above 130 years (D59).
+    """
+    cells = [scan.columns.get(column) for scan in scans]
     plain = [text for text in cells if text and not STANDS_FOR_MISSING.fullmatch(text)]
-    others = [number for text in plain if math.isfinite(number := _number(text))]
-    limit = max_age(target.name)
+    others = [value for text in plain if math.isfinite(value := number(text))]
+    limit = max_age(column)
     return [
-        _no_column(scan, target) if text is None else about(scan, code, f"{target.name} is {why}")
+        no_column(scan, column) if text is None else about(scan, code, f"{column} is {why}")
         for scan, text in zip(scans, cells, strict=True)
         for code, why in _faults(text, others, limit)
     ]
@@ -107,22 +95,29 @@ def _faults(
     """Yield the code and the reason of what is wrong with a cell."""
     if text is None:
         yield "D16", ""
-    elif text.casefold() in MISSING_WORDS:
+    elif is_missing(text):
         yield "D16", f"{text!r}: the value is missing"
-    elif not math.isfinite(_number(text)):
+    elif not math.isfinite(number(text)):
         yield "D16", f"{text!r}, not a number"
     elif is_stand_in(text, others):
         yield "D59", f"{text}, which stands for a missing value"
-    elif limit is not None and not 0 <= _number(text) <= limit:
+    elif limit is not None and not 0 <= number(text) <= limit:
         yield "D59", f"{text}, and no age is below 0 or above {limit:g}"
 
 
-def _no_column(scan: Scan, target: Target) -> Finding:
+def no_column(scan: Scan, column: str) -> Finding:
+    """Return the finding of a table that lacks a column."""
     there = ", ".join(scan.columns) or "none"
-    return about(scan, "D16", f"no column {target.name!r} among {there}")
+    return about(scan, "D16", f"no column {column!r} among {there}")
 
 
-def _number(text: str) -> float:
+def is_missing(text: str) -> bool:
+    """Tell whether a cell says that its value is not known."""
+    return text.strip().casefold() in MISSING_WORDS
+
+
+def number(text: str) -> float:
+    """Return a cell as a number; NaN where it is none."""
     try:
         return float(text)
     except ValueError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmri.data.target import LabelMap
 from fedmri.errors import DataError
-from fedmri.round import Target
 
 WHITE = 255
 """What a mask of one class may hold for 1: programs of pictures store masks black and white."""
@@ -15,15 +15,15 @@ TOLERANCE = 1e-3
 """How far a value may be from a whole number: scaling in the header gives 0.999999 for 1."""
 
 
-def classes_of(voxels: NDArray[np.float32], target: Target) -> NDArray[np.int16]:
+def classes_of(voxels: NDArray[np.float32], label_map: LabelMap) -> NDArray[np.int16]:
     """Return the class of each voxel of a label map.
 
-    ``target.labels`` says which value is which class. Where it is empty, values are classes as they
-    stand, and a mask of one class may hold 255 for 1.
+    ``label_map.labels`` says which value is which class. Where it is empty, values are classes as
+    they stand, and a mask of one class may hold 255 for 1.
 
     Args:
         voxels: Values as they were read, any shape.
-        target: Its classes and the meaning of values.
+        label_map: Its classes and the meaning of values.
 
     Returns:
         Classes from 0 to the number of declared ones, of the same shape.
@@ -33,12 +33,12 @@ def classes_of(voxels: NDArray[np.float32], target: Target) -> NDArray[np.int16]
     """
     whole = np.rint(voxels)
     is_whole = np.abs(voxels - whole) <= TOLERANCE * np.maximum(1, np.abs(whole))
-    known = target.label_values
+    known = label_map.label_values
     rest = known.pop("*", None)
     meaning = {int(value): number for value, number in known.items()}
     if not meaning and rest is None:
-        meaning = {number: number for number in range(1, len(target.classes) + 1)}
-        if len(target.classes) == 1:
+        meaning = {number: number for number in range(1, len(label_map.classes) + 1)}
+        if len(label_map.classes) == 1:
             meaning[WHITE] = 1
     if WHITE in meaning and not known and (whole == 1).any():
         del meaning[WHITE]  # beside 1 it is something else, such as what is not to count
@@ -47,14 +47,16 @@ def classes_of(voxels: NDArray[np.float32], target: Target) -> NDArray[np.int16]
     for value, number in meaning.items():
         labels[whole == value] = number
     if not is_whole.all() or labels.min() < 0:
-        raise _undeclared(np.unique(voxels[~is_whole | (labels < 0)]), meaning, target)
+        raise _undeclared(np.unique(voxels[~is_whole | (labels < 0)]), meaning, label_map)
     return labels
 
 
-def _undeclared(values: NDArray[np.float32], meaning: dict[int, int], target: Target) -> DataError:
+def _undeclared(
+    values: NDArray[np.float32], meaning: dict[int, int], label_map: LabelMap
+) -> DataError:
     shown = ", ".join(f"{value:.6g}" for value in values[:8])
     more = f" and {len(values) - 8} more" if len(values) > 8 else ""
     want = f"{', '.join(str(value) for value in sorted(meaning))}"
-    example = f"{values[0]:.0f}:{target.classes[0]}"
+    example = f"{values[0]:.0f}:{label_map.classes[0]}"
     fix = f"say what each value is in target.labels, as in ['{example}'], or correct the map"
     return DataError("D15", "label", found=f"values {shown}{more}", want=want, fix=fix)

@@ -32,8 +32,8 @@ from fedmri.data.files.nifti import (
 )
 from fedmri.data.files.pictures import PICTURES, load_picture
 from fedmri.data.files.pointers import refuse_pointer
+from fedmri.data.target import LabelMap
 from fedmri.errors import DataError
-from fedmri.round import Target
 
 READ_ERRORS = (  # what nibabel, Pillow, pydicom and GDCM raise over damaged files, and no more
     OSError,
@@ -94,12 +94,12 @@ def read_image(path: Path) -> Volume:
     return volume
 
 
-def load_label(path: Path, target: Target) -> tuple[NDArray[np.int16], Affine]:
+def load_label(path: Path, label_map: LabelMap) -> tuple[NDArray[np.int16], Affine]:
     """Load a mask or label map.
 
     Args:
         path: The file, as for ``load_image``.
-        target: Classes, and what values mean (see ``classes_of``).
+        label_map: Classes, and what values mean (see ``classes_of``).
 
     Returns:
         Classes from 0 to the number of declared ones, and the affine, as for ``load_image``.
@@ -108,15 +108,15 @@ def load_label(path: Path, target: Target) -> tuple[NDArray[np.int16], Affine]:
         DataError: As for ``read_image``, though a label may be empty; or values that are not
             declared (D15).
     """
-    volume = read_label(path, target)
+    volume = read_label(path, label_map)
     return volume.voxels.astype(np.int16), volume.affine
 
 
-def read_label(path: Path, target: Target) -> Volume:
+def read_label(path: Path, label_map: LabelMap) -> Volume:
     """Read a mask or label map as ``load_label`` does, with what is to be said about it."""
     volume = _load(path, is_label=True)
     _check_finite(volume.voxels)
-    return replace(volume, voxels=classes_of(volume.voxels, target).astype(np.float32))
+    return replace(volume, voxels=classes_of(volume.voxels, label_map).astype(np.float32))
 
 
 def _load(path: Path, *, is_label: bool = False) -> Volume:

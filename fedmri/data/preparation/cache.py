@@ -25,9 +25,9 @@ from fedmri.data.dicom.series import is_dicom, stack_at
 from fedmri.data.preparation.geometry import Geometry
 from fedmri.data.preparation.transforms import PreparedArrays
 from fedmri.data.settings import PrepareConfig
+from fedmri.data.target import DataTarget
 from fedmri.errors import DataError
 from fedmri.files import PRIVATE_FILE, write_unsynced
-from fedmri.round import Target
 
 FORMAT = 6
 """Raise it when preparation gives other bits under the same settings."""
@@ -66,10 +66,10 @@ class CachedScan:
 
 
 def settings_fingerprint(
-    target: Target | None, config: PrepareConfig, modalities: Sequence[str]
+    target: DataTarget | None, config: PrepareConfig, modalities: Sequence[str]
 ) -> str:
     """Return what tells apart two preparations of the same bytes; images alone have no target."""
-    labelled = target if target is not None and target.kind == "segmentation" else None
+    labelled = None if target is None else target.label_map
     settings = {
         "format": FORMAT,
         "prepare": {name: v for name, v in asdict(config).items() if name not in SLICING},
@@ -87,10 +87,12 @@ def slicing_fingerprint(config: PrepareConfig) -> str:
     return digest(json.dumps(chosen, sort_keys=True))[:8]
 
 
-def site_settings(target: Target | None, config: PrepareConfig, modalities: Sequence[str]) -> str:
+def site_settings(
+    target: DataTarget | None, config: PrepareConfig, modalities: Sequence[str]
+) -> str:
     """Return what tells apart two lists of examples of the same scans: all settings, the target."""
     slicing = {name: value for name, value in asdict(config).items() if name in SLICING}
-    asked = None if target is None else asdict(target)
+    asked = None if target is None else repr(target)
     parts = [settings_fingerprint(target, config, modalities), slicing, asked]
     return digest(json.dumps(parts, sort_keys=True))[:24]
 

@@ -31,9 +31,9 @@ from fedmri.data.preparation.prepared import Prepared, PreparedScan
 from fedmri.data.preparation.transforms import Opened, prepare_arrays
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
+from fedmri.data.target import DataTarget, LabelMap, no_truth
 from fedmri.errors import ConfigError, DataError, told
 from fedmri.files import PRIVATE_FILE, write_unsynced
-from fedmri.round import Target
 
 CACHE_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """What a disk answers that takes no more files."""
@@ -41,7 +41,7 @@ CACHE_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 def prepare_scans(
     scans: Sequence[Scan],
-    target: Target | None,
+    target: DataTarget | None,
     config: DataConfig,
     splits: Mapping[str, Split],
     cache: Path,
@@ -50,7 +50,7 @@ def prepare_scans(
 
     Args:
         scans: Checked scans of one site or of several.
-        target: What is to be learned or scored; only a segmentation reads label maps. None asks for
+        target: What is to be learned or scored; only some tasks read label maps. None asks for
             images alone: no label, class or value is looked for.
         config: Its ``source.modalities``, ``source.missing`` and ``prepare`` are read.
         splits: Side of every patient (see ``split_subjects``).
@@ -95,16 +95,17 @@ def _found(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> F
 
 
 def _prepare(
-    scan: Scan, target: Target | None, config: DataConfig, split: Split, folder: Path
+    scan: Scan, target: DataTarget | None, config: DataConfig, split: Split, folder: Path
 ) -> PreparedScan:
-    value = math.nan if target is None else target_value(scan, target)
+    value = math.nan if target is None else target.truth(scan)
     images = image_files(scan, config.source)
-    label = None if target is None else _label_file(scan, target)
+    label_map = None if target is None else target.label_map
+    label = None if label_map is None else _label_file(scan, label_map)
     contents = [content_hash(path) if path else "" for path in images]
     key = digest("/".join([*contents, content_hash(label) if label else ""]))[:32]
     entry = load_entry(folder, key)
     if entry is None:
-        entry = _build(images, _labelled(label, target), config.prepare, (folder, key))
+        entry = _build(images, _labelled(label, label_map), config.prepare, (folder, key))
     slices, spacing_mm = _slices(entry, config.prepare)
     place = (folder, f"{key}.loss-{slicing_fingerprint(config.prepare)}")
     return PreparedScan(
@@ -123,7 +124,7 @@ def _prepare(
         mirror_axis=_mirror_axis(entry, config.prepare),
         geometry=entry.geometry,
         truth=entry.truth,
-        loss=_loss(entry, slices, len(target.classes) if target else 0, place),
+        loss=_loss(entry, slices, len(label_map.classes) if label_map else 0, place),
     )
 
 
@@ -143,28 +144,6 @@ def _loss(
         return loss
 
 
-def target_value(scan: Scan, target: Target) -> float:
-    """Return the class index or the value that is to be predicted; NaN for a segmentation.
-
-    Raises:
-        DataError: The table has no usable value for the scan (D16).
-    """
-    if target.kind == "segmentation":
-        return math.nan
-    text = scan.columns.get(target.name, "")
-    if target.kind == "classification":
-        if text in target.classes:
-            return float(target.classes.index(text))
-        raise _no_target(f"{target.name} {text!r}", f"one of {', '.join(target.classes)}")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise _no_target(f"{target.name} {text!r}", "a number")
-    return value
-
-
 def image_files(scan: Scan, source: SourceConfig) -> list[Path | None]:
     """Return the image file of each modality, None for one that may be missing.
 
@@ -180,34 +159,27 @@ def image_files(scan: Scan, source: SourceConfig) -> list[Path | None]:
     return images
 
 
-def _label_file(scan: Scan, target: Target) -> Path | None:
-    """Return the label map where one is needed."""
-    if target.kind != "segmentation":
-        return None
-    if target.name not in scan.labels:
-        raise _no_target(f"labels {', '.join(scan.labels) or 'none'}", target.name)
-    return scan.labels[target.name]
+def _label_file(scan: Scan, label_map: LabelMap) -> Path:
+    """Return the file of the label map that is needed."""
+    if label_map.name not in scan.labels:
+        raise no_truth(f"labels {', '.join(scan.labels) or 'none'}", label_map.name)
+    return scan.labels[label_map.name]
 
 
-def _labelled(label: Path | None, target: Target | None) -> tuple[Path, Target] | None:
-    return None if label is None or target is None else (label, target)
-
-
-def _no_target(found: str, want: str) -> DataError:
-    fix = "complete the table, or list the subject in data.check.exclude"
-    return DataError("D16", "target of a scan", found=found, want=want, fix=fix)
+def _labelled(label: Path | None, label_map: LabelMap | None) -> tuple[Path, LabelMap] | None:
+    return None if label is None or label_map is None else (label, label_map)
 
 
 def _build(
     images: Sequence[Path | None],
-    labelled: tuple[Path, Target] | None,
+    labelled: tuple[Path, LabelMap] | None,
     config: PrepareConfig,
     place: tuple[Path, str],
 ) -> CachedScan:
     read = {str(number): _open(path, read_image) for number, path in enumerate(images) if path}
     if labelled:
-        label, target = labelled
-        read[LABEL] = _open(label, lambda path: read_label(path, target))
+        label, label_map = labelled
+        read[LABEL] = _open(label, lambda path: read_label(path, label_map))
     placed = {name: Opened(v.voxels, v.affine) for name, v in placed_together(read).items()}
     opened = [placed.get(str(number)) for number in range(len(images))]
     return store_entry(*place, prepare_arrays(opened, placed.get(LABEL), config))

@@ -18,6 +18,7 @@ from fedmri.data.preparation.native import Native
 from fedmri.data.scans import Finding, Scan
 from fedmri.errors import DataError, told
 from fedmri.files import PRIVATE_FILE, write_unsynced
+from fedmri.round import Truth
 
 FORMAT = 2
 LABEL_LOSSES = "label_losses.tsv"
@@ -40,7 +41,7 @@ class PreparedScan:
         label: ``.npy`` file of the label map, uint8, or None.
         shape: Shape of the image, ``(C, D, H, W)`` or ``(C, H, W)``.
         slices: Positions along ``D`` that are used, or None where the scan is one example.
-        target: Class index, or value of the regression target; NaN for segmentation.
+        target: What is true of the scan; NaN where its label map has it.
         present: Whether each modality was there.
         spacing_mm: Distance of neighbouring voxels; along ``D`` that of neighbouring *used*
             slices, so that stacked predictions are measured right.
@@ -59,7 +60,7 @@ class PreparedScan:
     label: Path | None
     shape: tuple[int, ...]
     slices: tuple[int, ...] | None
-    target: float
+    target: Truth
     present: tuple[bool, ...]
     spacing_mm: tuple[float, ...]
     contents: tuple[str, ...]
@@ -181,8 +182,7 @@ def _row(scan: PreparedScan, root: Path) -> dict[str, Any]:
     files = {"image": scan.image, "label": scan.label, "truth": scan.truth}
     names = {name: file and str(file.resolve().relative_to(root)) for name, file in files.items()}
     parts = {"geometry": scan.geometry.to_json(), "loss": scan.loss and vars(scan.loss)}
-    target = None if math.isnan(scan.target) else scan.target
-    return {**vars(scan), **names, **parts, "target": target}
+    return {**vars(scan), **names, **parts, "target": _as_json(scan.target)}
 
 
 def read_site(path: Path) -> Prepared:
@@ -216,8 +216,20 @@ def _scan(row: Mapping[str, Any], root: Path) -> PreparedScan:
     }
     lists = ("shape", "slices", "present", "spacing_mm", "contents")
     tuples = {name: row[name] if row[name] is None else tuple(row[name]) for name in lists}
-    target = math.nan if row["target"] is None else float(row["target"])
-    return PreparedScan(**{**row, **files, **tuples, **parts, "target": target})
+    return PreparedScan(**{**row, **files, **tuples, **parts, "target": _truth(row["target"])})
+
+
+def _as_json(truth: Truth) -> Any:
+    """Return a truth without NaN, which JSON does not have."""
+    if isinstance(truth, tuple):
+        return [_as_json(value) for value in truth]
+    return None if math.isnan(truth) else truth
+
+
+def _truth(value: Any) -> Truth:
+    if isinstance(value, list):
+        return tuple(math.nan if one is None else float(one) for one in value)
+    return math.nan if value is None else float(value)
 
 
 def unusable_site(path: Path, found: str) -> DataError:

@@ -28,8 +28,8 @@ from fedmri.data.synthetic.scanner import (
     scanner_of_site,
     signals,
 )
+from fedmri.data.target import DataTarget
 from fedmri.errors import ConfigError, DataError, require
-from fedmri.round import Target
 
 VERSION = 1  # a change of any image is a new version: caches of the old one must not be taken
 MODALITIES = ("T1w", "FLAIR")
@@ -103,14 +103,15 @@ class Patient:
     seed: str
 
 
-def refuse_foreign(target: Target, modalities: Sequence[str]) -> None:
+def refuse_foreign(target: DataTarget, modalities: Sequence[str]) -> None:
     """Refuse a plan that is about other data, before these are made for it.
 
     Raises:
         ConfigError: The embedded data set has no such target or modality (C03).
     """
-    labels = MASKS if target.kind == "segmentation" else COLUMNS[2:]
-    found = [f"target {target.name!r}"] if target.name not in labels else []
+    maps = [target.label_map.name] if target.label_map else []
+    labels, asked = (MASKS, maps) if maps else (COLUMNS[2:], target.columns)
+    found = [f"target {name!r}" for name in asked if name not in labels]
     found += [f"modality {name!r}" for name in modalities if name not in MODALITIES]
     if found:
         what = "settings without a data set"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from fedmri.models.model import APART_BY_NORM, IMAGE, require_width
 from fedmri.models.of_slices import OfSlices
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,7 @@ class CNNRNN(OfSlices):
     hidden_width: int = 128
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     source: ClassVar[str] = (
         "GRU of Cho et al. 2014, arXiv:1406.1078; LSTM of Hochreiter and Schmidhuber 1997, "
         "doi:10.1162/neco.1997.9.8.1735; decay of Che et al. 2018, doi:10.1038/s41598-018-24271-9"

@@ -9,7 +9,7 @@ from fedmri.errors import require
 from fedmri.models.model import APART_BY_NORM, IMAGE, NormedWithDropout
 from fedmri.models.of_slices import require_heads
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +36,7 @@ class CNNTransformerGraph(NormedWithDropout):
     n_parcels: int = 16
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     source: ClassVar[str] = (
         "after NeuroAgeFusionNet 2025, doi:10.1038/s41598-025-26211-w; dropout as uncertainty of "
         "Gal and Ghahramani 2016, arXiv:1506.02142"

@@ -9,7 +9,7 @@ from fedmri.errors import require
 from fedmri.models.model import APART_BY_NORM, IMAGE
 from fedmri.models.of_slices import OfSlices, require_heads
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,7 @@ class DenseNet121Transformer(OfSlices):
     n_blocks: int = 2
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     source: ClassVar[str] = (
         "DenseNet-121 of Huang et al. 2017, arXiv:1608.06993; transformer of Vaswani et al. 2017, "
         "arXiv:1706.03762"

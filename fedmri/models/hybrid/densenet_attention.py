@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fedmri.models.model import APART_BY_NORM, IMAGE, NormedWithDropout
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +27,7 @@ class DenseNetAttention(NormedWithDropout):
     width: int = 16
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     source: ClassVar[str] = (
         "DenseNet of Huang et al. 2017, arXiv:1608.06993; non-local blocks of Wang et al. 2018, "
         "arXiv:1711.07971"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fedmri.models.model import APART_BY_NORM, IMAGE, NormedWithDropout
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ class DualPathAdd(NormedWithDropout):
     joint: Literal["add", "concat"] = "add"
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     source: ClassVar[str] = (
         "the dual branch D2CBTN, as a review tells it; VGG-19 of Simonyan and Zisserman 2015, "
         "arXiv:1409.1556"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from fedmri.errors import ConfigError, require
 from fedmri.models.model import APART_BY_NORM, IMAGE, NormedWithDropout
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +37,7 @@ class ModalityFusion(NormedWithDropout):
     n_per_modality: int = 1
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     source: ClassVar[str] = (
         "features of modalities that are there, after Havaei et al. 2016, arXiv:1607.05194; "
         "dropped modalities after Neverova et al. 2016, arXiv:1501.00102"

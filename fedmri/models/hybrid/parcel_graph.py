@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from fedmri.errors import require
 from fedmri.models.model import APART_BY_NORM, IMAGE, NormedWithDropout, require_width
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,7 @@ class ParcelGraph(NormedWithDropout):
     hidden_width: int = 32
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     source: ClassVar[str] = (
         "Kipf and Welling 2017, arXiv:1609.02907; learned parcels after Ying et al. 2018, "
         "arXiv:1806.08804"

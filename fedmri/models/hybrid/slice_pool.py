@@ -9,7 +9,7 @@ from fedmri.errors import require
 from fedmri.models.model import APART_BY_NORM, IMAGE
 from fedmri.models.of_slices import OfSlices
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,7 @@ class SlicePool(OfSlices):
     n_neighbours: int = 1
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     source: ClassVar[str] = "attention of Ilse, Tomczak and Welling 2018, arXiv:1802.04712"
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from fedmri.errors import require
 from fedmri.models.model import APART_BY_NORM, IMAGE, NormedWithDropout
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +32,7 @@ class VGG16ViT(NormedWithDropout):
     n_blocks: int = 12
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     multiple: ClassVar[int] = _PATCH
     source: ClassVar[str] = (
         "VGG-16 of Simonyan and Zisserman 2015, arXiv:1409.1556, with ViT-B/16 of Dosovitskiy et "

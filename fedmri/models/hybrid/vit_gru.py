@@ -10,7 +10,7 @@ from fedmri.errors import require
 from fedmri.models.model import IMAGE, require_dropout, require_width
 from fedmri.models.of_slices import require_heads
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +35,7 @@ class ViTGRU:
     dropout: float = 0.0
 
     claims: ClassVar[Claims] = frozenset({Claim.PATIENTS_APART})
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     multiple: ClassVar[int] = _PATCH
     source: ClassVar[str] = (
         "ViT of Dosovitskiy et al. 2021, arXiv:2010.11929; GRU of Cho et al. 2014, arXiv:1406.1078"

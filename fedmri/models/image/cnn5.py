@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fedmri.models.model import APART_BY_NORM, IMAGE, NormedWithDropout
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +23,7 @@ class CNN5(NormedWithDropout):
     width: int = 32
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     source: ClassVar[str] = "a common reference network; no paper of its own"
 
     def layers(self, sizes: Sizes) -> nn.Module:

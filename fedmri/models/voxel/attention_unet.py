@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fedmri.models.model import APART_BY_NORM, VOXEL, NormedWithDropout
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,7 @@ class AttentionUNet(NormedWithDropout):
     """Five levels; channels double from level to level."""
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = VOXEL
+    kinds: ClassVar[tuple[Answer, ...]] = VOXEL
     multiple: ClassVar[int] = 16
     source: ClassVar[str] = "Oktay et al. 2018, arXiv:1804.03999"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fedmri.models.model import APART_BY_NORM, VOXEL, NormedWithDropout
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +21,7 @@ class SegResNet(NormedWithDropout):
     """
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = VOXEL
+    kinds: ClassVar[tuple[Answer, ...]] = VOXEL
     multiple: ClassVar[int] = 8
     source: ClassVar[str] = "Myronenko 2018, arXiv:1810.11654"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from fedmri.errors import require
 from fedmri.models.model import APART_BY_NORM, VOXEL, NormedWithDropout
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +21,7 @@ class SwinUNETR(NormedWithDropout):
     width: int = 24
 
     claims = APART_BY_NORM
-    kinds: ClassVar[tuple[TaskKind, ...]] = VOXEL
+    kinds: ClassVar[tuple[Answer, ...]] = VOXEL
     multiple: ClassVar[int] = 32
     source: ClassVar[str] = "Hatamizadeh et al. 2022, arXiv:2201.01266"
 

@@ -17,7 +17,7 @@ from fedmri.reports.pages.templates import template
 from fedmri.reports.statistics.bounds import Evidence
 from fedmri.reports.statistics.influence import mean_of
 from fedmri.reports.statistics.intervals import Estimate, estimate_of
-from fedmri.reports.statistics.metrics import METRICS
+from fedmri.reports.statistics.metrics import metric_of
 from fedmri.reports.statistics.spread import Strata, pooled_strata, spread_of, t_bounds
 from fedmri.reports.text.words import number, span, with_interval
 
@@ -145,7 +145,7 @@ def _mean_error(values: Array, strata: Strata) -> Estimate:
     """Return a mean error with the interval of a mean absolute error."""
     (part,), n = mean_of(values), len(values)
     spread = spread_of(part.influence[None] / n, np.zeros(1), strata)
-    method = METRICS["mae"].method
+    method = metric_of("mae").method
     if method is None:
         return estimate_of(part.value, np.nan, np.nan, n)
     bounds = method(Evidence((part,), (spread,), (1.0,), np.eye(1), n))

@@ -20,6 +20,7 @@ from fedmri.reports.pages.templates import template
 from fedmri.reports.privacy import privacy_table
 from fedmri.reports.results import ManifestFinding, Results, load_results
 from fedmri.reports.statistics.intervals import Estimate
+from fedmri.reports.statistics.metrics import Measured
 from fedmri.reports.summary import Summary, summarise
 from fedmri.reports.text.tables import difference_table, result_rows
 from fedmri.reports.text.words import (
@@ -27,13 +28,12 @@ from fedmri.reports.text.words import (
     headline,
     metric_name,
 )
-from fedmri.training.task import Task
 
 MAX_LISTED = 1000
 """Of the scans left out, so many stand in the page; all are in the manifest."""
 
 
-def write_report(run: Path, task: Task) -> tuple[Path, Summary]:
+def write_report(run: Path, task: Measured) -> tuple[Path, Summary]:
     """Write ``report.html`` into a run folder; the same run gives the same bytes.
 
     Args:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
+from fedmri.evaluate.scores.ranking import placements_of
 from fedmri.reports.statistics.weighted import Array, Panel, called_classes, errors
 
 
@@ -66,7 +66,7 @@ def recalls(panel: Panel) -> tuple[Part, ...]:
     """Return the recall of each class."""
     called = called_classes(panel)
     return tuple(
-        _ratio((panel.truth == k) & (called == k), panel.truth == k)
+        ratio((panel.truth == k) & (called == k), panel.truth == k)
         for k in range(panel.prediction.shape[1])
     )
 
@@ -75,7 +75,7 @@ def f1_scores(panel: Panel) -> tuple[Part, ...]:
     """Return the F1 score of each class; its size is half of those that are or are called it."""
     called = called_classes(panel)
     return tuple(
-        _ratio(
+        ratio(
             ((panel.truth == k) & (called == k)).astype(float),
             0.5 * ((panel.truth == k).astype(float) + (called == k)),
             is_defined=bool((panel.truth == k).any()),
@@ -84,7 +84,8 @@ def f1_scores(panel: Panel) -> tuple[Part, ...]:
     )
 
 
-def _ratio(above: Array, below: Array, *, is_defined: bool = True) -> Part:
+def ratio(above: Array, below: Array, *, is_defined: bool = True) -> Part:
+    """Return a quotient of sums over patients."""
     total, n = float(below.sum()), len(below)
     if total == 0 or not is_defined:
         return Part(float("nan"), np.zeros(n), (0.0,))
@@ -96,23 +97,15 @@ def areas(panel: Panel) -> tuple[Part, ...]:
     """Return the one-versus-rest ROC area of each class; two classes have one area in common."""
     n_classes = panel.prediction.shape[1]
     wanted = (1,) if n_classes == 2 else range(n_classes)
-    return tuple(_area(panel.prediction[:, k], panel.truth == k) for k in wanted)
+    return tuple(area(panel.prediction[:, k], panel.truth == k) for k in wanted)
 
 
-def _area(score: Array, is_positive: NDArray[np.bool_]) -> Part:
-    """Return a ROC area with DeLong's placements, by mid-ranks.
-
-    Source:
-        Sun and Xu 2014, doi:10.1109/LSP.2014.2337313 (mid-ranks).
-    """
+def area(score: Array, is_positive: NDArray[np.bool_]) -> Part:
+    """Return a ROC area with DeLong's placements."""
     n, m = len(score), int(is_positive.sum())
     if m in {0, n}:
         return Part(float("nan"), np.zeros(n), (float(m), float(n - m)))
-    everyone, own = rankdata(score), np.empty(n)
-    own[is_positive] = rankdata(score[is_positive])
-    own[~is_positive] = rankdata(score[~is_positive])
-    beaten = everyone - own  # of the other class, ties as one half
-    placements = np.where(is_positive, beaten / (n - m), 1 - beaten / m)
+    placements = placements_of(score, is_positive)
     value = float(placements[is_positive].mean())
     share = np.where(is_positive, n / m, n / (n - m))
     return Part(value, (placements - value) * share, (float(m), float(n - m)))

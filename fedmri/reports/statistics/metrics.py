@@ -1,15 +1,19 @@
-"""Every metric that a report shows: name, unit, range, direction, decimals, and how sure it is."""
+"""What a metric is: name, unit, range, direction, decimals, and how sure it is; tasks have them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
+from typing import Any, Protocol
 
 from fedmri.reports.statistics import bounds, influence, weighted
 from fedmri.reports.statistics.bounds import Method
 from fedmri.reports.statistics.influence import Influence, Part
 from fedmri.reports.statistics.weighted import Panel, Weighted
+from fedmri.tasks.registry import TASKS
+from fedmri.tasks.task import Case
 
 
 @dataclass(frozen=True)
@@ -60,78 +64,70 @@ class Metric:
 
 
 UP, DOWN = True, False
-_OVERLAP = partial(bounds.bounded_mean, low=0.0, high=1.0, failure=0.0, unseen=0.3)
-FAILED_HD95_MM = 374.0
-"""HD95 of a missed lesion, the default of ``task.missed_hd95_mm``: what a failure costs."""
-
-_ALL = (
-    Metric("dice", "Dice", 0, 1, UP, _OVERLAP, is_patient_mean=True),
-    Metric("jaccard", "Jaccard index", 0, 1, UP, _OVERLAP, is_patient_mean=True),
-    Metric(
-        "hd95_mm", "HD95 (mm)", 0, math.inf, DOWN,
-        partial(bounds.positive_mean, failure=FAILED_HD95_MM, unseen=0.5), unit="mm",
-        is_patient_mean=True,
-    ),
-    Metric(
-        "accuracy", "accuracy", 0, 1, UP, bounds.proportion, weighted.accuracy,
-        influence.accuracy, is_patient_mean=True, is_discrete=True,
-    ),
-    Metric(
-        "balanced_accuracy", "balanced accuracy", 0, 1, UP, bounds.recall_mean,
-        weighted.balanced_accuracy, influence.recalls, is_discrete=True,
-    ),
-    Metric(
-        "macro_f1", "macro F1", 0, 1, UP, bounds.f1_mean, weighted.macro_f1,
-        influence.f1_scores, is_discrete=True,
-    ),
-    Metric(
-        "auc", "AUC", 0, 1, UP, bounds.area_mean, weighted.roc_auc, influence.areas,
-        is_by_class=True,
-    ),
-    Metric(
-        "brier", "Brier score", 0, 2, DOWN,
-        partial(bounds.bounded_mean, low=0.0, high=2.0, failure=2.0, unseen=0.05),
-        weighted.brier, influence.brier, is_patient_mean=True,
-    ),
-    Metric(
-        "mae", "mean absolute error", 0, math.inf, DOWN,
-        partial(bounds.positive_mean, unseen=0.1), weighted.mae, influence.absolute_errors,
-        is_patient_mean=True,
-    ),
-    Metric(
-        "rmse", "root mean squared error", 0, math.inf, DOWN,
-        partial(bounds.root_mean_square, unseen=0.15), weighted.rmse,
-        influence.mean_square, is_root=True,
-    ),
-    Metric(
-        "r2", "R\N{SUPERSCRIPT TWO}", -math.inf, 1, UP,
-        partial(bounds.explained_variance, unseen=0.15), weighted.r2, influence.explained,
-    ),
-    Metric(
-        "pearson", "Pearson correlation", -1, 1, UP, bounds.fisher, weighted.correlation,
-        influence.correlation,
-    ),
-    Metric("n_both_empty", "both empty", 0, math.inf, UP, None),
-    Metric("n_false_alarms", "false alarms", 0, math.inf, DOWN, None),
-    Metric("n_missed", "missed", 0, math.inf, DOWN, None),
-)  # fmt: skip
-METRICS = {metric.name: metric for metric in _ALL}
 
 
-def metric_of(name: str) -> Metric:
+class Measured(Protocol):
+    """A task as a report sees it."""
+
+    @property
+    def primary(self) -> str:
+        """Metric that arms are compared by."""
+        ...
+
+    @property
+    def is_higher_better(self) -> bool:
+        """Direction of ``primary``."""
+        ...
+
+    def metrics(self, cases: Sequence[Case]) -> dict[str, float]:
+        """Return every metric over patients; NaN where undefined."""
+        ...
+
+    def measures(self) -> tuple[Metric, ...]:
+        """Return its metrics."""
+        ...
+
+
+def metric_of(name: str, task: Measured | None = None) -> Metric:
     """Return a metric by its name; ``dice_edema`` is the Dice of one class.
 
     An unknown one is a number without limits, whose interval is Student's.
+
+    Args:
+        name: As the task calls it.
+        task: Whose metric it is. None looks at fedmri's own tasks, and then at all others.
     """
-    if name in METRICS:
-        return METRICS[name]
-    stems = [stem for stem in METRICS if name.startswith(f"{stem}_")]
-    if stems:
-        found = METRICS[max(stems, key=len)]
-        title = f"{found.title} {name.removeprefix(found.name).replace('_', ' ').strip()}"
-        return replace(found, name=name, title=title)
+    tables = iter([_by_name(task)]) if task is not None else (_of_kind(kind) for kind in _kinds())
+    found = next((metric for known in tables if (metric := _among(name, known))), None)
+    if found is not None:
+        return found
     title = name.replace("_", " ")
     return Metric(name, title, -math.inf, math.inf, UP, bounds.student)
+
+
+def _by_name(task: Measured) -> Mapping[str, Metric]:
+    return {metric.name: metric for metric in task.measures()}
+
+
+def _kinds() -> Iterator[type[Any]]:
+    return (TASKS.load(name) for name in TASKS.names)
+
+
+@lru_cache(maxsize=64)
+def _of_kind(kind: type[Any]) -> Mapping[str, Metric]:
+    """Return the metrics of a task that is not at hand, as its example has them."""
+    return _by_name(kind(**kind.example)) if hasattr(kind, "example") else {}
+
+
+def _among(name: str, known: Mapping[str, Metric]) -> Metric | None:
+    if name in known:
+        return known[name]
+    stems = [stem for stem in known if name.startswith(f"{stem}_")]
+    if not stems:
+        return None
+    found = known[max(stems, key=len)]
+    title = f"{found.title} {name.removeprefix(found.name).replace('_', ' ').strip()}"
+    return replace(found, name=name, title=title)
 
 
 def parts_of(metric: Metric, panel: Panel) -> tuple[Part, ...] | None:

@@ -12,16 +12,16 @@ import numpy as np
 from fedmri.reports.models import Model, cases_of
 from fedmri.reports.statistics.influence import Part
 from fedmri.reports.statistics.intervals import Patients, draw, shuffle
-from fedmri.reports.statistics.metrics import Metric, metric_of, parts_of, weighted_metric
+from fedmri.reports.statistics.metrics import Measured, Metric, metric_of, parts_of, weighted_metric
 from fedmri.reports.statistics.scores import Outcomes, Parts, Score, score_of
 from fedmri.reports.statistics.weighted import Array, Panel, panel
-from fedmri.training.task import Case, Task
+from fedmri.tasks.task import Case
 
 
 class Scorer:
     """Scores models, each at most once over the same patients."""
 
-    def __init__(self, task: Task, n_bootstrap: int, seed: int) -> None:
+    def __init__(self, task: Measured, n_bootstrap: int, seed: int) -> None:
         self._task = task
         self._n_bootstrap = n_bootstrap
         self._seed = seed
@@ -50,7 +50,9 @@ class Scorer:
         tested = Outcomes(keys, tuple(panel(of_run) for of_run in cases), model.seeds)
         names = [name for name in values[0] if all(name in run for run in values)]
         return {
-            name: self._one(metric_of(name), tested, cases, [run[name] for run in values])
+            name: self._one(
+                metric_of(name, self._task), tested, cases, [run[name] for run in values]
+            )
             for name in names
         }
 
@@ -110,7 +112,7 @@ class Scorer:
         for run in model.runs:
             cases = cases_of(run, patients)
             arrays = panel(cases)
-            metric = weighted_metric(metric_of(name), arrays)
+            metric = weighted_metric(metric_of(name, self._task), arrays)
             plain = metric(arrays, np.ones((1, len(cases))))[0] if metric else math.nan
             if metric is None or not _is_same(float(plain), self._task.metrics(cases)[name]):
                 return None

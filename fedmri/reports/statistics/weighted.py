@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmri.training.task import Case
+from fedmri.tasks.task import Case
 
 Array = NDArray[np.float64]
 
@@ -18,8 +18,8 @@ class Panel:
     """Patients of one model as arrays.
 
     Attributes:
-        truth: Class index or value, shape ``(n,)``.
-        prediction: Class probabilities or value, shape ``(n, k)``; ``k`` is 0 for segmentation.
+        truth: One number a patient, shape ``(n,)``, or several, shape ``(n, m)``.
+        prediction: What is predicted, shape ``(n, k)``; ``k`` is 0 for label maps.
         scores: The patients' own metrics, each of shape ``(n,)``, NaN where undefined.
     """
 
@@ -43,7 +43,8 @@ def panel(cases: Sequence[Case]) -> Panel:
     )
 
 
-def _ratio(above: Array, below: Array) -> Array:
+def ratio(above: Array, below: Array) -> Array:
+    """Return a quotient; NaN where nothing is below."""
     result = np.full(above.shape, np.nan)
     np.divide(above, below, out=result, where=below > 0)
     return result
@@ -52,13 +53,14 @@ def _ratio(above: Array, below: Array) -> Array:
 def mean(values: Array, weights: Array) -> Array:
     """Return the weighted means of values, leaving out those that are not finite."""
     is_finite = np.isfinite(values)
-    return _ratio(weights @ np.where(is_finite, values, 0.0), weights @ is_finite.astype(float))
+    return ratio(weights @ np.where(is_finite, values, 0.0), weights @ is_finite.astype(float))
 
 
-def _mean_over_classes(values: Array) -> Array:
+def mean_over_classes(values: Array) -> Array:
+    """Return the mean of the columns that are known, shape ``(B,)``."""
     is_finite = np.isfinite(values)
     total = np.where(is_finite, values, 0.0).sum(axis=1)
-    return _ratio(total, is_finite.sum(axis=1).astype(float))
+    return ratio(total, is_finite.sum(axis=1).astype(float))
 
 
 def called_classes(panel: Panel) -> Array:
@@ -70,7 +72,7 @@ def called_classes(panel: Panel) -> Array:
 def _recall(panel: Panel, weights: Array, label: int) -> Array:
     is_class = (panel.truth == label).astype(float)
     is_hit = is_class * (called_classes(panel) == label)
-    return _ratio(weights @ is_hit, weights @ is_class)
+    return ratio(weights @ is_hit, weights @ is_class)
 
 
 def accuracy(panel: Panel, weights: Array) -> Array:
@@ -81,7 +83,7 @@ def accuracy(panel: Panel, weights: Array) -> Array:
 def balanced_accuracy(panel: Panel, weights: Array) -> Array:
     """Return the mean recall of the classes that occur, shape ``(B,)``."""
     labels = range(panel.prediction.shape[1])
-    return _mean_over_classes(np.stack([_recall(panel, weights, k) for k in labels], axis=1))
+    return mean_over_classes(np.stack([_recall(panel, weights, k) for k in labels], axis=1))
 
 
 def macro_f1(panel: Panel, weights: Array) -> Array:
@@ -90,10 +92,10 @@ def macro_f1(panel: Panel, weights: Array) -> Array:
     def f1(label: int) -> Array:
         is_true = (panel.truth == label).astype(float)
         is_called = (called_classes(panel) == label).astype(float)
-        return _ratio(2 * (weights @ (is_true * is_called)), weights @ (is_true + is_called))
+        return ratio(2 * (weights @ (is_true * is_called)), weights @ (is_true + is_called))
 
     labels = range(panel.prediction.shape[1])
-    return _mean_over_classes(np.stack([f1(label) for label in labels], axis=1))
+    return mean_over_classes(np.stack([f1(label) for label in labels], axis=1))
 
 
 def auc(score: Array, is_positive: NDArray[np.bool_], weights: Array) -> Array:
@@ -115,14 +117,14 @@ def auc(score: Array, is_positive: NDArray[np.bool_], weights: Array) -> Array:
     of_negative = weights[:, ~is_positive]
     won = of_negative.astype(np.float32) @ wins
     total = np.einsum("bi,bi->b", won.astype(np.float64), of_positive)
-    return _ratio(total, of_positive.sum(axis=1) * of_negative.sum(axis=1))
+    return ratio(total, of_positive.sum(axis=1) * of_negative.sum(axis=1))
 
 
 def roc_auc(panel: Panel, weights: Array) -> Array:
     """Return the mean one-versus-rest ROC area, shape ``(B,)``."""
     n_classes = panel.prediction.shape[1]
     areas = [auc(panel.prediction[:, k], panel.truth == k, weights) for k in range(n_classes)]
-    return _mean_over_classes(np.stack(areas, axis=1))
+    return mean_over_classes(np.stack(areas, axis=1))
 
 
 def brier(panel: Panel, weights: Array) -> Array:
@@ -154,7 +156,7 @@ def _spread(values: Array, weights: Array) -> Array:
 def r2(panel: Panel, weights: Array) -> Array:
     """Return 1 - SSE / SST around the mean of the patients, shape ``(B,)``."""
     spread = _spread(panel.truth, weights)
-    return 1 - _ratio(mean(errors(panel) ** 2, weights), np.where(spread > 1e-12, spread, 0))
+    return 1 - ratio(mean(errors(panel) ** 2, weights), np.where(spread > 1e-12, spread, 0))
 
 
 def correlation(panel: Panel, weights: Array) -> Array:
@@ -163,4 +165,4 @@ def correlation(panel: Panel, weights: Array) -> Array:
     y = panel.prediction[:, 0] - panel.prediction[:, 0].mean()
     covariance = mean(x * y, weights) - mean(x, weights) * mean(y, weights)
     product = _spread(x, weights) * _spread(y, weights)
-    return _ratio(covariance, np.sqrt(np.where(product > 1e-18, product, 0)))
+    return ratio(covariance, np.sqrt(np.where(product > 1e-18, product, 0)))

@@ -10,7 +10,7 @@ from torch import nn
 from fedmri.claims import Claim, Claims
 from fedmri.models.model import IMAGE
 from fedmri.models.sizes import Sizes
-from fedmri.round import TaskKind
+from fedmri.round import Answer
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class OneLayer:
     width: int = 4
 
     claims: ClassVar[Claims] = frozenset({Claim.PATIENTS_APART})
-    kinds: ClassVar[tuple[TaskKind, ...]] = IMAGE
+    kinds: ClassVar[tuple[Answer, ...]] = IMAGE
     multiple: ClassVar[int] = 1
     source: ClassVar[str] = "made for a test"
 

@@ -1,0 +1,206 @@
+"""What a task is: what it reads, minimises and predicts, how a patient is scored, what it says.
+
+A task is one file, in ``fedmri/tasks/kinds`` or in another distribution. Its class is a frozen
+dataclass, and its fields are its settings, below ``target``. Libraries are imported in the methods,
+so that settings are read without them. No other room knows a task by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmri.data.batches.site_data import Example
+from fedmri.data.target import DataTarget
+from fedmri.round import Answer, Truth
+
+if TYPE_CHECKING:
+    import torch
+
+    from fedmri.reports.statistics.metrics import Metric
+
+Array: TypeAlias = NDArray[np.float64]
+
+Predict: TypeAlias = Callable[[Array], Array]
+"""From standardised features ``(n, F)`` to what ``Task.predict`` would give, shape ``(n, K)``."""
+
+MOST_LOSS = 20.0
+"""Largest loss of a patient that counts in a mean: that of a probability of 2e-9 for the truth."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the network made of one scan: all that is kept of it once the next one comes.
+
+    Attributes:
+        n_examples: Volumes or slices of the scan.
+        truth: What is true of it; NaN where label maps have it.
+        predictions: What is predicted of each example; empty for label maps.
+        scores: The scan's own metrics (label maps). Those that begin with ``n_`` are counts.
+    """
+
+    n_examples: int
+    truth: Truth
+    predictions: tuple[tuple[float, ...], ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient's result: the unit of every score and every interval. Stays at the site.
+
+    Attributes:
+        site: Institution of the patient.
+        subject: Patient.
+        n_examples: Volumes or slices behind the prediction.
+        truth: What is true of the patient; NaN where label maps have it.
+        prediction: What is predicted; empty for label maps.
+        scores: The patient's own metrics, such as ``dice``, ``hd95_mm``, ``absolute_error``.
+    """
+
+    site: str
+    subject: str
+    n_examples: int
+    truth: Truth
+    prediction: tuple[float, ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+class Task(DataTarget, Protocol):
+    """Something that can be learned from images. It may also have claims, see ``fedmri.claims``.
+
+    Attributes:
+        title: What it is called in texts.
+        activation: How raw outputs become what is predicted, for programs that run an export.
+        answer: What it needs of a network: ``image`` or ``voxel``.
+        example: Settings that make one, for the documents and the tests.
+    """
+
+    title: ClassVar[str]
+    activation: ClassVar[str]
+    answer: ClassVar[Answer]
+    example: ClassVar[Mapping[str, Any]]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the network's channels, for people and other programs."""
+        ...
+
+    @property
+    def learned(self) -> str:
+        """What is learned: a hospital reads it before it approves a plan."""
+        ...
+
+    @property
+    def reads(self) -> str:
+        """What of the tables and derivatives is read, for the same page."""
+        ...
+
+    def at_site(self, examples: Sequence[Example]) -> Task:
+        """Return the task with what it counts in a site's training examples (class weights)."""
+        ...
+
+    def mean_loss(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of a batch: raw outputs and ``Batch.target``."""
+        ...
+
+    def predict(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return what is predicted, shape ``(B, K)``, or shares ``(B, 1 + K, *shape)``."""
+        ...
+
+    def read(
+        self, predictions: torch.Tensor, truth: torch.Tensor, examples: Sequence[Example]
+    ) -> Reading:
+        """Return the reading of one scan.
+
+        Args:
+            predictions: What ``predict`` made of its examples, in their order, on the CPU.
+            truth: Their targets as in ``Batch.target``, on the CPU; NaN where they are not known.
+            examples: Its examples, in the order of slices.
+
+        Raises:
+            RoundError: Slices cannot be put back together (R22).
+        """
+        ...
+
+    def case(self, site: str, subject: str, readings: Sequence[Reading]) -> Case:
+        """Return a patient's result from the readings of all scans."""
+        ...
+
+    def caption(self, reading: Reading) -> str:
+        """Return one line about a reading, for a picture in a report."""
+        ...
+
+    def metrics(self, cases: Sequence[Case]) -> dict[str, float]:
+        """Return every metric over patients, ``primary`` among them; NaN where undefined."""
+        ...
+
+    def measures(self) -> tuple[Metric, ...]:
+        """Return name, unit, range, direction and interval of each metric."""
+        ...
+
+    @property
+    def reported(self) -> frozenset[str]:
+        """Names of all metrics over patients that may leave a site."""
+        ...
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """The range of the loss and of every metric, declared before any patient is seen."""
+        ...
+
+    def clipped(self, cases: Sequence[Case]) -> list[Case]:
+        """Return results with every patient's errors within the declared ranges.
+
+        One patient then moves a mean over n patients by one n-th of the range at most, whatever
+        the network. A prediction that is not finite is as wrong as can be.
+        """
+        ...
+
+    def guess(self, train: Sequence[Truth]) -> tuple[float, ...] | None:
+        """Return the prediction that looks at no image, from all training patients.
+
+        None where there is no such guess. It has the form of a row of ``predict``.
+        """
+        ...
+
+    def linear(
+        self, features: Array, truths: Array, weights: Array, strength: float
+    ) -> Predict | None:
+        """Return a linear model of standardised features; None where there is none.
+
+        Args:
+            features: Shape ``(n, F)``.
+            truths: Shape ``(n,)`` or ``(n, K)``.
+            weights: Of each row: a patient's rows weigh 1 together.
+            strength: Penalty, in units of one row.
+        """
+        ...
+
+    def answers(self, prediction: Sequence[float], case: Case | None) -> dict[str, str]:
+        """Return the cells of a table of predictions.
+
+        Args:
+            prediction: A row of ``predict``, or the mean over the examples of a scan.
+            case: The patient's result, where the row is of a patient and not of a scan.
+        """
+        ...
+
+    def described(self) -> dict[str, dict[str, str]]:
+        """Return what the columns of ``answers`` mean, as BIDS has it in a sidecar."""
+        ...
+
+
+def frozen_lists(part: object, *names: str) -> None:
+    """Make tuples of the lists that a notebook gave, before a frozen dataclass is used."""
+    for name in names:
+        object.__setattr__(part, name, tuple(getattr(part, name)))
+
+
+def single(truth: Truth) -> float:
+    """Return the truth of a task that has one number a patient."""
+    return truth[0] if isinstance(truth, tuple) else truth
