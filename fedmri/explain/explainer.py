@@ -155,7 +155,6 @@ def _fellow(path: Path, first: ModelFile) -> ModelFile:
     mine, theirs = first.card.plan, file.card.plan
     pairs = {
         "target": (mine.target, theirs.target),
-        "task": (mine.task, theirs.task),
         "modalities": (mine.data.source.modalities, theirs.data.source.modalities),
         "preparation": (mine.data.prepare, theirs.data.prepare),
         "harmonization": (_numbers_of(first), _numbers_of(file)),

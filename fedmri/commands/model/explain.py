@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedmri.commands.trained import refuse_left_out
+from fedmri.commands.model.trained import refuse_left_out
 from fedmri.errors import UsageError
 
 if TYPE_CHECKING:
