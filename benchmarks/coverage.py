@@ -21,10 +21,10 @@ import numpy as np
 import simulated_patients as simulated
 from numpy.typing import NDArray
 
+from fedmri.evaluate.comparisons.paired import holm
 from fedmri.reports.statistics import intervals
 from fedmri.reports.statistics.metrics import Metric, metric_of, parts_of, weighted_metric
 from fedmri.reports.statistics.scores import Outcomes, Score, score_of
-from fedmri.reports.statistics.spread import holm
 from fedmri.reports.statistics.weighted import Panel
 
 Array = NDArray[np.float64]

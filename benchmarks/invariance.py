@@ -32,7 +32,7 @@ METHODS = {
     "none": ["harmonize=none"],
     "nyul": ["harmonize=nyul"],
     "coral": ["harmonize=coral"],
-    "coral-marginal": ["harmonize=coral", "harmonize.is_by_class=false"],
+    "coral-marginal": ["harmonize=coral", "stages.coral.is_by_class=false"],
     "combat": ["harmonize=combat"],
     "fedharmony": ["harmonize=fedharmony", "strategy=fedprox", "strategy.weighting=uniform"],
 }
@@ -90,7 +90,7 @@ def make_hospitals(folder: Path, n_subjects: int) -> None:
 
 def _strength(name: str) -> list[str]:
     _, _, strength = name.partition("@")
-    return [f"harmonize.strength={strength}"] if strength else []
+    return [f"stages.coral.strength={strength}"] if strength else []
 
 
 def trained(run: Path, data: Path, n_rounds: int, more: list[str]) -> Plan:

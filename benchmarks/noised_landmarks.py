@@ -18,7 +18,7 @@ from fedmri.clients.training.image_sums import image_groups
 from fedmri.config import load_resolved
 from fedmri.data.batches.examples import PreparedSite, open_site
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize.images.bounded_nyul import BoundedNyul
+from fedmri.harmonize.images.bounded_nyul import BoundedNyulSums
 from fedmri.harmonize.images.nyul import LANDMARKS
 from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import Arrays, add
@@ -35,7 +35,7 @@ def main() -> None:
     plan = load_resolved(run / "config.yaml").plan
     paths = StudySites.read(run / "prepared" / "sites.json").sites
     sites = {name: open_site([path], plan.target, plan.data) for name, path in paths.items()}
-    stage = BoundedNyul(len(plan.data.source.modalities))
+    stage = BoundedNyulSums(len(plan.data.source.modalities))
     for weighting in ("patient", "site"):
         config = replace(plan.harmonize, image="nyul", weighting=weighting)
         sums = [stage.site_sums(0, image_groups(site, config), {}) for site in sites.values()]
@@ -58,7 +58,7 @@ def _delta(config: HarmonizeConfig, sites: list[PreparedSite]) -> float:
 
 
 def _error(
-    stage: BoundedNyul, sums: list[Arrays], exact: np.ndarray, deviation: float, seed: int
+    stage: BoundedNyulSums, sums: list[Arrays], exact: np.ndarray, deviation: float, seed: int
 ) -> float:
     rng, total = np.random.default_rng(seed), add(sums)
     spread = deviation * np.sqrt(len(sums))

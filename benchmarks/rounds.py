@@ -41,7 +41,8 @@ from fedmri.models.build import build_network, n_parameters
 from fedmri.models.weights import load_weights, weights
 from fedmri.plan import Plan, to_json
 from fedmri.secagg.settings import SecAggConfig
-from fedmri.server.rounds.loop import Rounds, Run
+from fedmri.server.rounds.loop import Rounds
+from fedmri.server.rounds.run import Run
 from fedmri.simulation.arms import simulated_roll
 from fedmri.simulation.engines.flower import Node
 from fedmri.simulation.engines.in_process import InProcessGrid

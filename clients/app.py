@@ -20,7 +20,6 @@ from fedmri.clients.egress.border import (
 )
 from fedmri.clients.egress.gate import gate_of
 from fedmri.clients.egress.ledger import Ledger
-from fedmri.clients.training.own_table import TableSite
 from fedmri.clients.training.private import Guard, simulated_secret
 from fedmri.clients.training.secure import Membership
 from fedmri.clients.training.site import Site
@@ -62,7 +61,7 @@ def query(message: Message, context: Context) -> Message:
 
 def _sums(context: Context, border: Border, content: RecordDict) -> RecordDict:
     plan = from_json(str(context.run_config["plan"]))
-    site = table_of(context) if plan.harmonize.table.features else site_of(context)
+    site = site_of(context)
     order = read_order(content, ADD_UP, SECURE_STEP)
     if isinstance(order, SecureStep):
         answer = content_of(site.secure_step(order))
@@ -164,14 +163,6 @@ def guard_of(context: Context) -> Guard:
         account=Path(str(node["privacy-account"])) if "privacy-account" in node else None,
         scorings=Path(str(node["scorings"])) if "scorings" in node else None,
     )
-
-
-def table_of(context: Context) -> TableSite:
-    """Return the site of a context for a run over tables: ``prepared`` names its table alone."""
-    node, plan = context.node_config, str(context.run_config["plan"])
-    [path] = json.loads(str(node["prepared"]))
-    folder = Path(str(node["folder"]))
-    return TableSite(str(node["site"]), plan, Path(path), folder, guard_of(context))
 
 
 @lru_cache(maxsize=256)

@@ -10,9 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedmri.api.archive import DicomExchange, DicomPredictions, predict_dicom
     from fedmri.api.arrays import Sites
+    from fedmri.api.claims import ClaimsCheck, lint_claims
     from fedmri.api.data import DataCheck, check_data
     from fedmri.api.example import example_data
+    from fedmri.api.export import export_model
     from fedmri.api.parts import list_models
     from fedmri.api.privacy import PrivacyPlan, privacy_plan
     from fedmri.api.privacy_site import SitePrivacyPlan, site_privacy_plan
@@ -32,8 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Claim",
+    "ClaimsCheck",
     "Classification",
     "DataCheck",
+    "DicomExchange",
+    "DicomPredictions",
     "FedAvg",
     "FedmriError",
     "HarmonizedTable",
@@ -57,16 +63,22 @@ __all__ = [
     "TrainedModel",
     "check_data",
     "example_data",
+    "export_model",
     "harmonize_table",
+    "lint_claims",
     "list_models",
+    "predict_dicom",
     "privacy_plan",
     "site_privacy_plan",
 ]
 
 _HOMES = {
     "Claim": "claims",
+    "ClaimsCheck": "api.claims",
     "Classification": "api.targets",
     "DataCheck": "api.data",
+    "DicomExchange": "api.archive",
+    "DicomPredictions": "api.archive",
     "FedAvg": "strategies.averaging.fedavg",
     "FedmriError": "errors",
     "HarmonizedTable": "api.tables",
@@ -90,8 +102,11 @@ _HOMES = {
     "TrainedModel": "trained",
     "check_data": "api.data",
     "example_data": "api.example",
+    "export_model": "api.export",
     "harmonize_table": "api.tables",
+    "lint_claims": "api.claims",
     "list_models": "api.parts",
+    "predict_dicom": "api.archive",
     "privacy_plan": "api.privacy",
     "site_privacy_plan": "api.privacy_site",
 }

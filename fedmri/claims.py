@@ -14,13 +14,15 @@ class Claim(Enum):
     """Something that a part promises; its value is what is feared of a part without the promise."""
 
     SUM_IS_ENOUGH = "whose server may need each site's update"
-    """A strategy: its server needs the weighted mean of the updates, and no single one."""
+    """A strategy or stage: its server needs the sum over sites, and nothing of a single one."""
     MODEL_ALONE = "whose sites may send or count on more than their model"
     """A strategy: a site sends its model and nothing else; the rule reads nothing else."""
     BLIND_TO_PATIENTS = "which may look at patients outside the loss of the task"
-    """A strategy: what it adds to training depends on models alone, never on an image."""
+    """A strategy or stage: what it adds to training never depends on an image or answer."""
     ONE_MODEL = "which may score models of the sites' own"
     """A strategy: all sites are scored with one network body."""
+    UPDATE_UNTOUCHED = "which may change an update on its way, or tell of a site beside it"
+    """A stage: an update passes it as it is; what it tells beside it are sums over patients."""
     PATIENTS_APART = "which may mix the patients of a step"
     """A model: what it makes of an image depends on no other image of the batch. A task: the loss
     of a patient depends on no other patient of the site, nor on counts of them."""
@@ -30,7 +32,7 @@ class Need(Enum):
     """Something that a part needs of the plan; its value says what that is."""
 
     PLAIN_SGD = "plain SGD: train.optimizer=sgd, momentum 0, no clipped gradients"
-    EMBEDDING = "one embedding an image, that no other method works on"
+    EMBEDDING = "one embedding an image"
     COUNTED_STEPS = "steps that can be counted: those of SGD, or the same number at all sites"
     """Advice alone: under other optimizers steps count as if they were those of SGD."""
 

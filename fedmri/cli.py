@@ -22,11 +22,15 @@ import fedmri.commands.server.setup  # it registers commands
 import fedmri.commands.server.view  # noqa: F401  # it registers commands
 from fedmri.commands.apps import client_app, server_app
 from fedmri.commands.argument_help import ArgumentHelp
+from fedmri.commands.claims import lint_claims
 from fedmri.commands.demo import demo
+from fedmri.commands.model.explain import explain
 from fedmri.commands.harmonize import harmonize
+from fedmri.commands.model.export import export
+from fedmri.commands.model.serve import serve
+from fedmri.commands.model.trained import predict, score, show
 from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.privacy import privacy_app
-from fedmri.commands.trained import predict, score, show
 from fedmri.errors import FedmriError, UsageError
 from fedmri.system_errors import as_usage_error
 
@@ -55,7 +59,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
-for command in (demo, harmonize, predict, score, show):
+for command in (demo, harmonize, lint_claims, predict, explain, score, show, export, serve):
     app.command()(command)
 
 Overrides = Annotated[

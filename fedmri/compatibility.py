@@ -7,13 +7,15 @@ made of the same doors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedmri.claims import Claim, Need, claims_of, needs_of
 from fedmri.errors import ConfigError, FedmriError, PrivacyError
 from fedmri.models.registry import MODELS
+from fedmri.parts import Registry
+from fedmri.stages.registry import STAGES
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.tasks.registry import TASKS
 
@@ -28,7 +30,8 @@ class Door:
     Attributes:
         mechanism: What the plan has, in words.
         is_there: Whether a plan has it.
-        section: Section of the settings whose part is asked: ``strategy``, ``model``, ``target``.
+        section: Section of the settings whose part is asked: ``strategy``, ``model``, ``target``,
+            or ``stages``, each of which is asked.
         claim: What the part must claim.
         error: Kind of error, by what the message says.
         code: Its code.
@@ -43,6 +46,14 @@ class Door:
     code: str
     fix: str
 
+
+_REGISTRIES: dict[str, Registry[Any]] = {
+    "strategy": STRATEGIES,
+    "model": MODELS,
+    "target": TASKS,
+    "stages": STAGES,
+}
+_NO_STAGE = "leave the stage out, or choose one that claims it"
 
 DOORS = (
     Door(
@@ -100,13 +111,40 @@ DOORS = (
         "set target.loss=auto or another task, or privacy.noise_multiplier=0",
     ),
     Door(
-        "ComBat of embeddings",
-        lambda plan: plan.harmonize.embedding == "combat",
-        "strategy",
-        Claim.ONE_MODEL,
+        "secure aggregation",
+        lambda plan: plan.secagg.is_on,
+        "stages",
+        Claim.SUM_IS_ENOUGH,
+        PrivacyError,
+        "P57",
+        f"{_NO_STAGE}, or set secagg.is_on=false",
+    ),
+    Door(
+        "noise for a whole hospital",
+        lambda plan: plan.privacy.site.is_on,
+        "stages",
+        Claim.UPDATE_UNTOUCHED,
+        PrivacyError,
+        "P67",
+        f"{_NO_STAGE}, or set privacy.site.noise_multiplier=0",
+    ),
+    Door(
+        "filters of updates",
+        lambda plan: plan.filters.is_on,
+        "stages",
+        Claim.UPDATE_UNTOUCHED,
         ConfigError,
-        "C03",
-        "set harmonize=coral, or strategy=fedavg",
+        "C31",
+        f"{_NO_STAGE}, or set filters.clip_norm=0 filters.percentile=0",
+    ),
+    Door(
+        "differential privacy of patients",
+        lambda plan: plan.privacy.is_on,
+        "stages",
+        Claim.BLIND_TO_PATIENTS,
+        PrivacyError,
+        "P32",
+        f"{_NO_STAGE}, or set privacy.noise_multiplier=0",
     ),
 )
 """Every mechanism that asks a claim of a part."""
@@ -116,13 +154,15 @@ def refuse_incompatible(plan: Plan) -> None:
     """Refuse parts of a plan that do not go with its mechanisms, or that lack what they need.
 
     Raises:
-        ConfigError: Filters, or ComBat of embeddings, want another part (C31, C03), or the plan
-            does not have what a part needs (C03).
+        ConfigError: Filters want another part (C31), or the plan
+            does not have what a part needs, or the strategy not what a stage asks (C03).
         PrivacyError: Privacy or secure aggregation wants another part (P32, P57, P67).
     """
     for door in DOORS:
-        if door.is_there(plan) and door.claim not in claims_of(getattr(plan, door.section)):
-            raise _refusal(door, plan)
+        for part in _asked(plan, door.section):
+            if door.is_there(plan) and door.claim not in claims_of(part):
+                raise _refusal(door, part)
+    _refuse_unclaimed(plan)
     for need, is_met, found, fix in _NEEDS:
         if need in needs_of(plan.strategy) and not is_met(plan):
             what = f"strategy {STRATEGIES.name_of(plan.strategy)}"
@@ -137,15 +177,31 @@ def goes_with(section: str, part: object) -> dict[str, bool]:
     return asked
 
 
-def _refusal(door: Door, plan: Plan) -> FedmriError:
-    name = {
-        "strategy": STRATEGIES.name_of(plan.strategy),
-        "model": MODELS.name_of(plan.model),
-        "target": TASKS.name_of(plan.target),
-    }
-    found = f"{door.section} {name[door.section]}, {door.claim.value}"
-    want = f"a {door.section} that claims the contrary"
+def _asked(plan: Plan, section: str) -> Sequence[object]:
+    """Return the parts of a section of the settings."""
+    return plan.stages if section == "stages" else (getattr(plan, section),)
+
+
+def _refusal(door: Door, part: Any) -> FedmriError:
+    registry: Registry[Any] = _REGISTRIES[door.section]
+    kind = registry.kind.removesuffix("s")
+    found = f"{kind} {registry.name_of(part)}, {door.claim.value}"
+    want = f"a {kind} that claims the contrary"
     return door.error(door.code, door.mechanism, found=found, want=want, fix=door.fix)
+
+
+def _refuse_unclaimed(plan: Plan) -> None:
+    """Refuse a strategy that does not claim what a stage asks of it (C03)."""
+    for stage in plan.stages:
+        for claim in stage.asks - claims_of(plan.strategy):
+            name = STRATEGIES.name_of(plan.strategy)
+            raise ConfigError(
+                "C03",
+                f"stage {STAGES.name_of(stage)}",
+                found=f"strategy {name}, {claim.value}",
+                want="a strategy that claims the contrary",
+                fix="choose another stage, such as harmonize=coral; or set strategy=fedavg",
+            )
 
 
 def _is_plain_sgd(plan: Plan) -> bool:
@@ -162,7 +218,6 @@ def _on_embeddings(plan: Plan) -> list[str]:
     """Return what of a plan leaves no embedding of an image to work on."""
     asked = {
         f"{plan.target.title}, whose networks answer each voxel": plan.target.answer == "voxel",
-        "another method on embeddings (harmonize)": plan.harmonize.embedding != "none",
     }
     return [name for name, is_set in asked.items() if is_set]
 

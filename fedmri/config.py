@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -23,13 +23,13 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf lets it through
 
 from fedmri.errors import ConfigError, told
-from fedmri.harmonize.settings import refuse_same_place
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
-from fedmri.plan import Plan, to_dict
+from fedmri.plan import Plan, StartConfig, to_dict
 from fedmri.setting_keys import known_keys, refused_value, unknown_setting
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
+from fedmri.stages.registry import STAGES, by_name
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.registry import TASKS
@@ -39,6 +39,9 @@ ROOT = "plan"
 """Field of an experiment whose settings stand at the top, without its name."""
 PARTS: Mapping[str, Registry[Any]] = {"target": TASKS, "model": MODELS, "strategy": STRATEGIES}
 """Sections that a part stands in, whose own settings they take."""
+_OPEN = frozenset({*PARTS, STAGES.kind})
+"""Sections whose settings are known once it is known which parts are chosen."""
+QUOTES = " \"'"
 ALL_PRINTED = "; --dry-run prints all settings"
 
 
@@ -62,11 +65,26 @@ def load(overrides: Sequence[str] = (), file: Path | None = None) -> Experiment:
         ConfigError: A key is not known (C02, with the nearest that is), a value cannot be taken
             (C01), settings contradict each other (C03), or the file cannot be read (C04).
     """
-    texts = [*(_overrides_of(file) if file else ()), *overrides]
+    written = [*(_overrides_of(file) if file else ()), *overrides]
+    texts = [text for one in written for text in _each_stage(one)]
     for text in texts:
         _refuse_unknown(text)
     values = _composed(texts)
     return experiment_of({**values, **_parts_of(values, texts)})
+
+
+def _each_stage(text: str) -> Iterator[str]:
+    """Yield a list of stages as one setting a stage: each may have settings of its own."""
+    key, _, value = text.partition("=")
+    if key.strip() != STAGES.kind:
+        yield text
+        return
+    if not (value.startswith("[") and value.endswith("]")):
+        want, fix = "a list of stages", f"choose of {', '.join(STAGES.names)}, as in stages=[nyul]"
+        raise ConfigError("C01", f"setting {key}", found=value or "nothing", want=want, fix=fix)
+    for name in (part.strip(QUOTES) for part in value.strip("[]").split(",")):
+        if name:
+            yield f"{key}.{name}={{}}"
 
 
 def _composed(texts: Sequence[str]) -> dict[str, Any]:
@@ -97,9 +115,21 @@ def experiment_of(values: Any) -> Experiment:
     nested = {"plan": values, "partition": partition, "simulation": simulation}
     _refuse_unknown_fields(nested, Experiment, ())
     try:
-        return TypeAdapter(Experiment).validate_python(nested)
+        experiment = TypeAdapter(Experiment).validate_python(nested)
     except ValidationError as error:
         raise refused_value(error, "", ALL_PRINTED, ROOT) from None
+    return _with_start(experiment)
+
+
+def _with_start(experiment: Experiment) -> Experiment:
+    """Return the experiment with the hash of its weights in the plan, if a file is named."""
+    file, plan = experiment.simulation.weights, experiment.plan
+    if not file or plan.start.sha256:
+        return experiment
+    from fedmri.models.pretrained import file_sha256  # torch loads here
+
+    start = StartConfig(file_sha256(Path(file).expanduser()))
+    return replace(experiment, plan=replace(plan, start=start))
 
 
 def as_yaml(experiment: Experiment) -> str:
@@ -112,6 +142,7 @@ def _as_dict(experiment: Experiment) -> dict[str, Any]:
     simulation = experiment.simulation
     compared = [STRATEGIES.as_dict(strategy) for strategy in simulation.strategies]
     values = to_dict(experiment.plan)
+    values[STAGES.kind] = by_name(experiment.plan.stages)
     values |= {"partition": asdict(experiment.partition)}
     values |= {"simulation": {**asdict(simulation), "strategies": compared}}
     plain: dict[str, Any] = json.loads(json.dumps(values))  # tuples become lists
@@ -170,7 +201,10 @@ def setting_names() -> list[str]:
         for name in registry.names
         for key in (registry.key, *registry.settings(name))
     }
-    return [*known_keys(Experiment, root=ROOT), *own]
+    of_stages = [
+        f"{STAGES.kind}.{name}.{key}" for name in STAGES.names for key in STAGES.settings(name)
+    ]
+    return [*known_keys(Experiment, root=ROOT), *own, *of_stages]
 
 
 def _overrides_of(file: Path) -> Iterator[str]:
@@ -180,8 +214,10 @@ def _overrides_of(file: Path) -> Iterator[str]:
 def _flatten(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _flatten(value, f"{key}.")
+        elif value == {}:
+            yield f"{key}={{}}"
         elif value is None:
             yield f"{key}=null"
         else:
@@ -209,7 +245,7 @@ def _as_override(text: str) -> str:
     if key in groups():
         return f"{key}={value.strip(chr(34))}"
     # the part that is chosen says which settings there are, once all is put together
-    is_of_part = key.lstrip("+").partition(".")[0] in PARTS and not key.startswith("~")
+    is_of_part = key.lstrip("+").partition(".")[0] in _OPEN and not key.startswith("~")
     return f"++{text.lstrip('+')}" if is_of_part else text
 
 
@@ -221,16 +257,17 @@ def _refuse_unknown(text: str) -> None:
         raise ConfigError("C02", f"setting {text!r}", found="no =", want="key=value", fix=fix)
     choices = groups()
     if key in choices:
-        names = tuple(name.strip(" \"'") for name in value.strip(" []").split(","))
+        names = tuple(name.strip(QUOTES) for name in value.strip(" []").split(","))
         for name in names:
             if name not in choices[key]:
                 raise unknown_setting(
                     f"{key}={name}", [f"{key}={choice}" for choice in choices[key]], ALL_PRINTED
                 )
-        if key == "harmonize":
-            refuse_same_place(names)
+        if "none" in names and len(names) > 1:
+            fix, what = "leave none out of the list", f"the list {key}"
+            raise ConfigError("C03", what, found=", ".join(names), want="none alone", fix=fix)
         return
-    if key.partition(".")[0] not in PARTS and key not in known_keys(Experiment, root=ROOT):
+    if key.partition(".")[0] not in _OPEN and key not in known_keys(Experiment, root=ROOT):
         raise unknown_setting(key, [*setting_names(), *choices], ALL_PRINTED)
 
 

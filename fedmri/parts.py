@@ -41,6 +41,7 @@ class Registry(Generic[PartT]):
         package: Room whose folders hold the files.
         folders: Those folders.
         group: Group of entry points.
+        is_list: Whether a plan has several; then a setting's key has the part's name in it.
         key: Key of the part's name beside its settings.
     """
 
@@ -48,6 +49,7 @@ class Registry(Generic[PartT]):
     package: str
     folders: tuple[str, ...]
     group: str
+    is_list: bool = False
     key: str = NAME
 
     @cached_property
@@ -175,7 +177,7 @@ class Registry(Generic[PartT]):
         try:
             return TypeAdapter(kind).validate_python(settings)
         except ValidationError as error:
-            raise refused_value(error, "", "", prefix=f"{self.kind}.") from None
+            raise refused_value(error, "", "", prefix=f"{self._key(name)}.") from None
 
     def _section(self, values: object) -> Mapping[str, Any]:
         if not isinstance(values, Mapping):
@@ -190,10 +192,15 @@ class Registry(Generic[PartT]):
         return _settings(self.load(name))
 
     def _refuse_unknown(self, name: str, kind: type[PartT], settings: Mapping[str, Any]) -> None:
-        known = [f"{self.kind}.{key}" for key in (self.key, *_settings(kind))]
+        where = self._key(name)
+        known = [f"{where}.{key}" for key in (self.key, *_settings(kind))]
         for key in settings:
-            if f"{self.kind}.{key}" not in known:
-                raise unknown_setting(f"{self.kind}.{key}", known, f"; {self.kind} is {name}")
+            if f"{where}.{key}" not in known:
+                raise unknown_setting(f"{where}.{key}", known, f"; {self.kind} is {name}")
+
+    def _key(self, name: str) -> str:
+        """Return where the settings of a part stand."""
+        return f"{self.kind}.{name}" if self.is_list else self.kind
 
 
 def _settings(kind: type) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypedDict
@@ -18,7 +19,6 @@ from pydantic import PlainValidator, TypeAdapter
 from fedmri.compatibility import refuse_incompatible
 from fedmri.data.settings import DataConfig
 from fedmri.errors import ConfigError, require
-from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.models.image.cnn5 import CNN5
 from fedmri.models.model import Model
 from fedmri.models.registry import MODELS
@@ -27,6 +27,8 @@ from fedmri.privacy.settings import PrivacyConfig
 from fedmri.round import Strategy, Target
 from fedmri.secagg.conflicts import refuse_inspections
 from fedmri.secagg.settings import SecAggConfig
+from fedmri.stages.registry import as_list, made_stages, refuse_same_place
+from fedmri.stages.stage import Stage
 from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.tasks.registry import TASKS
@@ -163,6 +165,22 @@ class ReleaseConfig:
         require(is_short, "release.intended_use", len(self.intended_use), want)
 
 
+@dataclass(frozen=True)
+class StartConfig:
+    """What the server's first model starts from.
+
+    Attributes:
+        sha256: SHA-256 of a file of weights that the server has; sites do not need the file. Empty
+            starts from seeded weights. Entries that the file lacks are seeded.
+    """
+
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        is_hash = not self.sha256 or re.fullmatch("[0-9a-f]{64}", self.sha256) is not None
+        require(is_hash, "start.sha256", self.sha256, "64 digits of 0-9 and a-f, or nothing")
+
+
 class NetworkArguments(TypedDict):
     """What ``build_network`` must know of a plan besides its model settings."""
 
@@ -182,6 +200,8 @@ class Plan:
         target: What is learned: a task, with settings of its own; the page of tasks lists them.
         seed: Start of every random draw: the split, the weights, the order of examples.
         model: Network, with settings of its own; the page of models lists them.
+        stages: What is done to scans, embeddings or tables on their way, in order. Each has
+            settings of its own; the page of stages lists them.
         strategy: Rule that combines updates, with settings of its own; the page of strategies
             lists them.
     """
@@ -190,8 +210,9 @@ class Plan:
     name: str = "experiment"
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
-    harmonize: HarmonizeConfig = field(default_factory=HarmonizeConfig)
+    stages: Annotated[tuple[Stage, ...], PlainValidator(made_stages)] = ()
     model: Annotated[Model, PlainValidator(MODELS.made)] = field(default_factory=CNN5)
+    start: StartConfig = field(default_factory=StartConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     strategy: Annotated[Strategy, PlainValidator(STRATEGIES.made)] = field(default_factory=FedAvg)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
@@ -231,16 +252,19 @@ class Plan:
         }
 
     def __post_init__(self) -> None:
-        self.harmonize.table.refuse_training(self.target, self.rounds.n_rounds)
-        self.harmonize.refuse_scaled(self.data.prepare.scaling)
         _refuse_unfiltered(self.filters, self.transport)
-        augment = self.data.augment
-        is_mixed, is_private = augment.mixup > 0 or augment.cutmix > 0, self.privacy.is_on
-        self.harmonize.refuse_embedding(self.target, is_private=is_private, is_mixed=is_mixed)
-        refuse_conflicts(self.privacy, self.train, augment)
+        refuse_same_place(self.stages)
+        for stage in self.stages:
+            stage.refuse(self)
+        refuse_conflicts(self.privacy, self.train, self.data.augment)
         if self.secagg.is_on:
             refuse_inspections(self._inspections)
         refuse_incompatible(self)
+
+    @property
+    def is_for_tables(self) -> bool:
+        """Whether it ends with what a stage fitted, and trains no network."""
+        return any(stage.is_handed_out for stage in self.stages)
 
     @property
     def _inspections(self) -> list[str]:
@@ -248,7 +272,6 @@ class Plan:
         rounds, is_whole = self.rounds, self.transport == TransportConfig()
         asked = {
             "rounds.is_late_join_allowed": rounds.is_late_join_allowed,
-            "harmonize=fedharmony": self.harmonize.embedding == "fedharmony",
             "transport, which rounds each update by itself,": not is_whole,
         }
         return [name for name, is_set in asked.items() if is_set]
@@ -278,6 +301,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
         "target": TASKS.as_dict(plan.target),
         "model": MODELS.as_dict(plan.model),
         "strategy": STRATEGIES.as_dict(plan.strategy),
+        "stages": as_list(plan.stages),
     }
     return {**asdict(plan), **parts}
 

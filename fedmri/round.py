@@ -7,6 +7,7 @@ This is the narrow door between the rooms: data fills a ``Batch``, training turn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -24,8 +25,6 @@ Answer = Literal["image", "voxel"]
 
 Truth: TypeAlias = "float | tuple[float, ...]"
 """What is true of a patient: a class index or a value, or several numbers; NaN is unknown."""
-
-TaskKind = Answer  # what ``Model.kinds`` was annotated with
 
 
 class Target(Protocol):
@@ -99,9 +98,9 @@ class Layout:
         head: Parameters of the last layer, which turns features into the network's outputs.
     """
 
-    parameters: frozenset[str]
-    norm_parameters: frozenset[str]
-    norm_statistics: frozenset[str]
+    parameters: frozenset[str] = frozenset()
+    norm_parameters: frozenset[str] = frozenset()
+    norm_statistics: frozenset[str] = frozenset()
     head: frozenset[str] = frozenset()
 
     @property
@@ -152,7 +151,7 @@ class ServerState:
     """
 
     model: Weights
-    layout: Layout = Layout(frozenset(), frozenset(), frozenset())
+    layout: Layout = field(default_factory=Layout)
     memory: Mapping[str, Weights] = field(default_factory=dict)
 
 
@@ -185,21 +184,8 @@ LossTerm: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 """From the targets of the batch that last went through the network to what its loss is added."""
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """Models whose embeddings of the same images are sought and shunned (MOON).
-
-    Attributes:
-        near: Model that embeddings are pulled to; not to be changed.
-        far: Model that they are pushed from; not to be changed.
-        strength: Factor of what is added to the loss.
-        temperature: Above 0; a small one counts small differences much.
-    """
-
-    near: Weights
-    far: Weights
-    strength: float
-    temperature: float
+LossTerms: TypeAlias = "Callable[[torch.nn.Module, Layout], AbstractContextManager[LossTerm]]"
+"""From a network that is trained to what is added to its loss while it is."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +200,7 @@ class Phase:
         start: Model that it starts from; None goes on from where the network is: the received
             model before the first phase. A phase with its own start trains a model that is not
             sent.
-        contrast: What is added to the loss by the network's embeddings; None adds nothing.
+        loss: What is added to the loss; None adds nothing.
     """
 
     name: str = "train"
@@ -222,7 +208,7 @@ class Phase:
     frozen: frozenset[str] = frozenset()
     term: GradientTerm | None = None
     start: Weights | None = None
-    contrast: Contrast | None = None
+    loss: LossTerms | None = None
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from flwr.serverapp import Grid, ServerApp
 from fedmri.arm import Arm
 from fedmri.plan import from_json
 from fedmri.secagg.secure_sum import Roll
-from fedmri.server.rounds.loop import Rounds, Run
+from fedmri.server.rounds.loop import Rounds
 from fedmri.server.rounds.records import Observer, Record
+from fedmri.server.rounds.run import Run
 
 
 def _ignore(record: Record) -> None:
@@ -24,7 +25,7 @@ def create_app(observe: Observer = _ignore) -> ServerApp:
 
     Its ``run_config`` names the ``plan`` (JSON), the ``arm``, the ``members`` that train and the
     sites that are ``tested`` (JSON lists; empty takes all), the ``folder`` and ``n-pictures``, and
-    the ``roll`` of secure sums where the plan has them.
+    the ``roll`` of secure sums and the file of ``weights`` where the plan has them.
 
     Args:
         observe: Is handed every record as it is written.
@@ -41,6 +42,7 @@ def create_app(observe: Observer = _ignore) -> ServerApp:
             tested=tuple(json.loads(str(config["tested"]))),
             folder=Path(str(config["folder"])),
             n_pictures=int(config["n-pictures"]),
+            weights=Path(str(config["weights"])) if "weights" in config else None,
             roll=Roll.from_json(str(config["roll"])) if "roll" in config else Roll(),
         )
         Rounds(run, grid, observe).go()

@@ -15,11 +15,11 @@ from fedmri.arm import Arm
 from fedmri.assembly import assemble
 from fedmri.errors import FedmriError
 from fedmri.repeats import quiet_root
+from fedmri.server.memory import return_large_blocks
 from fedmri.server.registry.home import ServerHome
-from fedmri.server.rounds.loop import Rounds, Run
-from fedmri.server.rounds.memory import return_large_blocks
+from fedmri.server.rounds.loop import Rounds
 from fedmri.server.rounds.records import Record
-from fedmri.server.rounds.tables import Tables
+from fedmri.server.rounds.run import Run
 from fedmri.server.runs import RunFolder, write_json
 from fedmri.server.transport.asking import present, wait_for_sites
 from fedmri.server.transport.inflating import bound_answers
@@ -42,9 +42,9 @@ def main(grid: Grid, context: Context) -> None:
     (folder.path / FAILED).unlink(missing_ok=True)
     try:
         run = _run(grid, folder, home)
-        folder.bound_answers(bound_answers(run.plan, assemble(run.plan).entries))
-        program = Tables if run.plan.harmonize.table.features else Rounds
-        program(run, grid, _note).go()
+        made = assemble(run.plan)
+        folder.bound_answers(bound_answers(run.plan, made.entries, made.layout))
+        Rounds(run, grid, _note).go()
     except FedmriError as error:
         log.error("%s", error)
         write_json(folder.path / FAILED, {"code": error.code, "message": str(error)})
@@ -64,6 +64,7 @@ def _run(grid: Grid, folder: RunFolder, home: ServerHome) -> Run:
         declared=Declared(home, "max_examples"),
         declared_subjects=Declared(home, "max_subjects"),
         roll=signed.roll(folder.name),
+        weights=folder.weights,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from fedmri.files import write_whole
 from fedmri.signed_plan import SignedPlan
 
 Status = Literal["queued", "running", "finished", "failed", "stopped", "interrupted"]
+WEIGHTS = "start-weights"
+"""Stem of the file of weights in a run's folder; its ending says what it is."""
 OVER: tuple[Status, ...] = ("finished", "failed", "stopped")
 
 
@@ -81,6 +84,11 @@ class RunFolder:
         """Ask the server to end the run after what it is doing."""
         (self.path / "stop").touch()
 
+    @property
+    def weights(self) -> Path | None:
+        """The file of weights that the run starts from, if it has one."""
+        return next(self.path.glob(f"{WEIGHTS}*"), None)
+
     def bound_answers(self, n_bytes: int) -> None:
         """Write down the most bytes that an answer to an order of the run may have."""
         write_json(self.path / "answer.json", {"bytes": n_bytes})
@@ -112,7 +120,13 @@ class RunFolder:
         return max((int(name.split("-")[1].split(".")[0]) for name in names), default=0)
 
 
-def new_run(runs: Path, signed: SignedPlan, name: str, members: Sequence[str]) -> RunFolder:
+def new_run(
+    runs: Path,
+    signed: SignedPlan,
+    name: str,
+    members: Sequence[str],
+    weights: Path | None = None,
+) -> RunFolder:
     """Write the folder of a run, queued.
 
     Args:
@@ -120,6 +134,7 @@ def new_run(runs: Path, signed: SignedPlan, name: str, members: Sequence[str]) -
         signed: The signed plan.
         name: Name of the run; empty takes the plan's, with a number where that is taken.
         members: Sites that train; empty takes those that are there when it starts.
+        weights: File of weights that the plan starts from; the folder gets a copy.
 
     Raises:
         UsageError: The name is taken, or cannot name a folder (U51).
@@ -130,6 +145,8 @@ def new_run(runs: Path, signed: SignedPlan, name: str, members: Sequence[str]) -
     (part / "signed.json").write_text(signed.to_json(), encoding="utf-8")
     note = RunNote(submitted=utc(), members=tuple(sorted(members)))
     write_json(part / "run.json", asdict(note))
+    if weights is not None:
+        shutil.copyfile(weights, part / f"{WEIGHTS}{weights.suffix}")
     part.rename(path)
     return RunFolder(path)
 

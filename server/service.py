@@ -17,9 +17,9 @@ from pathlib import Path
 import httpx
 
 from fedmri.files import PRIVATE_FILE, write_whole
+from fedmri.server.memory import return_large_blocks
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.registry.presence import hold
-from fedmri.server.rounds.memory import return_large_blocks
 from fedmri.server.runs import OVER, RunFolder, all_runs, write_json
 from fedmri.server.transport.flower import Control, Node, key_bytes
 from fedmri.server.transport.superlink import SuperLink

@@ -155,7 +155,7 @@ def _alone(plan: Plan) -> Plan:
         strategy=FedAvg(),
         train=train,
         privacy=plan.privacy.alone(),
-        harmonize=plan.harmonize.alone(),
+        stages=tuple(stage.alone() for stage in plan.stages),
         transport=TransportConfig(),
         secagg=SecAggConfig(),
         filters=FilterConfig(),

@@ -104,7 +104,7 @@ def run_arms(
 
     def attempt(run: ArmRun) -> None:
         try:
-            run_arm(run, folder, config.n_pictures, engine, observe)
+            run_arm(run, folder, config, engine, observe)
         except FedmriError as error:
             log.error("arm %s failed: %s", run.label, error)
             failed[run.arm] = str(error)
@@ -131,17 +131,17 @@ def _side_by_side(work: Callable[[ArmRun], None], runs: Sequence[ArmRun], n_thre
 
 
 def run_arm(
-    run: ArmRun, folder: Path, n_pictures: int, engine: Engine | None, observe: Observer
+    run: ArmRun, folder: Path, study: SimulationConfig, engine: Engine | None, observe: Observer
 ) -> None:
     """Run the server's and the clients' apps of one arm, or what is left of it."""
     server_folder = folder / "arms" / run.path
     if not (server_folder / MODEL).exists():
-        _train(run, folder, n_pictures, engine, observe)
+        _train(run, folder, study, engine, observe)
     put_ranges(server_folder / MODEL, [path for m in run.members for path in run.prepared[m]])
 
 
 def _train(
-    run: ArmRun, folder: Path, n_pictures: int, engine: Engine | None, observe: Observer
+    run: ArmRun, folder: Path, study: SimulationConfig, engine: Engine | None, observe: Observer
 ) -> None:
     server_folder = folder / "arms" / run.path
     server_folder.mkdir(parents=True, exist_ok=True)
@@ -151,8 +151,10 @@ def _train(
         "members": json.dumps(run.members),
         "tested": json.dumps(run.tested),
         "folder": str(server_folder),
-        "n-pictures": n_pictures,
+        "n-pictures": study.n_pictures,
     }
+    if study.weights:
+        config["weights"] = str(Path(study.weights).expanduser())
     if run.plan.secagg.is_on:
         config["roll"] = simulated_roll(run.label, run.plan, run.members).to_json()
     nodes = [_node(site, run, folder) for site in run.prepared]

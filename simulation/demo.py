@@ -181,5 +181,5 @@ def simulated(plan: Plan, data: Path, folder: Path, cache: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     sites = prepare_sites(source, folder)
     [run] = arm_runs(plan, SimulationConfig(arms=("federated",)), ArmSites(sites.sites))
-    run_arm(run, folder, 0, None, lambda record: None)
+    run_arm(run, folder, SimulationConfig(n_pictures=0), None, lambda record: None)
     return final_sha256(folder / "arms" / run.path)

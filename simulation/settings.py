@@ -35,6 +35,8 @@ class SimulationConfig:
         backend: ``local`` processes, or a ``ray`` cluster (needs ``pip install 'fedmri[ray]'``).
         cache: Folder of prepared scans; ``""`` is ``~/.cache/fedmri``.
         runs: Folder that run folders are made in.
+        weights: File of weights that every arm starts from; ``""`` starts from seeded weights.
+            The plan gets its hash as ``start.sha256``.
         n_pictures: Example pictures by site in the report.
         max_leakage: Highest score of the leakage meter, 0 to 1, with which an update may leave. 0
             does not measure; 1 measures and lets every update leave. Scores stay in the sites'
@@ -52,6 +54,7 @@ class SimulationConfig:
     backend: Literal["local", "ray"] = "local"
     cache: str = ""
     runs: str = "runs"
+    weights: str = ""
     n_pictures: int = 2
     max_leakage: float = 0.0
     leakage_every: int = 1

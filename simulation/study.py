@@ -23,9 +23,10 @@ from fedmri.compatibility import plan_advice
 from fedmri.data.files.folders import existing_folder
 from fedmri.data.reader import AUTO, READERS
 from fedmri.data.synthetic.data_set import refuse_foreign
-from fedmri.errors import RoundError, UsageError, told
+from fedmri.errors import HarmonizeError, RoundError, UsageError, told
 from fedmri.file_names import file_name, write_names
 from fedmri.files import hold
+from fedmri.models.pretrained import begin
 from fedmri.plan import Plan
 from fedmri.server.rounds.records import Observer
 from fedmri.simulation.arm_runs import POOL, ArmRun, ArmSites, by_strategy
@@ -42,6 +43,7 @@ from fedmri.simulation.sites import (
     site_budget,
     write_whole_site,
 )
+from fedmri.stages.registry import STAGES
 from fedmri.strategies.averaging.cyclic import Cyclic
 from fedmri.training.budget import Budget
 
@@ -166,17 +168,31 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
         PrivacyError: Noise for a whole hospital would drown what is shared (P66, P67).
         DataError: A data set is not there (D04).
     """
-    plan.harmonize.table.refuse_simulation()
+    _refuse_tables(plan)
     if not plan.data.source.path:
         refuse_foreign(plan.target, plan.data.source.modalities)
     PROTOCOLS.load(config.protocol)
     if plan.data.source.layout != AUTO:
         READERS.load(plan.data.source.layout)
     for _, one in by_strategy(plan, config):
-        assemble(one).checked()
+        made, file = assemble(one).checked(), config.weights
+        begin(made.network, one.start.sha256, _path(file), one.n_channels)
     for path in (plan.data.source.path, config.external):
         if path:
             existing_folder(path)
+
+
+def _refuse_tables(plan: Plan) -> None:
+    """Refuse to simulate a plan for tables (H25)."""
+    if plan.is_for_tables:
+        fix = "use `fedmri harmonize TABLE --site-column …`, which simulates the table's sites"
+        what, want = "a simulation of tables of features", "a plan for images"
+        found = ", ".join(STAGES.name_of(stage) for stage in plan.stages)
+        raise HarmonizeError("H25", what, found=found, want=want, fix=fix)
+
+
+def _path(file: str) -> Path | None:
+    return Path(file).expanduser() if file else None
 
 
 def advice(study: Study, n_train: Mapping[str, int]) -> tuple[str, ...]:

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from torch import nn
+
+from fedmri.errors import ConfigError
+from fedmri.models.build import build_network
 from fedmri.models.model import Model
-from fedmri.models.registry import MODELS
+from fedmri.models.registry import MODELS, model_names
 from fedmri.parts import NAME, Registry
 from fedmri.round import Strategy
 from fedmri.strategies.registry import STRATEGIES
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 
-WIDTH = {"vit": 64, "swin_unetr": 12}
-"""Least widths of models that cannot have one of 8."""
+SIDES = (8, 16, 32, 64)
+LESION = Classification("lesion", ("none", "round", "ring"))
+MASK = Segmentation("mask", ("tumour",))
+WIDTHS = (8, 12, 16, 32, 64)
+"""Widths to try, the least first: heads of transformers want one that they can share."""
+
+
+def n_dims_of(name: str) -> tuple[int, ...]:
+    """Return the spatial dimensions that a model takes."""
+    found: tuple[int, ...] = getattr(MODELS.load(name), "n_dims", (2, 3))
+    return found
+
+
+def few_slices(name: str, shape: tuple[int, ...], n_slices: int = 6) -> tuple[int, ...]:
+    """Return a shape with few slices for a model that goes over each of them."""
+    return (*shape[:-1], n_slices) if n_dims_of(name) == (3,) else shape
 
 
 def model(name: str, **settings: object) -> Model:
@@ -21,8 +44,59 @@ def model(name: str, **settings: object) -> Model:
 
 
 def narrow(name: str, **settings: object) -> Model:
-    """Return a model of few channels."""
-    return model(name, **{"width": WIDTH.get(name, 8), **settings})
+    """Return a model of few layers and channels: with the least sizes that it takes."""
+    least = {key: choices[0] for key, choices in _choices(name).items() if key != "norm"}
+    for width in WIDTHS:
+        with suppress(ConfigError):
+            return model(name, **{"width": width, **least, **settings})
+    return model(name, **settings)
+
+
+def _choices(name: str) -> dict[str, tuple[object, ...]]:
+    """Return the settings of a model that are one of a few values, which grow from the first."""
+    hints = get_type_hints(MODELS.load(name))
+    return {key: get_args(hint) for key, hint in hints.items() if get_origin(hint) is Literal}
+
+
+def target_of(name: str) -> Task:
+    """Return a target that a model can predict."""
+    return MASK if name in model_names("voxel") else LESION
+
+
+@cache
+def least_shape(name: str, n_dims: int = 0) -> tuple[int, ...]:
+    """Return the least image that goes through a narrow model; slices are not square.
+
+    Without ``n_dims`` it is for the first kind of images that the model takes.
+    """
+    n_dims = n_dims or n_dims_of(name)[0]
+    for side in SIDES:
+        shape = few_slices(name, (side, 2 * side) if n_dims == 2 else (side,) * n_dims)
+        with suppress(ConfigError):
+            built(name, "instance", n_dims, shape=shape)  # what wants the largest images
+            return shape
+    raise AssertionError(name)
+
+
+def built(  # noqa: PLR0913  # every one is named at the call
+    name: str,
+    norm: str = "group",
+    n_dims: int = 0,
+    *,
+    shape: tuple[int, ...] = (),
+    n_channels: int = 2,
+    seed: int = 1,
+) -> nn.Module:
+    """Return the network of a narrow model, for its least images where no shape is given."""
+    n_dims = n_dims or n_dims_of(name)[0]
+    return build_network(
+        narrow(name, norm=norm),
+        target=target_of(name),
+        n_dims=n_dims,
+        n_channels=n_channels,
+        shape=shape or least_shape(name, n_dims),
+        seed=seed,
+    )
 
 
 def strategy(name: str, **settings: object) -> Strategy:

@@ -16,14 +16,13 @@ TOP = {"server", "clients", "simulation", "configs"}
 WORDS = {"errors", "round"}
 SETTINGS = {
     "data.settings",
-    "harmonize.settings",
     "privacy.settings",
     "privacy.conflicts",
     "secagg.conflicts",
     "secagg.settings",
     "training.settings",
 }
-PARTS = {"models.registry", "strategies.registry", "tasks.registry"}
+PARTS = {"models.registry", "stages.registry", "strategies.registry", "tasks.registry"}
 TRUST = {"child", "repeats", "files", "settings_file", "consortium", "signed_plan"}
 ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
@@ -35,35 +34,53 @@ ARROWS = {
     "claims": set(),
     "outside": WORDS,
     "parts": WORDS | {"setting_keys", "outside"},
-    "compatibility": WORDS | PARTS | {"claims", "plan"},
+    "compatibility": WORDS | PARTS | {"claims", "parts", "plan"},
     "models": WORDS | {"claims", "parts"},
     "tasks": WORDS
     | {"claims", "parts", "reports.statistics"}
     | {"data.batches.site_data", "data.checks.target_values", "data.scans", "data.target"},
     "training": WORDS | {"data.batches.site_data", "tasks.task"},
-    "strategies": WORDS | {"claims", "parts"},
+    "strategies": WORDS | {"claims", "parts", "models.embedding", "models.weights"},
+    # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
+    "stages": WORDS
+    | {"claims", "parts", "plan", "harmonize", "codec", "filters", "privacy"}
+    | {"data.batches.site_data", "models.embedding", "models.weights"}
+    | {"training.device", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "filters": WORDS | {"plan"},
     "leakage": WORDS | {"data.batches.site_data"},
     "harmonize": WORDS | {"delimited"},
     "privacy": WORDS | {"data.batches.site_data", "data.settings", "training.settings"},
-    "reports": WORDS | {"arm", "file_names", "files", "tasks.registry", "tasks.task"},
+    # pure functions on arrays; the report of a run calls them
+    "evaluate": {"errors"},
+    "reports": WORDS | {"arm", "evaluate", "file_names", "files", "tasks.registry", "tasks.task"},
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
     | {"arm", "parts", "plan", "files", "file_names", "data", "models", "tasks", "training"}
-    | {"strategies", "harmonize"}
-    | {"reports", "clients.training.invariance"},
+    | {"strategies", "stages", "harmonize", "reports"}
+    | {"explain.explained", "explain.options", "explain.record"},
+    # what a finished model looks at: a branch of trained, which alone calls it
+    "explain": WORDS
+    | {"files", "data", "models", "tasks.task", "training.device"}
+    | {"reports.statistics"}
+    | {"trained.inputs", "trained.model_file", "trained.outputs", "trained.predict"},
+    # a finished model elsewhere: in archives, in other programs, behind an address
+    "archive": WORDS | {"data", "extras", "files", "trained"},
+    "export": WORDS | {"extras", "files", "plan", "stages.registry", "trained", "training.device"},
+    "serve": WORDS | {"data.files.pictures", "local_web", "reports.pages.templates", "trained"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS
     | SETTINGS
     | PARTS
     | {"compatibility", "models.model", "models.image.cnn5", "strategies.averaging.fedavg"}
-    | {"tasks.task"},
+    | {"stages.stage", "tasks.task"},
     "codec": WORDS | {"plan"},
     "child": set(),
     "delimited": set(),
+    "extras": WORDS,
     "file_names": WORDS | {"files"},
+    "local_web": WORDS,
     "repeats": set(),
     "files": WORDS,
     "setting_keys": WORDS,
@@ -74,7 +91,7 @@ ARROWS = {
     # the processes
     "server": WORDS
     | TRUST
-    | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "secagg", "reports"}
+    | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "secagg", "reports"}
     | {
         "arm",
         "assembly",
@@ -87,12 +104,14 @@ ARROWS = {
     },
     "clients": WORDS
     | TRUST
-    | {"plan", "wire", "swollen", "codec", "strategies", "harmonize", "data", "models"}
+    | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "data", "models"}
     | {"assembly", "parts", "tasks", "training", "privacy", "secagg", "filters", "leakage"},
     "simulation": WORDS
     | TRUST
     | {
         "arm",
+        "harmonize.images.fingerprint",
+        "harmonize.sums",
         "assembly",
         "parts",
         "compatibility",
@@ -104,6 +123,7 @@ ARROWS = {
         "models",
         "tasks",
         "training",
+        "stages.registry",
         "strategies",
         "privacy",
         "reports",
@@ -116,13 +136,15 @@ ARROWS = {
     "api": WORDS
     | PARTS
     | {"arm", "config", "file_names", "reports", "simulation", "trained", "tasks", "parts"}
+    | {"evaluate.claims"}
     | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
-    | {"clients.training.image_sums"},
+    | {"archive", "export", "extras", "stages.stage"},
     "config": WORDS
     | SETTINGS
     | PARTS
     | {"parts", "plan", "setting_keys", "server.settings", "clients.settings"}
-    | {"simulation.settings", "simulation.partition", "tasks.kinds.regression"},
+    | {"simulation.settings", "simulation.partition", "tasks.kinds.regression"}
+    | {"models.pretrained"},
     "cli": WORDS
     | {"api", "config", "data", "plan", "reports", "server", "clients", "simulation", "commands"}
     | {"system_errors"}
@@ -143,8 +165,12 @@ ARROWS = {
         "harmonize",
         "privacy",
         "trained",
+        "explain.options",
+        "explain.record",
+        "export",
+        "serve",
     }
-    | {"models.registry"},
+    | {"models.registry", "models.pretrained"},
     "configs": set(),
     "__init__": WORDS
     | {"api", "claims", "models.model", "data.reader", "simulation.protocol", "tasks.task"}
@@ -158,10 +184,17 @@ ALONE = {
     "hydra": {"config"},
     "omegaconf": {"config"},
     "typer": {"cli", "commands"},
+    "highdicom": {"archive"},
+    "dicomweb_client": {"archive"},
+    "onnx": {"export"},
+    "onnxruntime": {"export"},
     "torch": {
         "api",
         "assembly",
+        "explain",
+        "evaluate",
         "trained",
+        "export",
         "round",
         "privacy",
         "wire",
@@ -170,6 +203,7 @@ ALONE = {
         "models",
         "tasks",
         "training",
+        "stages",
         "strategies",
     }
     | {"filters", "leakage", "harmonize"}

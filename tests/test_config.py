@@ -10,8 +10,8 @@ import pytest
 
 from fedmri.config import as_yaml, experiment_of, groups, load, load_resolved, setting_names
 from fedmri.errors import ConfigError
+from fedmri.models.backbone.densenet121 import DenseNet121
 from fedmri.models.build import build_network
-from fedmri.models.image.densenet121 import DenseNet121
 from fedmri.models.voxel.unet import UNet
 from fedmri.plan import from_json, to_json
 from fedmri.tasks.registry import TASKS

@@ -48,5 +48,5 @@ def test_an_extra_that_is_named_exists_and_holds_something() -> None:
     files = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "fedmri").rglob("*.py")]
     files += (ROOT / "simulation").rglob("*.py")
     named = {name for file in files for name in NAMED.findall(file.read_text(encoding="utf-8"))}
-    assert {"ray", "dicom"} <= named <= EXTRAS.keys()
+    assert {"ray", "dicom", "archive", "export"} <= named <= EXTRAS.keys()
     assert all(EXTRAS.values())

@@ -16,11 +16,12 @@ from fedmri.errors import ConfigError
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
 from fedmri.simulation.protocol import PROTOCOLS
+from fedmri.stages.registry import STAGES
 from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.tasks.registry import TASKS
 
-REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, MODELS, READERS, PROTOCOLS, TASKS)
+REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, STAGES, MODELS, READERS, PROTOCOLS, TASKS)
 EACH = [(registry, name) for registry in REGISTRIES for name in registry.own]
 ROOT = Path(__file__).parents[1]
 
@@ -50,6 +51,12 @@ def test_a_strategy_says_in_its_own_class_what_hospitals_read_and_what_it_claims
     """Claims are not inherited, so a file without them would be refused everywhere."""
     kind = STRATEGIES.load(name)
     assert {"claims", "consent"} <= vars(kind).keys()
+
+
+@pytest.mark.parametrize("name", STAGES.own)
+def test_a_stage_says_in_its_own_class_what_hospitals_read_and_what_it_claims(name: str) -> None:
+    """What is inherited in silence may not hold any more."""
+    assert {"claims", "consent", "source"} <= vars(STAGES.load(name)).keys()
 
 
 def test_claims_are_those_of_the_class_alone() -> None:

@@ -9,12 +9,12 @@ import torch
 from fedmri.clients.egress.border import declared_scores
 from fedmri.clients.training.secure import masked_form
 from fedmri.clients.training.site import HIDDEN
-from fedmri.codec import declared
 from fedmri.plan import Plan
 from fedmri.round import ExtraForms, Form, Weights
 from fedmri.secagg.messages import N_ADVERT, N_BOX
 from fedmri.secagg.shares import N_SHARE
 from fedmri.secagg.updates import update_slots
+from fedmri.stages.chain import chain
 from fedmri.wire import TRAIN_METRICS
 
 
@@ -24,7 +24,10 @@ def update_bytes(plan: Plan, shared: Weights, extra: ExtraForms) -> int:
         entries = {name: value.numpy() for name, value in shared.items()}
         return _n_bytes(masked_form(update_slots(entries, plan.secagg.fraction_bits)))
     beside = sum(_n_bytes(forms) for forms in extra.values())
-    return _n_bytes(declared(shared, plan.transport)) + beside
+    forms: Mapping[str, Form] = {}
+    for stage in chain(plan).values():
+        forms = stage.forms(shared, forms)
+    return _n_bytes(forms) + beside
 
 
 def key_bytes(n_sites: int) -> int:

@@ -11,14 +11,12 @@ from fedmri.clients.consent.leaving import key_bytes, score_metrics, train_metri
 from fedmri.clients.consent.policy import SitePolicy, violations
 from fedmri.clients.egress.border import bits_of
 from fedmri.errors import PrivacyError
-from fedmri.harmonize.combat.own_table import table_stage
-from fedmri.harmonize.embeddings.embedding_choice import embedding_stage
-from fedmri.harmonize.images.image_stage import image_stage
-from fedmri.harmonize.tables.column_names import hint
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
 from fedmri.plan import Plan
 from fedmri.signed_plan import SignedPlan
+from fedmri.stages.registry import STAGES
+from fedmri.stages.stage import Made, Place, Stage, When, fitted_stages
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.tasks.registry import TASKS
 
@@ -55,13 +53,14 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "learned": f"{target.learned}{_whence(TASKS, target)}",
         "read": f"modalities {', '.join(source.modalities)}; {target.reads}",
         "network": f"{MODELS.name_of(plan.model)}, {n_numbers:,} numbers"
-        f"{_whence(MODELS, plan.model)}",
+        f"{_whence(MODELS, plan.model)}{_start(plan)}",
         "strategy": f"{_strategy(plan)}; {amount} a round, {plan.rounds.n_rounds} rounds",
         "aggregation": _aggregation(signed),
-        "leaves before the rounds": _sums(plan),
-        "leaves before each round": _embedded(made),
+        "leaves before the rounds": _sums(made, When.BEFORE_ROUNDS),
+        "leaves before each round": _sums(made, When.BEFORE_EACH_ROUND),
         "leaves a round": f"{_leaving(signed, made)}{_beside(made)}; "
         f"{counts}{', '.join(train_metrics(plan))}",
+        "changed on its way": _unfitted(plan),
         "filters": _filters(plan),
         "held back here": _held_back(policy),
         "leaves when scored": _scored(plan, policy),
@@ -71,6 +70,12 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "the model's file": _release(plan),
         "signed for": f"fedmri {signed.version}",
     }
+
+
+def _start(plan: Plan) -> str:
+    """Return which file the first model comes from, where it does not come from the seed."""
+    sha256 = plan.start.sha256
+    return f"; starts from weights of the coordinator's, SHA-256 {sha256}" if sha256 else ""
 
 
 def _strategy(plan: Plan) -> str:
@@ -182,32 +187,46 @@ def _patient_privacy(plan: Plan) -> str:
 
 def _sums_beside(plan: Plan, unit: str) -> str:
     """Return that a guarantee leaves out sums before the rounds, unless its noise is on them."""
-    own = plan.harmonize
-    return "" if own.noise_multiplier and own.weighting == unit else ", sums before the rounds"
+    fitted = [stage for stage in plan.stages if stage.when is When.BEFORE_ROUNDS]
+    is_covered = bool(fitted) and all(unit in stage.noise for stage in fitted)
+    return "" if is_covered else ", sums before the rounds"
 
 
-def _sums(plan: Plan) -> str:
-    if plan.harmonize.table.features:
-        own, of = plan.harmonize, plan.harmonize.table
-        kept = ", ".join(of.covariates) or "nothing"
-        odd = [name for name in of.features if hint(name) in ("identifier", "date")]
-        warned = f"; NAMED LIKE IDENTIFIERS OR DATES: {', '.join(odd)}" if odd else ""
-        return (
-            f"{table_stage(own).n_steps} times, sums over rows of the table of features "
-            f"({'CovBat' if of.is_covbat else 'ComBat'}), {len(of.features)} "
-            f"columns: {', '.join(of.features)}{warned}; kept: {kept}; the harmonized table stays "
-            "here, and other columns neither leave nor change"
-        )
-    stage = image_stage(plan.harmonize, len(plan.data.source.modalities))
-    if stage is None:
-        return "nothing"
-    shapes = {name: values.shape for name, values in stage.site_sums(0, (), {}).items()}
-    said = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    often = "once" if stage.n_steps == 1 else f"{stage.n_steps} times, first"
-    noise = plan.harmonize.noise_multiplier
-    whose = "this site" if plan.harmonize.weighting == "site" else "one patient"
-    hidden = f"; noise of {noise:g} times what {whose} adds at most" if noise else ""
-    return f"{often}, sums over training scans by modality ({plan.harmonize.image}): {said}{hidden}"
+def _sums(made: Assembly, when: When) -> str:
+    """Return what stages are fitted by that leaves this site at a time."""
+    said = [
+        _of_stage(stage, Made(made.plan, made.entries, made.layout))
+        for _, stage in fitted_stages(made.plan.stages, when)
+    ]
+    return "; ".join(said) or "nothing"
+
+
+def _unfitted(plan: Plan) -> str:
+    """Return what stages do that are fitted to nothing."""
+    said = (
+        f"{stage.consent} ({STAGES.name_of(stage)}){_whence(STAGES, stage)}"
+        for _, stage in fitted_stages(plan.stages, When.NEVER)
+    )
+    return "; ".join(said) or "nothing"
+
+
+def _of_stage(stage: Stage, made: Made) -> str:
+    fit = stage.fit(made)
+    assert fit is not None, "a stage that is fitted has sums"
+    whose = {"patient": "one patient", "site": "this site"}
+    hidden = "".join(
+        f"; noise of {noise:g} times what {whose[unit]} adds at most"
+        for unit, noise in stage.noise.items()
+    )
+    often = "once" if fit.n_steps == 1 else f"{fit.n_steps} times"
+    forms = ""
+    if stage.place is Place.IMAGES:  # in the first step; those of embeddings go by their length
+        shapes = {name: values.shape for name, values in fit.site_sums(0, (), {}).items()}
+        forms = ": " + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    elif stage.place is Place.EMBEDDINGS:
+        forms = f", {made.n_features} features"
+    name = STAGES.name_of(stage)
+    return f"{often}, {stage.consent} ({name}){forms}{hidden}{_whence(STAGES, stage)}"
 
 
 def _beside(made: Assembly) -> str:
@@ -216,19 +235,6 @@ def _beside(made: Assembly) -> str:
         f"{record} ({len(forms)} entries)" for record, forms in sorted(made.extra_forms.items())
     )
     return "".join(f"; {text}" for text in said)
-
-
-def _embedded(made: Assembly) -> str:
-    """Return which sums over embeddings leave before each round."""
-    plan = made.plan
-    stage = embedding_stage(plan.harmonize, made.entries, made.layout, plan.target)
-    if stage is None:
-        return "nothing"
-    what = "sums over embeddings of training examples"
-    if plan.harmonize.embedding == "fedharmony":
-        what = "mean and variance of this site's own embeddings, which no sum hides"
-    often = "" if plan.harmonize.embedding != "combat" else "; and before each scoring"
-    return f"{what} ({plan.harmonize.embedding}), {stage.n_features} features{often}"
 
 
 def _leaving(signed: SignedPlan, made: Assembly) -> str:

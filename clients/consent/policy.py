@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fedmri.errors import require
 from fedmri.models.registry import MODELS
 from fedmri.plan import Plan
+from fedmri.stages.stage import When
 from fedmri.tasks.registry import TASKS
 
 MOST_DIGITS = 6
@@ -138,7 +139,7 @@ def _of_privacy(policy: SitePolicy, plan: Plan) -> Iterator[str]:
     if policy.max_epsilon and not plan.privacy.is_on:
         allowed = f"epsilon {policy.max_epsilon:g} (policy.max_epsilon)"
         yield f"without differential privacy the privacy loss has no bound; allowed is {allowed}"
-    if policy.max_epsilon and plan.harmonize.has_bare_sums:
+    if policy.max_epsilon and _has_bare_sums(plan):
         allowed = f"epsilon {policy.max_epsilon:g} (policy.max_epsilon)"
         yield f"sums for harmonization have no noise for a patient; allowed is {allowed}"
     if policy.max_site_epsilon and not plan.privacy.site.is_on:
@@ -151,3 +152,9 @@ def _of_data(policy: SitePolicy, n_subjects: int | None) -> Iterator[str]:
     if n_subjects is not None and n_subjects < n_least:
         # A site without a training patient sends no update of its own making, so hides nobody.
         yield f"{n_subjects} patients train, fewer than {n_least} (policy.min_subjects_train)"
+
+
+def _has_bare_sums(plan: Plan) -> bool:
+    """Tell whether sums leave that no noise for one patient is on."""
+    fitted = (stage for stage in plan.stages if stage.when is not When.NEVER)
+    return any("patient" not in stage.noise for stage in fitted)

@@ -11,15 +11,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
-from fedmri.clients.egress.digests import update_digest
 from fedmri.clients.egress.ledger import Ledger
-from fedmri.codec import decode
-from fedmri.data.batches.site_data import SiteData, Split
+from fedmri.data.batches.site_data import Split
 from fedmri.errors import PrivacyError
 from fedmri.filters import change_norm
 from fedmri.leakage.inversion import InversionConfig
@@ -29,12 +27,12 @@ from fedmri.leakage.release import Release, unmeasured
 from fedmri.leakage.sample import N_PATIENTS, chosen_batches, joined, moved
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
-from fedmri.plan import Plan
 from fedmri.privacy.stream import key_for
 from fedmri.round import Batch, Update, Weights
+from fedmri.stages.chain import chain
+from fedmri.stages.stage import AtSite, Leaving, Place, Stage
 from fedmri.training.device import memory_explained, pick_device, reproducible
 from fedmri.training.seeds import derive_seed
-from fedmri.wire import TrainOrder
 
 log = logging.getLogger("fedmri.client")
 
@@ -43,37 +41,20 @@ N_CONTROLS = 8
 
 
 @dataclass(frozen=True)
-class Leaving:
-    """An update that is about to leave, and what it was trained from.
+class Outgoing:
+    """An update that is about to leave, and the site that it was trained at."""
 
-    Attributes:
-        site: Name of the site.
-        plan: What is trained.
-        order: What the server asked for.
-        arrays: What would leave, as it travels.
-        local: Entries of the model that stay at the site.
-        parameters: Names of trainable entries.
-        data: The site's examples, as they were trained on.
-    """
-
-    site: str
-    plan: Plan
-    order: TrainOrder
-    arrays: Weights
-    local: Weights
-    parameters: frozenset[str]
-    data: SiteData
+    at: AtSite
+    leaving: Leaving
 
     @property
     def seen(self) -> Weights:
         """The entries as the server will see them."""
-        update = Update(self.site, self.arrays, 0, 0)
-        return dict(decode(update, self.order.weights, self.plan.transport).weights)
-
-    @property
-    def n_subjects(self) -> int:
-        """Patients behind the update."""
-        return len({(e.site, e.subject) for e in self.data.examples("train")})
+        received = self.leaving.received
+        update = Update(self.at.site, self.leaving.arrays, 0, 0)
+        for stage in reversed(chain(self.at.plan).values()):
+            update = stage.incoming(update, received)
+        return dict(update.weights)
 
 
 @dataclass(frozen=True)
@@ -94,8 +75,8 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Gate:
-    """A site's own limits on an update.
+class Gate(Stage):
+    """A site's own limits on an update: the last stage before it leaves.
 
     Attributes:
         max_norm: Largest L2 norm of the change of all parameters; 0 sets no limit.
@@ -117,63 +98,54 @@ class Gate:
     run: str = ""
     secret: bytes = b""
 
-    def refuse(self, leaving: Leaving) -> None:
-        """Refuse an update that is beyond the site's limits; one of no patient is let out.
+    place: ClassVar[Place] = Place.UPDATES
+
+    def outgoing(self, at: AtSite, leaving: Leaving) -> Leaving:
+        """Return the update as it is, or refuse it; one of no patient is let out.
 
         Raises:
             PrivacyError: Its change is too large (P63) or not finite (P60), it leaks too much
                 (P64), or how much cannot be measured (P61).
         """
-        if not leaving.n_subjects:
-            return
-        if self.max_norm:
-            self._refuse_large(leaving)
-        if self.max_leakage and self._is_drawn(leaving):
-            self._refuse_leaking(leaving)
+        update = Outgoing(at, leaving)
+        if at.n_subjects and self.max_norm:
+            _refuse_large(update, self.max_norm)
+        if at.n_subjects and self.max_leakage and self._is_drawn(update):
+            self._refuse_leaking(update)
+        return leaving
 
-    def _is_drawn(self, leaving: Leaving) -> bool:
+    def _is_drawn(self, update: Outgoing) -> bool:
         """Tell whether an update is measured; the same order, after a restart too, is told alike.
 
         Round numbers come from the server, which would know whom a count of them lets pass.
         """
-        if leaving.order.round_index == 1:
+        at = update.at
+        if at.round_index == 1:
             return True
-        digest = update_digest(leaving.order.weights, leaving.order.extra)
-        key = key_for(self.secret, "gate", leaving.site, leaving.order.round_index, digest)
+        key = key_for(self.secret, "gate", at.site, at.round_index, update.leaving.order())
         return int.from_bytes(key) % self.every == 0
 
-    def _refuse_large(self, leaving: Leaving) -> None:
-        seen, received = leaving.seen, leaving.order.weights
-        names = sorted(leaving.parameters & received.keys())
-        size = change_norm({name: seen[name] - received[name] for name in names})
-        # an update that was clipped at this very norm may be off by the rounding of its weights
-        rounding = torch.finfo(torch.float32).eps * change_norm({n: received[n] for n in names})
-        if size > self.max_norm + rounding:
-            what, want = "change of the model", f"a norm of {self.max_norm:g} at most"
-            fix = "ask for a plan with filters.clip_norm, or raise policy.max_update_norm"
-            raise PrivacyError("P63", what, found=f"a norm of {size:.4g}", want=want, fix=fix)
-
-    def _refuse_leaking(self, leaving: Leaving) -> None:
+    def _refuse_leaking(self, update: Outgoing) -> None:
         try:
-            self._refuse_few(leaving)
+            self._refuse_few(update)
             started = time.monotonic()
-            report = measured(leaving, self.n_steps)
+            report = measured(update, self.n_steps)
         except PrivacyError as error:
             if self.max_leakage < 1:
                 raise
-            log.warning("site %s: %s", leaving.site, error)
+            log.warning("site %s: %s", update.at.site, error)
             return
         is_released = not report.is_above(self.max_leakage)
-        self._note(report, leaving, time.monotonic() - started, is_released=is_released)
+        self._note(report, update, time.monotonic() - started, is_released=is_released)
         if not is_released:
             what, want = "leakage of the update", f"a score of {self.max_leakage:g} at most"
             fix = "train with more patients or fewer steps, or with privacy.noise_multiplier"
             raise PrivacyError("P64", what, found=in_words(report), want=want, fix=fix)
 
-    def _refuse_few(self, leaving: Leaving) -> None:
+    def _refuse_few(self, update: Outgoing) -> None:
         """Refuse to measure where even the best attack would not show what must not leave."""
         n, m = (
-            len({(e.site, e.subject) for e in leaving.data.examples(s)}) for s in ("train", "val")
+            len({(e.site, e.subject) for e in update.at.data.examples(s)}) for s in ("train", "val")
         )
         n, m = min(n, N_PATIENTS), min(m, N_PATIENTS)
         best = perfect(n, m).advantage if n and m else 0.0
@@ -183,10 +155,10 @@ class Gate:
             raise unmeasured(found, want)
 
     def _note(
-        self, report: LeakageReport, leaving: Leaving, seconds: float, *, is_released: bool
+        self, report: LeakageReport, update: Outgoing, seconds: float, *, is_released: bool
     ) -> None:
-        round_index = leaving.order.round_index
-        log.info("site %s, round %d: leakage is %s", leaving.site, round_index, in_words(report))
+        round_index = update.at.round_index
+        log.info("site %s, round %d: leakage is %s", update.at.site, round_index, in_words(report))
         if self.ledger is None:
             return
         line = Measured(
@@ -204,6 +176,18 @@ class Gate:
         Ledger(self.ledger).append(line)
 
 
+def _refuse_large(update: Outgoing, max_norm: float) -> None:
+    seen, received = update.seen, update.leaving.received
+    names = sorted(update.leaving.parameters & received.keys())
+    size = change_norm({name: seen[name] - received[name] for name in names})
+    # an update that was clipped at this very norm may be off by the rounding of its weights
+    rounding = torch.finfo(torch.float32).eps * change_norm({n: received[n] for n in names})
+    if size > max_norm + rounding:
+        what, want = "change of the model", f"a norm of {max_norm:g} at most"
+        fix = "ask for a plan with filters.clip_norm, or raise policy.max_update_norm"
+        raise PrivacyError("P63", what, found=f"a norm of {size:.4g}", want=want, fix=fix)
+
+
 def gate_of(node: Mapping[str, Any], ledger: Path, secret: bytes) -> Gate:
     """Return the gate of a site's ``node_config``; without limits in it, one that is open."""
     return Gate(
@@ -217,19 +201,20 @@ def gate_of(node: Mapping[str, Any], ledger: Path, secret: bytes) -> Gate:
     )
 
 
-def measured(leaving: Leaving, n_steps: int) -> LeakageReport:
+def measured(update: Outgoing, n_steps: int) -> LeakageReport:
     """Attack an update as the server will see it, on a sample of the site's patients.
 
     Args:
-        leaving: The update.
+        update: The update.
         n_steps: Steps of each search for an image.
 
     Raises:
         PrivacyError: There is nothing to measure with (P61).
     """
-    plan, seed = leaving.plan, _seed(leaving)
+    at, leaving = update.at, update.leaving
+    plan, seed = at.plan, derive_seed(at.plan.seed, at.site, at.round_index, "leakage")
     device = pick_device(plan.train.device)
-    task = plan.target.at_site(leaving.data.examples("train"))
+    task = plan.target.at_site(at.data.examples("train"))
 
     def build() -> nn.Module:
         network = build_network(plan.model, **plan.network)
@@ -237,11 +222,11 @@ def measured(leaving: Leaving, n_steps: int) -> LeakageReport:
         return network.to(device)
 
     def patients(split: Split) -> Iterator[Batch]:
-        batches = chosen_batches(leaving.data, split, seed)
+        batches = chosen_batches(at.data, split, seed)
         return (moved(batch, device) for batch in batches)
 
-    release = Release(build, task.mean_loss, leaving.order.weights, leaving.seen)
-    delta = plan.privacy.delta_of(leaving.n_subjects)
+    release = Release(build, task.mean_loss, leaving.received, update.seen)
+    delta = plan.privacy.delta_of(at.n_subjects)
     with reproducible(plan.train.n_threads), memory_explained(device):
         after = release.network(release.before | release.after)
         sought = next(patients("train"))
@@ -263,7 +248,3 @@ def in_words(report: LeakageReport) -> str:
         f"({people.low:.2f} to {people.high:.2f}; {people.n_members} and {people.n_others} "
         "patients)"
     )
-
-
-def _seed(leaving: Leaving) -> int:
-    return derive_seed(leaving.plan.seed, leaving.site, leaving.order.round_index, "leakage")

@@ -70,7 +70,7 @@ def answer(folder: Path, task: SuperNodeTask) -> Message:
         refuse_beyond(task.message, signed.plan)
         prepared = _prepared(folder, signed, Withdrawn.of(home).version)
         # a table lies where its owner put it; what is written belongs into the site's folder
-        is_table = bool(signed.plan.harmonize.table.features)
+        is_table = signed.plan.is_for_tables
         own = home.runs / signed.sha256 if is_table else prepared.parent
         state = own / _short(str(sent["run"]))
         context.node_config |= {"prepared": json.dumps([str(prepared)]), "folder": str(state)}
@@ -125,7 +125,7 @@ def _prepared(folder: Path, signed: SignedPlan, withdrawn: str) -> Path:
     """Return the site's prepared data; a change counts after a restart, a withdrawal at once."""
     home = ClientHome(folder)
     own, gone = home.runs / signed.sha256, Withdrawn.of(home)
-    if signed.plan.harmonize.table.features:
+    if signed.plan.is_for_tables:
         return own_features(home.config, own / "table" / withdrawn[:16], gone)
     return prepare_own(home.config, signed.plan, home.consortium.site, home.cache, own, gone)
 

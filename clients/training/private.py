@@ -42,7 +42,7 @@ class Guard:
         max_scorings: Scorings of one run that the site gives; 0 leaves it to the plan.
         account: Second place of what was spent; None in a simulation.
         scorings: File of the scorings of the run, whatever data they were of; None in a simulation.
-        n_least: Patients that must be behind each cell of a sum; see ``clients.floor``.
+        n_least: Patients that must be behind each cell of a sum; see ``stages.floor``.
         max_site_epsilon: The site's own cap on what it loses as a whole; 0 leaves it to the plan.
     """
 
@@ -123,15 +123,6 @@ class Guard:
         PrivacyLedger(self.ledger, self.account).refuse_beyond(
             round_cost(config), self._site_cap(config)
         )
-
-    def reserve_site(
-        self, config: SiteNoiseConfig, fingerprint: str, round_index: int, update: str
-    ) -> Spent:
-        """Write down what a release costs the site as a whole; return all that was spent."""
-        cost = round_cost(config)
-        numbers = (cost.noise_multiplier, cost.sample_rate, cost.n_steps)
-        spend = Spend(fingerprint, self.run, round_index, update, *numbers, "dp-site")
-        return PrivacyLedger(self.ledger, self.account).reserve(spend, self._site_cap(config))
 
     def delta_of(self, config: PrivacyConfig, n_subjects: int) -> float:
         """Return the delta of a plan's guarantee here.

@@ -23,17 +23,15 @@ class SiteState:
         local: Entries of the model that stay at the site (FedBN).
         optimizer: State of the optimizer by phase of a round, where it is kept.
         losses: Mean training loss of each round so far.
-        residual: What rounding left out of the last update; see ``codec``.
         memory: What the strategy keeps here.
-        domain: The head that tells sites apart by embeddings; see ``harmonize.domain_head``.
+        stages: What stages of the plan keep here, by their names.
     """
 
     local: Weights = field(default_factory=dict)
     optimizer: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     losses: tuple[float, ...] = ()
-    residual: Weights = field(default_factory=dict)
     memory: Mapping[str, Weights] = field(default_factory=dict)
-    domain: Weights = field(default_factory=dict)
+    stages: Mapping[str, Weights] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:

@@ -14,11 +14,13 @@ from fedmri.data.reader import READERS
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
 from fedmri.simulation.protocol import PROTOCOLS
+from fedmri.stages.registry import STAGES
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.tasks.registry import TASKS
 
 PAGES: dict[str, tuple[str, Registry[Any], str]] = {
     "strategies": ("Strategies", STRATEGIES, "strategy"),
+    "stages": ("Stages", STAGES, "stages"),
     "models": ("Models", MODELS, "model"),
     "tasks": ("Tasks", TASKS, "target"),
     "readers": ("Readers of data", READERS, ""),
@@ -63,7 +65,8 @@ def _one(registry: Registry[Any], name: str) -> Any:
 def _part(name: str, kind: type[Any]) -> list[str]:
     summary = inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:")[0]
     lines = [f"## {name}", "", summary, ""]
-    if said := getattr(kind, "consent", ""):
+    said = getattr(kind, "consent", "")
+    if isinstance(said, str) and said:
         lines += [f"A hospital reads before it approves: {said}.", ""]
     lines += [f"It needs {need.value}." for need in sorted(needs_of(kind), key=str)]
     if about := getattr(kind, "example", {}):

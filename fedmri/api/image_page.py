@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmri.clients.training.image_sums import image_groups
 from fedmri.data.batches.examples import PreparedSite, open_site
 from fedmri.data.batches.site_data import Split, Voxels
 from fedmri.errors import HarmonizeError
 from fedmri.harmonize.cautions import Caution
-from fedmri.harmonize.images.image_stage import ImageChange, image_change, image_stage
 from fedmri.harmonize.judging.decodability import Decodability, ProbeSettings, Samples, decodability
-from fedmri.harmonize.settings import HarmonizeConfig
-from fedmri.harmonize.sums import run, version
+from fedmri.harmonize.sums import Arrays, SumStage, add, version
 from fedmri.plan import Plan
 from fedmri.reports.pages.before_after import BeforeAfter, Feature, Table, write_page
 from fedmri.reports.summary import Summary
 from fedmri.reports.text.words import number, span
 from fedmri.simulation.sites import StudySites
+from fedmri.stages.registry import STAGES
+from fedmri.stages.stage import AtSite, ImageChange, Made, NothingLeaves, Place, Stage
 
 PAGE = "harmonization.html"
 SHARES = np.arange(0.5, 100, 1)
@@ -66,28 +65,32 @@ def image_page(plan: Plan, folder: Path, summary: Summary) -> Path | None:
     Returns:
         The page, or None where images were not harmonized.
     """
-    stage = image_stage(plan.harmonize, len(plan.data.source.modalities))
+    stage = next((one for one in plan.stages if one.place is Place.IMAGES), None)
     if stage is None:
         return None
+    made, method = Made(plan), STAGES.name_of(stage)
+    sums = stage.fit(made)
+    assert sums is not None, "a stage of images is fitted"
     found = StudySites.read(folder / "prepared" / "sites.json")
     members = {name: _opened(plan, path) for name, path in found.sites.items()}
     external = {name: _opened(plan, path) for name, path in found.external.items()}
-    parameters = run(stage, [_Training(site, plan.harmonize) for site in members.values()])
-    change = image_change(plan.harmonize, stage.n_channels, parameters)
+    parameters = _fitted(stage, sums, plan, members)
+    change = stage.image_change(made, parameters)
+    assert change is not None, "a stage of images changes them"
     images = _measured({**members, **external}, change)
     sides, cautions = _told(images, plan.seed)
-    method = f"{plan.harmonize.image}, fitted by sums over the training scans of all members"
+    how = f"{method}, fitted by sums over the training scans of all members"
     counts = ", ".join(f"{s} ({(images.sites == s).sum()})" for s in np.unique(images.sites))
-    if plan.harmonize.noise_multiplier:
-        method += "; here without the noise that the plan's own landmarks have"
+    if stage.noise:
+        how += "; here without the noise that the plan's own landmarks have"
     facts = (
-        ("Method", method),
+        ("Method", how),
         ("Sites (images)", counts),
         ("Version of the parameters", version(parameters)),
         ("Seed", str(plan.seed)),
     )
-    tables = (*((_site_table(*sides),) if sides else ()), _task_table(plan, summary))
-    title = f"Images of {len(members) + len(external)} sites, harmonized by {plan.harmonize.image}"
+    tables = (*((_site_table(*sides),) if sides else ()), _task_table(method, summary))
+    title = f"Images of {len(members) + len(external)} sites, harmonized by {method}"
     told = tuple((caution.code, caution.text) for caution in cautions)
     features = _features(plan.data.source.modalities, images)
     drawn = (
@@ -102,16 +105,16 @@ def _opened(plan: Plan, path: Path) -> PreparedSite:
     return open_site([path], plan.target, plan.data)
 
 
-@dataclass(frozen=True)
-class _Training:
-    """A site's training scans, read anew in each step."""
-
-    site: PreparedSite
-    config: HarmonizeConfig
-
-    def __iter__(self) -> Iterator[Any]:
-        is_bounded = self.config.is_bounded
-        yield from image_groups(self.site, self.config) if is_bounded else self.site.scans("train")
+def _fitted(
+    stage: Stage, sums: SumStage[Any], plan: Plan, members: Mapping[str, PreparedSite]
+) -> Arrays:
+    """Return what a stage fits over sites that lie in memory, without its noise."""
+    sites = [AtSite(name, plan, site, NothingLeaves()) for name, site in members.items()]
+    shared: Arrays = {}
+    for step in range(sums.n_steps):
+        total = add(stage.own_sums(at, step, shared) for at in sites)
+        shared = sums.combine(step, total, shared)
+    return shared
 
 
 def _measured(sites: Mapping[str, PreparedSite], change: ImageChange) -> Images:
@@ -187,7 +190,7 @@ def _site_table(before: Decodability, after: Decodability) -> Table:
     return Table("Can the site be told?", caption, head, rows)
 
 
-def _task_table(plan: Plan, summary: Summary) -> Table:
+def _task_table(method: str, summary: Summary) -> Table:
     title, head = "The task at left-out sites", ("", f"{summary.metric} (95 % interval)")
     rows = tuple(
         (f"{row.label}, {site}", f"{number(estimate.value)} ({span(estimate)})")
@@ -204,7 +207,7 @@ def _task_table(plan: Plan, summary: Summary) -> Table:
         )
         return Table(title, caption, head, ())
     caption = (
-        f"After harmonization by {plan.harmonize.image}; each site was in no fit and no training. "
+        f"After harmonization by {method}; each site was in no fit and no training. "
         "For the metric before, run the same command with harmonize=none."
     )
     return Table(title, caption, head, rows)

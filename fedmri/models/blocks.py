@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import torch
 from monai.networks.layers.factories import Conv, Norm, Pool
 from monai.networks.nets.vit import ViT
 from torch import nn
+
+from fedmri.models.sizes import Sizes
 
 
 def block(n_dims: int, n_in: int, n_out: int, *, is_pooled: bool) -> nn.Module:
@@ -43,14 +46,51 @@ def classifier(
     return nn.Sequential(layers)
 
 
+def conv_norm(  # noqa: PLR0913  # the numbers of a convolution
+    n_dims: int, n_in: int, n_out: int, kernel: int, *, stride: int = 1, groups: int = 1
+) -> nn.Module:
+    """Return a convolution that keeps the sides but for its stride, and a norm."""
+    padding = kernel // 2
+    return nn.Sequential(
+        Conv[Conv.CONV, n_dims](
+            n_in, n_out, kernel, stride=stride, padding=padding, groups=groups, bias=False
+        ),
+        Norm[Norm.BATCH, n_dims](n_out),
+    )
+
+
+def answering(
+    layers: Mapping[str, nn.Module], n_features: int, sizes: Sizes, dropout: float
+) -> nn.Module:
+    """Return layers, global average pooling and one linear layer of outputs.
+
+    Args:
+        layers: By name, in their order.
+        n_features: Channels of the last of them.
+        sizes: Sizes of input and output.
+        dropout: Rate before the linear layer.
+    """
+    tail: dict[str, nn.Module] = {
+        "pool": Pool[Pool.ADAPTIVEAVG, sizes.n_dims](1),
+        "flatten": nn.Flatten(1),
+        "dropout": nn.Dropout(dropout),
+        "out": nn.Linear(n_features, sizes.n_outputs),
+    }
+    return nn.Sequential(OrderedDict(layers) | OrderedDict(tail))
+
+
+def drop_cross_attention(network: ViT) -> None:
+    """Take out norms that only cross attention would use: they would travel, never trained."""
+    for block in network.blocks:
+        block.norm_cross_attn = nn.Identity()
+
+
 class TokenHead(nn.Module):
     """MONAI's ViT without the hidden states that it returns and the norms that it never uses."""
 
     def __init__(self, network: ViT) -> None:
         super().__init__()
-        for block in network.blocks:
-            # Only cross attention has a use for it: it would travel every round, never trained.
-            block.norm_cross_attn = nn.Identity()
+        drop_cross_attention(network)
         self.vit = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from fedmri.errors import ConfigError, require
 from fedmri.models.model import Model
 from fedmri.models.registry import MODELS, model_names
-from fedmri.models.sizes import Sizes
+from fedmri.models.sizes import Sizes, require_multiples
 from fedmri.round import Answer, Target
 
 # Weights are drawn from the process's one global generator: two threads would mix their draws.
@@ -55,7 +55,8 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
     name = MODELS.name_of(model)
     sizes = Sizes(tuple(shape), n_channels, target.n_outputs)
     _require_answer(name, model, target)
-    _require_multiple(name, model, sizes)
+    _require_dims(name, model, sizes)
+    require_multiples(name, (model.multiple,) * n_dims, sizes)
     with _DRAWING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = model.build(sizes)
@@ -77,14 +78,12 @@ def _require_answer(name: str, model: Model, target: Target) -> None:
         raise ConfigError("C20", f"model {name}", found=found, want=want, fix=fix)
 
 
-def _require_multiple(name: str, model: Model, sizes: Sizes) -> None:
-    is_known = model.multiple == 1 or 0 not in sizes.shape
-    if not is_known or any(size % model.multiple for size in sizes.shape):
-        near = tuple(-(-size // model.multiple) * model.multiple for size in sizes.shape)
-        want = f"sides that are multiples of {model.multiple}"
-        size = f"{near}" if is_known else "such a size"
-        fix = f"set data.prepare.size or data.prepare.shape to {size}, or take another model"
-        raise ConfigError("C21", f"images for {name}", found=f"{sizes.shape}", want=want, fix=fix)
+def _require_dims(name: str, model: Model, sizes: Sizes) -> None:
+    wanted: tuple[int, ...] = getattr(model, "n_dims", (2, 3))
+    if sizes.n_dims not in wanted:
+        found, want = f"{sizes.n_dims}D", " or ".join(f"{n}D" for n in wanted)
+        fix = f"set data.prepare.dimension={wanted[0]}d, or take another model"
+        raise ConfigError("C21", f"images for {name}", found=found, want=want, fix=fix)
 
 
 def _avoid_in_place(network: nn.Module) -> None:

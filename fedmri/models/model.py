@@ -25,6 +25,9 @@ class Model(Protocol):
     Attributes:
         kinds: What it can answer: ``IMAGE``, ``VOXEL`` or both.
         multiple: Every side of an image must be a multiple of this.
+
+    A network for images or for volumes alone says so by a tuple ``n_dims`` in its class; without it
+    a network takes both.
     """
 
     kinds: ClassVar[tuple[Answer, ...]]
@@ -83,6 +86,25 @@ class NormedWithDropout(Normed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_dropout(self.dropout)
+
+
+@dataclass(frozen=True)
+class LayerNormed:
+    """What models share whose norm is layer norm alone.
+
+    Attributes:
+        width: Channels of the first stage; they double from stage to stage.
+        dropout: Share of values that are left out in training.
+    """
+
+    width: int = 96
+    dropout: float = 0.0
+
+    multiple: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        require_width(self.width)
         require_dropout(self.dropout)
 
 

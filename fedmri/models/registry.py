@@ -6,7 +6,9 @@ from fedmri.models.model import Model
 from fedmri.parts import Registry
 from fedmri.round import Answer
 
-MODELS = Registry[Model]("model", "fedmri.models", ("image", "voxel"), "fedmri.models")
+MODELS = Registry[Model](
+    "model", "fedmri.models", ("image", "backbone", "voxel", "hybrid"), "fedmri.models"
+)
 
 
 def model_names(answer: Answer | None = None) -> tuple[str, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from fedmri.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -33,3 +36,25 @@ class Sizes:
             "in_channels": self.n_channels,
             "out_channels": self.n_outputs,
         }
+
+
+def require_multiples(name: str, multiples: Sequence[int], sizes: Sizes) -> None:
+    """Refuse images whose sides a network cannot halve as often as it does.
+
+    Args:
+        name: Name of the model.
+        multiples: What each side must be a multiple of.
+        sizes: Sizes of the images; a side of 0 differs from scan to scan.
+
+    Raises:
+        ConfigError: A side is none, or not known where that matters (C21).
+    """
+    pairs = list(zip(sizes.shape, multiples, strict=True))
+    is_known = set(multiples) == {1} or 0 not in sizes.shape
+    if not is_known or any(side % multiple for side, multiple in pairs):
+        near = tuple(-(-side // multiple) * multiple for side, multiple in pairs)
+        told = multiples[0] if len(set(multiples)) == 1 else tuple(multiples)
+        want = f"sides that are multiples of {told}"
+        size = f"{near}" if is_known else "such a size"
+        fix = f"set data.prepare.size or data.prepare.shape to {size}, or take another model"
+        raise ConfigError("C21", f"images for {name}", found=f"{sizes.shape}", want=want, fix=fix)

@@ -26,7 +26,7 @@ import torch
 from fedmri.errors import PrivacyError
 from fedmri.privacy.accounting import Steps
 from fedmri.privacy.settings import SiteNoiseConfig
-from fedmri.privacy.stream import Stream
+from fedmri.privacy.stream import Noise
 from fedmri.round import Layout, Weights
 
 
@@ -69,9 +69,7 @@ def mean_error(noise_multiplier: float, n_values: int, n_sites: int, *, is_share
     return per_value * math.exp(log_mean) if n_values else 0.0
 
 
-def noised(
-    released: Mapping[str, torch.Tensor], config: SiteNoiseConfig, stream: Stream
-) -> Weights:
+def noised(released: Mapping[str, torch.Tensor], config: SiteNoiseConfig, stream: Noise) -> Weights:
     """Return a release after clipping and noise: a change of weights, or sums.
 
     All floating-point entries together are one vector. Values that are not finite make it zero, as
@@ -95,7 +93,7 @@ def noised(
 
 
 def noised_weights(
-    trained: Weights, received: Weights, config: SiteNoiseConfig, stream: Stream
+    trained: Weights, received: Weights, config: SiteNoiseConfig, stream: Noise
 ) -> Weights:
     """Return trained weights whose change from the received ones is clipped and noised."""
     change = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
@@ -30,6 +31,14 @@ def key_for(secret: bytes, *labels: str | int) -> bytes:
 
 MOST_BYTES = 2**38
 """Of one nonce: ChaCha20 counts 2^32 blocks of 64 bytes, a few hundred steps of a huge network."""
+
+
+class Noise(Protocol):
+    """Where normal numbers come from."""
+
+    def normal(self, n: int) -> Floats:
+        """Return standard normal numbers, shape ``(n,)``."""
+        ...
 
 
 class Stream:

@@ -10,25 +10,32 @@ import numpy as np
 
 from fedmri.arm import OWN, Group
 from fedmri.errors import UsageError, require
+from fedmri.evaluate.comparisons.paired import holm
+from fedmri.evaluate.hospitals.new_hospital import NewHospital
 from fedmri.reports import models
 from fedmri.reports.budget import ArmBudget, arm_budgets
+from fedmri.reports.elsewhere import (
+    Generalisation,
+    estimate_of_sum,
+    generalisation,
+    inside_of,
+    left_out,
+    new_site,
+    scores_by_site,
+)
 from fedmri.reports.models import Model
 from fedmri.reports.results import Results
 from fedmri.reports.statistics.contrast import Contrast, mean_of
 from fedmri.reports.statistics.hospitals import difference_over_hospitals, over_hospitals
 from fedmri.reports.statistics.intervals import (
     Estimate,
-    NewSite,
     Patients,
-    estimate_of,
     n_of,
-    new_site_interval,
 )
-from fedmri.reports.statistics.metrics import Measured, metric_of
+from fedmri.reports.statistics.metrics import Measured
 from fedmri.reports.statistics.scores import Score
 from fedmri.reports.statistics.scoring import Scorer
-from fedmri.reports.statistics.spread import holm
-from fedmri.reports.statistics.verdicts import Verdict, gap_verdict, judge
+from fedmri.reports.statistics.verdicts import Verdict, judge
 from fedmri.reports.text.notes import notes_of, protocol_notes
 
 
@@ -131,17 +138,6 @@ class Fairness:
 
 
 @dataclass(frozen=True)
-class Generalisation:
-    """Primary metric at sites that took part, minus at those that did not."""
-
-    label: str
-    inside: Estimate
-    outside: Estimate
-    gap: Estimate
-    verdict: str
-
-
-@dataclass(frozen=True)
 class Summary:
     """All numbers of a report; see the classes above."""
 
@@ -155,7 +151,8 @@ class Summary:
     matrix: Matrix
     fairness: Fairness | None
     generalisation: Generalisation | None
-    new_site: NewSite | None
+    left_out: Generalisation | None
+    new_site: NewHospital | None
     n_bootstrap: int
     seed: int
     notes: tuple[str, ...]
@@ -212,8 +209,9 @@ def summarise(
         differences=differences,
         matrix=_matrix(results, scorer, (*inside, *outside)),
         fairness=_fairness(first, scorer, task),
-        generalisation=_generalisation(first, scorer, task),
-        new_site=_new_site(rows, scorer, task),
+        generalisation=generalisation(first, scorer, task),
+        left_out=left_out(rows, scorer, task),
+        new_site=new_site(rows, scorer, task),
         n_bootstrap=n_bootstrap,
         seed=seed,
         notes=(
@@ -232,12 +230,8 @@ def _require_patients(model: Model) -> None:
         raise UsageError("U14", what, found="none that all its runs share", want="some", fix=fix)
 
 
-def _inside(model: Model) -> Patients:
-    return tuple(entry for entry in model.patients() if not models.is_external(entry[0]))
-
-
 def _row(model: Model, scorer: Scorer, primary: str) -> Row:
-    inside = _inside(model)
+    inside = inside_of(model)
     by_site = {
         entry[0]: {name: score.estimate for name, score in scorer.scores(model, (entry,)).items()}
         for entry in model.patients()
@@ -250,7 +244,7 @@ def _row(model: Model, scorer: Scorer, primary: str) -> Row:
         overall={name: score.estimate for name, score in overall.items()},
         by_site=by_site,
         within_sites=_within_sites(model, scorer, inside, primary) if inside else None,
-        hospitals=over_hospitals(list(_by_site(model, scorer).values())),
+        hospitals=over_hospitals(list(scores_by_site(model, scorer).values())),
     )
 
 
@@ -262,15 +256,7 @@ def _within_sites(
     if not scores:
         return None
     weights = [float(score.n_patients) for score in scores]
-    return _estimate(mean_of([score.contrast for score in scores], weights), primary)
-
-
-def _estimate(contrast: Contrast, metric: str | None = None) -> Estimate:
-    """Return a sum with its interval, kept inside the range of a metric if it is a mean of one."""
-    low, high = contrast.bounds
-    if metric is not None:
-        low, high = max(low, metric_of(metric).low), min(high, metric_of(metric).high)
-    return estimate_of(contrast.value, low, high, len(contrast.keys))
+    return estimate_of_sum(mean_of([score.contrast for score in scores], weights), primary)
 
 
 def _differences(rows: Sequence[Model], scorer: Scorer, task: Measured) -> tuple[Difference, ...]:
@@ -280,7 +266,7 @@ def _differences(rows: Sequence[Model], scorer: Scorer, task: Measured) -> tuple
         if row.group.role == "federated"
         for reference in _references(tuple(rows))
         if reference is not row
-        if (patients := models.common(_inside(row), _inside(reference)))
+        if (patients := models.common(inside_of(row), inside_of(reference)))
     ]
     adjusted = holm([difference.p_value for difference in found])
     return tuple(
@@ -296,7 +282,7 @@ def _difference(row: Model, reference: Model, patients: Patients, scorer: Scorer
     return Difference(
         label=row.label,
         reference=reference.label,
-        estimate=_estimate(contrast),
+        estimate=estimate_of_sum(contrast),
         p_value=contrast.p_value,
         p_adjusted=math.nan,
         verdict="cannot be said",
@@ -344,9 +330,9 @@ def _matrix(results: Results, scorer: Scorer, columns: tuple[str, ...]) -> Matri
         cells=tuple(
             tuple(_cell(scores.get((row.label, site))) for site in columns) for row in rows
         ),
-        diagonal=_estimate(diagonal, primary) if diagonal else None,
-        off_diagonal=_estimate(off, primary) if off else None,
-        gap=_estimate(diagonal.minus(off)) if diagonal and off else None,
+        diagonal=estimate_of_sum(diagonal, primary) if diagonal else None,
+        off_diagonal=estimate_of_sum(off, primary) if off else None,
+        gap=estimate_of_sum(diagonal.minus(off)) if diagonal and off else None,
     )
 
 
@@ -361,17 +347,13 @@ def _cell(score: Score | None) -> Estimate | None:
     return score.estimate if score else None
 
 
-def _by_site(model: Model, scorer: Scorer) -> dict[str, Score]:
-    return {entry[0]: scorer.primary(model, (entry,)) for entry in _inside(model)}
-
-
 def _fairness(model: Model, scorer: Scorer, task: Measured) -> Fairness | None:
-    scores = {site: score.value for site, score in _by_site(model, scorer).items()}
+    scores = {site: score.value for site, score in scores_by_site(model, scorer).items()}
     values = np.array(list(scores.values()))
     if len(scores) < 2 or not np.isfinite(values).all():
         return None
     worst = float(values.min() if task.is_higher_better else values.max())
-    dealt = scorer.worst_by_chance(model, _inside(model))
+    dealt = scorer.worst_by_chance(model, inside_of(model))
     dealt = np.empty(0) if dealt is None else dealt[np.isfinite(dealt)]
     as_bad = dealt <= worst + 1e-12 if task.is_higher_better else dealt >= worst - 1e-12
     return Fairness(
@@ -383,37 +365,3 @@ def _fairness(model: Model, scorer: Scorer, task: Measured) -> Fairness | None:
         expected_worst=float(dealt.mean()) if len(dealt) else math.nan,
         chance=float(as_bad.mean()) if len(dealt) else math.nan,
     )
-
-
-def _generalisation(model: Model, scorer: Scorer, task: Measured) -> Generalisation | None:
-    inside = _inside(model)
-    outside = tuple(entry for entry in model.patients() if models.is_external(entry[0]))
-    if not inside or not outside:
-        return None
-    within, beyond = scorer.primary(model, inside), scorer.primary(model, outside)
-    gain = 1 if task.is_higher_better else -1
-    lost = _estimate(within.contrast.minus(beyond.contrast).times(gain))
-    return Generalisation(
-        label=model.label,
-        inside=within.estimate,
-        outside=beyond.estimate,
-        gap=lost,
-        verdict=gap_verdict(lost, beyond.n_patients, within.metric),
-    )
-
-
-def _new_site(rows: Iterable[Model], scorer: Scorer, task: Measured) -> NewSite | None:
-    """Predict a new site from sites that were left out of training; no others can stand for it."""
-    model = next(
-        (row for row in rows if row.group.is_left_out and row.group.role == "federated"), None
-    )
-    if model is None:
-        return None
-    scores = list(_by_site(model, scorer).values())
-    errors = [_standard_error(score.contrast) for score in scores]
-    is_proportion = metric_of(task.primary, task).is_unit
-    return new_site_interval([s.value for s in scores], errors, is_proportion=is_proportion)
-
-
-def _standard_error(contrast: Contrast) -> float:
-    return math.sqrt(contrast.spread.total) if contrast.has_spread else math.nan

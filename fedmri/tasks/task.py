@@ -75,13 +75,20 @@ class Task(DataTarget, Protocol):
 
     Attributes:
         title: What it is called in texts.
+        activation: How raw outputs become what is predicted, for programs that run an export.
         answer: What it needs of a network: ``image`` or ``voxel``.
         example: Settings that make one, for the documents and the tests.
     """
 
     title: ClassVar[str]
+    activation: ClassVar[str]
     answer: ClassVar[Answer]
     example: ClassVar[Mapping[str, Any]]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the network's channels, for people and other programs."""
+        ...
 
     @property
     def learned(self) -> str:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from fedmri.arm import Arm
 from fedmri.plan import Plan, to_dict
 from fedmri.round import Layout
+from fedmri.stages.registry import STAGES
 from fedmri.trained.ranges import Ranges
 
 FORMAT = 1
@@ -33,7 +34,7 @@ ALWAYS_WITHHELD = (
     *("data.check.exclude", "data.check.key"),
 )
 """Settings that name patients, a place on a disk or a secret."""
-NAMING_SITES = ("data.source.sites", "data.source.site", "harmonize.table.reference")
+NAMING_SITES = ("data.source.sites", "data.source.site")
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,11 @@ def released(plan: Plan) -> tuple[Plan, tuple[str, ...]]:
         if found != shown:
             withheld.append(name)
         shown = found
+    if not plan.release.is_naming_sites:
+        stages = tuple(stage.unnamed() for stage in plan.stages)
+        pairs = zip(plan.stages, stages, strict=True)
+        withheld += [f"stages.{STAGES.name_of(own)}" for own, bare in pairs if own != bare]
+        shown = replace(shown, stages=stages)
     return shown, tuple(withheld)
 
 

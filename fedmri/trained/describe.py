@@ -8,6 +8,7 @@ from fedmri.models.registry import MODELS
 from fedmri.parts import NAME
 from fedmri.plan import Plan
 from fedmri.reports.text.words import metric_name, number
+from fedmri.stages.registry import STAGES
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.trained.card import CardScore, ModelCard
 
@@ -73,8 +74,7 @@ def _training(card: ModelCard) -> str:
 
 
 def _harmonization(card: ModelCard) -> str:
-    known = (card.plan.harmonize.image, card.plan.harmonize.embedding)
-    return ", ".join(name for name in known if name != "none") or "none"
+    return ", ".join(STAGES.name_of(stage) for stage in card.plan.stages) or "none"
 
 
 def _ranges(card: ModelCard) -> str:

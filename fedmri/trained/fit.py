@@ -14,7 +14,7 @@ from fedmri.data.scans import Scan
 from fedmri.harmonize.images.nyul import LANDMARKS
 from fedmri.plan import Plan
 from fedmri.trained.inputs import Remark
-from fedmri.trained.model_file import IMAGES, ModelFile
+from fedmri.trained.model_file import ModelFile
 from fedmri.trained.ranges import extent_mm, percentiles_of, spacing_mm
 
 SLACK = 1.25
@@ -90,8 +90,8 @@ def _of_intensities(channel: np.ndarray, number: int, file: ModelFile) -> str:
     if ranges is not None and ranges.percentiles[number]:
         usual = np.array(ranges.percentiles[number])
         most = max(DISTANCE_SLACK * ranges.distances[number], LEAST_DISTANCE)
-    elif LANDMARKS in file.harmonized.get(IMAGES, {}):
-        usual, most = file.harmonized[IMAGES][LANDMARKS][number].numpy(), FAR
+    elif found := [group[LANDMARKS] for group in file.harmonized.values() if LANDMARKS in group]:
+        usual, most = found[0][number].numpy(), FAR
     else:
         return ""
     own = percentiles_of(channel)

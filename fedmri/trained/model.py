@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from torch import nn
 
+from fedmri.errors import FedmriError
 from fedmri.tasks.task import Case
 from fedmri.trained.card import ModelCard
-from fedmri.trained.inputs import Gathered, LeftOut, Remark, gather
+from fedmri.trained.inputs import Gathered, Input, LeftOut, Remark, gather
 from fedmri.trained.model_file import ModelFile, read_model
 from fedmri.trained.names import MODEL
 from fedmri.trained.outputs import DerivativeWriter
@@ -25,7 +27,27 @@ from fedmri.trained.predict import (
 )
 from fedmri.trained.scoring import Scored, ScoreOptions, score
 
+if TYPE_CHECKING:
+    from fedmri.explain.options import ExplainOptions
+    from fedmri.explain.record import Explained
+
 AnyPath = str | PathLike[str]
+
+
+class ResultWriter(Protocol):
+    """Writes predictions in another form, beside the BIDS derivative or without it."""
+
+    def begin(self, card: ModelCard) -> None:
+        """Get ready for the results of a model; an error ends the command."""
+        ...
+
+    def check(self, one: Input) -> None:
+        """Raise FedmriError where the results of a scan could not be written: it is left out."""
+        ...
+
+    def add(self, one: Prediction) -> None:
+        """Write what is predicted for a scan; FedmriError leaves it out."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -88,6 +110,7 @@ class TrainedModel:
         modalities: Mapping[str, AnyPath] | None = None,
         out: AnyPath | None = None,
         options: PredictOptions | None = None,
+        also: Sequence[ResultWriter] = (),
     ) -> Predictions:
         """Predict on scans; their hospital need not have taken part, and no answer is read.
 
@@ -96,6 +119,7 @@ class TrainedModel:
             modalities: Files of one scan of several modalities, by name.
             out: Folder that a BIDS derivative is written to; None writes nothing.
             options: How.
+            also: Writers of further forms, such as ``fedmri.DicomResults``.
 
         Raises:
             UsageError: The model cannot predict by itself (U72, U73), there is nothing to predict
@@ -103,21 +127,57 @@ class TrainedModel:
             ConfigError: The device is not there (C23).
         """
         refuse_incomplete(self.file)
+        found = self._gathered(inputs, modalities)
+        predictor = Predictor(self.file, self.network, options or PredictOptions())
+        predictor.refuse_device()
+        writer = None if out is None else DerivativeWriter(Path(out), self.card)
+        if writer is not None:
+            writer.begin()
+        for other in also:
+            other.begin(self.card)
+        found = _without_refused(found, also)
+        if writer is not None:
+            writer.leave_out(*found.left_out)
+        made = _kept(predictor, _written(predictor.each(found.inputs), writer, also), found)
+        if writer is None:
+            return made
+        writer.end(made.patients)
+        return replace(made, files=tuple(writer.files))
+
+    def explain(
+        self,
+        *inputs: AnyPath,
+        out: AnyPath,
+        modalities: Mapping[str, AnyPath] | None = None,
+        options: ExplainOptions | None = None,
+    ) -> Explained:
+        """Show what the model looks at in scans, how sure it is, and how far it is from home.
+
+        Args:
+            inputs: As for ``predict``.
+            out: Folder for maps, pictures and a table, which stay at the site, and aggregates.
+            modalities: Files of one scan of several modalities, by name.
+            options: Methods, masks, further models, scans that the model knows.
+
+        Raises:
+            UsageError: The model cannot predict by itself (U72, U73), models do not go together
+                (U85), there is nothing to explain (U01), or ``out`` holds files (U20).
+            ConfigError: The class or the device is not there (C01, C23).
+        """
+        from fedmri.explain.explained import explain
+        from fedmri.explain.options import ExplainOptions
+
+        found = self._gathered(inputs, modalities)
+        return explain(self.file, found, Path(out), options or ExplainOptions())
+
+    def _gathered(
+        self, inputs: Sequence[AnyPath], modalities: Mapping[str, AnyPath] | None
+    ) -> Gathered:
+        """Return the scans of a call; of a mask's target, the images that masks are drawn on."""
         named = {name: Path(path) for name, path in (modalities or {}).items()}
         source, target = self.card.plan.data.source, self.card.plan.target
         labels = target.label_map.name if target.label_map else ""
-        found = gather([Path(path) for path in inputs], named, source, labels)
-        predictor = Predictor(self.file, self.network, options or PredictOptions())
-        predictor.refuse_device()
-        if out is None:
-            return _kept(predictor, predictor.each(found.inputs), found)
-        writer = DerivativeWriter(Path(out), self.card)
-        writer.begin()
-        for one in found.left_out:
-            writer.leave_out(one)
-        made = _kept(predictor, _written(predictor.each(found.inputs), writer), found)
-        writer.end(made.patients)
-        return replace(made, files=tuple(writer.files))
+        return gather([Path(path) for path in inputs], named, source, labels)
 
     def score(self, data: AnyPath, options: ScoreOptions | None = None) -> Scored:
         """Score the model on every patient of a data set, as a simulation scores an external one.
@@ -129,17 +189,48 @@ class TrainedModel:
         return score(self.file, Path(data).expanduser(), options or ScoreOptions())
 
 
-def _written(
-    found: Iterator[Prediction | LeftOut], writer: DerivativeWriter
-) -> Iterator[Prediction | LeftOut]:
-    """Write each result as it comes and pass it on without its maps."""
-    for one in found:
-        if isinstance(one, LeftOut):
-            writer.leave_out(one)
-            yield one
+def _without_refused(found: Gathered, also: Sequence[ResultWriter]) -> Gathered:
+    """Return the scans that every writer can write the results of, before any is predicted."""
+    kept = Gathered(left_out=[*found.left_out], notes=found.notes)
+    for one in found.inputs:
+        try:
+            for writer in also:
+                writer.check(one)
+        except FedmriError as error:
+            kept.left_out.append(LeftOut(one.name, error.code, str(error)))
         else:
+            kept.inputs.append(one)
+    return kept
+
+
+def _written(
+    found: Iterable[Prediction | LeftOut],
+    derivative: DerivativeWriter | None,
+    also: Sequence[ResultWriter],
+) -> Iterator[Prediction | LeftOut]:
+    """Write each result as it comes; what a file holds is passed on without its maps."""
+    for one in found:
+        told = _told(one, also)
+        if derivative is None:
+            yield told
+        elif isinstance(told, LeftOut):
+            derivative.leave_out(told)
+            yield told
+        else:
+            derivative.add(told)
+            yield replace(told, mask=None, shares=None)
+
+
+def _told(one: Prediction | LeftOut, also: Sequence[ResultWriter]) -> Prediction | LeftOut:
+    """Hand a result to each writer; one that cannot write it leaves the scan out."""
+    if isinstance(one, LeftOut):
+        return one
+    try:
+        for writer in also:
             writer.add(one)
-            yield replace(one, mask=None, shares=None)
+    except FedmriError as error:
+        return LeftOut(one.input.name, error.code, str(error))
+    return one
 
 
 def _kept(

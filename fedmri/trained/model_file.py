@@ -21,19 +21,15 @@ from torch.overrides import TorchFunctionMode
 
 from fedmri.errors import FedmriError, UsageError, told
 from fedmri.files import write_whole
-from fedmri.harmonize.embeddings.embedding_choice import embedding_stage
-from fedmri.harmonize.embeddings.embedding_combat import FITTED
-from fedmri.harmonize.images.image_stage import image_change
 from fedmri.harmonize.images.nyul import PERCENTILES
 from fedmri.models.build import build_network
 from fedmri.models.weights import digest, layout
 from fedmri.plan import Plan
 from fedmri.round import Layout, Weights
+from fedmri.stages.registry import STAGES
+from fedmri.stages.stage import Made
 from fedmri.trained.card import Entries, ModelCard, from_json, to_json
 from fedmri.trained.names import CARD, PARAMETERS
-
-IMAGES, EMBEDDINGS = "harmonize", "embedding"
-"""Groups of harmonization parameters, as they travel: of images and of embeddings."""
 
 MOST_HEADER_BYTES = 16 * 2**20
 MOST_VOXELS, LEAST_SPACING_MM, MOST_THREADS, MOST_EXAMPLES = 8192, 0.05, 1024, 65_536
@@ -52,7 +48,7 @@ class ModelFile:
     Attributes:
         card: What it says of itself.
         weights: Entries of the network; those of ``card.entries.at_sites`` are initial values.
-        harmonized: Harmonization parameters by group (``harmonize``, ``embedding``) and name.
+        harmonized: Harmonization parameters by stage and name.
     """
 
     card: ModelCard
@@ -240,19 +236,13 @@ def _refuse_other_values(file: ModelFile, entries: Layout) -> None:
     if digest(file.weights) != file.card.sha256:
         raise ValueError("weights of another SHA-256 than the card says")
     plan = file.card.plan
-    wanted = {IMAGES} if plan.harmonize.image != "none" else set[str]()
-    stage = embedding_stage(plan.harmonize, file.weights, entries, plan.target)
-    if plan.harmonize.embedding == "combat" and stage is not None:
-        wanted |= {EMBEDDINGS}
-    if set(file.harmonized) != wanted:
+    wanted = {STAGES.name_of(one): one for one in plan.stages if one.is_scored_with}
+    if set(file.harmonized) != set(wanted):
         raise ValueError(f"harmonization parameters of {sorted(file.harmonized) or 'nothing'}")
-    if IMAGES in wanted:
-        arrays = {name: value.numpy() for name, value in file.harmonized[IMAGES].items()}
-        image_change(plan.harmonize, len(plan.data.source.modalities), arrays)
-    if EMBEDDINGS in wanted and stage is not None:
-        shapes = {name: tuple(v.shape) for name, v in file.harmonized[EMBEDDINGS].items()}
-        if shapes != dict.fromkeys(FITTED, (stage.n_features,)):
-            raise ValueError("other parameters of ComBat than the plan's")
+    made = Made(plan, file.weights, entries)
+    for name, stage in wanted.items():
+        arrays = {own: value.numpy() for own, value in file.harmonized[name].items()}
+        stage.refuse_fitted(made, arrays)
 
 
 def _said(error: Exception) -> str:

@@ -15,6 +15,8 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
+from fedmri.data.preparation.geometry import Grid
+from fedmri.data.scans import Scan
 from fedmri.data.target import BACKGROUND, LabelMap
 from fedmri.errors import UsageError
 from fedmri.files import write_whole
@@ -69,11 +71,7 @@ class DerivativeWriter:
         Raises:
             UsageError: There are files in it (U20).
         """
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            fix = "name a folder that is missing or empty"
-            what = f"folder {self.folder}"
-            raise UsageError("U20", what, found="files in it", want="nothing in it", fix=fix)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_empty(self.folder)
         made_by = {
             "Name": "fedmri",
             "Version": version("fedmri"),
@@ -95,10 +93,12 @@ class DerivativeWriter:
         self.files += files
         self.rows.append(self._row(one, files))
 
-    def leave_out(self, one: LeftOut) -> None:
-        """Note a scan without a prediction."""
-        row = {"scan": one.name, "status": "left out", "codes": one.code, "remarks": one.reason}
-        self.rows.append(row)
+    def leave_out(self, *every: LeftOut) -> None:
+        """Note scans without a prediction."""
+        self.rows += [
+            {"scan": one.name, "status": "left out", "codes": one.code, "remarks": one.reason}
+            for one in every
+        ]
 
     def end(self, patients: Sequence[Case]) -> None:
         """Write the tables."""
@@ -118,20 +118,16 @@ class DerivativeWriter:
             self._json("participants.json", _columns(self.card))
 
     def _maps(self, one: Prediction) -> tuple[Path, ...]:
-        place = self.folder / f"sub-{one.input.scan.subject}"
-        if one.input.scan.session:
-            place /= f"ses-{one.input.scan.session}"
-        place /= "anat"
-        place.mkdir(parents=True, exist_ok=True)
+        place = place_of(self.folder, one.input.scan)
         assert one.mask is not None, "asked for masks alone"
         base, first = f"{one.input.name}_desc-{self.desc}", _first_image(one)
-        files = [_write_map(place / f"{base}_dseg", one.mask, one, first)]
+        files = [write_map(place / f"{base}_dseg", one.mask, one.grid, first)]
         write_whole(place / f"{base}_dseg.json", _text(self._sidecar(one)))
         if one.shares is not None:
             names = (BACKGROUND, *self._classes)
             for name, share in zip(names, one.shares, strict=True):
                 stem = f"{one.input.name}_label-{label_of(name)}_desc-{self.desc}_probseg"
-                files.append(_write_map(place / stem, share, one, first))
+                files.append(write_map(place / stem, share, one.grid, first))
         return tuple(files)
 
     def _sidecar(self, one: Prediction) -> dict[str, Any]:
@@ -170,8 +166,34 @@ class DerivativeWriter:
         self, name: str, rows: Sequence[Mapping[str, str]], names: Sequence[str] = ()
     ) -> None:
         names = names or list(dict.fromkeys(name for row in rows for name in row))
-        lines = [names, *([_cell(row.get(name, MISSING)) for name in names] for row in rows)]
-        write_whole(self.folder / name, "".join("\t".join(line) + "\n" for line in lines))
+        write_table(self.folder / name, rows, names)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> None:
+    """Write a TSV whole or not at all; a cell that a row lacks is ``n/a``."""
+    lines = [names, *([_cell(row.get(name, MISSING)) for name in names] for row in rows)]
+    write_whole(path, "".join("\t".join(line) + "\n" for line in lines))
+
+
+def place_of(folder: Path, scan: Scan) -> Path:
+    """Return the folder for maps of a scan, as BIDS has it; it is made."""
+    session = (f"ses-{scan.session}",) if scan.session else ()
+    place = Path(folder, f"sub-{scan.subject}", *session, "anat")
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def make_empty(folder: Path) -> None:
+    """Make a folder for results.
+
+    Raises:
+        UsageError: There are files in it (U20).
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        fix = "name a folder that is missing or empty"
+        what = f"folder {folder}"
+        raise UsageError("U20", what, found="files in it", want="nothing in it", fix=fix)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _volumes(one: Prediction, target: LabelMap) -> dict[str, str]:
@@ -207,15 +229,25 @@ def _first_image(one: Prediction) -> Path:
     return next(iter(one.input.scan.images.values()))
 
 
-def _write_map(stem: Path, values: np.ndarray, one: Prediction, image: Path) -> Path:
-    """Write a map on a scan's own grid: NIfTI, or a PNG for a picture."""
-    if one.grid.shape[2] == 1 and not image.is_dir() and not _is_nifti(image):
+def write_map(stem: Path, values: np.ndarray, grid: Grid, image: Path) -> Path:
+    """Write a map on a scan's own grid: NIfTI, or a PNG for a picture.
+
+    Args:
+        stem: Name without ending.
+        values: uint8, or float32 (of a picture between 0 and 1), shape of the grid.
+        grid: The scan's own.
+        image: The scan's first image, whose header places the map.
+
+    Returns:
+        The file.
+    """
+    if grid.shape[2] == 1 and not image.is_dir() and not _is_nifti(image):
         flat = values[..., 0] if values.ndim == 3 else values
         path = stem.with_name(f"{stem.name}.png")
         write_whole(path, _as_png(flat))
         return path
     path = stem.with_name(f"{stem.name}.nii.gz")
-    write_whole(path, gzip.compress(_as_nifti(values, one, image), mtime=0))
+    write_whole(path, gzip.compress(_as_nifti(values, grid, image), mtime=0))
     return path
 
 
@@ -231,9 +263,9 @@ def _as_png(flat: np.ndarray) -> bytes:
     return whole.getvalue()
 
 
-def _as_nifti(values: np.ndarray, one: Prediction, image: Path) -> bytes:
+def _as_nifti(values: np.ndarray, grid: Grid, image: Path) -> bytes:
     """Return a NIfTI file whose header places it exactly where the image's own does."""
-    affine = np.array(one.grid.affine)
+    affine = np.array(grid.affine)
     if not _is_nifti(image):
         made = nib.Nifti1Image(values, affine)
         made.header.set_xyzt_units("mm")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import nn
 
-from fedmri.data.batches.examples import PreparedSite, open_images
-from fedmri.data.batches.site_data import ImageChange
+from fedmri.data.batches.examples import open_images
+from fedmri.data.batches.site_data import SiteData
 from fedmri.data.preparation.geometry import Grid
 from fedmri.data.preparation.native import assembled
 from fedmri.data.preparation.prepare import prepare_scans
@@ -23,15 +24,17 @@ from fedmri.data.preparation.regrid import restore, restore_shares
 from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig
 from fedmri.errors import FedmriError, UsageError
-from fedmri.harmonize.images.image_stage import image_change
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
 from fedmri.plan import Plan
 from fedmri.tasks.task import Case, Reading, Task
 from fedmri.trained.fit import looked_at, misfits
+from fedmri.trained.harmonized import as_trained, reads_own_site
 from fedmri.trained.inputs import Input, LeftOut, Remark
-from fedmri.trained.model_file import EMBEDDINGS, IMAGES, ModelFile
+from fedmri.trained.model_file import ModelFile
 from fedmri.training.device import memory_explained, pick_device, reproducible
+
+Made = TypeVar("Made")
 
 OVERLAP = 0.5
 """Share of a window that its neighbour sees too."""
@@ -87,6 +90,23 @@ class Prediction:
         return tuple(float(count) * voxel_ml for count in counts)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A scan as the model is about to see it.
+
+    Attributes:
+        input: The scan.
+        scan: As it was prepared.
+        remarks: What is odd about it.
+        is_windowed: Whether it is larger than the model's patch and was not cropped.
+    """
+
+    input: Input
+    scan: PreparedScan
+    remarks: tuple[Remark, ...]
+    is_windowed: bool
+
+
 def make_network(file: ModelFile) -> nn.Module:
     """Return the network with the file's weights, in evaluation mode, on the CPU."""
     plan = file.card.plan
@@ -108,9 +128,9 @@ def refuse_incomplete(file: ModelFile) -> None:
         fix = "take a model whose strategy shares all of it, such as fedavg"
         what = "entries of the model"
         raise UsageError("U72", what, found=found, want="all of them in the file", fix=fix)
-    if EMBEDDINGS in file.harmonized:
-        found = "ComBat of embeddings, whose shift and stretch are estimated over a site's scans"
-        fix = "use `fedmri score` on a data set, or take a model without harmonize=combat"
+    if names := reads_own_site(file):
+        found = f"stage {', '.join(names)}, which is fitted to all scans of the scan's own site"
+        fix = "use `fedmri score` on a data set, or take a model without this stage"
         what, want = "a prediction for one scan", "a model that needs no other scan"
         raise UsageError("U73", what, found=found, want=want, fix=fix)
 
@@ -139,9 +159,20 @@ class Predictor:
 
     def each(self, inputs: Iterable[Input]) -> Iterator[Prediction | LeftOut]:
         """Yield what comes of each scan; one that cannot be used ends nothing."""
+        return self.over(inputs, self._predicted)
+
+    def over(
+        self, inputs: Iterable[Input], work: Callable[[Opened], Made]
+    ) -> Iterator[Made | LeftOut]:
+        """Yield what some work makes of each scan, as the model sees it.
+
+        Args:
+            inputs: Scans.
+            work: What is done with one; its arrays are gone after it.
+        """
         for one in inputs:
             try:
-                yield self._one(one)
+                yield self._done(one, work)
             except (_Unusable, FedmriError) as error:  # memory, a picture for a model of volumes
                 yield LeftOut(one.name, error.code, str(error))
 
@@ -153,19 +184,30 @@ class Predictor:
                 readings.setdefault(one.input.scan.subject, []).append(one.reading)
         return [self.task.case("", who, found) for who, found in sorted(readings.items())]
 
-    def _one(self, one: Input) -> Prediction:
+    def _done(self, one: Input, work: Callable[[Opened], Made]) -> Made:
         gone, told = looked_at(one.scan, self.plan)
         if gone:
             raise _Unusable(gone[0][0], "; ".join(reason for _, reason in gone))
         with tempfile.TemporaryDirectory(prefix="fedmri-") as cache:
             scan, is_windowed = self._prepared(one.scan, Path(cache))
             remarks = (*one.remarks, *told, *misfits(scan, self.file))
-            made = Prediction(one, scan.geometry.own, remarks=tuple(dict.fromkeys(remarks)))
-            with reproducible(self.plan.train.n_threads), torch.no_grad():
-                if self.task.answer == "image":
-                    return replace(made, reading=self._read(scan))
-                shares = self._windowed(scan) if is_windowed else self._shares(scan)
-            return self._restored(replace(made, is_windowed=is_windowed), scan, shares)
+            opened = Opened(one, scan, tuple(dict.fromkeys(remarks)), is_windowed)
+            with reproducible(self.plan.train.n_threads):
+                return work(opened)
+
+    def _predicted(self, opened: Opened) -> Prediction:
+        scan = opened.scan
+        made = Prediction(opened.input, scan.geometry.own, remarks=opened.remarks)
+        with torch.no_grad():
+            if self.task.answer == "image":
+                return replace(made, reading=self._read(scan))
+            shares = self._windowed(scan) if opened.is_windowed else self._shares(scan)
+        return self._restored(replace(made, is_windowed=opened.is_windowed), scan, shares)
+
+    def images(self, scan: PreparedScan) -> torch.Tensor:
+        """Return the examples of a scan in order, harmonized, shape ``(n, C, *shape)``."""
+        batches = self._data(scan).eval_batches("test", batch_size=self.plan.train.batch_size)
+        return torch.cat([batch.image for batch in batches])
 
     def _prepared(self, scan: Scan, cache: Path) -> tuple[PreparedScan, bool]:
         """Return the scan as the plan prepares it, and whether a window must go over it.
@@ -185,20 +227,10 @@ class Predictor:
         whole = replace(self.plan.data.prepare, shape=(0, 0, 0))
         return _prepare(scan, replace(self.plan.data, prepare=whole), cache), True
 
-    def _data(self, scan: PreparedScan) -> PreparedSite:
+    def _data(self, scan: PreparedScan) -> SiteData:
         """Return the scan's examples, harmonized as those of training were."""
         prepared = Prepared((scan,), (), "", scan.image.parent)
-        data = open_images(prepared, self.plan.data)
-        return data if self._change is None else data.changed(self._change)
-
-    @property
-    def _change(self) -> ImageChange | None:
-        # anew for each scan: it remembers the percentiles of all that it has seen
-        if IMAGES not in self.file.harmonized:
-            return None
-        arrays = {name: value.numpy() for name, value in self.file.harmonized[IMAGES].items()}
-        n_channels = len(self.plan.data.source.modalities)
-        return image_change(self.plan.harmonize, n_channels, arrays)
+        return as_trained(open_images(prepared, self.plan.data), self.file)
 
     def _outputs(self, scan: PreparedScan) -> torch.Tensor:
         """Return what the task makes of the network's outputs, for the examples in order."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from torch import nn
 
 from fedmri.arm import Arm, Comparison, Group
 from fedmri.data.batches.examples import open_site
-from fedmri.data.batches.site_data import SiteData, Split
+from fedmri.data.batches.site_data import Split
 from fedmri.data.checks.check import enforce, examine
 from fedmri.data.preparation.prepare import prepare_scans
 from fedmri.data.preparation.prepared import write_site
@@ -20,12 +19,11 @@ from fedmri.data.read import count_by_site, read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.errors import DataError, UsageError
 from fedmri.file_names import file_name
-from fedmri.harmonize.images.image_stage import image_change
-from fedmri.models.weights import layout
 from fedmri.reports.results import Results, SiteCases
 from fedmri.reports.summary import Summary, summarise
 from fedmri.tasks.task import Case
-from fedmri.trained.model_file import EMBEDDINGS, IMAGES, ModelFile
+from fedmri.trained.harmonized import as_trained, scored_with
+from fedmri.trained.model_file import ModelFile
 from fedmri.trained.predict import make_network
 from fedmri.training.device import reproducible
 from fedmri.training.evaluation import adapt_norm_statistics, evaluate
@@ -68,8 +66,16 @@ class Scored:
     adapted: tuple[str, ...] = ()
 
 
-def score(file: ModelFile, data: Path, options: ScoreOptions) -> Scored:
+def score(
+    file: ModelFile, data: Path, options: ScoreOptions, network: nn.Module | None = None
+) -> Scored:
     """Score a model on every patient of a data set, as a simulation scores an external one.
+
+    Args:
+        file: The model.
+        data: The data set.
+        options: What is scored, and where.
+        network: What stands for the file's own network, such as one of another format.
 
     Raises:
         DataError: The data set cannot be scored on, or a site lost all of its scans (D64).
@@ -86,7 +92,8 @@ def score(file: ModelFile, data: Path, options: ScoreOptions) -> Scored:
             own = [scan for scan in scans if scan.site == site]
             path, said = _prepared(file, own, Path(folder), cache)
             findings += said
-            cases[site], is_adapted = _evaluated(file, path, site, options.device)
+            tested = network or make_network(file)
+            cases[site], is_adapted = _evaluated(file, tested, path, site, options.device)
             adapted += [site] if is_adapted else []
     summary = summarise(_results(data, file, cases), file.card.plan.target)
     notes = (*summary.notes, *(_adapted_note(adapted) if adapted else ()))
@@ -142,35 +149,21 @@ def _prepared(
 
 
 def _evaluated(
-    file: ModelFile, path: Path, site: str, device: str
+    file: ModelFile, network: nn.Module, path: Path, site: str, device: str
 ) -> tuple[tuple[Case, ...], bool]:
     """Return the cases of a site, and whether the model was adapted to the images scored."""
-    plan, network = file.card.plan, make_network(file)
-    data: SiteData = open_site([path], plan.target, plan.data)
+    plan = file.card.plan
+    data = as_trained(open_site([path], plan.target, plan.data), file)
     place, is_adapted = device or plan.train.device, False
-    if IMAGES in file.harmonized:
-        arrays = {name: v.numpy() for name, v in file.harmonized[IMAGES].items()}
-        n_channels = len(plan.data.source.modalities)
-        data = data.changed(image_change(plan.harmonize, n_channels, arrays))
     if file.card.entries.at_sites:
         is_adapted = adapt_norm_statistics(network, data, "test", device=place)
     task, batch_size = plan.target, plan.train.batch_size
-    with reproducible(plan.train.n_threads), _embeddings(file, network, data, site):
+    with (
+        reproducible(plan.train.n_threads),
+        scored_with(file, network, data, site, "test") as is_fitted,
+    ):
         found = evaluate(network, data, "test", task, batch_size=batch_size, device=place)
-    return found.cases, is_adapted or EMBEDDINGS in file.harmonized
-
-
-@contextmanager
-def _embeddings(file: ModelFile, network: nn.Module, data: SiteData, site: str) -> Iterator[None]:
-    """Harmonize embeddings by the very images that are scored, as those of an external site."""
-    if EMBEDDINGS not in file.harmonized:
-        yield
-        return
-    from fedmri.clients.training.invariance import Invariance
-
-    invariance = Invariance(site, file.card.plan, network, layout(network))
-    with invariance.scoring(data, "test", file.harmonized):
-        yield
+    return found.cases, is_adapted or is_fitted
 
 
 def _results(data: Path, file: ModelFile, cases: SiteCases) -> Results:

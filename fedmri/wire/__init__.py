@@ -9,10 +9,9 @@ from fedmri.wire.bundles import bundle, put_together, take_apart, unbundle
 from fedmri.wire.kinds import (
     ADAPTED,
     ADD_UP,
-    EMBEDDING,
     EVALUATE,
     EXTRA,
-    HARMONIZE,
+    FITTED,
     KEYS,
     KINDS,
     MASKED,
@@ -56,10 +55,9 @@ from fedmri.wire.records import (
 __all__ = [
     "ADAPTED",
     "ADD_UP",
-    "EMBEDDING",
     "EVALUATE",
     "EXTRA",
-    "HARMONIZE",
+    "FITTED",
     "KEYS",
     "KINDS",
     "MASKED",

@@ -30,8 +30,8 @@ KIND = "kind"
 """Plain field of every order: the name of its kind."""
 MODEL, EXTRA = "model", "extra."
 """Record of a model's entries; how the records of what goes beside it begin."""
-HARMONIZE, EMBEDDING = "harmonize", "embedding"
-"""What goes beside a model: what images, and what its embeddings, are harmonized by."""
+FITTED = "stage."
+"""How the records begin that hold what was fitted for a stage; its name follows."""
 MASKED = "masked"
 """The one entry of what a secure sum hides a site's values in."""
 ADAPTED = "is_adapted"
@@ -175,7 +175,13 @@ _MODEL, _EXTRA = ArraysField(MODEL, "weights"), ArrayGroupsField(EXTRA, "extra")
 _MASKING = Group(
     "masking", Masking, (WholeField("number", "number"), ArraysField("boxes", "arrays"))
 )
-_SUMMED = (WholeField("step", "step"), ArraysField("shared", "shared"), _MODEL, _EXTRA)
+_SUMMED = (
+    WholeField("number_of_stage", "stage"),
+    WholeField("step", "step"),
+    ArraysField("shared", "shared"),
+    _MODEL,
+    _EXTRA,
+)
 _COUNTS = (WholeField("n_examples", "n_examples"), WholeField("n_subjects", "n_subjects"))
 
 TRAIN = MessageKind(

@@ -26,7 +26,7 @@ class TrainOrder:
     Attributes:
         round_index: Number of the round, from 1.
         weights: Shared entries of the model.
-        extra: What the strategy sends beside it, and what images are harmonized by.
+        extra: What the strategy sends beside it, and what stages fitted.
         masking: Where the update is to be masked.
     """
 
@@ -45,7 +45,7 @@ class EvaluateOrder:
         split: ``val`` or ``test``.
         weights: Shared entries of the model.
         n_pictures: Example pictures that the site writes to its own disk.
-        extra: Named tensors beside the weights: what images are harmonized by.
+        extra: Named tensors beside the weights: what stages fitted.
     """
 
     round_index: int
@@ -60,12 +60,13 @@ class SumsOrder:
     """What the server asks of a site: its part of sums over sites.
 
     Attributes:
-        step: Which step of the plan's harmonization, from 0.
+        step: Which step of the stage's sums, from 0.
         shared: What came of the step before it.
         weights: Model of whose embeddings the sums are; empty where they are of images.
         round_index: Last round of training behind it.
-        extra: Named tensors beside the model: what images are harmonized by.
+        extra: Named tensors beside the model: what stages fitted.
         masking: Where the sums are to be masked.
+        stage: Number of the stage among those of the plan.
     """
 
     step: int
@@ -74,6 +75,7 @@ class SumsOrder:
     round_index: int = 0
     extra: Mapping[str, Weights] = field(default_factory=dict)
     masking: Masking | None = None
+    stage: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,19 +20,31 @@ from numpy.typing import NDArray
 
 from fedmri.errors import FedmriError
 from fedmri.files import write_whole
+from fedmri.harmonize.sums import Arrays
+from fedmri.round import Update
 from fedmri.secagg.messages import Advert, Boxes, Masked, Reveal, Roster, Sealed
 from fedmri.secagg.ring import Slot, n_words
 from fedmri.secagg.secure_sum import Roll
 from fedmri.secagg.server_half import Running, ServerHalf
+from fedmri.secagg.updates import mean_update, update_slots
+from fedmri.secagg.wide import from_limbs, wide_slots
+from fedmri.server.rounds import run as of_run
+from fedmri.server.rounds.accept import Bounds, check_update
 from fedmri.server.rounds.exchange import Answer
+from fedmri.server.rounds.run import Forms, bytes_down
 from fedmri.wire import (
     KEYS,
+    SUMS,
+    UPDATE,
     Masking,
+    MessageKind,
     SecureStep,
     SumsOrder,
+    TrainOrder,
     as_arrays,
     as_tensors,
     content_of,
+    n_bytes,
     read_answer,
 )
 
@@ -191,3 +203,86 @@ class _SumExchanges:
 def masked_of(arrays: Mapping[str, torch.Tensor], slots: Mapping[str, Slot]) -> Masked:
     """Return masked values as they travelled; raise PrivacyError P56 where they are none."""
     return Masked.from_arrays(as_arrays(arrays), n_words(slots))
+
+
+class UnderMasks:
+    """The channel of a run with secure aggregation: totals alone are learned."""
+
+    def __init__(self, running: of_run.Running) -> None:
+        self._running = running
+        self._sums = SecureSums(running.run.roll, running.run.folder, running.exchanges.ask)
+
+    def total(
+        self, order: SumsOrder, forms: Forms, sites: Sequence[str], left_out: dict[str, str]
+    ) -> Arrays:
+        """Return the sum over the sites that stayed."""
+        slots = wide_slots(forms)
+
+        def masked(masking: Masking, there: Sequence[str]) -> Iterator[tuple[str, Masked]]:
+            content = content_of(replace(order, masking=masking))
+            for answer in self._asked(MessageType.QUERY, content, there):
+                code, values = _read_masked(answer, SUMS, slots)
+                if values is None:
+                    left_out[answer.site] = code
+                else:
+                    yield answer.site, values.arrays
+
+        wanted = Wanted(order.round_index, slots, masked, order)
+        return from_limbs(self._sums.total(wanted, sites, left_out))
+
+    def updates(
+        self, order: TrainOrder, sites: Sequence[str], rejected: dict[str, str]
+    ) -> Iterator[Update]:
+        """Yield the weighted mean of the sites' updates as if it were the update of one."""
+        shared, running = order.weights, self._running
+        entries = {name: value.numpy() for name, value in shared.items()}
+        slots = update_slots(entries, running.plan.secagg.fraction_bits)
+
+        def masked(masking: Masking, there: Sequence[str]) -> Iterator[tuple[str, Masked]]:
+            content = content_of(replace(order, masking=masking))
+            for answer in self._asked(MessageType.TRAIN, content, there):
+                fields: dict[str, Any] = {"seconds": round(answer.seconds, 4)}
+                code, read = _read_masked(answer, UPDATE, slots)
+                if read is not None:
+                    fields |= {"bytes_up": read.n_bytes, "bytes_down": bytes_down(order)}
+                    fields |= dict(read.metrics)
+                running.tell(order, answer.site, code, rejected, **fields)
+                if read is not None:
+                    yield answer.site, read.arrays
+                    del read  # before the next is taken: one vector is held at a time
+
+        total = self._sums.total(Wanted(order.round_index, slots, masked), sites, rejected)
+        mean = {n: torch.from_numpy(v) for n, v in mean_update(total, entries).items()}
+        update = Update("all sites", mean, 1, 1)
+        bounds = Bounds(running.made.layout.parameters, running.max_norm(shared))
+        check_update(update, shared, bounds)
+        yield update
+
+    def _asked(self, kind: str, content: RecordDict, sites: Sequence[str]) -> Iterator[Answer]:
+        return self._running.exchanges.ask(kind, content, sites, self._sums.n_needed)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A site's masked values, and what it told in clear beside them."""
+
+    arrays: Masked
+    n_bytes: int
+    metrics: Mapping[str, float]
+
+
+def _read_masked(
+    answer: Answer, kind: MessageKind[Any], slots: Mapping[str, Slot]
+) -> tuple[str, _Read | None]:
+    """Return a site's masked values, or the code of why there are none."""
+    if answer.content is None:
+        log.warning("site %s: %s", answer.site, answer.code)
+        return answer.code, None
+    try:
+        said = read_answer(kind, answer.site, answer.content)
+        arrays = said.weights if isinstance(said, Update) else said.arrays
+        metrics = said.metrics if isinstance(said, Update) else {}
+        return "ok", _Read(masked_of(arrays, slots), n_bytes(arrays), metrics)
+    except FedmriError as error:
+        log.warning("site %s: %s", answer.site, error)
+        return error.code, None

@@ -12,7 +12,7 @@ import torch
 from flwr.app import Context, Message, RecordDict
 
 from fedmri.clients.app import SITE_FAILED
-from fedmri.clients.egress.gate import Gate, Leaving, gate_of
+from fedmri.clients.egress.gate import Gate, gate_of
 from fedmri.clients.egress.ledger import entries, verify
 from fedmri.clients.process.flower import SuperNodeTask
 from fedmri.clients.process.home import ClientHome
@@ -24,6 +24,7 @@ from fedmri.filters import change_norm
 from fedmri.plan import Plan
 from fedmri.server.transport.flower import thin_bundle
 from fedmri.simulation.engines.flower import SERVER_NODE, identify_task, sent
+from fedmri.stages.stage import AtSite, Leaving, NothingLeaves
 from fedmri.wire import TrainOrder, bundle, content_of
 from tests.clients.conftest import MakeSite, Sign
 from tests.clients.test_filtered import change_of, received
@@ -128,16 +129,16 @@ def test_an_update_beyond_the_norm_is_refused_and_a_clipped_one_is_not(
 def test_an_update_of_no_patient_passes(make_site: MakeSite) -> None:
     """A site without a training patient sends back what it was sent: there is nothing to find."""
     site = make_site(*HELD_OUT)
-    data, sent_weights = site._data, received(site)
+    data, sent_weights = site.view.data, received(site)
     assert isinstance(data, PreparedSite)
     nobody = replace(data, prepared=replace(data.prepared, scans=()))
-    order = TrainOrder(1, sent_weights)
     parameters = site.layout.parameters
-    leaving = Leaving("a", site.plan, order, sent_weights, {}, parameters, nobody)
+    leaving = Leaving(sent_weights, sent_weights, {}, parameters, lambda: "order")
     gate = Gate(max_norm=1e-9, max_leakage=0.01)
-    gate.refuse(leaving)
+    at = AtSite("a", site.plan, nobody, NothingLeaves(), 1)
+    assert gate.outgoing(at, leaving) is leaving
     with pytest.raises(PrivacyError, match="P61"):
-        gate.refuse(replace(leaving, data=data))
+        gate.outgoing(replace(at, data=data), leaving)
 
 
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # flwr's

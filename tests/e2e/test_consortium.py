@@ -18,7 +18,7 @@ from tests.e2e.conftest import Deployment, plan_of
 
 TIMEOUT_S = 480.0
 PLAIN_SGD = ("train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0")
-COMBAT = ("harmonize=[nyul,combat]", "harmonize.n_min=2")
+COMBAT = ("harmonize=[nyul,combat]", "stages.combat.n_min=2")
 
 
 @pytest.mark.slow  # as the private and the secure one below show, which are run each time
@@ -138,7 +138,7 @@ def test_tables_are_harmonized_where_they_lie(deployment: Deployment, tmp_path: 
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
         with home.settings_file.open("a", encoding="utf-8") as file:
             file.write(f"\nfeatures: {tmp_path / name}.csv\n")
-    table = "harmonize.table.features=[left,right]"
+    table = "stages.table_combat.features=[left,right]"
     run = demo.submit(deployment.consortium, plan_of("name=tables", "rounds.n_rounds=0", table))
     demo.wait(run, TIMEOUT_S, lambda run: None)
     means = []

@@ -23,7 +23,8 @@ from flwr.supercore.run import Run as FlowerRun
 from fedmri.arm import Arm
 from fedmri.clients.app import app
 from fedmri.plan import Plan, to_json
-from fedmri.server.rounds.loop import Rounds, Run
+from fedmri.server.rounds.loop import Rounds
+from fedmri.server.rounds.run import Run
 from fedmri.server.transport import asking
 from fedmri.simulation.engines.flower import Node, sent
 from fedmri.simulation.engines.in_process import InProcessGrid

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fedmri.config import load
 from fedmri.errors import ConfigError, HarmonizeError
-from fedmri.harmonize.images.bounded_nyul import COUNT, SCALE, BoundedNyul
-from fedmri.harmonize.images.nyul import LANDMARKS, Image, Nyul
-from fedmri.harmonize.settings import HarmonizeConfig
+from fedmri.harmonize.images.bounded_nyul import COUNT, SCALE, BoundedNyulSums
+from fedmri.harmonize.images.nyul import LANDMARKS, Image, NyulSums
 from fedmri.harmonize.sums import Arrays, run
+from fedmri.stages.images.nyul import Nyul
 
 RNG = np.random.default_rng(0)
 EXTREMES = {
@@ -42,7 +43,7 @@ def size(sums: Arrays) -> float:
 @pytest.mark.parametrize("name", EXTREMES)
 def test_no_patient_adds_more_than_the_bound(name: str, n_channels: int) -> None:
     """Whatever the images, and however many scans of one patient there are."""
-    stage = BoundedNyul(n_channels)
+    stage = BoundedNyulSums(n_channels)
     for n_scans in (1, 7):
         with np.errstate(all="ignore"):
             sums = stage.site_sums(0, [[image(EXTREMES[name], n_channels)] * n_scans], {})
@@ -53,22 +54,22 @@ def test_no_patient_adds_more_than_the_bound(name: str, n_channels: int) -> None
 def test_one_scan_a_patient_gives_nyuls_landmarks() -> None:
     """Without noise nothing is lost by the centre, the scale and the order."""
     every = normal_images(9)
-    bounded = run(BoundedNyul(1), [[[one] for one in every[:4]], [[one] for one in every[4:]]])
-    plain = run(Nyul(1), [every[:4], every[4:]])
+    bounded = run(BoundedNyulSums(1), [[[one] for one in every[:4]], [[one] for one in every[4:]]])
+    plain = run(NyulSums(1), [every[:4], every[4:]])
     np.testing.assert_allclose(bounded[LANDMARKS], plain[LANDMARKS], atol=1e-10)
 
 
 def test_each_patient_counts_the_same_whatever_the_number_of_scans() -> None:
     """Seven scans of one and one of another: the mean of two."""
     first, second = normal_images(2)
-    found = run(BoundedNyul(1), [[[first] * 7, [second]]])
-    wanted = run(Nyul(1), [[first, second]])
+    found = run(BoundedNyulSums(1), [[[first] * 7, [second]]])
+    wanted = run(NyulSums(1), [[first, second]])
     np.testing.assert_allclose(found[LANDMARKS], wanted[LANDMARKS], atol=1e-10)
 
 
 def test_landmarks_under_heavy_noise_still_ascend() -> None:
     """They stay on the scale, so that every image can be mapped."""
-    stage = BoundedNyul(2)
+    stage = BoundedNyulSums(2)
     patients = [[np.tile(one, (2, 1, 1, 1))] for one in normal_images(20)]
     sums = stage.site_sums(0, patients, {})
     noise = {name: RNG.normal(0, 400, values.shape) for name, values in sums.items()}
@@ -81,7 +82,7 @@ def test_landmarks_under_heavy_noise_still_ascend() -> None:
 def test_noise_that_leaves_nobody_is_refused() -> None:
     """A count of less than one half has no mean."""
     with pytest.raises(HarmonizeError, match=r"0\.3 patients or sites, after the plan's noise"):
-        BoundedNyul(1).combine(
+        BoundedNyulSums(1).combine(
             0, {LANDMARKS: np.zeros((1, 11)), COUNT: np.array([0.3]) * SCALE}, {}
         )
 
@@ -89,18 +90,17 @@ def test_noise_that_leaves_nobody_is_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"image": "zscore", "weighting": "patient"}, "has no bound"),
-        ({"image": "nyul", "weighting": "image"}, "a patient of several images"),
-        ({"image": "nyul", "weighting": "site", "embedding": "coral"}, "has no bound"),
+        (("stages.nyul.weighting=image",), "a patient of several images"),
+        (("stages.nyul.weighting=site", "harmonize=coral"), "other stages"),
     ],
 )
-def test_noise_on_sums_without_a_bound_is_refused(settings: dict[str, str], said: str) -> None:
+def test_noise_on_sums_without_a_bound_is_refused(settings: tuple[str, ...], said: str) -> None:
     """Where nobody knows what a patient adds, no noise hides one."""
     with pytest.raises(ConfigError, match=said):
-        HarmonizeConfig(noise_multiplier=1.0, **settings)  # type: ignore[arg-type]  # as YAML has them
+        load(["experiment=smoke", "stages.nyul.noise_multiplier=1.0", *settings])
 
 
 def test_a_data_holder_alone_keeps_its_patients_noise_only() -> None:
     """A hospital by itself cannot hide in a sum over hospitals."""
-    noised = [HarmonizeConfig("nyul", w, noise_multiplier=2) for w in ("patient", "site")]
-    assert [config.alone().noise_multiplier for config in noised] == [2, 0]
+    assert Nyul("patient", noise_multiplier=2).alone().noise == {"patient": 2}
+    assert not Nyul("site", noise_multiplier=2).alone().noise

@@ -16,15 +16,15 @@ from fedmri.harmonize.embeddings.invariance import (
     confusion_loss,
     consensus_of,
     domain_loss,
-    embedding_of,
     moment_sums,
 )
 from fedmri.models.build import build_network
+from fedmri.models.embedding import embedding_of
 from fedmri.models.registry import model_names
 from fedmri.models.weights import layout
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
-from tests.made import narrow
+from tests.made import few_slices, n_dims_of, narrow
 
 SIDE = {"cnn5": 8, "cnn3d": 16, "vit": 16, "segresnet": 8, "unet": 16, "attention_unet": 16}
 
@@ -232,11 +232,12 @@ def test_every_networks_embedding_makes_its_outputs(name: str) -> None:
     """A vector an image, with a gradient; the head on it is the (pooled) output."""
     is_mask = name in model_names("voxel")
     mask, lesion = Segmentation("m", ("t",)), Classification("l", ("a", "b"))
-    shape = (SIDE.get(name, 32),) * 2
+    n_dims = n_dims_of(name)[0]
+    shape = few_slices(name, (SIDE.get(name, 32),) * n_dims)
     network = build_network(
         narrow(name),
         target=mask if is_mask else lesion,
-        n_dims=2,
+        n_dims=n_dims,
         n_channels=1,
         shape=shape,
         seed=1,

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fedmri.config import load
 from fedmri.errors import ConfigError, HarmonizeError
-from fedmri.harmonize.images.image_stage import image_change, image_stage
 from fedmri.harmonize.images.moments import MEAN, VARIANCE, Moments
 from fedmri.harmonize.images.quantiles import QUANTILES, Image, Quantiles
-from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import Arrays, run
+from fedmri.stages.images.zscore import Zscore
+from fedmri.stages.registry import STAGES
+from fedmri.stages.stage import Made
 
 CUTS = pytest.mark.parametrize("cuts", [(), (3,), (2, 3, 6)])
 SCALES = pytest.mark.parametrize("scale", [1e-6, 1.0, -3.0, 1e30])
@@ -129,10 +131,12 @@ def test_the_plans_stage_centres_and_scales_all_images_alike(
     name: str, middle: object, spread: object
 ) -> None:
     """What all sites share is afterwards centred at 0 with spread 1; air stays 0."""
-    config = HarmonizeConfig(image=name)  # type: ignore[arg-type]  # a parameter's str
-    stage, every = image_stage(config, 2), images(40, 5)
+    own, every = STAGES.made(name), images(40, 5)
+    made = Made(load(["data.source.modalities=[T1w,FLAIR]"]).plan)
+    stage = own.fit(made)
     assert stage is not None
-    change = image_change(config, 2, run(stage, at_sites(every, (3,))))
+    change = own.image_change(made, run(stage, at_sites(every, (3,))))
+    assert change is not None
     after = [change(str(k), image, image) for k, image in enumerate(every)]
     pooled = head(after, 0)
     assert callable(middle)
@@ -146,22 +150,18 @@ def test_the_plans_stage_centres_and_scales_all_images_alike(
 
 def test_a_constant_channel_becomes_zero() -> None:
     """Without spread there is nothing to scale by, and no NaN."""
-    config = HarmonizeConfig(image="zscore")
-    constant = np.full((1, 4, 4, 4), 7, np.float32)
-    stage = image_stage(config, 1)
-    assert stage is not None
-    change = image_change(config, 1, run(stage, [[constant]]))
+    constant, made = np.full((1, 4, 4, 4), 7, np.float32), Made(load([]).plan)
+    change = Zscore().image_change(made, run(Zscore().fit(made), [[constant]]))
     assert not change("a", constant, constant).any()
 
 
 @pytest.mark.parametrize("name", ["zscore", "robust"])
 def test_scaled_images_are_refused(name: str) -> None:
     """After a z-score of each image no shared mean is left to find; Nyúl does not mind."""
-    config = HarmonizeConfig(image=name)  # type: ignore[arg-type]  # a parameter's str
     with pytest.raises(ConfigError, match=r"data.prepare.scaling=none.*\[C03\]"):
-        config.refuse_scaled("zscore")
-    config.refuse_scaled("none")
-    HarmonizeConfig(image="nyul").refuse_scaled("zscore")
+        load([f"stages=[{name}]", "data.prepare.scaling=zscore"])
+    load([f"stages=[{name}]", "data.prepare.scaling=none"])
+    load(["stages=[nyul]", "data.prepare.scaling=zscore"])
 
 
 def _quartiles(values: Image) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from fedmri.harmonize.images.nyul import (
     N_SKIPPED,
     USED,
     Image,
-    Nyul,
+    NyulSums,
     Standardised,
     map_through,
     standard_percentiles,
@@ -62,7 +62,7 @@ def test_sums_over_sites_are_torchios_pooled_training(
     every = images()
     ends = (0, *cuts, len(every))
     sites = [every[start:end] for start, end in itertools.pairwise(ends)]
-    found = run(Nyul(1), sites)
+    found = run(NyulSums(1), sites)
     assert np.abs(found[LANDMARKS][0] - torchio_landmarks(tmp_path, every)).max() < 1e-10
 
 
@@ -85,8 +85,8 @@ def test_the_oracles_landmarks_and_images_are_equalled() -> None:
 def test_sites_can_count_the_same() -> None:
     """A site of one image and one of eight: the mean of their means, not of the images."""
     every = images()
-    found = run(Nyul(1, is_site_weighted=True), [every[:1], every[1:], []])[LANDMARKS]
-    own = [run(Nyul(1), [part])[LANDMARKS] for part in (every[:1], every[1:])]
+    found = run(NyulSums(1, is_site_weighted=True), [every[:1], every[1:], []])[LANDMARKS]
+    own = [run(NyulSums(1), [part])[LANDMARKS] for part in (every[:1], every[1:])]
     assert np.allclose(found, (own[0] + own[1]) / 2, atol=1e-12)
 
 
@@ -94,10 +94,10 @@ def test_an_image_without_contrast_is_skipped_and_counted() -> None:
     """TorchIO's landmarks would all be NaN for one such image."""
     every = images(3)
     constant, empty = np.full((1, 4, 4, 4), 7, np.float32), np.zeros((1, 4, 4, 4), np.float32)
-    sums = Nyul(1).site_sums(0, [*every, constant, empty], {})
+    sums = NyulSums(1).site_sums(0, [*every, constant, empty], {})
     assert sums[N_SKIPPED].tolist() == [2]
     assert np.array_equal(
-        run(Nyul(1), [[*every, constant]])[LANDMARKS], run(Nyul(1), [every])[LANDMARKS]
+        run(NyulSums(1), [[*every, constant]])[LANDMARKS], run(NyulSums(1), [every])[LANDMARKS]
     )
     assert not standardise(constant, np.arange(13.0)).any()
 
@@ -105,14 +105,14 @@ def test_an_image_without_contrast_is_skipped_and_counted() -> None:
 def test_no_image_at_all_is_refused() -> None:
     """No landmarks are invented."""
     with pytest.raises(HarmonizeError, match=r"landmarks of channel 0: found none.*\[H20\]"):
-        run(Nyul(1), [[], []])
+        run(NyulSums(1), [[], []])
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_an_images_own_scale_does_not_matter(scale: float) -> None:
     """A map in units of 1e-6 keeps all of its values: TorchIO's limit of 1e-5 would flatten it."""
     every = images()
-    landmarks = run(Nyul(1), [every])[LANDMARKS][0]
+    landmarks = run(NyulSums(1), [every])[LANDMARKS][0]
     scaled = (every[0] * np.float32(scale)).astype(np.float32)
     assert np.allclose(standardise(scaled, landmarks), standardise(every[0], landmarks), atol=1e-4)
     assert len(np.unique(standardise(scaled, landmarks))) > 1000
@@ -121,7 +121,7 @@ def test_an_images_own_scale_does_not_matter(scale: float) -> None:
 def test_histograms_lie_on_each_other_afterwards() -> None:
     """Percentiles that were apart by their own scale are the same, and air is still air."""
     every = images()
-    landmarks = run(Nyul(1), [every])[LANDMARKS][0]
+    landmarks = run(NyulSums(1), [every])[LANDMARKS][0]
     after = [standardise(image, landmarks) for image in every]
     middles = [np.percentile(image[image != 0], [1, 10, 50, 90, 99]) for image in after]
     assert np.ptp(middles, axis=0).max() < 1e-3
@@ -135,21 +135,21 @@ def test_channels_have_landmarks_of_their_own() -> None:
     one, two = images(4, 0), images(4, 1)
     both = [np.concatenate([a, b]) for a, b in zip(one, two, strict=True)]
     both[3][1] = 0
-    found = run(Nyul(2), [both])[LANDMARKS]
-    assert np.array_equal(found[0], run(Nyul(1), [one])[LANDMARKS][0])
-    assert np.array_equal(found[1], run(Nyul(1), [two[:3]])[LANDMARKS][0])
+    found = run(NyulSums(2), [both])[LANDMARKS]
+    assert np.array_equal(found[0], run(NyulSums(1), [one])[LANDMARKS][0])
+    assert np.array_equal(found[1], run(NyulSums(1), [two[:3]])[LANDMARKS][0])
 
 
 def test_a_version_names_the_parameters() -> None:
     """Other images, other landmarks, another version; the same ones, the same."""
-    first, again, other = (run(Nyul(1), [images(5, seed)]) for seed in (0, 0, 1))
+    first, again, other = (run(NyulSums(1), [images(5, seed)]) for seed in (0, 0, 1))
     assert version(first) == version(again) != version(other)
 
 
 def test_slices_look_as_in_their_volume() -> None:
     """A slice, and a stack of neighbours, is mapped by the percentiles of the whole scan."""
     both = np.concatenate([images(1, 0)[0], images(1, 1)[0]])
-    standard = Standardised(run(Nyul(2), [[both]]))
+    standard = Standardised(run(NyulSums(2), [[both]]))
     whole = standard("a", both, both)
     neighbours = both[:, 4:7].reshape(6, 12, 12)
     assert np.array_equal(standard("a", both, neighbours), whole[:, 4:7].reshape(6, 12, 12))

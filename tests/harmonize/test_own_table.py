@@ -20,9 +20,9 @@ from fedmri.harmonize.combat.saved_combat import read_combat
 from fedmri.harmonize.tables.table import Columns, cohort, cohort_like
 from fedmri.harmonize.tables.table_source import read
 from fedmri.plan import Plan, to_json
-from fedmri.server.rounds.loop import Run
+from fedmri.server.rounds.loop import Rounds
 from fedmri.server.rounds.records import Record
-from fedmri.server.rounds.tables import Tables
+from fedmri.server.rounds.run import Run
 from fedmri.simulation.arms import simulated_roll
 from fedmri.simulation.engines.flower import Node
 from fedmri.simulation.engines.in_process import InProcessGrid
@@ -30,8 +30,8 @@ from fedmri.simulation.engines.in_process import InProcessGrid
 FEATURES = ("left", "right", "flat", "csf")
 SETTINGS = (
     *("rounds.n_rounds=0", "rounds.quorum=1.0", "experiment=smoke"),
-    f"harmonize.table.features=[{','.join(FEATURES)}]",
-    "harmonize.table.covariates=[age,'sex=F|M']",
+    f"stages.table_combat.features=[{','.join(FEATURES)}]",
+    "stages.table_combat.covariates=[age,'sex=F|M']",
 )
 
 
@@ -73,7 +73,7 @@ def federate(folder: Path, tables: Sequence[Path], plan: Plan) -> list[Record]:
     seen: list[Record] = []
     (folder / "run").mkdir()
     run = Run(plan, Arm("federated"), names, names, folder / "run", roll=roll)
-    Tables(run, grid, seen.append).go()
+    Rounds(run, grid, seen.append).go()
     return seen
 
 
@@ -83,7 +83,7 @@ def test_each_site_ends_with_its_rows_of_the_pooled_harmonization(
 ) -> None:
     """Within 1e-10 of ComBat on all rows in one place, and nothing but sums has left."""
     tables = write_tables(tmp_path)
-    settings = SETTINGS if kept else [*SETTINGS, "harmonize.table.covariates=[]"]
+    settings = SETTINGS if kept else [*SETTINGS, "stages.table_combat.covariates=[]"]
     seen = federate(tmp_path, tables, load(settings).plan)
     assert [r["status"] for r in seen if r["kind"] == "table"] == ["ok"] * 3
     whole = read(tmp_path / "all.csv").frame
@@ -104,7 +104,7 @@ def test_each_site_ends_with_its_rows_of_the_pooled_harmonization(
 def test_bent_effects_and_covbat_federate_alike(tmp_path: Path) -> None:
     """Knots and components come from sums too; a later hospital needs the file alone."""
     tables = write_tables(tmp_path)
-    more = ("harmonize.table.smooth=[age]", "harmonize.table.is_covbat=true")
+    more = ("stages.table_combat.smooth=[age]", "stages.table_combat.is_covbat=true")
     federate(tmp_path, tables, load([*SETTINGS, *more]).plan)
     pooled = cohort(
         read(tmp_path / "all.csv").frame,
@@ -127,7 +127,7 @@ def test_an_identifier_named_by_the_plan_stays_at_the_site(tmp_path: Path) -> No
     for path in tables:
         frame = pd.read_csv(path)
         frame.assign(RID=range(100, 100 + len(frame))).to_csv(path, index=False)
-    plan = load([*SETTINGS, "harmonize.table.features=[left,RID]"]).plan
+    plan = load([*SETTINGS, "stages.table_combat.features=[left,RID]"]).plan
     with pytest.raises(RoundError, match=r"left out: site0 \(H31: \w.*\)"):
         federate(tmp_path, tables, plan)
     for path in tables:

@@ -38,9 +38,9 @@ def train(plan: Plan, round_index: int = 1, number: int = 0) -> TrainOrder:
         (("harmonize=zscore", "data.prepare.scaling=none"), True),
         (("harmonize=robust", "data.prepare.scaling=none"), True),
         (("harmonize=nyul",), True),
-        (("harmonize=nyul", "harmonize.weighting=patient"), True),
+        (("harmonize=nyul", "stages.nyul.weighting=patient"), True),
         (
-            ("harmonize=nyul", "harmonize.weighting=patient", "harmonize.noise_multiplier=4"),
+            ("harmonize=nyul", "stages.nyul.weighting=patient", "stages.nyul.noise_multiplier=4"),
             False,
         ),
     ],

@@ -12,17 +12,17 @@ import torch
 from flwr.app import Context, RecordDict
 
 from fedmri.clients.app import guard_of
-from fedmri.clients.egress.floor import MOST, bounded, by_class, in_large_cells
-from fedmri.clients.training.own_table import TableSite
 from fedmri.clients.training.private import Guard
+from fedmri.clients.training.site import Site
 from fedmri.config import load
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize.combat.own_table import table_stage
 from fedmri.harmonize.embeddings.embedding_stage import Embeddings, PooledMoments
 from fedmri.harmonize.images.moments import MEAN, SCALE, Moments
 from fedmri.harmonize.images.quantiles import EDGES, N_BINS, OCTAVES, Quantiles
 from fedmri.harmonize.sums import Arrays, add, run
 from fedmri.plan import to_json
+from fedmri.stages.floor import MOST, bounded, by_class, in_large_cells
+from fedmri.stages.stage import Made
 from fedmri.wire import SumsOrder
 from tests.clients.conftest import MakeSite
 
@@ -74,18 +74,18 @@ ATTACKS: dict[str, tuple[Callable[[Frame], Frame], tuple[str, ...], str]] = {
 }
 
 
-def table_site(table: Frame, covariates: tuple[str, ...], folder: Path, n_least: int) -> TableSite:
+def table_site(table: Frame, covariates: tuple[str, ...], folder: Path, n_least: int) -> Site:
     """Return a site with a table."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "own.csv"
     table.to_csv(path, index=False, na_rep="n/a")
     named = ",".join(f"'{text}'" for text in covariates)
     plan = load([
-        *("experiment=smoke", "rounds.n_rounds=0", f"harmonize.table.covariates=[{named}]"),
-        f"harmonize.table.features=[{','.join(FEATURES)}]",
+        *("experiment=smoke", "rounds.n_rounds=0", f"stages.table_combat.covariates=[{named}]"),
+        f"stages.table_combat.features=[{','.join(FEATURES)}]",
     ]).plan  # fmt: skip
     guard = Guard(bytes(32), folder / "privacy.jsonl", n_least=n_least)
-    return TableSite("a", to_json(plan), path, folder, guard)
+    return Site("a", to_json(plan), [path], folder, guard)
 
 
 def sums_of(table: Frame, covariates: tuple[str, ...], folder: Path, n_least: int) -> list[Arrays]:
@@ -94,7 +94,8 @@ def sums_of(table: Frame, covariates: tuple[str, ...], folder: Path, n_least: in
     whole = frame(60).assign(flag=[0.0, 1.0] * 30, sex=levels)
     other = table_site(whole, covariates, folder / "other", 0)
     site = table_site(table, covariates, folder, n_least)
-    stage = table_stage(site.plan.harmonize)
+    stage = site.plan.stages[0].fit(Made(site.plan))
+    assert stage is not None
     found: list[Arrays] = []
     shared: Arrays = {}
     for step in range(stage.n_steps):
@@ -194,8 +195,8 @@ def test_a_modality_of_few_patients_is_in_no_sum(
     """Of the second modality one patient has an image; no landmark, mean or count is of it."""
     scaling = () if setting == "harmonize=nyul" else ("data.prepare.scaling=none",)
     site = make_site(setting, *scaling)
-    images = vars(site)["_images"]
-    first = [np.array(voxels) for voxels in images.data.scans("train")]
+    data = site.view.data
+    first = [np.array(voxels) for voxels in data.scans("train")]
     n_channels = len(first[0])
 
     def scans(_self: object, split: str) -> object:
@@ -206,11 +207,10 @@ def test_a_modality_of_few_patients_is_in_no_sum(
                 copy[-1] = 0
             yield copy
 
-    monkeypatch.setattr(type(images.data), "scans", scans)
-    bare = images.of(SumsOrder(0, {}))
-    vars(images)["guard"] = Guard(bytes(32), Path("none"), n_least=2)
-    vars(images).pop("_kept")
-    floored = images.of(SumsOrder(0, {}))
+    monkeypatch.setattr(type(data), "scans", scans)
+    bare = site.sums(SumsOrder(0, {})).arrays
+    site.view.guard = Guard(bytes(32), Path("none"), n_least=2)
+    floored = site.sums(SumsOrder(0, {})).arrays
     for name, values in floored.items():
         told = np.asarray(values)[n_channels - 1]
         assert not np.any(told) or name == "n_skipped", name

@@ -19,11 +19,11 @@ from fedmri.clients.egress.scorings import MOST_MODELS
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.training.network import network_of
 from fedmri.config import load
-from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
 from fedmri.round import Weights
 from fedmri.signed_plan import SignedPlan
+from fedmri.stages.embeddings.coral import Coral
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.kinds.segmentation import Segmentation
@@ -326,8 +326,7 @@ def test_embeddings_are_summed_for_few_models_a_round(
 ) -> None:
     """Crafted networks, one after another, would map patients; a lost round has another model."""
     with_policy(home)
-    harmonize = HarmonizeConfig(embedding="coral", strength=0.1)
-    signed = sign(replace(plan, harmonize=harmonize))
+    signed = sign(replace(plan, stages=(Coral(strength=0.1),)))
     keep_seen(home, signed)
     approve(home, signed, "command")
     asked = [content_of(SumsOrder(0, {}, crafted(plan, number), 1)) for number in range(8)]

@@ -14,51 +14,27 @@ from torch import nn
 from fedmri.errors import ConfigError
 from fedmri.models.build import build_network, n_parameters
 from fedmri.models.norm import n_groups
-from fedmri.models.registry import model_names
+from fedmri.models.registry import MODELS, model_names
 from fedmri.models.weights import layout
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.regression import Regression
-from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.task import Task
-from tests.made import model, narrow
+from tests.made import LESION, MASK, built, least_shape, model, n_dims_of, narrow, target_of
 
-LESION = Classification("lesion", ("none", "round", "ring"))
-MASK = Segmentation("mask", ("tumour",))
 AGE = Regression("age")
-SIDE = {"cnn5": 8, "cnn3d": 16, "vit": 16, "segresnet": 8, "unet": 16, "attention_unet": 16}
-NORMS = ("batch", "group", "instance")
-HEAVY = {("swin_unetr", "batch", 3), ("swin_unetr", "instance", 3)}
+KINDS = (("group", 2), ("group", 3), ("batch", 2), ("instance", 2))
 EACH = pytest.mark.parametrize(
     ("name", "norm", "n_dims"),
-    [case for case in itertools.product(model_names(), NORMS, (2, 3)) if case not in HEAVY],
+    [
+        (name, *kind)
+        for name, kind in itertools.product(model_names(), KINDS)
+        if kind[1] in n_dims_of(name)
+    ],
 )
 EACH_NAME = pytest.mark.parametrize("name", model_names())
 
 
-def target_of(name: str) -> Task:
-    """Return a target that a network can predict."""
-    return MASK if name in model_names("voxel") else LESION
-
-
-def shape_of(name: str, n_dims: int) -> tuple[int, ...]:
-    """Return the smallest image of a network, twice as long on its last axis."""
-    side = SIDE.get(name, 32)
-    return (*[side] * (n_dims - 1), 2 * side)
-
-
-def build(name: str, norm: str, n_dims: int, seed: int = 1) -> nn.Module:
-    """Build a narrow network for images of two channels."""
-    return build_network(
-        narrow(name, norm=norm),
-        target=target_of(name),
-        n_dims=n_dims,
-        n_channels=2,
-        shape=shape_of(name, n_dims),
-        seed=seed,
-    )
-
-
-shared = lru_cache(build)
+shared = lru_cache(built)
 
 
 def sha256(network: nn.Module) -> str:
@@ -70,21 +46,24 @@ def sha256(network: nn.Module) -> str:
 
 
 @EACH
-def test_one_image_gives_one_answer_of_the_tasks_shape(name: str, norm: str, n_dims: int) -> None:
-    """The last batch of a site may hold one image; training on it must be possible."""
-    shape = shape_of(name, n_dims)
-    outputs = shared(name, norm, n_dims)(torch.randn(1, 2, *shape))
-    assert outputs.shape == ((1, 2, *shape) if target_of(name) == MASK else (1, 3))
+def test_one_image_trains_every_parameter(name: str, norm: str, n_dims: int) -> None:
+    """The last batch of a site may hold one image; what is sent takes part in its answer.
 
-
-@EACH
-def test_every_trained_parameter_gets_a_gradient(name: str, norm: str, n_dims: int) -> None:
-    """What is sent every round takes part in the prediction."""
-    network = shared(name, norm, n_dims)
+    In training a network may answer at several levels; when it predicts, it gives one answer.
+    """
+    shape, network = least_shape(name, n_dims), shared(name, norm, n_dims)
+    wanted, image = (1, 2, *shape) if target_of(name) == MASK else (1, 3), torch.randn(1, 2, *shape)
     network.zero_grad()
-    network(torch.randn(2, 2, *shape_of(name, n_dims))).square().sum().backward()
+    outputs = network(image)
+    torch.autograd.backward(outputs.square().sum())
     named = network.named_parameters()
     assert [key for key, value in named if value.requires_grad and value.grad is None] == []
+    if outputs.shape != wanted:
+        assert (*outputs.shape[:1], *outputs.shape[2:]) == wanted
+        with torch.no_grad():
+            outputs = network.eval()(image)
+        network.train()
+    assert outputs.shape == wanted
 
 
 @EACH
@@ -95,7 +74,7 @@ def test_the_layout_names_entries_of_the_network(name: str, norm: str, n_dims: i
     assert {len(network.state_dict()[key]) for key in found.head} == {target_of(name).n_outputs}
     assert found.norm_parameters <= found.parameters <= entries
     assert found.norm_statistics <= entries - found.parameters
-    has_batch_norm = norm == "batch" and name != "vit"
+    has_batch_norm = norm == "batch" and "norm" in MODELS.settings(name)
     assert bool(found.norm_statistics) == bool(found.norm_parameters) == has_batch_norm
 
 
@@ -103,17 +82,18 @@ def test_the_layout_names_entries_of_the_network(name: str, norm: str, n_dims: i
 def test_the_seed_decides_the_weights_and_nothing_else_does(name: str) -> None:
     """Every site builds the same network, whatever it drew before, and draws on as it would."""
     torch.manual_seed(5)
-    first = sha256(build(name, "group", 2))
+    first = sha256(built(name))
     state = torch.get_rng_state()
-    assert sha256(build(name, "group", 2)) == first
+    assert sha256(built(name)) == first
     assert torch.equal(torch.get_rng_state(), state)
-    assert sha256(build(name, "group", 2, seed=2)) != first
+    assert sha256(built(name, seed=2)) != first
 
 
 @EACH_NAME
 def test_the_norm_changes_no_other_weight(name: str) -> None:
     """Networks that differ in their norm alone start from the same weights."""
-    batch, group = shared(name, "batch", 2), shared(name, "group", 2)
+    shape = least_shape(name)
+    batch, group = (built(name, norm, shape=shape) for norm in ("batch", "group"))
     statistics = layout(batch).norm_statistics
     assert list(group.state_dict()) == [key for key in batch.state_dict() if key not in statistics]
     for key, value in group.state_dict().items():
@@ -123,34 +103,71 @@ def test_the_norm_changes_no_other_weight(name: str) -> None:
 @EACH_NAME
 def test_no_layer_works_in_place(name: str) -> None:
     """Gradients of single examples need every layer's input to last."""
-    modules = build(name, "group", 2).modules()
+    modules = built(name).modules()
     assert not any(getattr(module, "inplace", False) for module in modules)
 
 
 @EACH_NAME
 def test_dropout_is_off_by_default(name: str) -> None:
     """Without ``dropout`` training mode draws nothing."""
-    network = shared(name, "group", 2)
-    image = torch.randn(2, 2, *shape_of(name, 2))
+    network = shared(name)
+    image = torch.randn(2, 2, *least_shape(name))
     with torch.no_grad():
         assert torch.equal(network(image), network(image))
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "settings", "expected"),
     [
-        ("resnet18", 11_689_512),
-        ("densenet121", 7_978_856),
-        ("efficientnet_b0", 5_288_548),
+        ("resnet18", {}, 11_689_512),
+        ("densenet121", {}, 7_978_856),
+        ("efficientnet_b0", {}, 5_288_548),
+        ("shufflenet", {}, 2_278_604),
+        ("resnet", {"depth": 34}, 21_797_672),
+        ("resnet", {"depth": 50}, 25_557_032),
+        ("senet", {"depth": 50}, 28_088_024),
+        ("swin", {}, 28_288_354),
+        ("convnext", {}, 28_589_128),
+        pytest.param("resnet", {"depth": 101}, 44_549_160, marks=SLOW),
+        pytest.param("resnet", {"depth": 152}, 60_192_808, marks=SLOW),
+        pytest.param("swin", {"size": "small"}, 49_606_258, marks=SLOW),
+        pytest.param("convnext", {"size": "small"}, 50_223_688, marks=SLOW),
+        pytest.param("efficientnet", {"size": "b1"}, 7_794_184, marks=SLOW),
+        pytest.param("efficientnet", {"size": "b2"}, 9_109_994, marks=SLOW),
+        pytest.param("efficientnet", {"size": "b3"}, 12_233_232, marks=SLOW),
+        pytest.param("efficientnet", {"size": "b4"}, 19_341_616, marks=SLOW),
     ],
 )
-def test_standard_networks_have_their_published_size(name: str, expected: int) -> None:
+def test_standard_networks_have_their_published_size(
+    name: str, settings: dict[str, object], expected: int
+) -> None:
     """With three channels and 1000 classes they are the networks of the papers."""
     target = Classification("imagenet", tuple(str(i) for i in range(1000)))
     shape = (64, 64)
-    config = model(name, norm="batch")
+    config = model(name, norm="batch", **settings)
     network = build_network(config, target=target, n_dims=2, n_channels=3, shape=shape, seed=0)
     assert n_parameters(network) == expected
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(16, 14_714_688), (19, 20_024_384)])
+def test_vgg_has_the_convolutions_of_the_paper(depth: int, expected: int) -> None:
+    """The dense layers differ; the convolutions are those of configurations D and E."""
+    config = model("vgg", depth=depth)
+    network = build_network(config, target=LESION, n_dims=2, n_channels=3, shape=(64, 64), seed=0)
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert sum(p.numel() for m in convolutions for p in m.parameters()) == expected
+
+
+def test_cnn9_is_as_large_as_its_source_says() -> None:
+    """Eight convolutions and a linear layer: 1.8 million parameters."""
+    config = model("cnn9")
+    network = build_network(config, target=AGE, n_dims=2, n_channels=1, shape=(64, 64), seed=0)
+    layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert len(layers) == 9
+    assert round(n_parameters(network) / 1e6, 1) == 1.8
 
 
 def test_cnn5_has_the_size_that_its_layers_add_up_to() -> None:
@@ -200,13 +217,13 @@ def refusal(
 
 def test_an_unknown_network_is_answered_with_the_known_ones() -> None:
     """A mistyped name is put right from the message."""
-    with pytest.raises(ConfigError, match="one of cnn3d, cnn5, densenet121, efficientnet_b0"):
+    with pytest.raises(ConfigError, match="one of cnn3d, cnn5, cnn9, dual_path"):
         model("resnet19")
 
 
 def test_a_network_for_another_task_is_answered_with_those_that_can() -> None:
     """A classifier cannot draw a mask, nor a U-Net name a class."""
-    assert "model.name to one of attention_unet, segresnet, swin_unetr, unet" in refusal(
+    assert "model.name to one of ag_ms3d, attention_unet, dynunet, segresnet, " in refusal(
         "vit", target=MASK
     )
     assert "[C20]" in refusal("unet")

@@ -15,6 +15,7 @@ from fedmri.data.reader import READERS
 from fedmri.models.registry import MODELS
 from fedmri.outside import forget_hashes
 from fedmri.simulation.protocol import PROTOCOLS
+from fedmri.stages.registry import STAGES
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.tasks.registry import TASKS
 
@@ -46,7 +47,7 @@ def at_hand(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _forget() -> None:
-    for registry in (MODELS, STRATEGIES, READERS, PROTOCOLS, TASKS):
+    for registry in (MODELS, STRATEGIES, STAGES, READERS, PROTOCOLS, TASKS):
         vars(registry).pop("outside", None)
     for name in [name for name in sys.modules if name.partition(".")[0] == "atlas_parts"]:
         del sys.modules[name]

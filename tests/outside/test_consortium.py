@@ -15,7 +15,7 @@ from tests.outside.conftest import python_path
 
 TIMEOUT_S = 300.0
 GRADE = ("target.kind=grade", "target.name=lesion", "target.grades=[spots,wedge,mass]")
-PARTS = ("strategy=half_step", "strategy.way=0.25", "model=one_layer", "rounds.n_rounds=2", *GRADE)
+PARTS = ("strategy=half_step", "strategy.way=0.25", "model=one_layer", "stages=[gain,late]", *GRADE)
 
 
 def test_each_hospital_runs_the_very_files_that_the_plan_names_or_nothing(
@@ -33,7 +33,7 @@ def test_each_hospital_runs_the_very_files_that_the_plan_names_or_nothing(
         monkeypatch.setenv("PYTHONPATH", python_path(*paths[name]))
 
     rounds = ("rounds.min_sites=3", "rounds.quorum=0.3", "rounds.timeout_s=60")
-    plan = load([*TINY, *PARTS, *rounds, "name=outside"]).plan
+    plan = load([*TINY, *PARTS, "rounds.n_rounds=2", *rounds, "name=outside"]).plan
     with demo.running(consortium, before_each=at):
         run = demo.submit(consortium, plan)
         demo.wait(run, TIMEOUT_S, lambda run: None)

@@ -31,7 +31,7 @@ from tests.test_signed_plan import key_pair
 Tiny = Callable[..., list[str]]
 SILENT = "target.kind=silent_grade"
 GRADE = ("target.kind=grade", "target.name=lesion", "target.grades=[spots,wedge,mass]")
-PARTS = ("strategy=half_step", "strategy.way=0.25", "model=one_layer", *GRADE)
+PARTS = ("strategy=half_step", "strategy.way=0.25", "model=one_layer", "stages=[gain,late]", *GRADE)
 
 
 def model_of(where: Path) -> str:
@@ -138,7 +138,7 @@ def test_who_approves_reads_whose_code_it_is(at_hand: Path) -> None:
     assert origin is not None
     assert (
         texts[1].count(f"CODE OF atlas-parts==1.0, installed here, files SHA-256 {origin.sha256}")
-        == 3
+        == 5
     )
 
 
@@ -166,6 +166,10 @@ def test_another_byte_in_its_files_is_another_hash(at_hand: Path) -> None:
         (("strategy=silent_mean", "privacy.site.noise_multiplier=1"), "P67"),
         (("strategy=silent_mean", "harmonize=combat"), "C03"),
         (("model=silent_layer", "privacy.noise_multiplier=1"), "P32"),
+        (("stages=[silent_nyul]", "secagg.is_on=true"), "P57"),
+        (("stages=[silent_nyul]", "filters.percentile=50"), "C31"),
+        (("stages=[silent_nyul]", "privacy.noise_multiplier=1"), "P32"),
+        (("stages=[silent_nyul]", "privacy.site.noise_multiplier=1"), "P67"),
         ((SILENT, *GRADE[1:], "privacy.noise_multiplier=1"), "P32"),
     ],
     ids=lambda value: value if isinstance(value, str) else "+".join(value),

@@ -36,7 +36,7 @@ from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.task import Task
 from fedmri.training.local import TrainResult, train_round
 from fedmri.training.settings import TrainConfig
-from tests.made import narrow
+from tests.made import few_slices, n_dims_of, narrow
 
 CLIP = 0.5
 KEY = key_for(b"secret of a site", "order 1")
@@ -246,8 +246,8 @@ def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
     if name in model_names("voxel"):
         kind = Segmentation("m", ("t",))
     side = 16 if name in {"cnn5", "cnn3d", "vit", "unet", "segresnet"} else 32
-    n_dims = 3 if name == "cnn3d" else 2
-    shape = (side,) * n_dims
+    n_dims = 3 if name == "cnn3d" else n_dims_of(name)[0]
+    shape = few_slices(name, (side,) * n_dims)
     sizes = {"target": kind, "n_dims": n_dims, "n_channels": 1, "shape": shape, "seed": 1}
     network = build_network(narrow(name), **sizes).double()  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(5)

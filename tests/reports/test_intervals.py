@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fedmri.reports.statistics.intervals import draw, estimate_of, new_site_interval, shuffle
+from fedmri.reports.statistics.intervals import draw, estimate_of, shuffle
 from fedmri.reports.statistics.metrics import metric_of, parts_of, weighted_metric
 from fedmri.reports.statistics.weighted import auc, panel
 from fedmri.tasks.task import Case, Task
@@ -131,28 +131,6 @@ def test_there_is_no_interval_where_none_can_be_had(
 ) -> None:
     """What did not vary, what is not defined, and one patient: never 0.7 to 0.7."""
     assert not estimate_of(0.7, low, high, n_patients).has_interval
-
-
-def test_the_interval_for_a_new_site_agrees_with_a_worked_example() -> None:
-    """Five areas as logits: variance between sites 0.11975, mean 0.88169, 0.67361 to 0.96417.
-
-    By hand: the weights 1 / se**2 on the logit scale give Q = 10.852, hence the variance
-    (10.852 - 4) / C; the spread is t(0.975, 3) * sqrt(0.11975 + HKSJ variance of the mean).
-    """
-    areas, errors = [0.91, 0.86, 0.88, 0.79, 0.93], [0.02, 0.03, 0.025, 0.05, 0.02]
-    found = new_site_interval(areas, errors, is_proportion=True)
-    assert found is not None
-    assert found.mean == pytest.approx(0.88169, abs=1e-5)
-    assert (found.low, found.high) == pytest.approx((0.67361, 0.96417), abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("values", "errors"),
-    [([0.8, 0.9], [0.1, 0.1]), ([0.8, 0.9, 1.0], [0.1] * 3), ([0.8, 0.9, 0.7], [0.1, 0.0, 0.1])],
-)
-def test_no_new_site_is_predicted_from_too_little(values: list[float], errors: list[float]) -> None:
-    """Two sites, a site at the border of the scale and a site without spread foretell nothing."""
-    assert new_site_interval(values, errors, is_proportion=True) is None
 
 
 def test_dealing_patients_to_sites_keeps_the_sizes_of_sites() -> None:

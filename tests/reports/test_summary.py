@@ -12,6 +12,7 @@ import pytest
 
 from fedmri.arm import ALL, OWN
 from fedmri.errors import ConfigError, UsageError
+from fedmri.reports import write_report
 from fedmri.reports.results import load_results
 from fedmri.reports.statistics.verdicts import judge
 from fedmri.reports.summary import Row, Summary, summarise
@@ -203,6 +204,31 @@ def test_a_model_is_tested_at_the_site_that_it_never_saw(
     assert summary.rows[0].overall["dice"].value == pytest.approx(0.6)
     assert summary.new_site is not None
     assert summary.new_site.low < 0.6 < summary.new_site.high
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(0.3, "fail"), (0.02, "pass")])
+def test_what_left_out_sites_lose_is_judged_at_ten_points(
+    write_run: WriteRun, segmentation: Task, loss: float, verdict: str
+) -> None:
+    """Known sites have 0.8; left out they have less. The page says so, and foretells a new one."""
+
+    def predict(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
+        spread = 0.01 * (-1) ** i
+        return dice(0.8 + spread if arm == "federated" else 0.8 - loss + 2 * spread)
+
+    sites = {"A": 11, "B": 11, "C": 11}
+    run = write_run(sites, predict, arms=["federated", "loso:A", "loso:B", "loso:C"])
+    _, summary = write_report(run, segmentation)
+    assert summary.left_out is not None
+    assert summary.left_out.gap.value == pytest.approx(loss, abs=0.005)
+    assert summary.left_out.relative == pytest.approx(100 * loss / 0.8, abs=0.7)
+    assert summary.left_out.verdict.startswith(verdict)
+    found = summary.new_site
+    assert found is not None
+    assert found.low < found.mean_low < found.mean < found.mean_high < found.high
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Each site left out of training in turn" in page
+    assert "uses a prior on the spread between sites" in page
 
 
 def test_external_sites_stay_out_of_the_score_over_all(

@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from fedmri.evaluate.comparisons.paired import holm
 from fedmri.reports.statistics.metrics import metric_of, parts_of
 from fedmri.reports.statistics.scores import Outcomes, Score, score_of
-from fedmri.reports.statistics.spread import holm
 from fedmri.reports.statistics.verdicts import judge
 from fedmri.reports.statistics.weighted import Panel
 from fedmri.reports.text.words import number, span

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from fedmri.server.rounds.exchange import Answer
-from fedmri.server.rounds.harmonizing import total_in_clear
-from fedmri.wire import Sums, SumsOrder, content_of
+from fedmri.server.rounds.in_clear import added
+from fedmri.wire import Sums, content_of
 
 OF_SITES = {"a": [1.0, 2.0], "b": [10.0, 20.0], "c": [100.0, 200.0], "d": [np.nan, 0.0]}
 FORMS: dict[str, tuple[int, ...]] = {"sum": (2,)}
 
 
-def _one_buffer(order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
+def _one_buffer(sites: Sequence[str]) -> Iterator[Answer]:
     """Answer as a pool of workers does: each in the memory of the one before."""
     buffer = torch.zeros(2, dtype=torch.float64)
     for site in sites:
@@ -25,14 +25,14 @@ def _one_buffer(order: SumsOrder, sites: Sequence[str]) -> Iterator[Answer]:
 
 def test_answers_that_share_their_memory_are_added_each() -> None:
     """A site's sums are in the total before the next answer is taken."""
-    total = total_in_clear(_one_buffer)(SumsOrder(0, {}), FORMS, ("a", "b", "c"), {})
+    total = added(_one_buffer(("a", "b", "c")), FORMS, {})
     np.testing.assert_array_equal(total["sum"], [111.0, 222.0])
 
 
 def test_a_site_with_nan_is_left_out_and_named() -> None:
     """The others' sums stand."""
     left_out: dict[str, str] = {}
-    total = total_in_clear(_one_buffer)(SumsOrder(0, {}), FORMS, ("a", "d", "b"), left_out)
+    total = added(_one_buffer(("a", "d", "b")), FORMS, left_out)
     np.testing.assert_array_equal(total["sum"], [11.0, 22.0])
     assert left_out == {"d": "R04"}
 
@@ -40,5 +40,5 @@ def test_a_site_with_nan_is_left_out_and_named() -> None:
 def test_no_usable_answer_gives_no_total() -> None:
     """The caller says who is missing; nothing is made up."""
     left_out: dict[str, str] = {}
-    assert total_in_clear(_one_buffer)(SumsOrder(0, {}), FORMS, ("d",), left_out) == {}
+    assert added(_one_buffer(("d",)), FORMS, left_out) == {}
     assert left_out == {"d": "R04"}

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
-from fedmri.clients.training.invariance import Invariance
 from fedmri.config import load
-from fedmri.data.batches.site_data import SiteData, Split
+from fedmri.data.batches.site_data import Split
 from fedmri.errors import ConfigError, HarmonizeError, RoundError
 from fedmri.harmonize.sums import version
-from fedmri.round import Weights
-from fedmri.wire import EMBEDDING
+from fedmri.stages.embeddings.combat import Combat
+from fedmri.stages.registry import STAGES
+from fedmri.stages.stage import AtSite
+from fedmri.wire import as_arrays
 from tests.conftest import RunTiny
 from tests.simulation.test_study import PLAIN_SGD, SITES, StopHere, model_of, records, stop_at
 
 FEDERATED = "simulation.arms=[federated]"
-Extra = Mapping[str, Weights]
-Context = AbstractContextManager[None]
 
 
 def test_each_round_has_moments_of_its_own_model(run_tiny: RunTiny) -> None:
@@ -40,8 +38,8 @@ def test_without_strength_nothing_is_changed(run_tiny: RunTiny) -> None:
         run_tiny(name, FEDERATED, "model.norm=batch", "model.dropout=0.2", *more)
         for name, more in (
             ("plain", ()),
-            ("coral", ("harmonize=coral", "harmonize.strength=0")),
-            ("fedharmony", ("harmonize=fedharmony", "harmonize.strength=0")),
+            ("coral", ("harmonize=coral", "stages.coral.strength=0")),
+            ("fedharmony", ("harmonize=fedharmony", "stages.fedharmony.strength=0")),
         )
     )
     assert {model_of(plain)} == {model_of(other) for other in others}
@@ -53,7 +51,7 @@ def test_without_strength_nothing_is_changed(run_tiny: RunTiny) -> None:
         ("harmonize=[nyul,coral]", "strategy=scaffold", "simulation.workers=2", *PLAIN_SGD),
         ("harmonize=fedharmony", "strategy=fedbn", "model.norm=batch"),
         ("harmonize=coral", "strategy=ditto", "train.is_optimizer_kept=true"),
-        ("harmonize=combat", "harmonize.n_min=2", "rounds.evaluate_every=1"),
+        ("harmonize=combat", "stages.combat.n_min=2", "rounds.evaluate_every=1"),
     ],
     ids=lambda settings: settings[0],
 )
@@ -87,17 +85,16 @@ def test_a_site_beyond_the_fit_is_scored_with_the_frozen_parameters(
     Both runs here end with equal weights: only what is done while scoring can tell them apart.
     """
     short = ("simulation.protocol=loso", FEDERATED, "rounds.n_rounds=1", "train.local_steps=1")
-    settings = (*short, "harmonize=combat", "harmonize.n_min=2")
-    arm, whole, used = f"loso:{SITES[0]}", Invariance.scoring, list[tuple[str, str, str]]()
+    settings = (*short, "harmonize=combat", "stages.combat.n_min=2")
+    arm, whole, used = f"loso:{SITES[0]}", Combat.scoring, list[tuple[str, str, str]]()
 
-    def noted(self: Invariance, data: SiteData, split: Split, extra: Extra) -> Context:
-        parameters = {name: value.numpy() for name, value in extra[EMBEDDING].items()}
-        used.append((self.site, split, version(parameters)))
-        return whole(self, data, split, extra)
+    def noted(self: Combat, at: AtSite, split: Split) -> AbstractContextManager[bool]:
+        used.append((at.site, split, version(as_arrays(at.fitted))))
+        return whole(self, at, split)
 
-    monkeypatch.setattr(Invariance, "scoring", noted)
+    monkeypatch.setattr(Combat, "scoring", noted)
     scored = run_tiny("scored", *settings)
-    monkeypatch.setattr(Invariance, "scoring", lambda *_: nullcontext())
+    monkeypatch.setattr(Combat, "scoring", lambda *_: nullcontext(enter_result=False))
     left = run_tiny("left", *settings)
 
     by_fit: dict[str, set[tuple[str, str]]] = {}
@@ -123,16 +120,16 @@ def test_too_few_sites_of_enough_patients_end_the_run(run_tiny: RunTiny) -> None
 
 def test_a_list_names_several_and_refuses_two_of_one_place(tmp_path: Path) -> None:
     """One configuration line; the second of two for images would silently win."""
-    both = load(["harmonize=[nyul,coral]", "experiment=smoke"]).plan.harmonize
-    assert (both.image, both.embedding) == ("nyul", "coral")
-    for text in ("[nyul,zscore]", "[coral,fedharmony]", "[none,nyul]"):
-        with pytest.raises(ConfigError, match=r"the list harmonize.*\[C03\]"):
+    both = load(["harmonize=[nyul,coral]", "experiment=smoke"]).plan.stages
+    assert list(map(STAGES.name_of, both)) == ["nyul", "coral"]
+    for text in ("[nyul,zscore]", "[coral,combat]", "[none,nyul]"):
+        with pytest.raises(ConfigError, match=r"the list (stages|harmonize).*\[C03\]"):
             load([f"harmonize={text}", "experiment=smoke"])
     with pytest.raises(ConfigError, match=r"harmonize=nyull.*nearest is harmonize=nyul"):
         load(["harmonize=[coral,nyull]"])
     file = tmp_path / "mine.yaml"
     file.write_text("harmonize: [nyul, coral]\nexperiment: smoke\n")
-    assert load([], file).plan.harmonize == both
+    assert load([], file).plan.stages == both
 
 
 @pytest.mark.parametrize(
@@ -145,5 +142,5 @@ def test_a_list_names_several_and_refuses_two_of_one_place(tmp_path: Path) -> No
 )
 def test_where_it_cannot_be_it_is_refused(settings: tuple[str, ...], code: str) -> None:
     """Before a scan is read: by code, with what to set instead."""
-    with pytest.raises(HarmonizeError, match=rf"harmonize.embedding coral.*\[{code}\]"):
+    with pytest.raises(HarmonizeError, match=rf"stage coral.*\[{code}\]"):
         load(["harmonize=coral", *settings])

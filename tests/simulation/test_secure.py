@@ -39,7 +39,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
         ("harmonize=nyul",),
         ("harmonize=robust", "data.prepare.scaling=none"),
         ("model.norm=batch",),
-        ("harmonize=[nyul,combat]", "harmonize.n_min=2"),
+        ("harmonize=[nyul,combat]", "stages.combat.n_min=2"),
     ],
     ids=lambda settings: settings[0],
 )

@@ -246,7 +246,11 @@ def test_private_training_repeats_to_the_bit_and_spends_once(run_tiny: RunTiny) 
         assert len(updates[0]) == 2
 
 
-NOISED_SUMS = ("harmonize=nyul", "harmonize.weighting=patient", "harmonize.noise_multiplier=0.01")
+NOISED_SUMS = (
+    "harmonize=nyul",
+    "stages.nyul.weighting=patient",
+    "stages.nyul.noise_multiplier=0.01",
+)
 
 
 def test_noise_on_sums_is_added_to_the_patients_account(run_tiny: RunTiny) -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from fedmri.clients.training.contrast import contrasting, contrastive_loss
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError
 from fedmri.models.weights import layout, weights
-from fedmri.round import Contrast, SiteRound, Trained, Weights
+from fedmri.round import SiteRound, Trained, Weights
 from fedmri.strategies.averaging.moon import Moon
+from fedmri.strategies.contrast import Contrast, contrasting, contrastive_loss
 from tests.conftest import RunTiny
 from tests.simulation.test_study import PRIVATE, StopHere, model_of, stop_at
 
@@ -43,9 +43,9 @@ def test_the_first_round_starts_at_the_logarithm_of_two() -> None:
     """The received model is also the last one, whatever the network has become."""
     received = copied(network())
     (phase,) = Moon().phases(SiteRound(layout(network()), 1, received))
-    assert phase.contrast is not None
+    assert isinstance(phase.loss, Contrast)
     for seed in (0, 1):
-        value = term_of(network(seed), phase.contrast.near, phase.contrast.far).detach()
+        value = term_of(network(seed), phase.loss.near, phase.loss.far).detach()
         assert float(value) == pytest.approx(2 * math.log(2))
 
 
@@ -87,9 +87,9 @@ def test_a_site_keeps_what_it_trained_and_contrasts_with_it_next() -> None:
     own = copied(network(3))
     memory = strategy.remember(before, {"train": Trained(own, 1, 0.1)}).memory
     (phase,) = strategy.phases(SiteRound(before.layout, 2, copied(network(4)), memory=memory))
-    assert phase.contrast is not None
-    assert phase.contrast.far == own
-    assert phase.contrast.near is not own
+    assert isinstance(phase.loss, Contrast)
+    assert phase.loss.far == own
+    assert phase.loss.near is not own
 
 
 def test_without_a_factor_it_is_fedavg_to_the_bit(run_tiny: RunTiny) -> None:
@@ -109,9 +109,8 @@ def test_without_a_factor_it_is_fedavg_to_the_bit(run_tiny: RunTiny) -> None:
     [
         (("experiment=lesion_mask",), "segmentation"),
         (("experiment=age", *PRIVATE), "differential privacy"),
-        (("experiment=age", "harmonize=coral"), "another method on embeddings"),
     ],
-    ids=["segmentation", "privacy", "coral"],
+    ids=["segmentation", "privacy"],
 )
 def test_where_there_is_no_embedding_to_work_on_it_is_refused(
     settings: tuple[str, ...], said: str

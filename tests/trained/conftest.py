@@ -35,7 +35,7 @@ SETTINGS = {
     "kind": KIND,
     "fedbn": (*KIND, "strategy=fedbn", "model.norm=batch"),
     "fedper": (*KIND, "strategy=fedper"),
-    "combat": (*KIND, "harmonize=combat", "harmonize.n_min=2"),
+    "combat": (*KIND, "harmonize=combat", "stages.combat.n_min=2"),
 }
 
 

@@ -68,6 +68,10 @@ def run(
     resume: Annotated[
         str, typer.Option(help="Go on with a failed or stopped run, to the same bits.")
     ] = "",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="File of weights to start from; the plan gets its hash, sites no file."),
+    ] = None,
 ) -> None:
     """Sign a plan and submit it; the running server takes it up."""
     from fedmri.compatibility import plan_advice
@@ -83,8 +87,8 @@ def run(
         print(f"Run {resume} goes on from its last checkpoint. See: fedmri server status {resume}")
         return
     members = _members(home.sites(), sites)
-    signed = _signed(home, plan, overrides or [], members)
-    submitted = new_run(home.runs, signed, name, members or sorted(signed.sites))
+    signed = _signed(home, plan, overrides or [], members, weights)
+    submitted = new_run(home.runs, signed, name, members or sorted(signed.sites), weights)
     print(f"Run {submitted.name} is submitted; its plan is {signed.sha256[:12]}.")
     print("Sites that have not approved it do so by: fedmri client approve " + signed.sha256[:12])
     for text in plan_advice(signed.plan):
@@ -140,13 +144,24 @@ def _refuse_unclear(plan: Path | None, resume: str) -> None:
         raise UsageError("U01", "server run", found=found, want="PLAN or --resume NAME", fix=fix)
 
 
-def _signed(home: ServerHome, plan: Path, overrides: list[str], members: list[str]) -> SignedPlan:
+def _signed(
+    home: ServerHome,
+    plan: Path,
+    overrides: list[str],
+    members: list[str],
+    weights: Path | None,
+) -> SignedPlan:
     from fedmri.assembly import assemble
     from fedmri.config import load
+    from fedmri.models.pretrained import begin
     from fedmri.server.registry.enrolment import sign_for
 
-    loaded = load(overrides, plan).plan
-    assemble(loaded).checked()  # what cannot do the task is refused before anybody waits
+    more = [] if weights is None else [f"simulation.weights='{weights}'"]
+    loaded = load([*overrides, *more], plan).plan
+    made = assemble(loaded).checked()  # what cannot do the task is refused before anybody waits
+    fit = begin(made.network, loaded.start.sha256, weights, loaded.n_channels)
+    if fit is not None:
+        print(f"The model starts from {weights}: {fit.summary}.")
     return sign_for(home, loaded, members)
 
 

@@ -70,6 +70,18 @@ def n_neighbours_of(config: PrepareConfig) -> int:
 
 
 @dataclass(frozen=True)
+class _Both:
+    """Two changes of images, one after the other."""
+
+    first: ImageChange
+    second: ImageChange
+
+    def __call__(self, key: str, whole: Voxels, part: Voxels) -> Voxels:
+        """Return the part of an image after both."""
+        return self.second(key, self.first(key, whole, whole), self.first(key, whole, part))
+
+
+@dataclass(frozen=True)
 class PreparedSite:
     """Prepared examples of one site or of several: the ``SiteData`` of training.
 
@@ -101,14 +113,17 @@ class PreparedSite:
         return tuple(example for scan in scans for example in scan.examples())
 
     def scans(self, split: Split) -> Iterator[Voxels]:
-        """Yield each scan of a split, unchanged, in the order of the examples."""
+        """Yield each scan of a split, whole and without augmentation, in the examples' order."""
         for scan in self.prepared.scans:
             if scan.split == split:
-                yield np.array(map_array(scan.image, scan.shape, "<f4"))
+                whole = np.array(map_array(scan.image, scan.shape, "<f4"))
+                key = f"{scan.site}/{scan.scan}"
+                yield whole if self.change is None else self.change(key, whole, whole)
 
     def changed(self, change: ImageChange) -> PreparedSite:
-        """Return the same examples with another look."""
-        return replace(self, change=change)
+        """Return the same examples with another look, after the changes so far."""
+        after = change if self.change is None else _Both(self.change, change)
+        return replace(self, change=after)
 
     def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:
         """Yield one epoch of shuffled, augmented training batches; the seed decides all of it.

@@ -99,11 +99,11 @@ class SiteData(Protocol):
         ...
 
     def scans(self, split: Split) -> Iterator[Voxels]:
-        """Yield each scan of a split, unchanged, in the order of the examples."""
+        """Yield each scan of a split, whole and without augmentation, in the examples' order."""
         ...
 
     def changed(self, change: ImageChange) -> SiteData:
-        """Return the same examples with another look."""
+        """Return the same examples with another look, after the changes so far."""
         ...
 
     def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:

@@ -21,7 +21,7 @@ from fedmri.harmonize.combat.combat_site import SiteEffect, apply, fit_site
 from fedmri.harmonize.combat.model import ComBat
 from fedmri.harmonize.combat.saved_combat import SavedComBat
 from fedmri.harmonize.combat.site_table import SiteTable
-from fedmri.harmonize.settings import HarmonizeConfig
+from fedmri.harmonize.settings import TableConfig
 from fedmri.harmonize.sums import Arrays
 from fedmri.harmonize.tables import table
 from fedmri.harmonize.tables.column_parts import refuse_identifiers
@@ -56,22 +56,21 @@ class OwnTable:
         return len(set(self.subjects.tolist()))
 
 
-def table_stage(config: HarmonizeConfig) -> ComBat:
+def table_stage(config: TableConfig) -> ComBat:
     """Return the ComBat of a plan for tables."""
-    of = config.table
-    columns, reference = table.kept_columns(_kept(config)), of.reference or None
+    columns, reference = table.kept_columns(_kept(config)), config.reference or None
     return ComBat(
-        len(of.features),
+        len(config.features),
         columns,
-        of.mode,
+        config.mode,
         reference=reference,
         n_min=config.n_min,
-        smooth=of.smooth,
-        is_covbat=of.is_covbat,
+        smooth=config.smooth,
+        is_covbat=config.is_covbat,
     )
 
 
-def read_own(path: Path, site: str, config: HarmonizeConfig) -> OwnTable:
+def read_own(path: Path, site: str, config: TableConfig) -> OwnTable:
     """Read a site's table.
 
     Raises:
@@ -79,20 +78,20 @@ def read_own(path: Path, site: str, config: HarmonizeConfig) -> OwnTable:
             are wanted (H11); a level is none of the plan's (H05); a covariate is missing (H04); a
             feature is an identifier or a date here (H31).
     """
-    source, of = read(path), config.table
+    source = read(path)
     frame, kept = source.frame, _kept(config)
-    table.refuse_missing_columns(frame, (*of.features, *kept))
-    refuse_identifiers(frame, of.features)
-    table.refuse_unclear_marks(source.unclear, (*of.features, *kept))
+    table.refuse_missing_columns(frame, (*config.features, *kept))
+    refuse_identifiers(frame, config.features)
+    table.refuse_unclear_marks(source.unclear, (*config.features, *kept))
     covariates = table.coded(frame, kept)
     n_missing = int((~np.isfinite(covariates).all(axis=1)).sum())
     if n_missing:
         fix = "fill them in, or leave these rows out of the table"
         what, found = f"kept covariates in {path}", f"{n_missing} rows with a missing one"
         raise HarmonizeError("H04", what, found=found, want="all of them", fix=fix)
-    values = np.column_stack([table.wanted_numbers(frame[name], name) for name in of.features])
+    values = np.column_stack([table.wanted_numbers(frame[name], name) for name in config.features])
     columns, sites = table.kept_columns(kept), np.full(len(frame), site)
-    cohort = table.Cohort(sites, of.features, values, columns, covariates, kept)
+    cohort = table.Cohort(sites, config.features, values, columns, covariates, kept)
     column = _subject_column(frame)
     subjects = frame[column].tolist() if column else [str(row) for row in range(len(frame))]
     return OwnTable(source, cohort, np.array(subjects, dtype=np.str_))
@@ -129,7 +128,7 @@ def _subject_column(frame: pd.DataFrame) -> str:
 
 
 def write_harmonized(
-    own: OwnTable, config: HarmonizeConfig, fitted: Arrays, folder: Path
+    own: OwnTable, config: TableConfig, fitted: Arrays, folder: Path
 ) -> tuple[Caution, ...]:
     """Write a site's harmonized table and what it was harmonized by; nothing of it leaves.
 
@@ -159,7 +158,7 @@ def write_harmonized(
     path = folder / f"{own.source.path.stem}.harmonized{own.source.path.suffix}"
     own.source.write(path, own.found, clean)
     saved_as(config, fitted, {effect.site: effect}).write(path.with_suffix(".npz"))
-    named = config.table.features
+    named = config.features
     return (
         *own.source.cautions,
         *cautions.of_fit(fitted, stage.design, named),
@@ -167,15 +166,14 @@ def write_harmonized(
     )
 
 
-def saved_as(
-    config: HarmonizeConfig, fitted: Arrays, effects: Mapping[str, SiteEffect]
-) -> SavedComBat:
+def saved_as(config: TableConfig, fitted: Arrays, effects: Mapping[str, SiteEffect]) -> SavedComBat:
     """Return what rows that come later need of a plan's fit."""
-    of = config.table
-    return SavedComBat(fitted, of.features, _kept(config), of.mode, of.reference, effects)
+    return SavedComBat(
+        fitted, config.features, _kept(config), config.mode, config.reference, effects
+    )
 
 
-def _kept(config: HarmonizeConfig) -> table.Kept:
+def _kept(config: TableConfig) -> table.Kept:
     """Return the covariates of a plan: ``age``, or ``sex=F|M`` with all levels."""
-    parts = [text.partition("=") for text in config.table.covariates]
+    parts = [text.partition("=") for text in config.covariates]
     return {name: tuple(levels.split("|")) if levels else () for name, _, levels in parts}

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmri.errors import HarmonizeError
-from fedmri.harmonize.images.nyul import LANDMARKS, N_IMAGES, PERCENTILES, WIDTH, Image, Nyul
+from fedmri.harmonize.images.nyul import LANDMARKS, N_IMAGES, PERCENTILES, WIDTH, Image, NyulSums
 from fedmri.harmonize.sums import Arrays
 
 MIDDLE = WIDTH / 2
@@ -32,7 +32,7 @@ COUNT = "count"
 
 
 @dataclass(frozen=True)
-class BoundedNyul:
+class BoundedNyulSums:
     """The landmarks as a stage of sums over groups of images: the patients, or a site as one.
 
     Attributes:
@@ -56,7 +56,7 @@ class BoundedNyul:
             shared: Empty.
         """
         total, count = np.zeros((self.n_channels, N_INNER)), np.zeros(self.n_channels)
-        of_group = Nyul(self.n_channels, is_site_weighted=True)
+        of_group = NyulSums(self.n_channels, is_site_weighted=True)
         for images in data:
             own = of_group.site_sums(0, images, {})
             has_any = own[N_IMAGES] > 0
@@ -75,7 +75,7 @@ class BoundedNyul:
         count = total[COUNT] / SCALE
         few = np.flatnonzero(count < 0.5)
         if len(few):
-            fix = "have more patients, or lower harmonize.noise_multiplier"
+            fix = "have more patients, or lower stages.nyul.noise_multiplier"
             what = f"landmarks of channel {int(few[0])}"
             found = f"{count[few[0]]:.1f} patients or sites, after the plan's noise"
             raise HarmonizeError("H20", what, found=found, want="one or more", fix=fix)

@@ -32,7 +32,7 @@ Image = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Nyul:
+class NyulSums:
     """The landmarks as a stage of sums; see ``fedmri.harmonize.sums``.
 
     The head is where a channel is not 0. Landmarks do not depend on an image's own scale, so images

@@ -1,1 +1,1 @@
-"""Networks with one answer an image."""
+"""Small networks with one answer an image."""

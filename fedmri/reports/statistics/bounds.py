@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
+from fedmri.evaluate.proportions import clopper_pearson, mid_p, newcombe
 from fedmri.reports.statistics.influence import Part
-from fedmri.reports.statistics.spread import LEVEL, Spread, careful_quantile, quantile
+from fedmri.reports.statistics.spread import Spread, careful_quantile, quantile
 from fedmri.reports.statistics.weighted import Array
 
 NONE = (math.nan, math.nan)
@@ -203,61 +204,6 @@ def fisher(evidence: Evidence) -> Bounds:
     half = q * math.sqrt(HEAVY_TAILS * max(seen, 1 / (n - 3)))
     centre = math.atanh(part.value)
     return Bounds(math.tanh(centre - half), math.tanh(centre + half), q)
-
-
-def clopper_pearson(share: float, n: float) -> tuple[float, float]:
-    """Return the exact interval of a proportion; ``n`` may be a fraction.
-
-    Source:
-        Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404.
-    """
-    tail, hits = (1 - LEVEL) / 2, share * n
-    low = float(special.betaincinv(hits, n - hits + 1, tail)) if hits > 1e-9 else 0.0
-    high = float(special.betaincinv(hits + 1, n - hits, 1 - tail)) if n - hits > 1e-9 else 1.0
-    return low, high
-
-
-def mid_p(share: float, n: float) -> tuple[float, float]:
-    """Return the mid-P interval of a proportion, with equal tails; ``n`` may be a fraction.
-
-    What was seen counts half in either tail, so it is not as wide as the exact interval and misses
-    as often above as below: intervals of several classes can then be combined.
-
-    Source:
-        Lancaster 1961, doi:10.1080/01621459.1961.10482105; Agresti and Gottard 2007,
-        doi:10.1016/j.csda.2007.01.015.
-    """
-    hits, tail = share * n, (1 - LEVEL) / 2
-
-    def below(p: float) -> float:
-        """Return the probability of fewer hits, and half of that of as many."""
-        fewer = special.betaincc(hits, n - hits + 1, p) if hits > 1e-9 else 0.0
-        at_most = special.betaincc(hits + 1, n - hits, p) if n - hits > 1e-9 else 1.0
-        return float(0.5 * (fewer + at_most))
-
-    low = optimize.brentq(lambda p: below(p) - (1 - tail), 0, 1) if hits > 1e-9 else 0.0
-    high = optimize.brentq(lambda p: below(p) - tail, 0, 1) if n - hits > 1e-9 else 1.0
-    return float(low), float(high)
-
-
-def newcombe(area: float, sizes: tuple[float, float], sharing: float = 1.0) -> tuple[float, float]:
-    """Return the score interval of a ROC area.
-
-    Source:
-        Newcombe 2006, doi:10.1002/sim.2324 (method 5); Hanley and McNeil 1982,
-        doi:10.1148/radiology.143.1.7063747.
-    """
-    m, n = sizes
-    middle, z2 = (m + n) / 2 - 1, quantile(math.inf) ** 2
-
-    def excess(theta: float) -> float:
-        shape = 1 + middle * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-        return (theta - area) ** 2 - z2 * sharing * theta * (1 - theta) * shape / (m * n)
-
-    # At an area of 0 or 1 the excess has a second root there, which is not the bound.
-    low = optimize.brentq(excess, 0.0, area - 1e-9) if area > 1e-9 else 0.0
-    high = optimize.brentq(excess, area + 1e-9, 1.0) if area < 1 - 1e-9 else 1.0
-    return float(low), float(high)
 
 
 def proportion(evidence: Evidence) -> Bounds:

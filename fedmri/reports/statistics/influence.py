@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
+from fedmri.evaluate.scores.ranking import placements_of
 from fedmri.reports.statistics.weighted import Array, Panel, called_classes, errors
 
 
@@ -101,19 +101,11 @@ def areas(panel: Panel) -> tuple[Part, ...]:
 
 
 def area(score: Array, is_positive: NDArray[np.bool_]) -> Part:
-    """Return a ROC area with DeLong's placements, by mid-ranks.
-
-    Source:
-        Sun and Xu 2014, doi:10.1109/LSP.2014.2337313 (mid-ranks).
-    """
+    """Return a ROC area with DeLong's placements."""
     n, m = len(score), int(is_positive.sum())
     if m in {0, n}:
         return Part(float("nan"), np.zeros(n), (float(m), float(n - m)))
-    everyone, own = rankdata(score), np.empty(n)
-    own[is_positive] = rankdata(score[is_positive])
-    own[~is_positive] = rankdata(score[~is_positive])
-    beaten = everyone - own  # of the other class, ties as one half
-    placements = np.where(is_positive, beaten / (n - m), 1 - beaten / m)
+    placements = placements_of(score, is_positive)
     value = float(placements[is_positive].mean())
     share = np.where(is_positive, n / m, n / (n - m))
     return Part(value, (placements - value) * share, (float(m), float(n - m)))

@@ -1,35 +1,18 @@
-"""Numbers with intervals: of patients at these hospitals, and what a new hospital may bring."""
+"""Numbers with intervals, and patients drawn and dealt again."""
 
 from __future__ import annotations
 
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from fedmri.reports.statistics.spread import LEVEL
+from fedmri.evaluate.estimate import Estimate as Estimate
 from fedmri.reports.statistics.weighted import Array
 
 Patients = tuple[tuple[str, tuple[str, ...]], ...]
 """Sites in order, each with its subjects in order: what a score is over."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number, how sure it is, and over how many patients; NaN where it cannot be said."""
-
-    value: float
-    low: float
-    high: float
-    n_patients: int
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether there were patients enough to say how sure the number is."""
-        return math.isfinite(self.low) and math.isfinite(self.high)
 
 
 def estimate_of(value: float, low: float, high: float, n_patients: int) -> Estimate:
@@ -66,65 +49,6 @@ def draw(patients: Patients, n_bootstrap: int, seed: int) -> Array:
         stream = np.random.default_rng([seed, zlib.crc32(site.encode()), n])
         columns.append(stream.multinomial(n, np.full(n, 1 / n), size=n_bootstrap))
     return np.concatenate(columns, axis=1).astype(np.float64)
-
-
-@dataclass(frozen=True)
-class NewSite:
-    """Random-effects summary over sites: the mean, and where a new site's true value may lie."""
-
-    mean: float
-    low: float
-    high: float
-    n_sites: int
-
-
-def new_site_interval(
-    values: Sequence[float], errors: Sequence[float], *, is_proportion: bool
-) -> NewSite | None:
-    """Predict the value at a site that is like the others but is not among them.
-
-    Args:
-        values: One a site.
-        errors: Standard error of each.
-        is_proportion: Whether values lie between 0 and 1; they are then combined as logits.
-
-    Returns:
-        None below three sites, and where a value or error cannot be combined.
-
-    Source:
-        DerSimonian and Laird 1986, doi:10.1016/0197-2456(86)90046-2 (variance between sites);
-        Higgins et al. 2009, doi:10.1111/j.1467-985X.2008.00552.x (prediction interval);
-        Knapp and Hartung 2003, doi:10.1002/sim.1482 (variance of the mean, never below the plain).
-    """
-    y, se = np.asarray(values, float), np.asarray(errors, float)
-    is_usable = np.isfinite(y) & np.isfinite(se) & (se > 0)
-    if is_proportion:
-        is_usable &= (y > 0) & (y < 1)
-    if len(y) < 3 or not is_usable.all():
-        return None
-    if is_proportion:
-        y, se = np.log(y / (1 - y)), se / (y * (1 - y))
-    centre, spread = _random_effects(y, se)
-    ends = np.array([centre, centre - spread, centre + spread])
-    if is_proportion:
-        ends = 1 / (1 + np.exp(-ends))
-    mean, low, high = ends.tolist()
-    return NewSite(mean, low, high, len(y))
-
-
-def _random_effects(y: Array, se: Array) -> tuple[float, float]:
-    """Return the mean over sites and the half width of the prediction interval."""
-    n_sites = len(y)
-    fixed = se**-2.0
-    heterogeneity = (fixed * (y - (fixed @ y) / fixed.sum()) ** 2).sum()
-    scale = fixed.sum() - (fixed**2).sum() / fixed.sum()
-    between = max(0.0, (heterogeneity - (n_sites - 1)) / scale)
-    weights = 1 / (se**2 + between)
-    centre = (weights @ y) / weights.sum()
-    observed = (weights * (y - centre) ** 2).sum() / ((n_sites - 1) * weights.sum())
-    variance = between + max(observed, 1 / weights.sum())
-    quantile = stats.t.ppf((1 + LEVEL) / 2, n_sites - 2)
-    return float(centre), float(quantile * math.sqrt(variance))
 
 
 def shuffle(sizes: Sequence[int], n_shuffles: int, seed: int) -> Array:

@@ -167,18 +167,3 @@ def p_value(value: float, spread: Spread) -> float:
         return math.nan
     ratio = abs(value) / math.sqrt(spread.total) / careful(spread.total_df)
     return float(2 * special.stdtr(spread.total_df, -ratio))
-
-
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Return p-values adjusted for their number; those that are not defined stay out.
-
-    Source:
-        Holm 1979, Scandinavian Journal of Statistics 6, 65-70.
-    """
-    order = sorted((p, i) for i, p in enumerate(p_values) if math.isfinite(p))
-    adjusted = [math.nan] * len(p_values)
-    highest = 0.0
-    for rank, (p, i) in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p))
-        adjusted[i] = highest
-    return tuple(adjusted)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from fedmri.evaluate.comparisons.gap import LEAST_PATIENTS, LIMIT, verdict_of
 from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.statistics.metrics import Metric
 from fedmri.reports.statistics.spread import LEVEL
 
 Verdict = Literal["better", "worse", "no difference shown", "cannot be said"]
 
-LEAST_PATIENTS = 10
-"""Below this many patients, one that failed unseen changes the picture."""
 LEAST_PAIRS = 6
 """With fewer pairs no sign test reaches 5 % (2 / 2**5 is 6 %), whatever an interval says."""
 ENOUGH_TRAININGS = 5
 """A verdict from fewer trainings is one of these trainings, and says so."""
-LOST = 0.10
-"""Ten percentage points: the largest loss at sites that took no part that passes."""
 
 
 def judge(value: float, p_adjusted: float, n_patients: int, *, is_higher_better: bool) -> Verdict:
@@ -48,8 +45,9 @@ def gap_verdict(lost: Estimate, n_outside: int, metric: Metric) -> str:
         return "no limit is set for this metric"
     if not lost.has_interval or n_outside < LEAST_PATIENTS:
         return f"inconclusive: fewer than {LEAST_PATIENTS} patients or no interval"
-    if lost.high < LOST:
-        return "pass: less than 10 percentage points are lost"
-    if lost.low > LOST:
-        return "fail: more than 10 percentage points are lost"
-    return "inconclusive: the interval of the loss holds 10 percentage points"
+    points = f"{100 * LIMIT:.0f} percentage points"
+    return {
+        "pass": f"pass: less than {points} are lost",
+        "fail": f"fail: more than {points} are lost",
+        "inconclusive": f"inconclusive: the interval of the loss holds {points}",
+    }[verdict_of(lost.low, lost.high, n_outside)]

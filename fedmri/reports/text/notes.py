@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fedmri.evaluate.comparisons.gap import LEAST_PATIENTS
 from fedmri.reports import models
 from fedmri.reports.budget import ArmBudget, unequal
 from fedmri.reports.models import Model
 from fedmri.reports.results import Results, site_name
 from fedmri.reports.statistics.intervals import n_of
-from fedmri.reports.statistics.verdicts import ENOUGH_TRAININGS, LEAST_PATIENTS, is_of_few_trainings
+from fedmri.reports.statistics.verdicts import ENOUGH_TRAININGS, is_of_few_trainings
 
 
 def notes_of(rows: Sequence[Model], inside: Sequence[str], n_compared: int) -> Iterator[str]:

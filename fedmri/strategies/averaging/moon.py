@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from fedmri.claims import Claim, Claims, Need, Needs
 from fedmri.errors import require
-from fedmri.round import Contrast, Phase, SiteMemory, SiteRound, Trained
+from fedmri.round import Phase, SiteMemory, SiteRound, Trained
 from fedmri.strategies.averaging.fedavg import FedAvg
 
 PREVIOUS = "previous"
@@ -47,10 +47,12 @@ class Moon(FedAvg):
 
     def phases(self, before: SiteRound) -> tuple[Phase, ...]:
         """Return one, with the contrast."""
+        from fedmri.strategies.contrast import Contrast
+
         if not self.mu:
             return (Phase(),)
         last = before.memory.get(PREVIOUS, before.received)
-        return (Phase(contrast=Contrast(before.received, last, self.mu, self.temperature)),)
+        return (Phase(loss=Contrast(before.received, last, self.mu, self.temperature)),)
 
     def remember(self, before: SiteRound, trained: Mapping[str, Trained]) -> SiteMemory:
         """Keep the model that the site trained: what the next round is pushed away from."""

@@ -53,6 +53,7 @@ class Classification:
     vote: Literal["mean", "majority"] = "mean"
 
     title: ClassVar[str] = "classification"
+    activation: ClassVar[str] = "softmax over channels"
     source: ClassVar[str] = "Lin et al. 2017, arXiv:1708.02002 (focal loss)"
     example: ClassVar[Mapping[str, Any]] = {"name": "diagnosis", "classes": ("tumour", "healthy")}
     losses: ClassVar[tuple[str, ...]] = ("ce", "weighted_ce", "focal")
@@ -90,6 +91,11 @@ class Classification:
     def n_groups(self) -> int:
         """Its classes."""
         return len(self.classes)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the network's channels."""
+        return self.classes
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ class MultiLabel:
     focal_gamma: float = 2.0
 
     title: ClassVar[str] = "multi-label classification"
+    activation: ClassVar[str] = "sigmoid of each channel"
     source: ClassVar[str] = "Lin et al. 2017, arXiv:1708.02002 (focal loss)"
     example: ClassVar[Mapping[str, Any]] = {"name": "findings", "classes": ("edema", "bleeding")}
     losses: ClassVar[tuple[str, ...]] = ("bce", "focal")
@@ -87,6 +88,11 @@ class MultiLabel:
     def n_outputs(self) -> int:
         """A channel a finding."""
         return len(self.classes)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the network's channels."""
+        return self.classes
 
     @property
     def columns(self) -> tuple[str, ...]:

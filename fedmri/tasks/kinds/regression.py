@@ -53,6 +53,7 @@ class Regression:
     max_error: float = 100.0
 
     title: ClassVar[str] = "regression"
+    activation: ClassVar[str] = "times target.target_scale, plus target.target_centre"
     source: ClassVar[str] = "Huber 1964, doi:10.1214/aoms/1177703732 (Huber's loss)"
     example: ClassVar[Mapping[str, Any]] = {"name": "age", "centre": 50.0, "scale": 20.0}
     losses: ClassVar[tuple[str, ...]] = ("mae", "huber", "mse")
@@ -70,6 +71,11 @@ class Regression:
             value = getattr(self, name)
             require(0 < value < math.inf, f"target.{name}", value, "a positive number")
         loss_name(self.loss, self.losses, self.title)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the network's channels."""
+        return (self.name,)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fedmri.claims import Claim, Claims
 from fedmri.data.batches.site_data import Example
 from fedmri.data.scans import Finding, Scan
-from fedmri.data.target import LabelMap
+from fedmri.data.target import BACKGROUND, LabelMap
 from fedmri.errors import require
 from fedmri.round import Answer, Truth
 from fedmri.tasks.loss_names import loss_name
@@ -65,6 +65,7 @@ class Segmentation:
     missed_hd95_mm: float = MISSED_HD95_MM
 
     title: ClassVar[str] = "segmentation"
+    activation: ClassVar[str] = "softmax over channels"
     source: ClassVar[str] = "Zenk et al. 2025, doi:10.1038/s41467-025-60466-1 (empty masks)"
     example: ClassVar[Mapping[str, Any]] = {"name": "mask", "classes": ("lesion",)}
     losses: ClassVar[tuple[str, ...]] = ("dice_ce", "dice", "tversky", "ce", "focal")
@@ -118,6 +119,11 @@ class Segmentation:
         """The label maps."""
         return f"label maps {self.name}"
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the network's channels."""
+        return (BACKGROUND, *self.classes)
+
     def truth(self, scan: Scan) -> Truth:
         """Return NaN: the label map has it."""
         return math.nan
@@ -165,8 +171,25 @@ class Segmentation:
         )
 
     def mean_loss(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of logits ``(B, 1 + K, *shape)``, labels ``(B, 1, *shape)``."""
-        return self._loss(outputs.float(), target)
+        """Return the mean loss of logits ``(B, 1 + K, *shape)``, labels ``(B, 1, *shape)``.
+
+        Logits ``(B, L, 1 + K, *shape)`` are answers of L levels, the finest first. Each level
+        counts half as much as the one before it; the weights sum to 1.
+
+        Source:
+            Isensee et al. 2021, nnU-Net, doi:10.1038/s41592-020-01008-z (deep supervision).
+        """
+        import torch
+
+        if outputs.ndim == target.ndim:
+            return self._loss(outputs.float(), target)
+        levels = outputs.float().unbind(1)
+        shares = [2.0**-i for i in range(len(levels))]
+        losses = [
+            share / sum(shares) * self._loss(level, target)
+            for share, level in zip(shares, levels, strict=True)
+        ]
+        return torch.stack(losses).sum()
 
     def predict(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return probabilities of background and classes, shape ``(B, 1 + K, *shape)``."""

@@ -54,6 +54,7 @@ class Survival:
     absent: Sequence[str] = ABSENT
 
     title: ClassVar[str] = "survival"
+    activation: ClassVar[str] = "sigmoid of each channel: the hazard of its interval"
     source: ClassVar[str] = "Gensheimer and Narasimhan 2019, doi:10.7717/peerj.6257"
     example: ClassVar[Mapping[str, Any]] = {
         "name": "months",
@@ -85,6 +86,11 @@ class Survival:
     def n_outputs(self) -> int:
         """A channel an interval."""
         return len(self.cuts)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the network's channels."""
+        return tuple(f"hazard_{cut:g}" for cut in self.cuts)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ class Grade:
     grades: tuple[str, ...]
 
     title: ClassVar[str] = "grading"
+    activation: ClassVar[str] = "sigmoid of each channel: above the grade"
     source: ClassVar[str] = "Cao, Mirjalili and Raschka 2020, doi:10.1016/j.patrec.2020.11.008"
     example: ClassVar[Mapping[str, Any]] = {"name": "grade", "grades": ("low", "high")}
     claims: ClassVar[Claims] = frozenset({Claim.PATIENTS_APART})
@@ -52,6 +53,11 @@ class Grade:
     def n_outputs(self) -> int:
         """One for each step up."""
         return len(self.grades) - 1
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the network's channels."""
+        return self.grades[:-1]
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -1,0 +1,121 @@
+"""A site's half of what stages fit by sums over sites, in clear or under masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fedmri.clients.egress.digests import update_digest
+from fedmri.clients.egress.scorings import Asked, Scorings
+from fedmri.clients.training.secure import SecureSite, masked_form, sum_forms
+from fedmri.clients.training.site_view import SiteView
+from fedmri.errors import RoundError
+from fedmri.harmonize.sums import Arrays, SumStage
+from fedmri.round import Form, Weights
+from fedmri.secagg.ring import Slot
+from fedmri.secagg.updates import update_slots
+from fedmri.secagg.wide import wide_slots
+from fedmri.stages.stage import AtSite, Stage
+from fedmri.wire import SecureAnswer, SecureStep, Sums, SumsOrder, as_arrays
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class SiteSums:
+    """What a site answers to orders for sums.
+
+    Attributes:
+        view: The site, as stages see it.
+        secure: Its part in secure sums.
+        scorings: Which models it summed embeddings of.
+    """
+
+    view: SiteView
+    secure: SecureSite
+    scorings: Scorings
+
+    def answer(self, order: SumsOrder) -> Sums:
+        """Return this site's part of the sums of a step, over training scans or rows alone.
+
+        Where the run ends with what was fitted, the order after the last step brings it: the site
+        uses it at home and answers nothing.
+
+        Raises:
+            RoundError: The plan has no such step (R11).
+        """
+        at, stage, fit = self._asked(order)
+        n_examples, n_subjects = stage.counts(at)
+        arrays: Weights = {}
+        if order.step == fit.n_steps:
+            stage.take_out(at, as_arrays(order.shared))
+        elif self.view.plan.secagg.is_on:
+            shapes = _shapes(fit, order)
+            own = lambda: self._own(order, at, stage)  # noqa: E731  # not where it was answered
+            arrays = self.secure.sums(order, shapes, own, self.view.guard.sketch)
+        else:
+            own_sums = self._own(order, at, stage)
+            arrays = {name: torch.from_numpy(values) for name, values in own_sums.items()}
+        return Sums(self.view.name, arrays, n_subjects, n_examples)
+
+    def forms(self, order: SumsOrder) -> dict[str, Form]:
+        """Return the arrays that an answer to an order for sums has."""
+        _, _, fit = self._asked(order)
+        if order.step == fit.n_steps:
+            return {}
+        return sum_forms(_shapes(fit, order), is_masked=self.view.plan.secagg.is_on)
+
+    def secure_step(self, order: SecureStep) -> SecureAnswer:
+        """Return this site's answer to a step of a secure sum besides the values."""
+        slots = self.slots(order.sums)
+        counts = self.view.counts
+        if order.sums is not None:
+            at, stage, _ = self._asked(order.sums)
+            counts = stage.counts(at)
+        n_examples, n_subjects = counts
+        arrays = self.secure.answer(order, slots)
+        return SecureAnswer(self.view.name, arrays, n_subjects, n_examples)
+
+    def slots(self, sums: SumsOrder | None) -> dict[str, Slot]:
+        """Return what a secure sum is over: the sums of a step, or the updates of a round."""
+        if sums is not None:
+            return wide_slots(_shapes(self._asked(sums)[2], sums))
+        shared = {name: value.numpy() for name, value in self.view.shared.items()}
+        return update_slots(shared, self.view.plan.secagg.fraction_bits)
+
+    def update_forms(self, received: Weights) -> dict[str, Form]:
+        """Return the entries of the model that an answer to an order to train has."""
+        if self.view.plan.secagg.is_on:
+            return masked_form(self.slots(None))
+        forms: Mapping[str, Form] = {}
+        for stage in self.view.stages.values():
+            forms = stage.forms(received, forms)
+        return dict(forms)
+
+    def _own(self, order: SumsOrder, at: AtSite, stage: Stage) -> Arrays:
+        if order.weights:
+            shown = update_digest(order.weights, {**order.extra, "shared": order.shared})
+            split = f"sums over embeddings, step {order.stage}.{order.step},"
+            self.scorings.refuse_models(Asked(split, order.round_index, shown))
+        return stage.own_sums(at, order.step, as_arrays(order.shared))
+
+    def _asked(self, order: SumsOrder) -> tuple[AtSite, Stage, SumStage[Any]]:
+        """Return the site as the order's stage sees it, the stage, and what it fits."""
+        stages, number = self.view.plan.stages, order.stage
+        stage = stages[number] if number < len(stages) else Stage()
+        at = self.view.summing(order, stage)
+        fit = stage.fit(at.made)
+        n_steps = 0 if fit is None else fit.n_steps + stage.is_handed_out
+        if fit is None or order.step not in range(n_steps):
+            fix = "run the same version of fedmri as the server"
+            found, want = f"step {order.step} of stage {number}", "a step of the plan's stages"
+            raise RoundError("R11", "order for sums", found=found, want=want, fix=fix)
+        return at, stage, fit
+
+
+def _shapes(fit: SumStage[Any], order: SumsOrder) -> Shapes:
+    arrays = fit.site_sums(order.step, (), as_arrays(order.shared))
+    return {name: values.shape for name, values in arrays.items()}

@@ -1,0 +1,151 @@
+"""A site as the stages of a plan see it: its data, its network, and what was fitted for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from fedmri.clients.egress.account import SiteAccount
+from fedmri.clients.training.network import Network, network_of
+from fedmri.clients.training.private import Guard
+from fedmri.clients.training.site_state import SiteState, SiteStates
+from fedmri.data.batches.examples import open_images, open_site
+from fedmri.data.batches.site_data import SiteData
+from fedmri.data.preparation.prepared import Prepared
+from fedmri.harmonize.sums import version
+from fedmri.models.weights import load_weights, weights
+from fedmri.plan import Plan, from_json
+from fedmri.round import Layout, Weights
+from fedmri.stages.chain import chain
+from fedmri.stages.registry import STAGES
+from fedmri.stages.stage import AtSite, Made, Stage, When
+from fedmri.wire import FITTED, SumsOrder
+
+
+class SiteView:
+    """What a site has for a plan.
+
+    Args:
+        name: Name of the site.
+        plan_json: The plan, as it travels.
+        files: Files that the site's owner prepared: scans of one or more sites, or a table.
+        folder: The site's own folder for this run.
+        guard: What a plan with privacy needs of the site.
+    """
+
+    def __init__(
+        self, name: str, plan_json: str, files: Sequence[Path], folder: Path, guard: Guard
+    ) -> None:
+        self.name, self.folder, self.guard = name, folder, guard
+        self.plan: Plan = from_json(plan_json)
+        self.plan_json = plan_json
+        self.stages: dict[str, Stage] = {**chain(self.plan), "gate": guard.gate}
+        self.states = SiteStates(folder / "state", self.plan.rounds.n_states)
+        self._files = tuple(files)
+        self._changed: tuple[str, SiteData] | None = None
+
+    @cached_property
+    def data(self) -> SiteData:
+        """The site's examples, before any stage; opened when they are asked for."""
+        if self.plan.is_for_tables:
+            return open_images(Prepared((), (), "", self.folder), self.plan.data)
+        return open_site(self._files, self.plan.target, self.plan.data)
+
+    @property
+    def account(self) -> SiteAccount:
+        """The site's account of privacy for the plan."""
+        return SiteAccount(self.guard, self.plan.privacy, self.data.fingerprint)
+
+    @property
+    def network(self) -> Network:
+        """The network of the plan; its weights are whatever was loaded last."""
+        return network_of(self.plan_json)
+
+    @property
+    def layout(self) -> Layout:
+        """Which entries of the model are what."""
+        return self.network.layout
+
+    @property
+    def shared(self) -> Weights:
+        """Entries of the network that travel."""
+        network = self.network
+        entries = weights(network.module).items()
+        return {name: value for name, value in entries if name not in network.initial}
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Training examples and patients."""
+        examples = self.data.examples("train")
+        return len(examples), len({(one.site, one.subject) for one in examples})
+
+    def load(self, received: Weights, state: SiteState | None) -> Network:
+        """Return the network with the received entries and the site's own."""
+        network = self.network
+        load_weights(network.module, received)
+        local = state.local if state is not None and state.local else network.initial
+        load_weights(network.module, local)
+        return network
+
+    def summing(self, order: SumsOrder, stage: Stage) -> AtSite:
+        """Return the site as a stage sees it that is fitted by sums."""
+        network = None
+        if order.weights:
+            network = self.load(order.weights, self.states.before(order.round_index + 1))
+        name = STAGES.name_of(stage)
+        return self._at(name, order.extra, order.round_index, network, {})
+
+    def seen(
+        self, extra: Mapping[str, Weights], round_index: int, state: SiteState | None = None
+    ) -> dict[str, AtSite]:
+        """Return the site as each stage sees it, with the network as it is loaded.
+
+        Args:
+            extra: What came with the order: the parameters that were fitted for stages.
+            round_index: Round.
+            state: What the site kept after its last round.
+        """
+        kept = state.stages if state else {}
+        return {
+            name: self._at(name, extra, round_index, self.network, kept.get(name, {}))
+            for name in self.stages
+        }
+
+    def _at(  # every one is named in AtSite
+        self,
+        name: str,
+        extra: Mapping[str, Weights],
+        round_index: int,
+        network: Network | None,
+        kept: Weights,
+    ) -> AtSite:
+        return AtSite(
+            *(self.name, self.plan, self.changed(extra), self.account),
+            round_index=round_index,
+            network=None if network is None else network.module,
+            layout=Layout() if network is None else network.layout,
+            fitted=extra.get(f"{FITTED}{name}", {}),
+            kept=kept,
+            files=self._files,
+            folder=self.folder,
+        )
+
+    def changed(self, extra: Mapping[str, Weights]) -> SiteData:
+        """Return the site's examples as the stages of images change them."""
+        # copies: an order's memory is another order's soon
+        sent = {
+            name: {own: value.numpy().copy() for own, value in extra[f"{FITTED}{name}"].items()}
+            for name, stage in self.stages.items()
+            if f"{FITTED}{name}" in extra and stage.when is When.BEFORE_ROUNDS
+        }
+        if not sent:
+            return self.data
+        known = " ".join(f"{name} {version(arrays)}" for name, arrays in sent.items())
+        if self._changed is None or self._changed[0] != known:
+            data, made = self.data, Made(self.plan)
+            for name, arrays in sent.items():
+                change = self.stages[name].image_change(made, arrays)
+                data = data if change is None else data.changed(change)
+            self._changed = known, data
+        return self._changed[1]

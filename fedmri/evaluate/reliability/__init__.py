@@ -1,0 +1,1 @@
+"""Whether probabilities can be believed and acted on: calibration, conformal sets, decisions."""

@@ -1,0 +1,1 @@
+"""Scores of one model with their intervals: classes, ranks, masks, values, agreement."""

@@ -1,0 +1,1 @@
+"""Networks known from natural images, with one answer an image."""

@@ -1,0 +1,1 @@
+"""Networks of several kinds joined: two paths, slices in sequence, parcels, modalities."""

@@ -1,0 +1,1 @@
+"""Stages that work on embeddings while a network is trained or scored."""

@@ -1,0 +1,1 @@
+"""Stages that change images, by what is fitted over the sites' training scans."""

@@ -1,0 +1,1 @@
+"""Stages that every plan has; their settings are sections of the plan."""

@@ -1,0 +1,47 @@
+"""An update as it travels: whole or as its difference, in fewer bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from fedmri.round import Form, Update, Weights
+from fedmri.stages.stage import AtSite, Leaving, Place, Stage
+
+if TYPE_CHECKING:
+    import torch
+
+    from fedmri.plan import TransportConfig
+
+NAME = "codec"
+
+
+@dataclass(frozen=True)
+class Codec(Stage):
+    """The transport of a plan; see ``fedmri.codec``."""
+
+    config: TransportConfig
+
+    place: ClassVar[Place] = Place.UPDATES
+
+    def outgoing(self, at: AtSite, leaving: Leaving) -> Leaving:
+        """Encode what leaves; what rounding leaves out stays for the next round."""
+        from fedmri.codec import encode
+
+        sent = encode(leaving.arrays, leaving.received, self.config, at.kept)
+        return replace(leaving, arrays=sent.arrays).keeping(NAME, sent.residual)
+
+    def forms(
+        self, received: Mapping[str, torch.Tensor], forms: Mapping[str, Form]
+    ) -> Mapping[str, Form]:
+        """Return the encoded entries."""
+        from fedmri.codec import declared
+
+        return declared(received, self.config)
+
+    def incoming(self, update: Update, received: Weights) -> Update:
+        """Decode what came."""
+        from fedmri.codec import decode
+
+        return decode(update, received, self.config)

@@ -1,0 +1,1 @@
+"""Stages that work on a site's table of features instead of scans."""

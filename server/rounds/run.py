@@ -1,0 +1,143 @@
+"""One training at the server: what it is, and what all parts of its rounds need."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from flwr.serverapp import Grid
+
+from fedmri.arm import Arm
+from fedmri.assembly import Assembly
+from fedmri.harmonize.sums import Arrays
+from fedmri.models.weights import norm
+from fedmri.plan import Plan
+from fedmri.round import Update, Weights
+from fedmri.secagg.secure_sum import Roll
+from fedmri.server.registry.attendance import Attendance
+from fedmri.server.rounds.exchange import Exchanges
+from fedmri.server.rounds.records import Records
+from fedmri.server.transport.asking import present, wait_for_sites
+from fedmri.stages.chain import chain
+from fedmri.stages.stage import Stage
+from fedmri.wire import SumsOrder, TrainOrder, n_bytes
+
+log = logging.getLogger("fedmri.server")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training from its plan to its final model.
+
+    Attributes:
+        plan: What is learned.
+        arm: Which arm of a comparison it is; its label stands in records.
+        members: Sites that train; empty takes all.
+        tested: Sites that the final model is tested at; empty takes all.
+        folder: Where checkpoints, records and the model go.
+        n_pictures: Example pictures that each site writes to its own disk at the end.
+        declared: Training examples that a site has at most, as it said when it was enrolled.
+        declared_subjects: The same of patients.
+        roll: Who takes part in secure sums, where the plan has them.
+        weights: File that the plan starts from, where it names one by its hash.
+    """
+
+    plan: Plan
+    arm: Arm
+    members: tuple[str, ...]
+    tested: tuple[str, ...]
+    folder: Path
+    n_pictures: int = 0
+    declared: Mapping[str, int] = field(default_factory=dict)
+    roll: Roll = field(default_factory=Roll)
+    declared_subjects: Mapping[str, int] = field(default_factory=dict)
+    weights: Path | None = None
+
+
+Forms = dict[str, tuple[int, ...]]
+Total = Callable[[SumsOrder, Forms, Sequence[str], dict[str, str]], Arrays]
+"""Returns the sums over sites of a step, given the arrays' shapes; it names whom it left out."""
+
+
+class Channel(Protocol):
+    """How values of sites reach the server: each in clear, or their sum alone."""
+
+    def total(
+        self, order: SumsOrder, forms: Forms, sites: Sequence[str], left_out: dict[str, str]
+    ) -> Arrays:
+        """Return the sums over sites of a step of a stage; see ``Total``."""
+        ...
+
+    def updates(
+        self, order: TrainOrder, sites: Sequence[str], rejected: dict[str, str]
+    ) -> Iterator[Update]:
+        """Ask sites to train; yield what may be averaged, in ascending order of site."""
+        ...
+
+
+@dataclass(frozen=True)
+class Running:
+    """A run that goes on over a grid.
+
+    Attributes:
+        run: What is trained.
+        made: Its plan, made real.
+        grid: Flower's grid.
+        records: What is written down of it.
+    """
+
+    run: Run
+    made: Assembly
+    grid: Grid
+    records: Records
+
+    @property
+    def plan(self) -> Plan:
+        """What is learned."""
+        return self.run.plan
+
+    @cached_property
+    def stages(self) -> dict[str, Stage]:
+        """The stages of the plan by name; the server runs them backwards."""
+        return chain(self.plan)
+
+    @cached_property
+    def exchanges(self) -> Exchanges:
+        """Orders out, answers in."""
+        return Exchanges(self.grid, self.plan.rounds.timeout_s, Attendance(self.run.folder))
+
+    def members(self) -> tuple[str, ...]:
+        """Return who takes part in the next exchange."""
+        fixed = self.run.members
+        if fixed and not self.plan.rounds.is_late_join_allowed:
+            return fixed
+        return tuple(sorted({*fixed, *present(self.grid)}))
+
+    def wait(self, sites: Sequence[str]) -> None:
+        """Wait until enough sites are online."""
+        rounds = self.plan.rounds
+        wait_for_sites(self.grid, sites, rounds.min_sites, rounds.timeout_s)
+
+    def max_norm(self, shared: Weights) -> float:
+        """Return the largest norm of a trained model's parameters that is accepted."""
+        parameters = self.made.layout.parameters
+        return self.plan.rounds.max_norm_ratio * max(1.0, norm(shared, parameters))
+
+    def tell(
+        self, order: TrainOrder, site: str, code: str, rejected: dict[str, str], **fields: Any
+    ) -> None:
+        """Write down what came of an order to train at a site."""
+        if code != "ok":
+            log.warning("site %s left out of round %d: %s", site, order.round_index, code)
+            rejected[site] = code
+        self.exchanges.attendance.tell(site, order.round_index, code)
+        self.records.add("round", round=order.round_index, site=site, status=code, **fields)
+
+
+def bytes_down(order: TrainOrder) -> int:
+    """Return the size of what a site is sent to train."""
+    return n_bytes(order.weights) + sum(map(n_bytes, order.extra.values()))
