@@ -109,12 +109,12 @@ def _by_name(task: Measured) -> Mapping[str, Metric]:
     return {metric.name: metric for metric in task.measures()}
 
 
-def _kinds() -> Iterator[type[Any]]:
+def _kinds() -> Iterator[Any]:
     return (TASKS.load(name) for name in TASKS.names)
 
 
 @lru_cache(maxsize=64)
-def _of_kind(kind: type[Any]) -> Mapping[str, Metric]:
+def _of_kind(kind: Any) -> Mapping[str, Metric]:
     """Return the metrics of a task that is not at hand, as its example has them."""
     return _by_name(kind(**kind.example)) if hasattr(kind, "example") else {}
 
