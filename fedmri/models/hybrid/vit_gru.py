@@ -66,7 +66,7 @@ class ViTGRU:
             dropout_rate=self.dropout,
             spatial_dims=sizes.n_dims,
         )
-        memory = Recurrent("gru", self.width, self.hidden_width)
+        memory = Recurrent("gru", self.width, self.hidden_width, is_timed=False)
         head = nn.Sequential(
             nn.Dropout(self.dropout), nn.Linear(self.hidden_width, sizes.n_outputs)
         )

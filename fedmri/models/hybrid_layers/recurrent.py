@@ -25,13 +25,14 @@ class Recurrent(nn.Module):
         doi:10.1145/3097983.3097997 (LSTM); softplus instead of a maximum, which can die.
     """
 
-    def __init__(self, cell: Cell, n_in: int, n_hidden: int) -> None:
+    def __init__(self, cell: Cell, n_in: int, n_hidden: int, *, is_timed: bool = True) -> None:
         super().__init__()
         kind = nn.GRUCell if cell == "gru" else nn.LSTMCell
         self.cell = kind(n_in, n_hidden)
-        self.decay = nn.Linear(1, n_hidden)
-        nn.init.zeros_(self.decay.weight)
-        nn.init.constant_(self.decay.bias, _SLOW)
+        self.decay = nn.Linear(1, n_hidden) if is_timed else None
+        if self.decay is not None:
+            nn.init.zeros_(self.decay.weight)
+            nn.init.constant_(self.decay.bias, _SLOW)
 
     def forward(self, items: torch.Tensor, intervals: torch.Tensor | None = None) -> torch.Tensor:
         """Return the last hidden state, shape ``(B, n_hidden)``.
@@ -45,7 +46,7 @@ class Recurrent(nn.Module):
         cell = torch.zeros_like(hidden)
         since = torch.ones_like(items[..., 0]) if intervals is None else intervals
         for i in range(items.shape[1]):
-            kept = self._kept(since[:, i]) if i else torch.ones_like(hidden)
+            kept = self._kept(since[:, i]) if i and self.decay else torch.ones_like(hidden)
             if isinstance(self.cell, nn.LSTMCell):
                 hidden, cell = self.cell(items[:, i], (hidden, kept * cell))
             else:
@@ -53,5 +54,6 @@ class Recurrent(nn.Module):
         return hidden
 
     def _kept(self, interval: torch.Tensor) -> torch.Tensor:
+        assert self.decay is not None, "items without time between them do not decay"
         rate: torch.Tensor = nn.functional.softplus(self.decay(interval[:, None]))
         return torch.exp(-rate)
