@@ -89,14 +89,14 @@ def uses_it_elsewhere(deployment: Deployment, name: str, tmp_path: Path, deploye
     model = TrainedModel.open(tmp_path / "fetched" / "model.safetensors")
     assert model.card.sha256 == deployed
     assert (model.card.n_sites, model.card.sites) == (3, ())
-    assert model.file.harmonized["harmonize"]["landmarks"].shape == (1, 13)
+    assert model.file.harmonized["nyul"]["landmarks"].shape == (1, 13)
     generate(tmp_path / "elsewhere", SyntheticConfig(n_sites=1, n_subjects=2, spacing_mm=8), 9)
     scans = sorted((tmp_path / "elsewhere").glob("sub-*/anat/*_T1w.nii.gz"))
     found = model.predict(*scans)
     assert len(found) == len(scans) > 0
-    changed = dict(model.file.harmonized["harmonize"])
+    changed = dict(model.file.harmonized["nyul"])
     changed["landmarks"] = changed["landmarks"] ** 2 / 100
-    other = TrainedModel(replace(model.file, harmonized={"harmonize": changed}))
+    other = TrainedModel(replace(model.file, harmonized={"nyul": changed}))
     assert other.predict(*scans).patients != found.patients  # the landmarks are what it looks by
 
 

@@ -81,7 +81,7 @@ def test_a_model_comes_back_as_it_was(nyul: Run, tmp_path: Path) -> None:
     assert again.card == file.card
     assert digest(again.weights) == digest(file.weights) == file.card.sha256
     assert torch.equal(
-        again.harmonized["harmonize"]["landmarks"], file.harmonized["harmonize"]["landmarks"]
+        again.harmonized["nyul"]["landmarks"], file.harmonized["nyul"]["landmarks"]
     )
     assert (tmp_path / "again").read_bytes() == nyul.path.read_bytes()
 
@@ -186,8 +186,8 @@ def without_landmarks(path: Path, target: Path) -> Path:
 def other_landmarks(path: Path, target: Path) -> Path:
     """Landmarks of another number of modalities."""
     file = read_model(path)
-    more = file.harmonized["harmonize"]["landmarks"].repeat(2, 1)
-    write_model(target, replace(file, harmonized={"harmonize": {"landmarks": more}}))
+    more = file.harmonized["nyul"]["landmarks"].repeat(2, 1)
+    write_model(target, replace(file, harmonized={"nyul": {"landmarks": more}}))
     return target
 
 
