@@ -24,8 +24,8 @@ from fedmri.commands.apps import client_app, server_app
 from fedmri.commands.argument_help import ArgumentHelp
 from fedmri.commands.claims import lint_claims
 from fedmri.commands.demo import demo
-from fedmri.commands.model.explain import explain
 from fedmri.commands.harmonize import harmonize
+from fedmri.commands.model.explain import explain
 from fedmri.commands.model.export import export
 from fedmri.commands.model.serve import serve
 from fedmri.commands.model.trained import predict, score, show

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from fedmri.reports.statistics import bounds, influence, weighted
 from fedmri.reports.statistics.bounds import Method
@@ -109,14 +109,15 @@ def _by_name(task: Measured) -> Mapping[str, Metric]:
     return {metric.name: metric for metric in task.measures()}
 
 
-def _kinds() -> Iterator[type[Any]]:
+def _kinds() -> Iterator[Callable[..., Measured]]:
     return (TASKS.load(name) for name in TASKS.names)
 
 
 @lru_cache(maxsize=64)
-def _of_kind(kind: type[Any]) -> Mapping[str, Metric]:
+def _of_kind(kind: Callable[..., Measured]) -> Mapping[str, Metric]:
     """Return the metrics of a task that is not at hand, as its example has them."""
-    return _by_name(kind(**kind.example)) if hasattr(kind, "example") else {}
+    example = getattr(kind, "example", None)
+    return {} if example is None else _by_name(kind(**example))
 
 
 def _among(name: str, known: Mapping[str, Metric]) -> Metric | None:

@@ -95,7 +95,7 @@ class Classification:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the network's channels."""
-        return self.classes
+        return tuple(self.classes)
 
     @property
     def columns(self) -> tuple[str, ...]:

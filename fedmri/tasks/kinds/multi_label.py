@@ -92,7 +92,7 @@ class MultiLabel:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the network's channels."""
-        return self.classes
+        return tuple(self.classes)
 
     @property
     def columns(self) -> tuple[str, ...]:
