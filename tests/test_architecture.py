@@ -62,7 +62,7 @@ ARROWS = {
     # what a finished model looks at: a branch of trained, which alone calls it
     "explain": WORDS
     | {"files", "data", "models", "tasks.task", "training.device"}
-    | {"reports.statistics"}
+    | {"harmonize.embeddings.invariance", "reports.statistics"}
     | {"trained.inputs", "trained.model_file", "trained.outputs", "trained.predict"},
     # a finished model elsewhere: in archives, in other programs, behind an address
     "archive": WORDS | {"data", "extras", "files", "trained"},

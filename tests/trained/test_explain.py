@@ -31,7 +31,8 @@ def read(folder: Path) -> dict[str, object]:
 def test_maps_lie_on_the_scans_own_grid(train: Train, hospitals: Path, tmp_path: Path) -> None:
     """Every method gives one map a scan, with the affine of its file, not negative, top 1."""
     path = turned(images(hospitals, "FLAIR")[0], tmp_path / "in" / "sub-7_FLAIR.nii.gz", "PIR")
-    found = train("mask").model.explain(path, out=tmp_path / "out")
+    options = ExplainOptions(n_steps=2)
+    found = train("mask").model.explain(path, out=tmp_path / "out", options=options)
     maps = [file for file in found.files if file.name.endswith("_saliency.nii.gz")]
     scan = labels(path)
     assert len(maps) == len(METHODS) - 1  # a U-Net has no attention
@@ -170,6 +171,7 @@ def test_a_scan_of_noise_is_far_from_the_scans_that_training_knew(
         )
 
 
+@pytest.mark.slow
 def test_a_regression_and_slices_are_explained_too(
     train: Train, hospitals: Path, tmp_path: Path
 ) -> None:

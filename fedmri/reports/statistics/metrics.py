@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from fedmri.reports.statistics import bounds, influence, weighted
 from fedmri.reports.statistics.bounds import Method
@@ -109,15 +109,14 @@ def _by_name(task: Measured) -> Mapping[str, Metric]:
     return {metric.name: metric for metric in task.measures()}
 
 
-def _kinds() -> Iterator[Callable[..., Measured]]:
+def _kinds() -> Iterator[Any]:
     return (TASKS.load(name) for name in TASKS.names)
 
 
 @lru_cache(maxsize=64)
-def _of_kind(kind: Callable[..., Measured]) -> Mapping[str, Metric]:
+def _of_kind(kind: Any) -> Mapping[str, Metric]:
     """Return the metrics of a task that is not at hand, as its example has them."""
-    example = getattr(kind, "example", None)
-    return {} if example is None else _by_name(kind(**example))
+    return _by_name(kind(**kind.example)) if hasattr(kind, "example") else {}
 
 
 def _among(name: str, known: Mapping[str, Metric]) -> Metric | None:
