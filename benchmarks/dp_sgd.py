@@ -29,6 +29,7 @@ from torch import nn
 
 from fedmri.models.backbone.resnet18 import ResNet18
 from fedmri.models.build import build_network
+from fedmri.models.registry import MODELS
 from fedmri.models.image.cnn3d import CNN3D
 from fedmri.models.image.cnn5 import CNN5
 from fedmri.models.voxel.unet import UNet
@@ -79,13 +80,13 @@ class Case:
 def case_of(label: str) -> Case:
     """Return a network of the registry with images of noise."""
     config, shape = NETWORKS[label]
-    target = KINDS.get(config.name, IMAGE)
+    target = KINDS.get(MODELS.name_of(config), IMAGE)
     network = build_network(
         config, target=target, n_dims=len(shape), n_channels=1, shape=shape, seed=0
     )
     torch.manual_seed(0)
     image = torch.randn(N_PATIENTS, 1, *shape)
-    places = shape if target.title == "segmentation" else ()
+    places = shape if target.answer == "voxel" else ()
     return Case(network, image, torch.randint(0, 2, (N_PATIENTS, *places)), Loss())
 
 

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from fedmri.clients.training.invariance import Invariance
 from fedmri.config import as_yaml, load
 from fedmri.data.batches.examples import open_site
 from fedmri.harmonize.judging.decodability import Decodability, ProbeSettings, Samples, decodability
@@ -27,6 +26,8 @@ from fedmri.models.weights import layout, load_weights
 from fedmri.plan import Plan
 from fedmri.server.rounds.checkpoint import load_weights_file
 from fedmri.simulation.study import Study, run_study
+from fedmri.stages.on_embeddings import embeddings_at
+from fedmri.stages.stage import AtSite, NothingLeaves
 
 METHODS = {
     "none": ["harmonize=none"],
@@ -116,14 +117,12 @@ def probed(run: Path, plan: Plan) -> Decodability:
     network = build_network(plan.model, **plan.network)
     model, _ = load_weights_file(run / "arms/federated" / f"seed-{SEED}" / "model.safetensors")
     load_weights(network, model)
-    probing = load(["experiment=smoke", "harmonize=coral"]).plan.harmonize
     rows: dict[str, list[np.ndarray]] = {"values": [], "sites": [], "subjects": []}
     for file in sorted((run / "prepared").glob("hospital?.json")):
         site = open_site([file], plan.target, plan.data)
-        plan_of = Plan(**{**vars(plan), "harmonize": probing})
-        half = Invariance(file.stem, plan_of, network, layout(network))
+        at = AtSite(file.stem, plan, site, NothingLeaves(), 0, network, layout(network))
         for split in ("train", "val", "test"):
-            found = half.of(site, split)
+            found = embeddings_at(at, split)
             rows["values"].append(found.values.numpy())
             examples = site.examples(split)
             rows["sites"].append(np.array([e.site for e in examples]))

@@ -9,24 +9,25 @@ Takes the hospitals of a simulation's folder, whatever it trained, and says how 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from fedmri.clients.training.image_sums import image_groups
 from fedmri.config import load_resolved
 from fedmri.data.batches.examples import PreparedSite, open_site
 from fedmri.errors import HarmonizeError
 from fedmri.harmonize.images.bounded_nyul import BoundedNyulSums
 from fedmri.harmonize.images.nyul import LANDMARKS
-from fedmri.harmonize.settings import HarmonizeConfig
 from fedmri.harmonize.sums import Arrays, add
 from fedmri.privacy.accounting import noise_for
 from fedmri.simulation.sites import StudySites
+from fedmri.stages.images.nyul import Nyul
+from fedmri.stages.stage import AtSite, NothingLeaves
 
 EPSILONS = (1.0, 3.0, 8.0)
 SITE_DELTA = 1e-3
+WEIGHTINGS: tuple[Literal["patient", "site"], ...] = ("patient", "site")
 
 
 def main() -> None:
@@ -35,10 +36,11 @@ def main() -> None:
     plan = load_resolved(run / "config.yaml").plan
     paths = StudySites.read(run / "prepared" / "sites.json").sites
     sites = {name: open_site([path], plan.target, plan.data) for name, path in paths.items()}
+    seen = [AtSite(name, plan, site, NothingLeaves()) for name, site in sites.items()]
     stage = BoundedNyulSums(len(plan.data.source.modalities))
-    for weighting in ("patient", "site"):
-        config = replace(plan.harmonize, image="nyul", weighting=weighting)
-        sums = [stage.site_sums(0, image_groups(site, config), {}) for site in sites.values()]
+    for weighting in WEIGHTINGS:
+        config = Nyul(weighting, noise_multiplier=1.0)
+        sums = [config.own_sums(at, 0, {}) for at in seen]  # silent: nothing leaves
         exact = stage.combine(0, add(sums), {})[LANDMARKS]
         apart = [np.abs(stage.combine(0, one, {})[LANDMARKS] - exact).mean() for one in sums]
         print(f"{weighting}: {len(sites)} hospitals, own landmarks {np.mean(apart):.2f} away")
@@ -51,7 +53,7 @@ def main() -> None:
             print(f"; {n_failed} of {n_draws} draws leave nobody")
 
 
-def _delta(config: HarmonizeConfig, sites: list[PreparedSite]) -> float:
+def _delta(config: Nyul, sites: list[PreparedSite]) -> float:
     if config.weighting == "site":
         return SITE_DELTA
     return 0.1 / min(len({e.subject for e in site.examples("train")}) for site in sites)
