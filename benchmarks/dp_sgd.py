@@ -29,9 +29,9 @@ from torch import nn
 
 from fedmri.models.backbone.resnet18 import ResNet18
 from fedmri.models.build import build_network
-from fedmri.models.registry import MODELS
 from fedmri.models.image.cnn3d import CNN3D
 from fedmri.models.image.cnn5 import CNN5
+from fedmri.models.registry import MODELS
 from fedmri.models.voxel.unet import UNet
 from fedmri.privacy.dp_sgd import PrivateSteps
 from fedmri.privacy.per_sample import by_loop

@@ -26,8 +26,9 @@ from fedmri.models.weights import layout, load_weights
 from fedmri.plan import Plan
 from fedmri.server.rounds.checkpoint import load_weights_file
 from fedmri.simulation.study import Study, run_study
+from fedmri.stages.account import NothingLeaves
 from fedmri.stages.on_embeddings import embeddings_at
-from fedmri.stages.stage import AtSite, NothingLeaves
+from fedmri.stages.stage import AtSite
 
 METHODS = {
     "none": ["harmonize=none"],

@@ -22,8 +22,9 @@ from fedmri.harmonize.images.nyul import LANDMARKS
 from fedmri.harmonize.sums import Arrays, add
 from fedmri.privacy.accounting import noise_for
 from fedmri.simulation.sites import StudySites
+from fedmri.stages.account import NothingLeaves
 from fedmri.stages.images.nyul import Nyul
-from fedmri.stages.stage import AtSite, NothingLeaves
+from fedmri.stages.stage import AtSite
 
 EPSILONS = (1.0, 3.0, 8.0)
 SITE_DELTA = 1e-3

@@ -16,7 +16,7 @@ from fedmri.privacy.dp_sgd import PrivateSteps
 from fedmri.privacy.settings import PrivacyConfig
 from fedmri.privacy.stream import Stream
 from fedmri.round import Weights
-from fedmri.stages.stage import Release, Spending, Unit
+from fedmri.stages.account import Release, Spending, Unit
 from fedmri.wire import as_tensors
 
 

@@ -6,24 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-import torch
-
-from fedmri.clients.egress.digests import order_digest, update_digest
-from fedmri.clients.egress.revealed import Subject
+from fedmri.clients.egress.digests import order_digest
 from fedmri.clients.egress.scorings import MOST_MODELS, Asked, Scorings
+from fedmri.clients.training.masked import MaskedUpdates
 from fedmri.clients.training.phases import MAIN, PhaseResult, RoundTraining
 from fedmri.clients.training.private import Guard
-from fedmri.clients.training.secure import SecureSite, Values
+from fedmri.clients.training.secure import SecureSite
 from fedmri.clients.training.site_scores import SiteScores
 from fedmri.clients.training.site_state import SiteState
 from fedmri.clients.training.site_sums import SiteSums
 from fedmri.clients.training.site_view import SiteView
 from fedmri.data.batches.site_data import Split
-from fedmri.errors import RoundError
-from fedmri.models.weights import norm
 from fedmri.plan import Plan
-from fedmri.round import Form, Layout, SiteMemory, SiteRound, Update, Weights
-from fedmri.secagg.updates import weighted_update
+from fedmri.round import Form, Layout, SiteMemory, SiteRound, Update
 from fedmri.stages.stage import Leaving, Term
 from fedmri.tasks.task import Task
 from fedmri.training.seeds import derive_seed
@@ -36,10 +31,6 @@ from fedmri.wire import (
     SumsOrder,
     TrainOrder,
 )
-
-HIDDEN = frozenset({"n_steps", "n_seen", "n_skipped", "delta", "loss"})
-"""Metrics that tell how many examples or patients a site has, or what its images are like: beside a
-secure sum they do not leave."""
 
 
 class Site:
@@ -111,7 +102,10 @@ class Site:
             return self._trained(order, digest)
         self._scorings.refuse_models(Asked("training", order.round_index, digest()))
         with self._scorings.counting(digest()):
-            return self._masked(order, digest) if is_secure else self._trained(order, digest)
+            if not is_secure:
+                return self._trained(order, digest)
+            masked = MaskedUpdates(self.view, self._secure, self._sums.slots(None))
+            return masked.of(order, digest(), lambda: self._trained(order, digest))
 
     def evaluate(self, order: EvaluateOrder) -> Scores:
         """Score the received model on this site's patients; a patient's own results stay here.
@@ -192,34 +186,6 @@ class Site:
         # who has nobody to train on has nothing of its own
         if main.n_examples and (has_tensors or self.plan.train.schedule == "plateau"):
             self.view.states.save(round_index, after)
-
-    def _masked(self, order: TrainOrder, digest: Callable[[], str]) -> Update:
-        """Train for one round and return the update under masks."""
-
-        def values() -> Values:
-            update = self._trained(order, digest)
-            self._refuse_large(update.weights, order.weights)
-            weight = self.plan.strategy.weigh(update)
-            own = {name: value.numpy() for name, value in update.weights.items()}
-            told = {name: v for name, v in update.metrics.items() if name not in HIDDEN}
-            change = {name: values - order.weights[name].numpy() for name, values in own.items()}
-            received = update_digest(order.weights, order.extra)
-            of = Subject("update", received, self.view.guard.sketch(change))
-            return Values(of, weighted_update(own, weight), told)
-
-        slots = self._sums.slots(None)
-        masked, metrics = self._secure.mask(order.masking, digest(), slots, values)
-        return Update(self.view.name, masked, *self.view.counts, metrics)
-
-    def _refuse_large(self, trained: Mapping[str, torch.Tensor], received: Weights) -> None:
-        """Hold this site to the bound that the server holds updates to that it can look at."""
-        names = self.layout.parameters
-        most = self.plan.rounds.max_norm_ratio * max(1.0, norm(received, names))
-        found = norm(dict(trained), names)
-        if not found <= most:  # true for NaN too
-            fix = "look at this site's data and log; lower train.lr"
-            what, want = f"norm of the update of site {self.view.name}", f"at most {most:.3g}"
-            raise RoundError("R41", what, found=f"{found:.3g}", want=want, fix=fix)
 
 
 def _measured(results: Mapping[str, PhaseResult]) -> dict[str, float]:

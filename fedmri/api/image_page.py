@@ -21,8 +21,9 @@ from fedmri.reports.pages.before_after import BeforeAfter, Feature, Table, write
 from fedmri.reports.summary import Summary
 from fedmri.reports.text.words import number, span
 from fedmri.simulation.sites import StudySites
+from fedmri.stages.account import NothingLeaves
 from fedmri.stages.registry import STAGES
-from fedmri.stages.stage import AtSite, ImageChange, Made, NothingLeaves, Place, Stage
+from fedmri.stages.stage import AtSite, ImageChange, Made, Place, Stage
 
 PAGE = "harmonization.html"
 SHARES = np.arange(0.5, 100, 1)

@@ -9,8 +9,9 @@ from torch import nn
 
 from fedmri.data.batches.site_data import SiteData, Split
 from fedmri.models.weights import layout
+from fedmri.stages.account import NothingLeaves
 from fedmri.stages.registry import STAGES
-from fedmri.stages.stage import AtSite, Made, NothingLeaves, Stage
+from fedmri.stages.stage import AtSite, Made, Stage
 from fedmri.trained.model_file import ModelFile
 
 

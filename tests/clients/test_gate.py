@@ -24,7 +24,8 @@ from fedmri.filters import change_norm
 from fedmri.plan import Plan
 from fedmri.server.transport.flower import thin_bundle
 from fedmri.simulation.engines.flower import SERVER_NODE, identify_task, sent
-from fedmri.stages.stage import AtSite, Leaving, NothingLeaves
+from fedmri.stages.account import NothingLeaves
+from fedmri.stages.stage import AtSite, Leaving
 from fedmri.wire import TrainOrder, bundle, content_of
 from tests.clients.conftest import MakeSite, Sign
 from tests.clients.test_filtered import change_of, received

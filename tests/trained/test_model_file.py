@@ -80,9 +80,7 @@ def test_a_model_comes_back_as_it_was(nyul: Run, tmp_path: Path) -> None:
     again = read_model(tmp_path / "again")
     assert again.card == file.card
     assert digest(again.weights) == digest(file.weights) == file.card.sha256
-    assert torch.equal(
-        again.harmonized["nyul"]["landmarks"], file.harmonized["nyul"]["landmarks"]
-    )
+    assert torch.equal(again.harmonized["nyul"]["landmarks"], file.harmonized["nyul"]["landmarks"])
     assert (tmp_path / "again").read_bytes() == nyul.path.read_bytes()
 
 

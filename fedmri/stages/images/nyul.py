@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from fedmri.claims import Claims
 from fedmri.errors import require
 from fedmri.harmonize.sums import Arrays
+from fedmri.stages.account import Release, Unit
 from fedmri.stages.floor import by_channel, patient_scans, without_channels
 from fedmri.stages.on_images import SUMS_OF_IMAGES, OnImages, refuse_other, training_scans
-from fedmri.stages.stage import AtSite, ImageChange, Made, Release, Unit, When
+from fedmri.stages.stage import AtSite, ImageChange, Made, When
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fedmri.stages.stage import AtSite, Leaving, Place, Release, Stage
+from fedmri.stages.account import Release
+from fedmri.stages.stage import AtSite, Leaving, Place, Stage
 
 if TYPE_CHECKING:
     from fedmri.privacy.accounting import Steps

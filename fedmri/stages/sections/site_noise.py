@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from fedmri.stages.account import Release
 from fedmri.stages.sections.patient_noise import without_noise
-from fedmri.stages.stage import AtSite, Leaving, Place, Release, Stage
+from fedmri.stages.stage import AtSite, Leaving, Place, Stage
 
 if TYPE_CHECKING:
     from fedmri.privacy.accounting import Steps
