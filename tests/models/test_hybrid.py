@@ -136,6 +136,7 @@ def test_attention_over_slices_is_a_mean_of_weights_that_sum_to_one() -> None:
 def test_a_memory_forgets_with_the_time_between_items(cell: str) -> None:
     """After a very long interval only the last item counts; unit intervals are the default."""
     memory = Recurrent(cell, 3, 4)  # type: ignore[arg-type]  # a parameter of the test
+    assert memory.decay is not None
     nn.init.constant_(memory.decay.weight, 1.0)
     first, second = torch.randn(2, 1, 2, 3).unbind(0)
     second[:, -1] = first[:, -1]
