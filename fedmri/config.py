@@ -76,7 +76,7 @@ def load(overrides: Sequence[str] = (), file: Path | None = None) -> Experiment:
 def _each_stage(text: str) -> Iterator[str]:
     """Yield a list of stages as one setting a stage: each may have settings of its own."""
     key, _, value = text.partition("=")
-    if key.strip() != STAGES.kind:
+    if key.strip() != STAGES.kind or value.startswith("{"):
         yield text
         return
     if not (value.startswith("[") and value.endswith("]")):
