@@ -87,7 +87,8 @@ def test_every_network_of_images_has_a_layer_with_places(name: str) -> None:
     n_dims = n_dims_of(name)[-1] if name in HYBRIDS else 2
     shape = few_slices(name, (32,) * n_dims)
     given = {"target": KIND, "n_dims": n_dims, "n_channels": 1, "shape": shape, "seed": 1}
-    network = build_network(narrow(name), **given).eval()  # type: ignore[arg-type]
+    looks = {"pooling": "attention"} if name == "slice_pool" else {}
+    network = build_network(narrow(name, **looks), **given).eval()  # type: ignore[arg-type]
     image = torch.randn(1, 1, *shape)
     layers = feature_layers(network, image, layout(network).head_layer)
     assert layers
@@ -110,7 +111,8 @@ def test_attention_over_slices_is_the_pools_own_weights() -> None:
     """Of the slice that the network weighs most, the map is largest."""
     shape = (16, 16, 5)
     given = {"target": KIND, "n_dims": 3, "n_channels": 1, "shape": shape, "seed": 1}
-    network = build_network(narrow("slice_pool"), **given).eval()  # type: ignore[arg-type]
+    looks = narrow("slice_pool", pooling="attention")
+    network = build_network(looks, **given).eval()  # type: ignore[arg-type]
     image = torch.randn(1, 1, *shape)
     found = attention_map(network, image)
     assert found is not None
