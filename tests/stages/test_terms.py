@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import RunTiny
 from tests.simulation.test_study import model_of
 
-SHORT = ("simulation.arms=[federated]", "rounds.n_rounds=1")
+SHORT = ("simulation.arms=[federated]", "rounds.n_rounds=2")  # MOON has a last model in the second
 CORAL = ("harmonize=[coral,fedharmony]", "stages.coral.strength=0.5")
 
 

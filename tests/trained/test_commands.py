@@ -103,7 +103,7 @@ def test_show_prints_the_card(fedmri: Fedmri, train: Train) -> None:
     code, out, _ = fedmri("show", run.path)
     facts = {line.partition("  ")[0]: line for line in out.splitlines()}
     assert code == 0
-    assert "mask (segmentation): lesion" in facts["predicts"]
+    assert facts["predicts"].endswith("segmentation of mask (lesion)")
     assert facts["reads"].endswith("FLAIR")
     assert "voxels of 12 mm" in facts["preparation"]
     assert facts["harmonization"].endswith("nyul")

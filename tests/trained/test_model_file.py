@@ -38,7 +38,7 @@ from fedmri.trained.model_file import (
     write_model,
 )
 from fedmri.trained.predict import make_network
-from tests.made import narrow
+from tests.made import few_slices, n_dims_of, narrow
 from tests.trained.conftest import Run, Train, images, labels
 
 Header = dict[str, Any]
@@ -343,6 +343,8 @@ def test_every_network_can_be_told_from_its_plan(name: str, tmp_path: Path) -> N
     }
     target = targets[MODELS.load(name).kinds[0]]
     prepare = PrepareConfig(dimension="2d", size=(64, 64))
+    if n_dims_of(name)[0] == 3:
+        prepare = PrepareConfig(size=few_slices(name, (64, 64, 64)))
     plan = Plan(target, data=DataConfig(prepare=prepare), model=narrow(name, norm="batch"))
     forms, entries = network_forms(plan)
     network = build_network(plan.model, **plan.network)
