@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import pytest
+from _pytest.mark.structures import ParameterSet
 from torch import nn
 
 from fedmri.errors import ConfigError
@@ -24,6 +27,24 @@ LESION = Classification("lesion", ("none", "round", "ring"))
 MASK = Segmentation("mask", ("tumour",))
 WIDTHS = (8, 12, 16, 32, 64)
 """Widths to try, the least first: heads of transformers want one that they can share."""
+
+
+LARGE_FOLDERS = ("backbone", "hybrid")
+N_QUICK = 2
+"""Models of a folder of large ones that quick tests take; the contract suite takes all."""
+
+
+def marked(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    """Return the mark of a model: slow, where others of its folder stand for it."""
+    folder = MODELS.own[name].split(".")[-2]
+    own = [other for other, module in MODELS.own.items() if f".{folder}." in module]
+    is_slow = folder in LARGE_FOLDERS and own.index(name) >= N_QUICK
+    return (pytest.mark.slow,) if is_slow else ()
+
+
+def each(names: Iterable[str]) -> list[ParameterSet]:
+    """Return models as parameters of a test."""
+    return [pytest.param(name, marks=marked(name)) for name in names]
 
 
 def n_dims_of(name: str) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from fedmri.models.registry import MODELS
 from fedmri.models.weights import layout
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
-from tests.made import few_slices, n_dims_of, narrow
+from tests.made import each, few_slices, n_dims_of, narrow
 
 KIND = Classification("kind", ("a", "b"))
 HYBRIDS = tuple(name for name, module in MODELS.own.items() if ".hybrid." in module)
@@ -81,7 +81,7 @@ def test_a_score_of_a_mask_is_the_mean_over_its_region() -> None:
     assert torch.allclose(scores(image), image.mean((2, 3)))
 
 
-@pytest.mark.parametrize("name", [*HYBRIDS, "cnn3d", "resnet18", "vit"])
+@pytest.mark.parametrize("name", each([*HYBRIDS, "cnn3d", "resnet18", "vit"]))
 def test_every_network_of_images_has_a_layer_with_places(name: str) -> None:
     """Grad-CAM, Grad-CAM++ and attention come at the image's size; no hook stays behind."""
     n_dims = n_dims_of(name)[-1] if name in HYBRIDS else 2

@@ -24,7 +24,7 @@ from fedmri.models.registry import model_names
 from fedmri.models.weights import layout
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
-from tests.made import few_slices, n_dims_of, narrow
+from tests.made import each, few_slices, n_dims_of, narrow
 
 SIDE = {"cnn5": 8, "cnn3d": 16, "vit": 16, "segresnet": 8, "unet": 16, "attention_unet": 16}
 
@@ -227,7 +227,7 @@ def test_draws_repeat_with_their_generator() -> None:
     assert first == again != other
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", each(model_names()))
 def test_every_networks_embedding_makes_its_outputs(name: str) -> None:
     """A vector an image, with a gradient; the head on it is the (pooled) output."""
     is_mask = name in model_names("voxel")

@@ -19,11 +19,11 @@ from fedmri.models.weights import layout, load_weights, weights
 from fedmri.round import Update
 from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.tasks.kinds.classification import Classification
-from tests.made import n_dims_of, narrow
+from tests.made import each, n_dims_of, narrow
 
 KIND = Classification("kind", ("a", "b", "c"))
 HYBRIDS = tuple(name for name, module in MODELS.own.items() if ".hybrid." in module)
-EACH = pytest.mark.parametrize("name", HYBRIDS)
+EACH = pytest.mark.parametrize("name", each(HYBRIDS))
 SIDES = {"vgg16_vit": (32, 32, 48), "vit_gru": (16, 32, 48)}
 """Of models whose sides are multiples; the others take what nobody can halve."""
 

@@ -18,19 +18,31 @@ from fedmri.models.weights import layout
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.task import Task
-from tests.made import LESION, MASK, built, least_shape, model, n_dims_of, narrow, shared, target_of
+from tests.made import (
+    LESION,
+    MASK,
+    built,
+    each,
+    least_shape,
+    marked,
+    model,
+    n_dims_of,
+    narrow,
+    shared,
+    target_of,
+)
 
 AGE = Regression("age")
 KINDS = (("group", 2), ("group", 3), ("batch", 2))
 EACH = pytest.mark.parametrize(
     ("name", "norm", "n_dims"),
     [
-        (name, *kind)
+        pytest.param(name, *kind, marks=marked(name))
         for name, kind in itertools.product(model_names(), KINDS)
         if kind[1] in n_dims_of(name)
     ],
 )
-EACH_NAME = pytest.mark.parametrize("name", model_names())
+EACH_NAME = pytest.mark.parametrize("name", each(model_names()))
 
 
 def sha256(network: nn.Module) -> str:

@@ -36,7 +36,7 @@ from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.task import Task
 from fedmri.training.local import TrainResult, train_round
 from fedmri.training.settings import TrainConfig
-from tests.made import few_slices, n_dims_of, narrow
+from tests.made import each, few_slices, n_dims_of, narrow
 
 CLIP = 0.5
 KEY = key_for(b"secret of a site", "order 1")
@@ -254,7 +254,7 @@ def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
     return network, torch.randn(2, 1, *shape, dtype=torch.float64, generator=generator)
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", each(model_names()))
 def test_gradients_are_those_of_one_patient_at_a_time(name: str) -> None:
     """For every network, by whichever way is taken, against plain autograd of each image alone."""
     network, images = _network(name)

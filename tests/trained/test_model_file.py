@@ -38,7 +38,7 @@ from fedmri.trained.model_file import (
     write_model,
 )
 from fedmri.trained.predict import make_network
-from tests.made import few_slices, n_dims_of, narrow
+from tests.made import each, few_slices, n_dims_of, narrow
 from tests.trained.conftest import Run, Train, images, labels
 
 Header = dict[str, Any]
@@ -334,7 +334,7 @@ def test_a_process_that_dies_while_writing_leaves_the_whole_old_file(
     read_model(path)
 
 
-@pytest.mark.parametrize("name", MODELS.names)
+@pytest.mark.parametrize("name", each(MODELS.own))
 def test_every_network_can_be_told_from_its_plan(name: str, tmp_path: Path) -> None:
     """Names, types and shapes are known without its values, batch norm's counts among them."""
     targets: dict[str, Task] = {
