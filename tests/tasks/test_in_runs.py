@@ -99,7 +99,10 @@ def test_no_unknown_finding_becomes_a_no(labels: fedmri.StudyResult, followed: P
     assert "D78" in findings
 
 
-@pytest.mark.parametrize(("kind", "target"), [("labels", LABELS), ("survival", SURVIVAL)])
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [pytest.param("labels", LABELS, marks=pytest.mark.slow), ("survival", SURVIVAL)],
+)
 def test_worker_processes_give_the_same_bits(
     kind: str, target: fedmri.Task, run: Run, request: pytest.FixtureRequest
 ) -> None:
