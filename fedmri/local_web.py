@@ -26,6 +26,21 @@ def page_policy(nonce: str) -> str:
     )
 
 
+def private(send: Send) -> Send:
+    """Return what sends an answer that no cache keeps and no other page learns of."""
+
+    async def marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers.setdefault("content-security-policy", "default-src 'none'")
+            headers["cache-control"] = "no-store"
+            headers["referrer-policy"] = "no-referrer"
+            headers["x-content-type-options"] = "nosniff"
+        await send(message)
+
+    return marked
+
+
 class Guard:
     """Lets requests with the token through, and marks every answer as private.
 
@@ -45,18 +60,9 @@ class Guard:
         if scope["type"] != "http":
             return  # a websocket is closed unanswered
 
-        async def marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.setdefault("content-security-policy", "default-src 'none'")
-                headers["cache-control"] = "no-store"
-                headers["referrer-policy"] = "no-referrer"
-                headers["x-content-type-options"] = "nosniff"
-            await send(message)
-
         refused = PlainTextResponse("token missing or wrong", status_code=403)
         app = self._app if self._knows(Request(scope)) else refused
-        await app(scope, receive, marked)
+        await app(scope, receive, private(send))
 
     def _knows(self, request: Request) -> bool:
         kind, _, given = request.headers.get("authorization", "").partition(" ")
@@ -88,15 +94,16 @@ def end_when_asked(server: uvicorn.Server) -> None:
         signal.signal(number, end)
 
 
-def listen(port: int) -> socket.socket:
-    """Return a socket of this machine alone.
+def listen(port: int, host: str = HOST) -> socket.socket:
+    """Return a listening socket, of this machine alone where no other host is named.
 
     Raises:
         UsageError: The port cannot be had (U45).
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((HOST, port))
+        return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         fix = "choose another --port, or 0 for any that is free"
-        what = f"address {HOST}:{port} of the page"
+        what = f"address {host}:{port} of the page"
         raise UsageError("U45", what, found=told(error), want="a free one", fix=fix) from error

@@ -94,6 +94,7 @@ ARROWS = {
     | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "secagg", "reports"}
     | {
         "arm",
+        "local_web",
         "assembly",
         "models",
         "privacy",

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import signal
-import socket
 from collections.abc import Callable
 from typing import Any
 
-import uvicorn
 from rich.console import Console
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fedmri.errors import CODES, FedmriError, UsageError, told
+from fedmri.errors import CODES, FedmriError
+from fedmri.local_web import end_when_asked, listen, page_policy, page_server, private
 from fedmri.reports.pages.templates import template
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.views.notices import notices
@@ -59,7 +56,7 @@ def web_app(read: Read, token: str) -> ASGIApp:
     async def page(request: Request) -> Response:
         view = await run_in_threadpool(read, request.query_params.get("run", ""))
         nonce = secrets.token_urlsafe(16)
-        headers = {"content-security-policy": _policy(nonce)}
+        headers = {"content-security-policy": page_policy(nonce)}
         return HTMLResponse(source.render(view=view, nonce=nonce), headers=headers)
 
     async def status(request: Request) -> Response:
@@ -83,57 +80,15 @@ def serve(home: ServerHome, name: str, host: str, port: int) -> None:
         UsageError: There is no such run (U52), or the address cannot be had (U45).
     """
     page_view(home, name)  # a wrong name is refused here, not in the browser
-    listener = _listen(host, port)
+    listener = listen(port, host)
     token = secrets.token_urlsafe(24)
     server = page_server(web_app(lambda asked: page_view(home, asked or name), token))
-    _end_when_asked(server)
+    end_when_asked(server)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listener.getsockname()[1]}/?token={token}"
     Console(soft_wrap=True).print(f"{address}\nEnds with Ctrl-C.", markup=False, highlight=False)
     with listener:
         server.run(sockets=[listener])
-
-
-def _end_when_asked(server: uvicorn.Server) -> None:
-    """Let SIGTERM and Ctrl-C end the server, also before uvicorn listens to them itself."""
-
-    def end(*_: object) -> None:
-        server.should_exit = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-
-
-def page_server(app: ASGIApp) -> uvicorn.Server:
-    """Return the HTTP server of an application: no log that would hold the token, no websocket."""
-    config = uvicorn.Config(
-        app,
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=2,
-        lifespan="off",
-        ws="none",
-    )
-    return uvicorn.Server(config)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        fix = "choose another --port, or 0 for any that is free"
-        found = told(error)
-        what = f"address {host}:{port} of the page"
-        raise UsageError("U45", what, found=found, want="a free one", fix=fix) from error
-
-
-def _policy(nonce: str) -> str:
-    own = f"'nonce-{nonce}'"
-    return (
-        f"default-src 'none'; script-src {own}; style-src {own}; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
 
 
 class _Guard:
@@ -148,16 +103,7 @@ class _Guard:
         if scope["type"] != "http":
             return  # a websocket is closed unanswered
 
-        async def marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.setdefault("content-security-policy", "default-src 'none'")
-                headers["cache-control"] = "no-store"
-                headers["referrer-policy"] = "no-referrer"
-                headers["x-content-type-options"] = "nosniff"
-            await send(message)
-
-        await self._gate(Request(scope))(scope, receive, marked)
+        await self._gate(Request(scope))(scope, receive, private(send))
 
     def _gate(self, request: Request) -> ASGIApp:
         given = request.query_params.get("token", "").encode("utf-8", "replace")

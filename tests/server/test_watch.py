@@ -24,10 +24,11 @@ import pytest
 from rich.console import Console
 
 from fedmri.errors import UsageError
+from fedmri.local_web import page_server
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.views.status import read_run
 from fedmri.server.views.terminal import ago, run_view, watch_terminal
-from fedmri.server.views.watch import View, page_server, page_view, web_app
+from fedmri.server.views.watch import View, page_view, web_app
 from tests.server.conftest import Deploy
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
