@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -94,7 +95,7 @@ class SiteView:
         if order.weights:
             network = self.load(order.weights, self.states.before(order.round_index + 1))
         name = STAGES.name_of(stage)
-        return self._at(name, order.extra, order.round_index, network, {})
+        return self._at(order.extra, order.round_index, network)(name, {})
 
     def seen(
         self, extra: Mapping[str, Weights], round_index: int, state: SiteState | None = None
@@ -106,30 +107,26 @@ class SiteView:
             round_index: Round.
             state: What the site kept after its last round.
         """
-        kept = state.stages if state else {}
-        return {
-            name: self._at(name, extra, round_index, self.network, kept.get(name, {}))
-            for name in self.stages
-        }
+        kept, at = state.stages if state else {}, self._at(extra, round_index, self.network)
+        return {name: at(name, kept.get(name, {})) for name in self.stages}
 
-    def _at(  # every one is named in AtSite
-        self,
-        name: str,
-        extra: Mapping[str, Weights],
-        round_index: int,
-        network: Network | None,
-        kept: Weights,
-    ) -> AtSite:
-        return AtSite(
+    def _at(
+        self, extra: Mapping[str, Weights], round_index: int, network: Network | None
+    ) -> Callable[[str, Weights], AtSite]:
+        """Return what makes the view of a stage, by its name and what it kept."""
+        common = AtSite(
             *(self.name, self.plan, self.changed(extra), self.account),
             round_index=round_index,
             network=None if network is None else network.module,
             layout=Layout() if network is None else network.layout,
-            fitted=extra.get(f"{FITTED}{name}", {}),
-            kept=kept,
             files=self._files,
             folder=self.folder,
         )
+
+        def at(name: str, kept: Weights) -> AtSite:
+            return replace(common, fitted=extra.get(f"{FITTED}{name}", {}), kept=kept)
+
+        return at
 
     def changed(self, extra: Mapping[str, Weights]) -> SiteData:
         """Return the site's examples as the stages of images change them."""
