@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,14 +21,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf lets it through
 
 from fedmri.errors import ConfigError, told
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
 from fedmri.plan import Plan, StartConfig, to_dict
-from fedmri.setting_keys import known_keys, refused_value, unknown_setting
+from fedmri.setting_keys import checked_as, known_keys, refused_value, unknown_setting
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.stages.registry import STAGES, by_name
@@ -89,8 +91,15 @@ def _each_stage(text: str) -> Iterator[str]:
 
 def _composed(texts: Sequence[str]) -> dict[str, Any]:
     """Return what Hydra puts together of the defaults and overrides."""
+    names = tuple(tuple(registry.names) for registry in PARTS.values())
+    return deepcopy(_composed_once(tuple(texts), names))
+
+
+@cache
+def _composed_once(texts: tuple[str, ...], names: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
+    # the arms of a study, and what is put together twice here, differ in few settings or in none
     try:
-        _store_defaults()
+        _store_defaults(names)
         with initialize_config_module("fedmri.configs", version_base="1.3"):
             composed = compose("config", overrides=[_as_override(text) for text in texts])
         values: Any = OmegaConf.to_container(composed, resolve=True)
@@ -115,7 +124,7 @@ def experiment_of(values: Any) -> Experiment:
     nested = {"plan": values, "partition": partition, "simulation": simulation}
     _refuse_unknown_fields(nested, Experiment, ())
     try:
-        experiment = TypeAdapter(Experiment).validate_python(nested)
+        experiment = checked_as(Experiment).validate_python(nested)
     except ValidationError as error:
         raise refused_value(error, "", ALL_PRINTED, ROOT) from None
     return _with_start(experiment)
@@ -149,7 +158,8 @@ def _as_dict(experiment: Experiment) -> dict[str, Any]:
     return plain
 
 
-def _store_defaults() -> None:
+@cache
+def _store_defaults(names: tuple[tuple[str, ...], ...]) -> None:
     """Give Hydra every field with its default, and the names of all parts as choices.
 
     A part's own defaults stand in its class alone.
@@ -158,8 +168,8 @@ def _store_defaults() -> None:
     fields = {key: value for key, value in _as_dict(experiment).items() if key not in PARTS}
     store = ConfigStore.instance()
     store.store("fields", fields)
-    for section, registry in PARTS.items():
-        for name in registry.names:
+    for (section, registry), choices in zip(PARTS.items(), names, strict=True):
+        for name in choices:
             store.store(name, {registry.key: name}, group=section)
 
 

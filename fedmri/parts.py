@@ -17,11 +17,11 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from fedmri.errors import ConfigError, told
 from fedmri.outside import OF_THIS_PROCESS, Origin, origin_of, refuse_other
-from fedmri.setting_keys import refused_value, unknown_setting
+from fedmri.setting_keys import checked_as, refused_value, unknown_setting
 
 NAME, ORIGIN = "name", "origin"
 """Keys beside the settings of a part, where it is written down."""
@@ -175,7 +175,7 @@ class Registry(Generic[PartT]):
         kind = self.load(name)
         self._refuse_unknown(name, kind, settings)
         try:
-            return TypeAdapter(kind).validate_python(settings)
+            return checked_as(kind).validate_python(settings)
         except ValidationError as error:
             raise refused_value(error, "", "", prefix=f"{self._key(name)}.") from None
 

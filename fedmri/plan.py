@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import PlainValidator, TypeAdapter
+from pydantic import PlainValidator
 
 from fedmri.compatibility import refuse_incompatible
 from fedmri.data.settings import DataConfig
@@ -27,6 +27,7 @@ from fedmri.privacy.settings import PrivacyConfig
 from fedmri.round import Strategy, Target
 from fedmri.secagg.conflicts import refuse_inspections
 from fedmri.secagg.settings import SecAggConfig
+from fedmri.setting_keys import checked_as
 from fedmri.stages.registry import as_list, made_stages, refuse_same_place
 from fedmri.stages.stage import Stage
 from fedmri.strategies.averaging.fedavg import FedAvg
@@ -324,4 +325,4 @@ def from_dict(values: dict[str, Any]) -> Plan:
         pydantic.ValidationError: A value has the wrong type.
         ConfigError: A value has the right type but cannot be taken (C01).
     """
-    return TypeAdapter(Plan).validate_python(values)
+    return checked_as(Plan).validate_python(values)

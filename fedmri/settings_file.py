@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml  # type: ignore[import-untyped]  # it ships no types
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from fedmri.errors import ConfigError, UsageError, told
-from fedmri.setting_keys import known_keys, refused_value, unknown_setting
+from fedmri.setting_keys import checked_as, known_keys, refused_value, unknown_setting
 
 Settings = TypeVar("Settings")
 
@@ -25,7 +25,7 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     values = _read(path)
     try:
         _refuse_unknown(values, list(known_keys(kind)))
-        return TypeAdapter(kind).validate_python(values)
+        return checked_as(kind).validate_python(values)
     except ValidationError as error:
         raise refused_value(error, f" of {path}", "") from None
     except ConfigError as error:

@@ -74,7 +74,7 @@ ARROWS = {
     | SETTINGS
     | PARTS
     | {"compatibility", "models.model", "models.image.cnn5", "strategies.averaging.fedavg"}
-    | {"stages.stage", "tasks.task"},
+    | {"setting_keys", "stages.stage", "tasks.task"},
     "codec": WORDS | {"plan"},
     "child": set(),
     "delimited": set(),
