@@ -57,7 +57,7 @@ ARROWS = {
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
     | {"arm", "parts", "plan", "files", "file_names", "data", "models", "tasks", "training"}
-    | {"strategies", "stages", "harmonize", "reports"}
+    | {"strategies", "stages", "setting_keys", "harmonize", "reports"}
     | {"explain.explained", "explain.options", "explain.record"},
     # what a finished model looks at: a branch of trained, which alone calls it
     "explain": WORDS

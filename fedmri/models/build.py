@@ -18,6 +18,9 @@ from fedmri.round import Answer, Target
 # Weights are drawn from the process's one global generator: two threads would mix their draws.
 _DRAWING = threading.Lock()
 
+# A process builds the network of its plan anew for each order; one passage says it for all.
+_PASSED: set[tuple[Model, Sizes]] = set()
+
 _EACH: Mapping[Answer, str] = {"image": "an image", "voxel": "a voxel"}
 
 
@@ -61,7 +64,9 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
         torch.default_generator.manual_seed(seed)
         network = model.build(sizes)
     _avoid_in_place(network)
-    _require_passage(name, network, sizes)
+    if (model, sizes) not in _PASSED:
+        _require_passage(name, network, sizes)
+        _PASSED.add((model, sizes))
     return network
 
 

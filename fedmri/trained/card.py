@@ -7,14 +7,14 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from fedmri.arm import Arm
 from fedmri.plan import Plan, to_dict
 from fedmri.round import Layout
+from fedmri.setting_keys import checked_as
 from fedmri.stages.registry import STAGES
 from fedmri.trained.ranges import Ranges
 
@@ -154,10 +154,15 @@ def card_of(origin: Provenance, entries: Entries, scores: Mapping[str, CardScore
         round_index=origin.round_index,
         sites=tuple(sorted(origin.sites)) if is_named else (),
         withheld=withheld,
-        versions={name: version(name) for name in DISTRIBUTIONS},
+        versions=dict(_versions()),
         scores=scores,
         intended_use=plan.release.intended_use or RESEARCH,
     )
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    return {name: version(name) for name in DISTRIBUTIONS}
 
 
 def released(plan: Plan) -> tuple[Plan, tuple[str, ...]]:
@@ -206,7 +211,7 @@ def from_json(text: str) -> ModelCard:
     if values.get("format") != FORMAT:
         raise ValueError(f"format {values.get('format')!r}, where this version reads {FORMAT}")
     shown = _plain(values)
-    card = TypeAdapter(ModelCard).validate_python(shown)
+    card = checked_as(ModelCard).validate_python(shown)
     unknown = _unknown(shown, json.loads(to_json(card)), "")
     if unknown:
         raise ValueError(f"a field {unknown} that this version does not know")

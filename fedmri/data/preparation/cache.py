@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -76,9 +77,15 @@ def settings_fingerprint(
         "modalities": list(modalities),
         "n_labels": len(labelled.classes) if labelled else 0,
         "labels": labelled.label_values if labelled else {},
-        "libraries": {name: version(name) for name in LIBRARIES},
+        "libraries": _versions(),
     }
     return digest(json.dumps(settings, sort_keys=True))[:24]
+
+
+@cache
+def _versions() -> dict[str, str]:
+    # a distribution's description is read whole for its version, and each order asks for it
+    return {name: version(name) for name in LIBRARIES}
 
 
 def slicing_fingerprint(config: PrepareConfig) -> str:
