@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fedmri.errors import PrivacyError, require
 
@@ -21,6 +22,8 @@ LEAST_DELTA = 1e-10
 """Delta below which PRV is not asked: the rounding of its sums weighs as much."""
 HOPELESS = 60.0
 """Epsilon of RDP beyond which PRV's grid is not built: it would be huge, and say nothing useful."""
+NEAREST = 1e-3
+"""How much more than the least noise is searched for, as a share of it."""
 LARGEST = 1e4
 """Noise multiplier beyond which nothing is learned and nothing is searched."""
 
@@ -72,7 +75,11 @@ def spent(history: Sequence[Steps], delta: float) -> Spent:
         ConfigError: Delta is out of range (C01).
     """
     require(0 < delta < 1, "delta", delta, "above 0, below 1")
-    merged = merge(history)
+    return _cost_of(merge(history), delta)
+
+
+@lru_cache(maxsize=1024)  # a ledger asks again for what was spent before each of its rounds
+def _cost_of(merged: tuple[Steps, ...], delta: float) -> Spent:
     if not merged:
         return Spent(0.0, 0.0, "prv")
     # next to a large delta the bound of RDP is negative, which guarantees no more than 0 does
@@ -109,13 +116,34 @@ def noise_for(epsilon: float, delta: float, sample_rate: float, n_steps: int) ->
         fix = "take fewer steps or rounds, a smaller batch, or a larger epsilon"
         what, found = f"noise for epsilon {epsilon:g}", f"none up to {LARGEST:g}"
         raise PrivacyError("P30", what, found=found, want="a noise multiplier", fix=fix)
-    low, high = 0.0, 1.0
-    while cost(high) > epsilon:
-        low, high = high, min(2 * high, LARGEST)
-    while high - low > 1e-3 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if cost(middle) <= epsilon else (middle, high)
-    return high
+    low, high = (0.0, math.inf), (1.0, cost(1.0))
+    while high[1] > epsilon:
+        noise = min(2 * high[0], LARGEST)
+        low, high = high, (noise, cost(noise))
+    ways = 0
+    while high[0] - low[0] > NEAREST * high[0]:
+        noise = _between(low, high, epsilon, ways)
+        ways += 1
+        looked = noise, cost(noise)
+        low, high = (low, looked) if looked[1] <= epsilon else (looked, high)
+    return high[0]
+
+
+def _between(
+    low: tuple[float, float], high: tuple[float, float], epsilon: float, ways: int
+) -> float:
+    """Return the noise to look at next, between two whose costs are above and below epsilon.
+
+    Cost is nearly a power of noise, so a few looks a little beside where that power says bring
+    both ends near. Every third look halves, whatever the costs are.
+    """
+    middle = (low[0] + high[0]) / 2
+    if ways % 3 == 2 or not 0 < epsilon < low[1] < math.inf or not 0 < high[1] < epsilon:
+        return middle
+    share = math.log(epsilon / high[1]) / math.log(low[1] / high[1])
+    beside = 1 + NEAREST / 3 * (1 if ways % 3 == 0 else -1)
+    noise = high[0] * (low[0] / high[0]) ** share * beside
+    return noise if low[0] < noise < high[0] else middle
 
 
 def curve(
