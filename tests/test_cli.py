@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -245,7 +246,7 @@ def test_data_check_says_what_is_wrong(hospitals: Path, tmp_path: Path) -> None:
 
 def test_control_c_leaves_a_run_that_goes_on(tiny: Settings, tmp_path: Path) -> None:
     """Ctrl-C in the middle says how to resume; the resumed run has the uninterrupted one's bits."""
-    settings = tiny("rounds.n_rounds=60", "simulation.arms=[federated]")
+    settings = tiny("rounds.n_rounds=15", "simulation.arms=[federated]")
     whole = fedmri("simulate", *settings, "name=whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     started = subprocess.Popen(
@@ -263,6 +264,7 @@ def test_control_c_leaves_a_run_that_goes_on(tiny: Settings, tmp_path: Path) -> 
         if found and '"round": 2' in found[0].read_text():
             os.kill(started.pid, signal.SIGINT)
             break
+        time.sleep(0.02)
     _, err = started.communicate()
     assert started.returncode == 130, err
     folder = next(records.glob("*-cut"))

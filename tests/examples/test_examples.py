@@ -153,7 +153,13 @@ def test_a_notebook_holds_no_outputs(notebook: Path) -> None:
     assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "notebook",
+    [  # a kernel loads everything anew: one stands for the others in the quick tests
+        pytest.param(path, id=path.stem, marks=() if path is NOTEBOOKS[0] else pytest.mark.slow)
+        for path in NOTEBOOKS
+    ],
+)
 def test_a_notebook_runs_with_its_progress_in_view(notebook: Path) -> None:
     """In a real kernel: every cell runs, the bar ends at the last round, tables are shown."""
     nbformat = pytest.importorskip("nbformat", reason="comes with the extra `dev`")

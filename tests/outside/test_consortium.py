@@ -18,6 +18,7 @@ GRADE = ("target.kind=grade", "target.name=lesion", "target.grades=[spots,wedge,
 PARTS = ("strategy=half_step", "strategy.way=0.25", "model=one_layer", "stages=[gain,late]", *GRADE)
 
 
+@pytest.mark.slow  # a consortium of its own, as each of its processes has other code
 def test_each_hospital_runs_the_very_files_that_the_plan_names_or_nothing(
     hospitals: Path, at_hand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

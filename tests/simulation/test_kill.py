@@ -49,6 +49,7 @@ def killed_and_resumed(cwd: Path, name: str, settings: list[str], after_s: float
     while started.poll() is None:
         if list((cwd / "runs").glob(f"*-{name}/arms/federated/seed-0/checkpoints/round-*")):
             break
+        time.sleep(0.02)
     time.sleep(after_s)  # the moment of the kill is what is tested
     if started.poll() is None:
         os.killpg(started.pid, signal.SIGKILL)
@@ -60,13 +61,15 @@ def killed_and_resumed(cwd: Path, name: str, settings: list[str], after_s: float
     return model(cwd, name)
 
 
-@pytest.mark.parametrize("n_kills", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("n_kills", "n_rounds"), [(1, 10), pytest.param(20, 40, marks=pytest.mark.slow)]
+)
 def test_a_killed_study_resumes_to_the_same_bits(
-    tiny: Callable[..., list[str]], tmp_path: Path, n_kills: int
+    tiny: Callable[..., list[str]], tmp_path: Path, n_kills: int, n_rounds: int
 ) -> None:
     """With state at the sites (FedBN, kept optimizers), in one process and in two workers."""
     settings = tiny(
-        *("rounds.n_rounds=40", "strategy=fedbn", "model.norm=batch"),
+        *(f"rounds.n_rounds={n_rounds}", "strategy=fedbn", "model.norm=batch"),
         *("train.is_optimizer_kept=true", "simulation.arms=[federated]"),
     )
     finish(simulate(tmp_path, *settings, "name=whole"))
@@ -74,7 +77,7 @@ def test_a_killed_study_resumes_to_the_same_bits(
     moments = random.Random(0)
     for number in range(n_kills):
         workers = f"simulation.workers={1 + number % 2}"
-        after_s = moments.uniform(0, 4)
+        after_s = moments.uniform(0, n_rounds / 10)
         name = f"killed{number}"
         assert killed_and_resumed(tmp_path, name, [*settings, workers], after_s) == want
 
