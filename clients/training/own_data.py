@@ -127,7 +127,7 @@ def checked_own(
         site=config.data.site or site,
     )
     table = _renamed(read(source, gone), site)
-    table = examine(table, plan.target, config.check, wanted.modalities)
+    table = examine(table, plan.target, config.check, wanted.modalities, wanted.declared)
     write_manifest(manifest, table)
     return table
 

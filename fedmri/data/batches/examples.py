@@ -44,7 +44,7 @@ def open_site(paths: Sequence[Path], target: DataTarget, config: DataConfig) -> 
     """
     refuse_unfit(config.augment, target)
     parts = [read_site(path) for path in paths]
-    settings = site_settings(target, config.prepare, config.source.modalities)
+    settings = site_settings(target, config.prepare, config.source)
     for path, part in zip(paths, parts, strict=True):
         if part.settings != settings:
             raise unusable_site(path, "other settings or versions of libraries")
@@ -221,6 +221,7 @@ class PreparedSite:
             present=present.repeat_interleave(n_each, dim=1),
             subjects=tuple(self._name(scan) for scan, _ in group),
             scans=tuple(scan.scan for scan, _ in group),
+            covariates=_covariates(group),
         )
 
     def _name(self, scan: PreparedScan) -> str:
@@ -252,6 +253,12 @@ def _voxels(array: np.ndarray, index: int | None, n_neighbours: int) -> torch.Te
     if n_neighbours:  # a picture is a volume of one slice
         return torch.from_numpy(take_slice(array[:, None], 0, n_neighbours))
     return torch.from_numpy(array)
+
+
+def _covariates(group: Sequence[Item]) -> torch.Tensor | None:
+    """Return the rows of the table of some examples; None where none is read."""
+    rows = [scan.covariates for scan, _ in group]
+    return torch.tensor(rows, dtype=torch.float32) if rows[0] else None
 
 
 def _shape(item: Item) -> tuple[int, ...]:
