@@ -99,8 +99,8 @@ class _OneScan:
         if name:
             return classes_of(target).index(name) + is_mask
         mean = self.doubt.mean
-        if not is_mask:
-            return int(mean.mean(0).argmax())
+        if not is_mask:  # the first of numbers that are no classes is what is predicted
+            return int(mean.mean(0).argmax()) if classes_of(target) else 0
         counts = torch.bincount(mean.argmax(1).flatten(), minlength=mean.shape[1])[1:]
         return 1 + int(counts.argmax())
 
