@@ -124,6 +124,7 @@ def checked_own(
         missing=wanted.missing,
         key_column=config.data.key_column or wanted.key_column,
         patient_pattern=config.data.patient_pattern or wanted.patient_pattern,
+        drawn=config.data.drawn or wanted.drawn,
         site=config.data.site or site,
     )
     table = _renamed(read(source, gone), site)

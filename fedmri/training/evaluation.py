@@ -197,7 +197,7 @@ def _picture(task: Task, scan: list[_Row], reading: Reading) -> Picture:
     is_mask = task.label_map is not None
     return picture_of(
         [row.image for row in scan],
-        [row.truth[0] for row in scan] if is_mask else None,
+        [row.truth[0].clamp(min=0) for row in scan] if is_mask else None,
         [row.prediction.argmax(0) for row in scan] if is_mask else None,
         example=scan[0].example,
         caption=task.caption(reading),

@@ -14,6 +14,7 @@ from fedmri.data.batches.augment import Sample, augment, mix, refuse_unfit
 from fedmri.data.batches.site_data import Example, ImageChange, Split, Voxels
 from fedmri.data.batches.slices import take_slice
 from fedmri.data.batches.split import refuse_leaks, unit_hash
+from fedmri.data.partial import marked
 from fedmri.data.preparation.cache import map_array, site_settings
 from fedmri.data.preparation.prepared import (
     Prepared,
@@ -233,7 +234,7 @@ class PreparedSite:
             return torch.full((len(group),), torch.nan)
         if self.target.label_map is not None:
             labels = [sample.label for sample in samples if sample.label is not None]
-            return torch.stack(labels).long()
+            return marked(torch.stack(labels).long(), [scan.target for scan, _ in group])
         return self.target.batch_target([scan.target for scan, _ in group])
 
     def _mixed(self, batch: Batch, generator: np.random.Generator) -> Batch:
