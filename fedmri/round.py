@@ -74,7 +74,8 @@ class Batch:
         image: Shape ``(B, C, H, W)`` or ``(B, C, D, H, W)``, float32; a missing modality is zero.
         target: What the task makes of the truths, an entry an example: class ``(B,)`` int64, or
             ``(B, K)`` float32 where examples were mixed; numbers ``(B,)`` or ``(B, K)`` float32;
-            label maps ``(B, 1, H, W)`` or ``(B, 1, D, H, W)`` int64.
+            label maps ``(B, 1, H, W)`` or ``(B, 1, D, H, W)`` int64, below 0 where a voxel is
+            background or a class that nobody drew, see ``fedmri.data.partial``.
         present: Whether each modality was there, shape ``(B, C)``, bool.
         subjects: Subject of each example.
         scans: Scan of each example (slices of one scan share it; they come in order).

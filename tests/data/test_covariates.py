@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from fedmri.data.batches.examples import open_site
 from fedmri.data.batches.split import split_subjects
 from fedmri.data.checks.check import examine
-from fedmri.data.covariates import Covariate, with_known
+from fedmri.data.covariates import Covariate, entries_of, with_known
 from fedmri.data.preparation.prepare import prepare_scans
 from fedmri.data.preparation.prepared import read_site, write_site
 from fedmri.data.read import read
@@ -23,6 +25,7 @@ from fedmri.tasks.kinds.classification import Classification
 from tests.data.worlds import add_subject, write_table
 from tests.made import model
 
+DATA = os.environ.get("FEDMRI_TEST_DATA", "")
 KIND = Classification("kind", ("a", "b"))
 DECLARED = ("age:50/20", "sex:F|M")
 ROWS = {
@@ -158,3 +161,26 @@ def test_a_plan_with_covariates_travels() -> None:
     )
     assert from_json(to_json(plan)) == plan
     assert plan.network["n_covariates"] == len(ENTRIES["s0"])
+
+
+@pytest.mark.skipif(not DATA, reason="FEDMRI_TEST_DATA names no folder of real data")
+@pytest.mark.parametrize(
+    ("name", "declared"),
+    [("ixi-hh-bids", ("age:50/20", "sex:F|M")), ("lgg-bids", ("age:50/20", "sex_code:1|2"))],
+)
+def test_gaps_of_real_tables_are_told(name: str, declared: tuple[str, ...]) -> None:
+    """Both hospitals' tables have patients of unknown age or sex, who stay, each counted once."""
+    source = SourceConfig(path=f"{DATA}/{name}", covariates=declared)
+    scans = read(replace(source, modalities=("T1w", "FLAIR"))).scans
+    rows = [entries_of(source.declared, scan) for scan in with_known(scans, source.declared)[0]]
+    with (Path(DATA) / name / "participants.tsv").open() as file:
+        table = {row["participant_id"]: row for row in csv.DictReader(file, delimiter="\t")}
+    first, *levels = source.declared[1].levels
+    column = source.declared[1].name
+    for scan, (age, is_no_age, is_first, *others, is_no_level) in zip(scans, rows, strict=True):
+        cells = table[f"sub-{scan.subject.removeprefix('sub-')}"]
+        assert is_no_age == (cells["age"] == "n/a")
+        assert is_no_age or age == pytest.approx((float(cells["age"]) - 50) / 20)
+        assert [is_first, *others] == [cells[column] == level for level in (first, *levels)]
+        assert is_no_level == (cells[column] == "n/a")
+    assert any(row[-1] or row[1] for row in rows)
