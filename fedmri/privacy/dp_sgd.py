@@ -122,7 +122,7 @@ class PrivateSteps:
         device = next(network.parameters()).device
         for batch in batches:
             given = (*batch.inputs_on(device), batch.target.to(device))
-            for *inputs, target in zip(*(each.split(CHUNK) for each in given), strict=True):
+            for *inputs, target in zip(*(torch.split(each, CHUNK) for each in given), strict=True):
                 found = self._gradients(network, loss, tuple(inputs), target)
                 self._noised.take(network, found)
         self._noised.finish(self._expected)

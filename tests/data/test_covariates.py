@@ -113,7 +113,7 @@ def test_batches_hold_each_patients_numbers(source: SourceConfig, tmp_path: Path
         return path
 
     site = open_site([file(config)], KIND, config)
-    found = {}
+    found: dict[str, list[float]] = {}
     for batch in site.train_batches(batch_size=4, seed=0):
         assert batch.covariates is not None
         assert batch.covariates.dtype == torch.float32

@@ -170,7 +170,7 @@ def test_a_run_scores_each_hospital_on_what_it_drew(
     folder = tmp_path / "bids"
     shutil.copytree(hospitals, folder)
     for path in (folder / "derivatives").rglob("*_mask.nii.gz"):
-        image = nib.load(path)
+        image = nib.Nifti1Image.from_filename(path)
         values = np.asarray(image.dataobj).astype(np.uint8)
         values[: values.shape[0] // 2][values[: values.shape[0] // 2] > 0] = 2
         nib.save(nib.Nifti1Image(values, image.affine), path)
