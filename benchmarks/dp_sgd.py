@@ -165,7 +165,7 @@ MAKERS = {"plain": plain, "fedmri": fedmri, "hooks": hooks, "ghost": ghost}
 def refusal(label: str, way: str) -> str:
     """Return why a way does not work for a network: what it raises or gets wrong; or nothing."""
     case = case_of(label)
-    rows = by_loop(case.network, case.loss, case.image, case.target)
+    rows = by_loop(case.network, case.loss, (case.image,), case.target)
     norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows.values()]).norm(dim=0)
     factors = (CLIP / (norms + 1e-6)).clamp(max=1)
     want = torch.cat(

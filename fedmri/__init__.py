@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from fedmri.api.result import StudyResult
     from fedmri.api.study import Study
     from fedmri.api.tables import HarmonizedTable, TableHarmonizer, harmonize_table
-    from fedmri.api.targets import Classification, MultiLabel, Regression, Segmentation, Survival
+    from fedmri.api.targets import (
+        Classification,
+        GaussianRegression,
+        MultiLabel,
+        Regression,
+        Segmentation,
+        Survival,
+    )
     from fedmri.claims import Claim, Need
     from fedmri.data.reader import Reader
     from fedmri.errors import FedmriError
@@ -42,6 +49,7 @@ __all__ = [
     "DicomPredictions",
     "FedAvg",
     "FedmriError",
+    "GaussianRegression",
     "HarmonizedTable",
     "Model",
     "MultiLabel",
@@ -81,6 +89,7 @@ _HOMES = {
     "DicomPredictions": "api.archive",
     "FedAvg": "strategies.averaging.fedavg",
     "FedmriError": "errors",
+    "GaussianRegression": "api.targets",
     "HarmonizedTable": "api.tables",
     "Model": "models.model",
     "MultiLabel": "api.targets",

@@ -20,15 +20,15 @@ from fedmri.files import write_unsynced
 ARMS = "arms.json"
 """File of a run folder that says what its arms are."""
 
-Role: TypeAlias = Literal["federated", "pooled", "local", "linear", "baseline"]
+Role: TypeAlias = Literal["federated", "pooled", "local", "linear", "table", "baseline"]
 """Who trains: sites together, all data in one place, one site alone; or a model without a network:
-fixed features, or one that looks at no image."""
+fixed features, covariates alone, or one that looks at nothing."""
 
 Reading: TypeAlias = Literal["one", "by_site", "mean"]
 """How arms are read as one model: as the one that they are, each at the site that it is named for,
 or as the mean over them."""
 
-REFERENCES: tuple[Role, ...] = ("linear", "baseline")
+REFERENCES: tuple[Role, ...] = ("linear", "table", "baseline")
 """Models without a network, that no seed changes."""
 PLAINEST = "fedavg"
 """Of several strategies this one comes first: the others are read against it."""

@@ -26,6 +26,8 @@ class Claim(Enum):
     PATIENTS_APART = "which may mix the patients of a step"
     """A model: what it makes of an image depends on no other image of the batch. A task: the loss
     of a patient depends on no other patient of the site, nor on counts of them."""
+    READS_COVARIATES = "which looks at images alone"
+    """A model: it is built for covariates, and called with them beside the image."""
 
 
 class Need(Enum):
@@ -33,6 +35,7 @@ class Need(Enum):
 
     PLAIN_SGD = "plain SGD: train.optimizer=sgd, momentum 0, no clipped gradients"
     EMBEDDING = "one embedding an image"
+    COVARIATES = "columns of the table beside the image: data.source.covariates"
     COUNTED_STEPS = "steps that can be counted: those of SGD, or the same number at all sites"
     """Advice alone: under other optimizers steps count as if they were those of SGD."""
 

@@ -146,6 +146,15 @@ DOORS = (
         "P32",
         f"{_NO_STAGE}, or set privacy.noise_multiplier=0",
     ),
+    Door(
+        "covariates beside images",
+        lambda plan: bool(plan.data.source.covariates),
+        "model",
+        Claim.READS_COVARIATES,
+        ConfigError,
+        "C03",
+        "set model=image_table_fusion, or data.source.covariates=[]",
+    ),
 )
 """Every mechanism that asks a claim of a part."""
 
@@ -163,10 +172,12 @@ def refuse_incompatible(plan: Plan) -> None:
             if door.is_there(plan) and door.claim not in claims_of(part):
                 raise _refusal(door, part)
     _refuse_unclaimed(plan)
-    for need, is_met, found, fix in _NEEDS:
-        if need in needs_of(plan.strategy) and not is_met(plan):
-            what = f"strategy {STRATEGIES.name_of(plan.strategy)}"
-            raise ConfigError("C03", what, found=found(plan), want=need.value, fix=fix)
+    for section in ("strategy", "model"):
+        part, registry = getattr(plan, section), _REGISTRIES[section]
+        for need, is_met, found, fix in _NEEDS:
+            if need in needs_of(part) and not is_met(plan):
+                what = f"{section} {registry.name_of(part)}"
+                raise ConfigError("C03", what, found=found(plan), want=need.value, fix=fix)
 
 
 def goes_with(section: str, part: object) -> dict[str, bool]:
@@ -235,8 +246,14 @@ _NEEDS: tuple[tuple[Need, Callable[[Plan], bool], Callable[[Plan], str], str], .
         lambda plan: "; ".join(_on_embeddings(plan)),
         "set strategy=fedprox, or leave the other out",
     ),
+    (
+        Need.COVARIATES,
+        lambda plan: bool(plan.data.source.covariates),
+        lambda _: "none",
+        "set data.source.covariates, such as [age:50/20,sex:F|M], or take another model",
+    ),
 )
-"""What a strategy may need of the plan: is it met, what was found, how to put it right."""
+"""What a strategy or model may need of the plan: is it met, what was found, how to put it right."""
 
 
 def plan_advice(plan: Plan) -> tuple[str, ...]:

@@ -190,6 +190,7 @@ class NetworkArguments(TypedDict):
     n_channels: int
     shape: tuple[int, ...]
     seed: int
+    n_covariates: int
 
 
 @dataclass(frozen=True)
@@ -250,6 +251,7 @@ class Plan:
             "n_channels": self.n_channels,
             "shape": self.shape,
             "seed": self.seed,
+            "n_covariates": sum(one.n_entries for one in self.data.source.declared),
         }
 
     def __post_init__(self) -> None:
@@ -258,6 +260,7 @@ class Plan:
         for stage in self.stages:
             stage.refuse(self)
         refuse_conflicts(self.privacy, self.train, self.data.augment)
+        _refuse_covariates(self.data, self.target)
         if self.secagg.is_on:
             refuse_inspections(self._inspections)
         refuse_incompatible(self)
@@ -294,6 +297,18 @@ def _refuse_unfiltered(filters: FilterConfig, transport: TransportConfig) -> Non
         found = f"transport.dtype={transport.dtype}, which adds what it rounded off a round later"
         fix = "set transport.dtype=fp32, or filters.clip_norm=0 filters.percentile=0"
         raise ConfigError("C31", "setting filters", found=found, want="fp32", fix=fix)
+
+
+def _refuse_covariates(data: DataConfig, target: Task) -> None:
+    """Refuse covariates that give the answer away, or that would not fit mixed images (C03)."""
+    what, names = "setting data.source.covariates", [one.name for one in data.source.declared]
+    if told := [name for name in names if name in target.columns]:
+        found, want = f"{told[0]}, which is predicted", "other columns than those of the target"
+        raise ConfigError("C03", what, found=found, want=want, fix=f"leave {told[0]} out")
+    if names and (data.augment.mixup or data.augment.cutmix):
+        found, want = "mixed images of two patients, whose rows are not mixed", "images of one"
+        fix = "set data.augment.mixup=0 data.augment.cutmix=0"
+        raise ConfigError("C03", what, found=found, want=want, fix=fix)
 
 
 def to_dict(plan: Plan) -> dict[str, Any]:

@@ -74,10 +74,13 @@ class Batch:
         image: Shape ``(B, C, H, W)`` or ``(B, C, D, H, W)``, float32; a missing modality is zero.
         target: What the task makes of the truths, an entry an example: class ``(B,)`` int64, or
             ``(B, K)`` float32 where examples were mixed; numbers ``(B,)`` or ``(B, K)`` float32;
-            label maps ``(B, 1, H, W)`` or ``(B, 1, D, H, W)`` int64.
+            label maps ``(B, 1, H, W)`` or ``(B, 1, D, H, W)`` int64, below 0 where a voxel is
+            background or a class that nobody drew, see ``fedmri.data.partial``.
         present: Whether each modality was there, shape ``(B, C)``, bool.
         subjects: Subject of each example.
         scans: Scan of each example (slices of one scan share it; they come in order).
+        covariates: Numbers of each example's patient that the network reads beside the image,
+            shape ``(B, K)``, float32; None where the plan declares none.
     """
 
     image: torch.Tensor
@@ -85,6 +88,16 @@ class Batch:
     present: torch.Tensor
     subjects: tuple[str, ...]
     scans: tuple[str, ...]
+    covariates: torch.Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[torch.Tensor, ...]:
+        """What a network is called with."""
+        return (self.image,) if self.covariates is None else (self.image, self.covariates)
+
+    def inputs_on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """Return what a network on a device is called with."""
+        return tuple(each.to(device, non_blocking=True) for each in self.inputs)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ def preflight(data: DataConfig, target: DataTarget | None, manifest: Path) -> Sc
     Raises:
         DataError: There is nothing to check.
     """
-    table = examine(read(data.source), target, data.check, data.source.modalities)
+    source = data.source
+    table = examine(read(source), target, data.check, source.modalities, source.declared)
     write_manifest(manifest, table)
     return table
 

@@ -16,7 +16,7 @@ from fedmri.errors import DataError, FedmriError
 from fedmri.file_names import file_name
 from fedmri.plan import Plan
 from fedmri.simulation.arm_runs import ArmSites
-from fedmri.simulation.baselines.linear import linear_cases
+from fedmri.simulation.baselines.linear import linear_cases, table_cases
 from fedmri.simulation.baselines.no_image import baseline_cases
 from fedmri.tasks.task import Case, Task
 
@@ -24,8 +24,13 @@ log = logging.getLogger("fedmri.simulation")
 
 Fit = Callable[[Sequence[SiteData], Mapping[str, SiteData], Task], dict[str, list[Case]]]
 
-REFERENCES: Mapping[Role, Fit] = {"baseline": baseline_cases, "linear": linear_cases}
-"""By name: class shares or the mean, which look at no image; and fixed features, linear."""
+REFERENCES: Mapping[Role, Fit] = {
+    "baseline": baseline_cases,
+    "linear": linear_cases,
+    "table": table_cases,
+}
+"""By name: class shares or the mean, which look at no image; fixed features, linear; and the same
+regression on covariates alone, which says what the image adds to them."""
 
 
 @dataclass(frozen=True)

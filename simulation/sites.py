@@ -117,7 +117,8 @@ def checked(source: SiteSource, manifest: Path) -> ScanTable:
     if source.external:
         other = read(replace(plan.data.source, path=source.external, sites=()))
         table = _joined(table, other, is_keyed=bool(plan.data.source.key_column))
-    table = examine(table, plan.target, plan.data.check, plan.data.source.modalities)
+    wanted = plan.data.source
+    table = examine(table, plan.target, plan.data.check, wanted.modalities, wanted.declared)
     write_manifest(manifest, table)
     enforce(table, plan.data.check)
     return table

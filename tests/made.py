@@ -8,9 +8,11 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+import torch
 from _pytest.mark.structures import ParameterSet
 from torch import nn
 
+from fedmri.claims import Claim, claims_of
 from fedmri.errors import ConfigError
 from fedmri.models.build import build_network
 from fedmri.models.model import Model
@@ -28,6 +30,9 @@ MASK = Segmentation("mask", ("tumour",))
 WIDTHS = (8, 12, 16, 32, 64)
 """Widths to try, the least first: heads of transformers want one that they can share."""
 
+
+N_COVARIATES = 3
+"""Numbers of a patient for the networks that read some."""
 
 LARGE_FOLDERS = ("backbone", "hybrid")
 N_QUICK = 2
@@ -79,6 +84,18 @@ def _choices(name: str) -> dict[str, tuple[object, ...]]:
     return {key: get_args(hint) for key, hint in hints.items() if get_origin(hint) is Literal}
 
 
+def n_covariates_of(name: str) -> int:
+    """Return the covariates that a network is built for here: none, unless it reads some."""
+    return N_COVARIATES if Claim.READS_COVARIATES in claims_of(narrow(name)) else 0
+
+
+def inputs_of(name: str, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return what a network is called with: images, and covariates where it reads some."""
+    n = n_covariates_of(name)
+    rows = torch.randn(len(images), max(1, n), generator=torch.Generator().manual_seed(11))
+    return (images, rows.to(images)) if n else (images,)
+
+
 def target_of(name: str) -> Task:
     """Return a target that a model can predict."""
     return MASK if name in model_names("voxel") else LESION
@@ -123,6 +140,7 @@ def built(  # noqa: PLR0913  # every one is named at the call
         n_channels=n_channels,
         shape=shape or least_shape(name, n_dims),
         seed=seed,
+        n_covariates=n_covariates_of(name),
     )
 
 

@@ -38,7 +38,8 @@ ARROWS = {
     "models": WORDS | {"claims", "parts"},
     "tasks": WORDS
     | {"claims", "parts", "reports.statistics"}
-    | {"data.batches.site_data", "data.checks.target_values", "data.scans", "data.target"},
+    | {"data.batches.site_data", "data.checks.target_values", "data.partial", "data.scans"}
+    | {"data.target"},
     "training": WORDS | {"data.batches.site_data", "tasks.task"},
     "strategies": WORDS | {"claims", "parts", "models.embedding", "models.weights"},
     # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name

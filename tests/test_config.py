@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from fedmri.claims import Need, needs_of
 from fedmri.config import as_yaml, experiment_of, groups, load, load_resolved, setting_names
 from fedmri.errors import ConfigError
 from fedmri.models.backbone.densenet121 import DenseNet121
 from fedmri.models.build import build_network
+from fedmri.models.registry import MODELS
 from fedmri.models.voxel.unet import UNet
 from fedmri.plan import from_json, to_json
 from fedmri.tasks.registry import TASKS
@@ -172,6 +174,8 @@ def test_every_shipped_choice_loads(group: str) -> None:
     for name in groups()[group]:
         is_of_embeddings = group == "harmonize" or name == "moon"
         more = plain if name == "scaffold" else whole if is_of_embeddings else []
+        if group == "model" and Need.COVARIATES in needs_of(MODELS.load(name)):
+            more = ["data.source.covariates=[age:50/20,sex:F|M]"]
         if group == "target":  # what it is about has no default
             more = [
                 f"target.{key}={json.dumps(value)}"

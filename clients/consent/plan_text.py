@@ -51,7 +51,7 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
     return {
         "plan": f"{plan.name} ({signed.sha256})",
         "learned": f"{target.learned}{_whence(TASKS, target)}",
-        "read": f"modalities {', '.join(source.modalities)}; {target.reads}",
+        "read": f"modalities {', '.join(source.modalities)}; {target.reads}{_covariates(plan)}",
         "network": f"{MODELS.name_of(plan.model)}, {n_numbers:,} numbers"
         f"{_whence(MODELS, plan.model)}{_start(plan)}",
         "strategy": f"{_strategy(plan)}; {amount} a round, {plan.rounds.n_rounds} rounds",
@@ -70,6 +70,12 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "the model's file": _release(plan),
         "signed for": f"fedmri {signed.version}",
     }
+
+
+def _covariates(plan: Plan) -> str:
+    """Return which columns the network reads beside the image; nothing more leaves for them."""
+    names = ", ".join(one.name for one in plan.data.source.declared)
+    return f"; columns {names} beside the image, which the network reads here" if names else ""
 
 
 def _start(plan: Plan) -> str:

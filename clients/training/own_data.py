@@ -124,10 +124,11 @@ def checked_own(
         missing=wanted.missing,
         key_column=config.data.key_column or wanted.key_column,
         patient_pattern=config.data.patient_pattern or wanted.patient_pattern,
+        drawn=config.data.drawn or wanted.drawn,
         site=config.data.site or site,
     )
     table = _renamed(read(source, gone), site)
-    table = examine(table, plan.target, config.check, wanted.modalities)
+    table = examine(table, plan.target, config.check, wanted.modalities, wanted.declared)
     write_manifest(manifest, table)
     return table
 

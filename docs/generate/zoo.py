@@ -14,6 +14,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from fedmri.claims import Claim, claims_of
 from fedmri.errors import ConfigError
 from fedmri.models.build import build_network, n_parameters
 from fedmri.models.registry import MODELS, model_names
@@ -25,6 +26,8 @@ PAGE = Path(__file__).parents[1] / "models.md"
 BEGIN, END = "<!-- table of models: made by docs/generate/zoo.py -->", "<!-- end of the table -->"
 SHAPES: tuple[tuple[int, ...], ...] = ((128, 128), (64, 64, 64))
 """Images that arithmetic is counted for, one channel each."""
+N_COVARIATES = 5
+"""Numbers of a patient's age and sex, for a model that reads some."""
 _IMAGE = Classification("class", ("a", "b", "c"))
 _VOXEL = Segmentation("mask", ("lesion",))
 _HEAD = """
@@ -62,24 +65,34 @@ def with_table(page: str, made: str) -> str:
     return between.sub(lambda _: f"{BEGIN}\n{made}\n{END}", page)
 
 
-def n_flops(network: nn.Module, shape: tuple[int, ...]) -> int:
+def n_flops(network: nn.Module, shape: tuple[int, ...], n_covariates: int = 0) -> int:
     """Return the floating-point operations of one image going through; nothing is calculated."""
     entries = dict(network.named_parameters()) | dict(network.named_buffers())
     empty = {key: torch.empty_like(value, device="meta") for key, value in entries.items()}
-    image = torch.empty(1, 1, *shape, device="meta")
+    inputs = [torch.empty(1, 1, *shape, device="meta")]
+    if n_covariates:
+        inputs.append(torch.empty(1, n_covariates, device="meta"))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        functional_call(network, empty, (image,))
+        functional_call(network, empty, tuple(inputs))
     return int(counter.get_total_flops())
 
 
 def _counted(name: str, target: Task, shape: tuple[int, ...]) -> list[str]:
+    model = MODELS.made(name)
+    n_covariates = N_COVARIATES if Claim.READS_COVARIATES in claims_of(model) else 0
     try:
         network = build_network(
-            MODELS.made(name), target=target, n_dims=len(shape), n_channels=1, shape=shape, seed=0
+            model,
+            target=target,
+            n_dims=len(shape),
+            n_channels=1,
+            shape=shape,
+            seed=0,
+            n_covariates=n_covariates,
         ).eval()
     except ConfigError:
         return ["refused", "refused"]
-    return [f"{n_parameters(network):,}", f"{n_flops(network, shape) / 1e9:.2f}"]
+    return [f"{n_parameters(network):,}", f"{n_flops(network, shape, n_covariates) / 1e9:.2f}"]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
@@ -139,7 +138,7 @@ class DicomResults:
             for number, picture in enumerate(overlay_captures(one.mask, source, origin), start=1):
                 yield f"sc-{number:04}.dcm", picture
             return
-        values = _values(one, target.outputs)
+        values = _values(one, self.card)
         is_shares = len(values) > 1 and abs(sum(values.values()) - 1) < MOST_OFF
         best = max(values, key=lambda name: values[name]) if is_shares else ""
         yield "sr.dcm", value_report(values, best, source, origin)
@@ -151,10 +150,11 @@ MOST_OFF = 1e-3
 """Of the sum of shares from 1, by rounding."""
 
 
-def _values(one: Prediction, names: tuple[str, ...]) -> Mapping[str, float]:
+def _values(one: Prediction, card: ModelCard) -> Mapping[str, float]:
     assert one.reading is not None, "numbers where there is no mask"
-    mean = np.mean(one.reading.predictions, axis=0).tolist()
-    return dict(zip(names, map(float, mean), strict=True))
+    target = card.plan.target
+    of_scan = target.case("", one.input.scan.subject, [one.reading])
+    return dict(zip(target.outputs, map(float, of_scan.prediction), strict=True))
 
 
 def _as_bytes(data: Dataset) -> bytes:

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from fedmri.data.files.folders import Walk, existing_folder
+from fedmri.data.partial import with_drawn
 from fedmri.data.patients import grouped, without_patients
 from fedmri.data.reader import AUTO, READERS, Likeness, Look
 from fedmri.data.scans import Finding, Scan, ScanTable
@@ -48,7 +49,8 @@ def read(config: SourceConfig, gone: Container[str] = ()) -> ScanTable:
     every = replace(table, scans=tuple(scans), findings=(*table.findings, *more))
     table = without_patients(every, gone)  # a key is a name as well
     findings = sorted(table.findings, key=finding_order)
-    return ScanTable(table.scans, tuple(findings), count_by_site(table.scans, findings))
+    scans = with_drawn(table.scans, config.drawn)
+    return ScanTable(tuple(scans), tuple(findings), count_by_site(scans, findings))
 
 
 def layout_of(config: SourceConfig) -> str:

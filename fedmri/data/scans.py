@@ -24,6 +24,7 @@ class Scan:
         unpaired: Why a label that is there is given to no image, by its name.
         scope: Where the subject's name counts: at a site that numbers its own patients, the name of
             the site; ``""`` where the name is one patient's wherever it appears.
+        drawn: Classes that its hospital draws in label maps; None draws all.
     """
 
     site: str
@@ -35,6 +36,7 @@ class Scan:
     images_of: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
     unpaired: Mapping[str, str] = field(default_factory=dict)
     scope: str = ""
+    drawn: tuple[str, ...] | None = None
 
     def with_images_of(self, label: str) -> Scan:
         """Return the scan with the images that a label was drawn on."""

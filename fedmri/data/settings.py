@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fedmri.data.covariates import Covariate
 from fedmri.errors import require
 
 
@@ -14,6 +15,11 @@ def _n_groups(pattern: str) -> int:
         return re.compile(pattern).groups
     except (re.error, RecursionError, OverflowError):
         return 0
+
+
+def _is_drawn(text: str) -> bool:
+    names = [name.strip() for name in text.rpartition(":")[2].split("|")]
+    return all(names) and len({*names}) == len(names)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,13 @@ class SourceConfig:
             do not matter. Without one, description and sequence parameters decide.
         patient_numbers: Whether the patient numbers of DICOM headers are compared with the folders.
             ``ignore`` uses the folders alone, as for pseudonyms that differ between visits.
+        covariates: Columns of the subject table that the network reads beside the image. Numbers
+            are ``COLUMN:CENTRE/SCALE``, such as ``age:50/20``: a centre and a scale that are public
+            constants of the plan. Categories are ``COLUMN:LEVEL|LEVEL``, such as ``sex:F|M``. A
+            missing number counts as the centre, and a flag beside it says that it is missing.
+        drawn: Classes that a hospital draws in its label maps, where these are not all of
+            ``target.classes``, as ``SITE:CLASS|CLASS``. Without ``SITE:`` it holds for all sites
+            that are not named. What is not drawn counts neither as there nor as absent.
     """
 
     path: str = ""
@@ -60,6 +73,8 @@ class SourceConfig:
     patient_key: str = "fedmri"
     series: tuple[str, ...] = ()
     patient_numbers: Literal["check", "ignore"] = "check"
+    covariates: tuple[str, ...] = ()
+    drawn: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         pattern = self.patient_pattern
@@ -71,6 +86,17 @@ class SourceConfig:
         want = "MODALITY=PATTERN, of a modality in source.modalities and a regular expression"
         for text in self.series:
             require(self._is_pattern(text), "source.series", text, want)
+        sites = [text.rpartition(":")[0].strip() for text in self.drawn]
+        is_clear = len({*sites}) == len(sites) and all(map(_is_drawn, self.drawn))
+        require(is_clear, "source.drawn", self.drawn, "each site once, as SITE:CLASS|CLASS")
+        names = [covariate.name for covariate in self.declared]
+        want = "each column once"
+        require(len({*names}) == len(names), "source.covariates", self.covariates, want)
+
+    @property
+    def declared(self) -> tuple[Covariate, ...]:
+        """The covariates, as they are encoded."""
+        return tuple(map(Covariate.declared, self.covariates))
 
     def _is_pattern(self, text: str) -> bool:
         name, _, pattern = text.partition("=")

@@ -65,6 +65,9 @@ class DataTarget(Target, Protocol):
     def truth(self, scan: Scan) -> Truth:
         """Return what is to be predicted for a scan; NaN where the label map has it.
 
+        Of a label map in which some classes alone were drawn it is a flag for each class, see
+        ``fedmri.data.partial``.
+
         Raises:
             DataError: The table has no usable value for the scan (D16).
         """

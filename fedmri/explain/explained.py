@@ -32,7 +32,7 @@ from fedmri.trained.inputs import Gathered, LeftOut, label_of
 from fedmri.trained.model_file import ModelFile
 from fedmri.trained.outputs import BIDS_VERSION, make_empty, place_of, write_map
 from fedmri.trained.outputs import write_table as write_rows
-from fedmri.trained.predict import Opened, refuse_incomplete
+from fedmri.trained.predict import Opened, refuse_covariates, refuse_incomplete
 from fedmri.training.device import memory_explained
 
 SUMMARY, SCANS = "summary.json", "explanations.tsv"
@@ -48,6 +48,7 @@ def explain(file: ModelFile, found: Gathered, out: Path, options: ExplainOptions
         ConfigError: The class is not one of the model's (C01), or the device is not there (C23).
     """
     refuse_incomplete(file)
+    refuse_covariates(file, "an explanation")
     explainer = Explainer.of(file, options)
     make_empty(out)
     write_whole(out / "dataset_description.json", _description(file))
@@ -98,8 +99,8 @@ class _OneScan:
         if name:
             return classes_of(target).index(name) + is_mask
         mean = self.doubt.mean
-        if not is_mask:
-            return int(mean.mean(0).argmax())
+        if not is_mask:  # the first of numbers that are no classes is what is predicted
+            return int(mean.mean(0).argmax()) if classes_of(target) else 0
         counts = torch.bincount(mean.argmax(1).flatten(), minlength=mean.shape[1])[1:]
         return 1 + int(counts.argmax())
 

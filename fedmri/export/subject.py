@@ -14,7 +14,7 @@ from fedmri.plan import Plan
 from fedmri.stages.registry import STAGES
 from fedmri.trained.card import ModelCard
 from fedmri.trained.model_file import ModelFile
-from fedmri.trained.predict import make_network, refuse_incomplete
+from fedmri.trained.predict import make_network, refuse_covariates, refuse_incomplete
 
 N_EXAMPLES = 4
 
@@ -73,9 +73,10 @@ def subject_of(file: ModelFile, seed: int) -> Subject:
 
     Raises:
         UsageError: Sites keep a part of it, or it needs the other scans of a site (U72, U73), or
-            its images have no one size (U76).
+            its images have no one size (U76), or it reads a table (U86).
     """
     refuse_incomplete(file)
+    refuse_covariates(file, "an export")
     plan = file.card.plan
     if not all(plan.shape):
         what, fix = "images of the model", "train with data.prepare.shape or data.prepare.size"

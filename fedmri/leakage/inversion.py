@@ -8,6 +8,7 @@ Source:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +86,8 @@ def inversion(
 ) -> InversionScore:
     """Attack an update, and in the same way the gradient of images that were not trained on.
 
-    The attacker is given the targets and the range of intensities, as in the source.
+    The attacker is given the targets and the range of intensities, as in the source, and the
+    covariates.
 
     Args:
         release: The update.
@@ -101,7 +103,7 @@ def inversion(
     network = release.network(release.before)
     found = rebuild(network, release.loss, release.change, sought, config)
     names = release.change.keys()
-    gradient = gradients(network, release.loss, control.image, control.target)
+    gradient = gradients(network, release.loss, control.inputs, control.target)
     unrelated = {name: value.detach() for name, value in gradient.items() if name in names}
     control_found = rebuild(network, release.loss, unrelated, control, config)
     return InversionScore(
@@ -115,16 +117,17 @@ def inversion(
 def first(batch: Batch, n: int) -> Batch:
     """Return the first examples of a batch."""
     image, target, present = batch.image[:n], batch.target[:n], batch.present[:n]
-    return Batch(image, target, present, batch.subjects[:n], batch.scans[:n])
+    covariates = None if batch.covariates is None else batch.covariates[:n]
+    return Batch(image, target, present, batch.subjects[:n], batch.scans[:n], covariates)
 
 
 def gradients(
-    network: nn.Module, loss: Loss, image: torch.Tensor, target: torch.Tensor
+    network: nn.Module, loss: Loss, inputs: Sequence[torch.Tensor], target: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Return the gradient of the mean loss by parameter, itself open to differentiation."""
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
     grads = torch.autograd.grad(
-        loss(network(image), target), list(named.values()), create_graph=True, allow_unused=True
+        loss(network(*inputs), target), list(named.values()), create_graph=True, allow_unused=True
     )
     return {n: g for n, g in zip(named, grads, strict=True) if g is not None}
 
@@ -138,7 +141,8 @@ def rebuild(
         network: With the weights that the site was sent.
         loss: What the site minimised.
         wanted: Direction by parameter: a gradient, or an update's change.
-        like: Targets, and images whose shape and range of intensities are the attacker's.
+        like: Targets and covariates, and images whose shape and range of intensities are the
+            attacker's.
         config: How hard the attacker tries.
 
     Returns:
@@ -153,7 +157,7 @@ def rebuild(
     drops = [int(share * config.n_steps) for share in DROPS]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, DROP)
     for _ in range(config.n_steps):
-        gradient = gradients(network, loss, image, like.target)
+        gradient = gradients(network, loss, (image, *like.inputs[1:]), like.target)
         cost = cosine_distance(gradient, wanted)
         cost = cost + config.smoothness / scale * total_variation(image)
         image.grad = torch.autograd.grad(cost, image)[0].sign()

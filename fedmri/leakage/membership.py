@@ -65,7 +65,7 @@ def patient_losses(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> 
     with torch.no_grad():
         for batch in batches:
             for i, subject in enumerate(batch.subjects):
-                outputs = network(batch.image[i : i + 1])
+                outputs = network(*(each[i : i + 1] for each in batch.inputs))
                 losses[subject].append(float(loss(outputs, batch.target[i : i + 1])))
     return {subject: math.fsum(values) / len(values) for subject, values in losses.items()}
 
@@ -150,7 +150,8 @@ def draw_canaries(like: Batch, n: int, seed: int) -> tuple[Batch, Batch]:
     names = tuple(f"canary-{i:04d}" for i in range(2 * n))
     present = torch.ones((2 * n, like.present.shape[1]), dtype=torch.bool)
     image = (low + (high - low) * noise).to(like.image.dtype)
-    both = Batch(image, like.target[rows], present, names, names)
+    covariates = None if like.covariates is None else like.covariates[rows]
+    both = Batch(image, like.target[rows], present, names, names, covariates)
     return _rows(both, slice(0, n)), _rows(both, slice(n, 2 * n))
 
 
@@ -162,4 +163,5 @@ def _rows(batch: Batch, rows: slice) -> Batch:
         present=batch.present[rows],
         subjects=batch.subjects[rows],
         scans=batch.scans[rows],
+        covariates=None if batch.covariates is None else batch.covariates[rows],
     )

@@ -69,9 +69,18 @@ def joined(batches: Iterable[Batch], like: Batch, n: int) -> Batch:
         torch.cat([batch.present for batch in found]),
         tuple(subject for batch in found for subject in batch.subjects),
         tuple(scan for batch in found for scan in batch.scans),
+        _joined(batch.covariates for batch in found),
     )
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch with images and targets on a device."""
-    return replace(batch, image=batch.image.to(device), target=batch.target.to(device))
+    """Return a batch with what a network and its loss read on a device."""
+    image, *rest = batch.inputs_on(device)
+    covariates = rest[0] if rest else None
+    return replace(batch, image=image, target=batch.target.to(device), covariates=covariates)
+
+
+def _joined(parts: Iterable[torch.Tensor | None]) -> torch.Tensor | None:
+    """Return covariates of several batches as one, where there are some."""
+    found = [part for part in parts if part is not None]
+    return torch.cat(found) if found else None

@@ -32,6 +32,7 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
     n_channels: int,
     shape: Sequence[int],
     seed: int,
+    n_covariates: int = 0,
 ) -> nn.Module:
     """Build a network on the CPU, in training mode; the seed decides its weights to the bit.
 
@@ -45,10 +46,12 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
         shape: Spatial size of an image in voxels, ``n_dims`` numbers. 0 is a size that differs
             from scan to scan; not every network takes that, and what is too small shows later.
         seed: Seed of the initial weights, the same at every site.
+        n_covariates: Numbers of the patient that come with an image.
 
     Returns:
         A network from images ``(B, C, *shape)`` to ``(B, n_outputs)`` or, where the target asks
-        for each voxel, to ``(B, n_outputs, *shape)``.
+        for each voxel, to ``(B, n_outputs, *shape)``. Where there are covariates, it is called with
+        images and covariates ``(B, n_covariates)``.
 
     Raises:
         ConfigError: A width does not do (C01), the network cannot do the task (C20), or images
@@ -56,7 +59,7 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
     """
     require(n_dims in (2, 3) and len(shape) == n_dims, "image shape", tuple(shape), "2D or 3D")
     name = MODELS.name_of(model)
-    sizes = Sizes(tuple(shape), n_channels, target.n_outputs)
+    sizes = Sizes(tuple(shape), n_channels, target.n_outputs, n_covariates)
     _require_answer(name, model, target)
     _require_dims(name, model, sizes)
     require_multiples(name, (model.multiple,) * n_dims, sizes)
@@ -104,10 +107,12 @@ def _require_passage(name: str, network: nn.Module, sizes: Sizes) -> None:
         return
     entries = dict(network.named_parameters()) | dict(network.named_buffers())
     empty = {name: torch.empty_like(value, device="meta") for name, value in entries.items()}
-    image = torch.empty(1, sizes.n_channels, *sizes.shape, device="meta")
+    inputs = [torch.empty(1, sizes.n_channels, *sizes.shape, device="meta")]
+    if sizes.n_covariates:
+        inputs.append(torch.empty(1, sizes.n_covariates, device="meta"))
     try:
         with torch.no_grad():
-            functional_call(network, empty, (image,))
+            functional_call(network, empty, tuple(inputs))
     except (RuntimeError, ValueError) as error:
         want = "room for norm layers and pooling in a batch of one image"
         fix = "set a larger data.prepare.size or shape, set model.norm=group, or take another model"

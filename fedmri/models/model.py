@@ -118,9 +118,10 @@ def require_dropout(rate: float) -> None:
     require(0 <= rate < 1, "model.dropout", rate, "0 to below 1")
 
 
-def _apart(model: Normed) -> Claims:
+def apart_by_norm(model: Normed) -> Claims:
+    """Return the claim of a model that mixes patients with batch norm alone."""
     return frozenset() if model.norm == "batch" else frozenset({Claim.PATIENTS_APART})
 
 
-APART_BY_NORM = property(_apart)
+APART_BY_NORM = property(apart_by_norm)
 """Claims of a model that mixes patients with batch norm alone."""

@@ -24,6 +24,7 @@ from fedmri.data.batches.site_data import Example, SiteData
 from fedmri.privacy.accounting import Steps
 from fedmri.privacy.per_sample import (
     Gradients,
+    Inputs,
     Loss,
     by_loop,
     by_vmap,
@@ -120,20 +121,20 @@ class PrivateSteps:
         self._noised.zero_grad(set_to_none=True)
         device = next(network.parameters()).device
         for batch in batches:
-            images, targets = batch.image.to(device), batch.target.to(device)
-            for image, target in zip(
-                torch.split(images, CHUNK), torch.split(targets, CHUNK), strict=True
-            ):
-                self._noised.take(network, self._gradients(network, loss, image, target))
+            given = (*batch.inputs_on(device), batch.target.to(device))
+            for *inputs, target in zip(*(torch.split(each, CHUNK) for each in given), strict=True):
+                found = self._gradients(network, loss, tuple(inputs), target)
+                self._noised.take(network, found)
         self._noised.finish(self._expected)
 
     def _gradients(
-        self, network: nn.Module, loss: Loss, image: torch.Tensor, target: torch.Tensor
+        self, network: nn.Module, loss: Loss, inputs: Inputs, target: torch.Tensor
     ) -> Gradients:
         if self._is_vmapped is None:
             with torch.random.fork_rng():
-                self._is_vmapped = is_vmap_right(network, loss, image[:2], target[:2])
-        return (by_vmap if self._is_vmapped else by_loop)(network, loss, image, target)
+                two = tuple(each[:2] for each in inputs)
+                self._is_vmapped = is_vmap_right(network, loss, two, target[:2])
+        return (by_vmap if self._is_vmapped else by_loop)(network, loss, inputs, target)
 
 
 def _by_subject(examples: Sequence[Example]) -> list[list[int]]:

@@ -19,6 +19,8 @@ from fedmri.errors import PrivacyError
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Raw outputs and targets to the mean loss of a batch."""
+Inputs = tuple[torch.Tensor, ...]
+"""What the network is called with, see ``Batch.inputs``; each of shape ``(B, ...)``."""
 Gradients = dict[str, torch.Tensor]
 """By name of the parameter, shape ``(B, *parameter)``."""
 
@@ -26,45 +28,43 @@ CLOSE = 1e-3
 """Relative difference of the two ways that rounding explains in float32."""
 
 
-def by_vmap(network: nn.Module, loss: Loss, image: torch.Tensor, target: torch.Tensor) -> Gradients:
+def by_vmap(network: nn.Module, loss: Loss, inputs: Inputs, target: torch.Tensor) -> Gradients:
     """Return each example's gradient, all at once; dropout differs from example to example."""
     trained = {n: p.detach() for n, p in network.named_parameters() if p.requires_grad}
     fixed = {n: p.detach() for n, p in network.named_parameters() if not p.requires_grad}
     fixed |= dict(network.named_buffers())
 
-    def one(parameters: Gradients, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        outputs = functional_call(network, {**parameters, **fixed}, (x[None],))
+    def one(parameters: Gradients, xs: Inputs, y: torch.Tensor) -> torch.Tensor:
+        outputs = functional_call(network, {**parameters, **fixed}, tuple(x[None] for x in xs))
         return loss(outputs, y[None])
 
     gradients: Gradients = vmap(grad(one), (None, 0, 0), randomness="different")(
-        trained, image, target
+        trained, inputs, target
     )
     return gradients
 
 
-def by_loop(network: nn.Module, loss: Loss, image: torch.Tensor, target: torch.Tensor) -> Gradients:
+def by_loop(network: nn.Module, loss: Loss, inputs: Inputs, target: torch.Tensor) -> Gradients:
     """Return each example's gradient, one after another; zeros where a parameter has no part."""
     trained = {n: p for n, p in network.named_parameters() if p.requires_grad}
     rows: list[Sequence[torch.Tensor]] = []
-    for x, y in zip(image, target, strict=True):
-        value = loss(network(x[None]), y[None])
+    for *xs, y in zip(*inputs, target, strict=True):
+        value = loss(network(*(x[None] for x in xs)), y[None])
         found = torch.autograd.grad(value, list(trained.values()), materialize_grads=True)
         rows.append([each.detach() for each in found])
     return {name: torch.stack([row[i] for row in rows]) for i, name in enumerate(trained)}
 
 
-def is_vmap_right(
-    network: nn.Module, loss: Loss, image: torch.Tensor, target: torch.Tensor
-) -> bool:
+def is_vmap_right(network: nn.Module, loss: Loss, inputs: Inputs, target: torch.Tensor) -> bool:
     """Return whether ``vmap`` works here and agrees with the loop, without dropout."""
     was_training = network.training
     network.eval()
     try:
-        fast = by_vmap(network, loss, image, target)
+        fast = by_vmap(network, loss, inputs, target)
     except (RuntimeError, TypeError, ValueError, NotImplementedError):
         return False  # an operation without a batching rule, or a branch that looks at values
     else:
-        slow = by_loop(network, loss, image, target)
+        slow = by_loop(network, loss, inputs, target)
         scale = torch.stack([each.norm() for each in slow.values()]).max()
         gap = torch.stack([(fast[name] - slow[name]).norm() for name in slow]).max()
         return bool(gap <= CLOSE * scale)  # false where one is NaN

@@ -80,7 +80,7 @@ def embeddings_at(at: AtSite, split: Split) -> Embeddings:
         embedding_of(network, at.layout.head_layer) as embedding,
     ):
         for batch in at.data.eval_batches(split, batch_size=train.batch_size):
-            network(batch.image.to(place))
+            network(*batch.inputs_on(place))
             values.append(embedding.value.cpu().double())
             labels.append(batch.target.double())
     return Embeddings(at.site, torch.cat(values), torch.cat(labels))

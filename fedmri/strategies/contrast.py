@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -48,13 +48,12 @@ def contrasting(network: nn.Module, layout: Layout, contrast: Contrast) -> Itera
     """
     head = layout.head_layer
     near, far = (_standing(network, model) for model in (contrast.near, contrast.far))
-    images: list[Tensor] = []
-    hook = network.register_forward_pre_hook(lambda _, args: images.__setitem__(slice(None), args))
+    inputs: list[Tensor] = []
+    hook = network.register_forward_pre_hook(lambda _, args: inputs.__setitem__(slice(None), args))
 
     def term(_: Tensor) -> Tensor:
-        (image,) = images
         alike, unlike = (
-            cosine_similarity(own.value.float(), _embedding(model, head, image), dim=1)
+            cosine_similarity(own.value.float(), _embedding(model, head, inputs), dim=1)
             for model in (near, far)
         )
         return contrast.strength * contrastive_loss(alike, unlike, contrast.temperature)
@@ -85,8 +84,8 @@ def _standing(network: nn.Module, model: Weights) -> nn.Module:
     return other.eval().requires_grad_(requires_grad=False)
 
 
-def _embedding(model: nn.Module, head: str, image: Tensor) -> Tensor:
-    model.to(image.device)
+def _embedding(model: nn.Module, head: str, inputs: Sequence[Tensor]) -> Tensor:
+    model.to(inputs[0].device)
     with torch.no_grad(), embedding_of(model, head) as held:
-        model(image)
+        model(*inputs)
     return held.value.float()

@@ -73,9 +73,10 @@ def hd95_mm(a: torch.Tensor, b: torch.Tensor, spacing_mm: Sequence[float]) -> fl
 
 
 def combined(scores: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return the mean of each score and the sum of each count."""
+    """Return the mean of each score, over those that have it, and the sum of each count."""
     rows = list(scores)
-    values = {name: [row[name] for row in rows] for name in rows[0]}
+    names = dict.fromkeys(name for row in rows for name in row)
+    values = {name: [row[name] for row in rows if name in row] for name in names}
     return {
         name: float(np.sum(column) if name in COUNTS else np.mean(column))
         for name, column in values.items()

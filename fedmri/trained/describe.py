@@ -20,11 +20,11 @@ LEFT_AT_SITES = (
 
 def describe(card: ModelCard) -> dict[str, str]:
     """Return what a person must know before using a model, by the name of each fact."""
-    plan = card.plan
+    plan, source = card.plan, card.plan.data.source
     facts = {
         "model": f"{plan.name}, weights {card.sha256}",
         "predicts": plan.target.learned,
-        "reads": ", ".join(plan.data.source.modalities),
+        "reads": ", ".join([*source.modalities, *(f"column {c.name}" for c in source.declared)]),
         "preparation": ", ".join(_preparation(card)),
         "network": _network(plan),
         "trained": _training(card),

@@ -11,6 +11,7 @@ from typing import Any
 
 from fedmri.data.bids.bids_file import BidsFile, parse
 from fedmri.data.bids.pairing import Session, by_modality
+from fedmri.data.covariates import Covariate, with_known
 from fedmri.data.dicom.series import is_dicom
 from fedmri.data.files.folders import Walk
 from fedmri.data.files.pictures import PICTURES
@@ -103,7 +104,23 @@ def gather(
         elif not path.is_file():
             every.left_out.append(LeftOut(str(path), "D84", "no such file or folder"))
     every.inputs = _named_apart(every.inputs)
-    return every
+    return _with_rows(every, source.declared) if source.declared else every
+
+
+def _with_rows(found: Gathered, covariates: Sequence[Covariate]) -> Gathered:
+    """Leave out scans without a row of the table; say which cells of the others are not known."""
+    kept = Gathered(left_out=found.left_out, notes=found.notes)
+    names = [covariate.name for covariate in covariates]
+    rows, _ = with_known([one.scan for one in found.inputs], covariates)
+    for one, scan in zip(found.inputs, rows, strict=True):
+        if not {*names} & {*one.scan.columns}:
+            reason = f"the model reads {', '.join(names)} of a table: name a BIDS data set that has"
+            kept.left_out.append(LeftOut(one.name, "D84", f"{reason} them in participants.tsv"))
+            continue
+        unknown = [c.name for c in covariates if c.entries(scan.columns.get(c.name, ""))[-1]]
+        told = tuple(("D79", f"{name} is not known, and counts as missing") for name in unknown)
+        kept.inputs.append(replace(one, scan=scan, remarks=(*one.remarks, *told)))
+    return kept
 
 
 def _refuse_other_modalities(

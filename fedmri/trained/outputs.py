@@ -150,8 +150,8 @@ class DerivativeWriter:
             "status": "predicted with remarks" if one.remarks else "predicted",
         }
         if one.reading is not None:
-            mean = np.mean(one.reading.predictions, axis=0).tolist()
-            row |= self.target.answers(mean, None)
+            of_scan = self.target.case("", one.input.scan.subject, [one.reading])
+            row |= self.target.answers(of_scan.prediction, None)
         if one.mask is not None and self.target.label_map:
             row |= _volumes(one, self.target.label_map)
         row["file"] = str(files[0].relative_to(self.folder)) if files else MISSING

@@ -135,6 +135,18 @@ def refuse_incomplete(file: ModelFile) -> None:
         raise UsageError("U73", what, found=found, want=want, fix=fix)
 
 
+def refuse_covariates(file: ModelFile, command: str) -> None:
+    """Refuse a model that reads columns of a table, where it would be given images alone.
+
+    Raises:
+        UsageError: It reads covariates (U86).
+    """
+    if names := ", ".join(one.name for one in file.card.plan.data.source.declared):
+        found, want = f"a model that reads {names} beside the image", "one that reads images alone"
+        fix = "use `fedmri predict` or `fedmri score`, which read the table"
+        raise UsageError("U86", command, found=found, want=want, fix=fix)
+
+
 @dataclass(frozen=True)
 class Predictor:
     """A model that is ready to look at scans, one at a time."""
@@ -239,7 +251,7 @@ class Predictor:
         with memory_explained(place):
             batches = self._data(scan).eval_batches("test", batch_size=self.plan.train.batch_size)
             for batch in batches:
-                found.append(self.task.predict(network(batch.image.to(place))).cpu())
+                found.append(self.task.predict(network(*batch.inputs_on(place))).cpu())
         return torch.cat(found)
 
     def _read(self, scan: PreparedScan) -> Reading:

@@ -147,7 +147,7 @@ def adapt_norm_statistics(
             norm.momentum = None  # a cumulative mean
             norm.train()
         for batch in data.eval_batches(split, batch_size=batch_size):
-            network(batch.image.to(place))
+            network(*batch.inputs_on(place))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return True
@@ -171,7 +171,7 @@ def _rows(
     examples = iter(data.examples(split))
     device = next(network.parameters()).device
     for batch in data.eval_batches(split, batch_size=batch_size):
-        outputs, target = network(batch.image.to(device)), batch.target.to(device)
+        outputs, target = network(*batch.inputs_on(device)), batch.target.to(device)
         predictions = task.predict(outputs).cpu()
         for i, (image, truth, prediction) in enumerate(
             zip(batch.image, batch.target, predictions, strict=True)
@@ -197,7 +197,7 @@ def _picture(task: Task, scan: list[_Row], reading: Reading) -> Picture:
     is_mask = task.label_map is not None
     return picture_of(
         [row.image for row in scan],
-        [row.truth[0] for row in scan] if is_mask else None,
+        [row.truth[0].clamp(min=0) for row in scan] if is_mask else None,
         [row.prediction.argmax(0) for row in scan] if is_mask else None,
         example=scan[0].example,
         caption=task.caption(reading),

@@ -202,10 +202,10 @@ class _Trainer:
         self, batch: Batch, gradient_term: GradientTerm | None, loss_term: LossTerm | None
     ) -> None:
         """Take one step, or leave it out where its loss or gradient is not finite."""
-        image = batch.image.to(self.device, non_blocking=True)
+        inputs = batch.inputs_on(self.device)
         target = batch.target.to(self.device, non_blocking=True)
         with self.autocast:
-            outputs = self.network(image)
+            outputs = self.network(*inputs)
         loss = self.task.mean_loss(outputs, target)
         total = loss if loss_term is None else loss + loss_term(target)
         self.optimizer.zero_grad(set_to_none=True)
@@ -217,7 +217,7 @@ class _Trainer:
         norm = self._clipped_norm() if self.clip_norm else float(total.detach())
         if math.isfinite(norm):
             self.scaler.step(self.optimizer)
-            self._count(loss.detach(), len(image), norm)
+            self._count(loss.detach(), len(batch.subjects), norm)
         else:
             self.n_skipped += 1
         self.scaler.update()

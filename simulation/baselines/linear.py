@@ -9,7 +9,7 @@ without harmonization and without privacy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from fedmri.data.batches.site_data import Example, SiteData, Split
+from fedmri.round import Batch
 from fedmri.simulation.baselines.features import Array, image_features
 from fedmri.simulation.baselines.linear_masks import mask_cases
 from fedmri.tasks.task import Case, Reading, Task
@@ -25,6 +26,9 @@ STRENGTHS = (1.0, 10.0, 100.0, 1e3, 1e4)
 """Penalties that are tried, in units of one example: from weak to strong."""
 USUAL = 100.0
 """Penalty where no patient validates."""
+
+Read = Callable[[Batch], Array]
+"""From a batch of one example to what the regression reads of it."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ def linear_cases(
 ) -> dict[str, list[Case]]:
     """Return the linear baseline's test cases by site; empty where there is nothing to learn.
 
+    It reads covariates too, where the plan declares some.
+
     Args:
         trained: Data of the sites whose training and validation patients are used.
         tested: Data of the sites whose test patients are scored.
@@ -49,7 +55,24 @@ def linear_cases(
     """
     if task.label_map is not None:
         return mask_cases(trained, tested, task)
-    train, validation = _rows(trained, "train"), _rows(trained, "val")
+    return _fitted(trained, tested, task, _of_both)
+
+
+def table_cases(
+    trained: Sequence[SiteData], tested: Mapping[str, SiteData], task: Task
+) -> dict[str, list[Case]]:
+    """Return test cases of the same regression on covariates alone; empty where there are none."""
+    firsts = (batch for data in trained for batch in data.eval_batches("train", batch_size=1))
+    first = next(firsts, None)
+    if task.label_map is not None or first is None or first.covariates is None:
+        return {}
+    return _fitted(trained, tested, task, _of_table)
+
+
+def _fitted(
+    trained: Sequence[SiteData], tested: Mapping[str, SiteData], task: Task, read: Read
+) -> dict[str, list[Case]]:
+    train, validation = _rows(trained, "train", read), _rows(trained, "val", read)
     if not train.examples:
         return {}
     centre, scale = _standard(train)
@@ -68,7 +91,7 @@ def linear_cases(
         return _cases(rows, fits[strength]((rows.features - centre) / scale), task)
 
     best = _best(fits, lambda strength: task.metrics(scored(strength, validation)), task)
-    return {name: scored(best, _rows([data], "test")) for name, data in tested.items()}
+    return {name: scored(best, _rows([data], "test", read)) for name, data in tested.items()}
 
 
 def _best(
@@ -82,14 +105,10 @@ def _best(
     return max(strengths, key=lambda strength: (sign * score(strength)[task.primary], strength))
 
 
-def _rows(sites: Sequence[SiteData], split: Split) -> Rows:
+def _rows(sites: Sequence[SiteData], split: Split, read: Read) -> Rows:
     examples = tuple(example for data in sites for example in data.examples(split))
     features = np.array(
-        [
-            image_features(np.asarray(image, np.float32))
-            for data in sites
-            for image in images(data, split)
-        ]
+        [read(batch) for data in sites for batch in data.eval_batches(split, batch_size=1)]
     )
     counts: dict[tuple[str, str], int] = {}
     for example in examples:
@@ -99,10 +118,15 @@ def _rows(sites: Sequence[SiteData], split: Split) -> Rows:
     return Rows(examples, features, np.array([example.target for example in examples]), weights)
 
 
-def images(data: SiteData, split: Split) -> Iterator[Array]:
-    """Yield the image of each example of a split, in order."""
-    for batch in data.eval_batches(split, batch_size=1):
-        yield from batch.image.numpy()
+def _of_table(batch: Batch) -> Array:
+    """Return the covariates of a batch of one example."""
+    return np.zeros(0) if batch.covariates is None else batch.covariates[0].double().numpy()
+
+
+def _of_both(batch: Batch) -> Array:
+    """Return the features of the image of a batch of one example, and its covariates."""
+    own = image_features(np.asarray(batch.image[0].numpy(), np.float32))
+    return np.concatenate([own, _of_table(batch)])
 
 
 def _standard(train: Rows) -> tuple[Array, Array]:

@@ -19,9 +19,12 @@ from fedmri.clients.training.own_data import (
 from fedmri.data.preparation.prepared import read_site
 from fedmri.data.settings import CheckConfig
 from fedmri.errors import DataError, UsageError
+from fedmri.models.hybrid.image_table_fusion import ImageTableFusion
+from fedmri.models.voxel.unet import UNet
 from fedmri.plan import Plan
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.sites import SiteSource, prepare_sites
+from fedmri.tasks.kinds.segmentation import Segmentation
 from tests.clients.conftest import OWN
 
 
@@ -37,6 +40,31 @@ def test_a_hospital_and_its_simulation_train_on_the_same(
     assert counts == {side: simulated.used[OWN][side] for side in ("train", "val", "test")}
     table = checked_own(home.config, plan, OWN, tmp_path / "manifest.tsv")
     assert n_subjects(table, plan) == counts
+
+
+def test_covariates_of_a_hospital_are_those_of_its_simulation(
+    home: ClientHome, plan: Plan, cache: Path, tmp_path: Path
+) -> None:
+    """The columns are the plan's, and each site's rows are judged alone: one fingerprint."""
+    source = replace(plan.data.source, covariates=("field_tesla:2/1", "sex:F|M"))
+    other = replace(plan, data=replace(plan.data, source=source), model=ImageTableFusion())
+    simulated = prepare_sites(SiteSource(other, PartitionConfig(), "", False, cache), tmp_path)
+    path = prepare_own(home.config, other, OWN, cache, tmp_path / "plan")
+    assert read_site(path).fingerprint == simulated.fingerprints[OWN]
+    assert {len(scan.covariates) for scan in read_site(path).scans} == {5}
+
+
+def test_a_hospital_says_itself_which_classes_it_draws(
+    home: ClientHome, plan: Plan, tmp_path: Path
+) -> None:
+    """In its own settings, whatever the plan says of others."""
+    target = Segmentation("mask", ("core", "edema"))
+    source = replace(plan.data.source, drawn=("north:edema",))
+    config = replace(home.config, data=replace(home.config.data, drawn=("core",)))
+    other = Plan(target, data=replace(plan.data, source=source), model=UNet())
+    table = checked_own(config, other, OWN, tmp_path / "manifest.tsv")
+    assert {scan.drawn for scan in table.scans} == {("core",)}
+    assert "D23" not in {finding.code for finding in table.findings}
 
 
 def test_the_same_data_are_prepared_to_the_same_place(

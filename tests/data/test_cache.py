@@ -20,7 +20,7 @@ from fedmri.data.preparation.cache import (
 )
 from fedmri.data.preparation.geometry import Geometry, Grid
 from fedmri.data.preparation.transforms import PreparedArrays
-from fedmri.data.settings import PrepareConfig
+from fedmri.data.settings import PrepareConfig, SourceConfig
 from fedmri.errors import DataError
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.regression import Regression
@@ -136,7 +136,7 @@ def test_choosing_other_slices_prepares_nothing_anew() -> None:
     thin = PrepareConfig(dimension="2d", n_slices=10)
     thick = replace(thin, n_slices=20, skip_first=2)
     of_scans = [settings_fingerprint(TARGET, config, ("T1w",)) for config in (thin, thick)]
-    of_sites = [site_settings(TARGET, config, ("T1w",)) for config in (thin, thick)]
+    of_sites = [site_settings(TARGET, config, SourceConfig()) for config in (thin, thick)]
     assert of_scans[0] == of_scans[1]
     assert of_sites[0] != of_sites[1]
 
@@ -146,4 +146,4 @@ def test_another_target_is_another_site_file_of_the_same_volumes() -> None:
     targets: list[Task] = [Regression("age"), Classification("sex", ("F", "M"))]
     config = PrepareConfig()
     assert len({settings_fingerprint(target, config, ("T1w",)) for target in targets}) == 1
-    assert len({site_settings(target, config, ("T1w",)) for target in targets}) == 2
+    assert len({site_settings(target, config, SourceConfig()) for target in targets}) == 2

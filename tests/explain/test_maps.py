@@ -17,10 +17,14 @@ from fedmri.models.registry import MODELS
 from fedmri.models.weights import layout
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
-from tests.made import each, few_slices, n_dims_of, narrow
+from tests.made import each, few_slices, n_covariates_of, n_dims_of, narrow
 
 KIND = Classification("kind", ("a", "b"))
-HYBRIDS = tuple(name for name, module in MODELS.own.items() if ".hybrid." in module)
+HYBRIDS = tuple(
+    name
+    for name, module in MODELS.own.items()
+    if ".hybrid." in module and not n_covariates_of(name)
+)
 
 
 def spotted(n_dims: int) -> Seen:

@@ -24,7 +24,7 @@ from fedmri.models.registry import model_names
 from fedmri.models.weights import layout
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
-from tests.made import each, few_slices, n_dims_of, narrow
+from tests.made import each, few_slices, inputs_of, n_covariates_of, n_dims_of, narrow
 
 SIDE = {"cnn5": 8, "cnn3d": 16, "vit": 16, "segresnet": 8, "unet": 16, "attention_unet": 16}
 
@@ -241,10 +241,11 @@ def test_every_networks_embedding_makes_its_outputs(name: str) -> None:
         n_channels=1,
         shape=shape,
         seed=1,
+        n_covariates=n_covariates_of(name),
     ).eval()
     head = next(iter(layout(network).head)).rpartition(".")[0]
     with embedding_of(network, head) as embedding:
-        outputs = network(torch.randn(3, 1, *shape))
+        outputs = network(*inputs_of(name, torch.randn(3, 1, *shape)))
     value = embedding.value
     assert value.shape[0] == 3
     assert value.ndim == 2
@@ -255,7 +256,7 @@ def test_every_networks_embedding_makes_its_outputs(name: str) -> None:
         again = layer(value[:, :, None, None])[:, :, 0, 0]
         assert torch.allclose(again, outputs.mean(dim=(2, 3)), atol=1e-5)
     assert any(g is not None for g in _slopes(value.sum(), network))
-    network(torch.randn(3, 1, *shape))
+    network(*inputs_of(name, torch.randn(3, 1, *shape)))
     assert embedding.value is value  # the hook is gone
 
 

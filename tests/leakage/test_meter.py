@@ -57,7 +57,7 @@ def one_step(build: partial[nn.Module], loss: Loss, batch: Batch, noise: float =
     """Return the update of one step of SGD on a batch, with noise as a multiple of its norm."""
     net = build().eval()
     before = {name: value.clone() for name, value in weights(net).items()}
-    found = gradients(net, loss, batch.image, batch.target)
+    found = gradients(net, loss, batch.inputs, batch.target)
     source = torch.Generator().manual_seed(1)
     size = torch.cat([g.detach().flatten() for g in found.values()]).norm()
     n = sum(g.numel() for g in found.values())

@@ -12,18 +12,27 @@ from fedmri.claims import Claim, claims_of
 from fedmri.errors import ConfigError, PrivacyError
 from fedmri.models.registry import model_names
 from fedmri.models.weights import digest, layout, load_weights, weights
-from fedmri.privacy.per_sample import refuse_batch_norm
+from fedmri.privacy.per_sample import Inputs, refuse_batch_norm
 from fedmri.round import ServerState, Update
 from fedmri.strategies.averaging.fedavg import FedAvg
-from tests.made import LESION, MASK, built, least_shape, narrow, shared, target_of
+from tests.made import (
+    LESION,
+    MASK,
+    built,
+    inputs_of,
+    least_shape,
+    narrow,
+    shared,
+    target_of,
+)
 
 EACH = pytest.mark.parametrize("name", model_names())
 
 
-def images(name: str, n: int = 2, n_channels: int = 2) -> torch.Tensor:
-    """Return images of a network's least size, the same ones each time."""
+def inputs(name: str, n: int = 2, n_channels: int = 2) -> Inputs:
+    """Return what a network reads: images of its least size, the same ones each time."""
     shape = (n, n_channels, *least_shape(name))
-    return torch.randn(shape, generator=torch.Generator().manual_seed(7))
+    return inputs_of(name, torch.randn(shape, generator=torch.Generator().manual_seed(7)))
 
 
 def loss(outputs: torch.Tensor) -> torch.Tensor:
@@ -31,10 +40,10 @@ def loss(outputs: torch.Tensor) -> torch.Tensor:
     return outputs.flatten(1).square().mean(1).mean()
 
 
-def gradients(network: nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+def gradients(network: nn.Module, batch: Inputs) -> dict[str, torch.Tensor]:
     """Return the gradient of every trained parameter."""
     network.zero_grad()
-    torch.autograd.backward(loss(network(batch)))
+    torch.autograd.backward(loss(network(*batch)))
     return {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
 
 
@@ -57,7 +66,7 @@ def test_modalities_are_one_stem_apart(name: str) -> None:
     """Only layers that see the image differ with its channels: four here, one or two elsewhere."""
     network = built(name, n_channels=4).eval()
     with torch.no_grad():
-        outputs = network(images(name, 1, n_channels=4))
+        outputs = network(*inputs(name, 1, n_channels=4))
     assert outputs.shape[:2] == (1, n_answers(name))
     own, other = network.state_dict(), shared(name).state_dict()
     assert own.keys() == other.keys()
@@ -75,7 +84,7 @@ def test_odd_sizes_go_through_or_are_refused(name: str) -> None:
         return
     network = built(name, shape=odd).eval()
     with torch.no_grad():
-        outputs = network(torch.randn(1, 2, *odd))
+        outputs = network(*inputs_of(name, torch.randn(1, 2, *odd)))
     assert outputs.shape == ((1, 2, *odd) if target_of(name) == MASK else (1, 3))
 
 
@@ -86,13 +95,13 @@ def test_weights_of_one_network_make_another_the_same(name: str) -> None:
     load_weights(other, weights(one))
     assert digest(weights(other)) == digest(weights(one))
     with torch.no_grad():
-        assert torch.equal(other(images(name)), one(images(name)))
+        assert torch.equal(other(*inputs(name)), one(*inputs(name)))
 
 
 @EACH
 def test_the_same_step_gives_the_same_bits(name: str) -> None:
     """Forward and backward, twice."""
-    network, batch = shared(name).train(), images(name)
+    network, batch = shared(name).train(), inputs(name)
     first, again = gradients(network, batch), gradients(network, batch)
     assert first.keys() == again.keys()
     assert all(torch.equal(first[key], again[key]) for key in first)
@@ -118,9 +127,10 @@ def test_a_model_that_claims_so_keeps_patients_apart(name: str) -> None:
     """The gradient of a batch is the mean of the gradients of its images, each alone."""
     model, network = narrow(name), deepcopy(shared(name)).double().eval()
     assert Claim.PATIENTS_APART in claims_of(model)
-    batch = images(name).double()
+    batch = tuple(each.double() for each in inputs(name))
     whole = gradients(network, batch)
-    alone = [gradients(network, batch[i : i + 1]) for i in range(len(batch))]
+    rows = range(len(batch[0]))
+    alone = [gradients(network, tuple(each[i : i + 1] for each in batch)) for i in rows]
     for key, value in whole.items():
         mean = torch.stack([one.get(key, torch.zeros_like(value)) for one in alone]).mean(0)
         assert torch.allclose(value, mean, rtol=1e-7, atol=1e-12), key
@@ -144,7 +154,7 @@ def test_a_step_in_bfloat16_is_finite(name: str) -> None:
     network = shared(name).train()
     network.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
-        outputs = network(images(name))
+        outputs = network(*inputs(name))
     torch.autograd.backward(loss(outputs.float()))
     assert outputs.isfinite().all()
     found = [p.grad for p in network.parameters() if p.grad is not None]

@@ -16,10 +16,11 @@ from fedmri.models.hybrid_layers.recurrent import Recurrent
 from fedmri.models.hybrid_layers.slices import AttentionPool, SliceReader
 from fedmri.models.registry import MODELS
 from fedmri.models.weights import layout, load_weights, weights
+from fedmri.privacy.per_sample import Inputs
 from fedmri.round import Update
 from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.tasks.kinds.classification import Classification
-from tests.made import each, n_dims_of, narrow
+from tests.made import each, inputs_of, n_covariates_of, n_dims_of, narrow
 
 KIND = Classification("kind", ("a", "b", "c"))
 HYBRIDS = tuple(name for name, module in MODELS.own.items() if ".hybrid." in module)
@@ -46,6 +47,7 @@ def built(name: str, seed: int = 1, n_channels: int = 2) -> nn.Module:
         n_channels=n_channels,
         shape=shape,
         seed=seed,
+        n_covariates=n_covariates_of(name),
     )
 
 
@@ -54,24 +56,29 @@ def images(name: str, n: int, seed: int = 3) -> torch.Tensor:
     return torch.randn(n, 2, *shape_of(name), generator=torch.Generator().manual_seed(seed))
 
 
+def inputs(name: str, n: int) -> Inputs:
+    """Return what a network reads."""
+    return inputs_of(name, images(name, n))
+
+
 @EACH
 def test_a_patient_does_not_change_what_another_gets(name: str) -> None:
     """What is claimed for differential privacy holds in training mode too."""
-    network, batch = built(name).train(), images(name, 3)
+    network, batch = built(name).train(), inputs(name, 3)
     with torch.no_grad():
-        together = network(batch)
-        alone = torch.cat([network(one[None]) for one in batch])
+        together = network(*batch)
+        alone = torch.cat([network(*(each[i : i + 1] for each in batch)) for i in range(3)])
     assert torch.allclose(together, alone, atol=1e-4)
 
 
 @EACH
 def test_the_same_image_gives_the_same_bits_and_gradients(name: str) -> None:
     """Nothing is drawn in a network without dropout."""
-    network, batch = built(name), images(name, 2)
+    network, batch = built(name), inputs(name, 2)
     found = []
     for _ in range(2):
         network.zero_grad()
-        outputs = network(batch)
+        outputs = network(*batch)
         torch.autograd.backward(outputs.square().sum())
         found.append([outputs, *(p.grad for p in network.parameters() if p.grad is not None)])
     assert all(torch.equal(first, second) for first, second in zip(*found, strict=True))
@@ -96,12 +103,12 @@ def test_the_mean_of_two_equal_sites_is_either(name: str) -> None:
 def test_weights_of_another_network_make_it_that_network(name: str) -> None:
     """All that decides an output is in the state that travels."""
     first, second = built(name), built(name, seed=2)
-    batch = images(name, 1)
+    batch = inputs(name, 1)
     with torch.no_grad():
-        assert not torch.equal(first(batch), second(batch))
+        assert not torch.equal(first(*batch), second(*batch))
         kept = {key: value.clone() for key, value in weights(second).items()}
         load_weights(second, weights(first))
-        assert torch.equal(first(batch), second(batch))
+        assert torch.equal(first(*batch), second(*batch))
         load_weights(second, kept)
 
 

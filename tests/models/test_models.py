@@ -23,6 +23,7 @@ from tests.made import (
     MASK,
     built,
     each,
+    inputs_of,
     least_shape,
     marked,
     model,
@@ -60,16 +61,17 @@ def test_one_image_trains_every_parameter(name: str, norm: str, n_dims: int) -> 
     In training a network may answer at several levels; when it predicts, it gives one answer.
     """
     shape, network = least_shape(name, n_dims), shared(name, norm, n_dims)
-    wanted, image = (1, 2, *shape) if target_of(name) == MASK else (1, 3), torch.randn(1, 2, *shape)
+    wanted = (1, 2, *shape) if target_of(name) == MASK else (1, 3)
+    inputs = inputs_of(name, torch.randn(1, 2, *shape))
     network.zero_grad()
-    outputs = network(image)
+    outputs = network(*inputs)
     torch.autograd.backward(outputs.square().sum())
     named = network.named_parameters()
     assert [key for key, value in named if value.requires_grad and value.grad is None] == []
     if outputs.shape != wanted:
         assert (*outputs.shape[:1], *outputs.shape[2:]) == wanted
         with torch.no_grad():
-            outputs = network.eval()(image)
+            outputs = network.eval()(*inputs)
         network.train()
     assert outputs.shape == wanted
 
@@ -117,9 +119,9 @@ def test_no_layer_works_in_place(name: str) -> None:
 def test_dropout_is_off_by_default(name: str) -> None:
     """Without ``dropout`` training mode draws nothing."""
     network = shared(name)
-    image = torch.randn(2, 2, *least_shape(name))
+    inputs = inputs_of(name, torch.randn(2, 2, *least_shape(name)))
     with torch.no_grad():
-        assert torch.equal(network(image), network(image))
+        assert torch.equal(network(*inputs), network(*inputs))
 
 
 SLOW = pytest.mark.slow

@@ -22,6 +22,7 @@ from fedmri.privacy.conflicts import refuse_conflicts
 from fedmri.privacy.dp_sgd import PrivateSteps, round_steps
 from fedmri.privacy.per_sample import (
     Gradients,
+    Inputs,
     by_loop,
     by_vmap,
     is_vmap_right,
@@ -36,7 +37,7 @@ from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.task import Task
 from fedmri.training.local import TrainResult, train_round
 from fedmri.training.settings import TrainConfig
-from tests.made import each, few_slices, n_dims_of, narrow
+from tests.made import each, few_slices, inputs_of, n_covariates_of, n_dims_of, narrow
 
 CLIP = 0.5
 KEY = key_for(b"secret of a site", "order 1")
@@ -241,7 +242,7 @@ def test_a_stream_goes_on_where_one_count_of_the_cipher_ends(
     assert all((again.uniform(8) == part).all() for part in found)
 
 
-def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
+def _network(name: str) -> tuple[nn.Module, Inputs]:
     kind: Task = Classification("x", ("a", "b"))
     if name in model_names("voxel"):
         kind = Segmentation("m", ("t",))
@@ -249,15 +250,17 @@ def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
     n_dims = 3 if name == "cnn3d" else n_dims_of(name)[0]
     shape = few_slices(name, (side,) * n_dims)
     sizes = {"target": kind, "n_dims": n_dims, "n_channels": 1, "shape": shape, "seed": 1}
+    sizes["n_covariates"] = n_covariates_of(name)
     network = build_network(narrow(name), **sizes).double()  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(5)
-    return network, torch.randn(2, 1, *shape, dtype=torch.float64, generator=generator)
+    images = torch.randn(2, 1, *shape, dtype=torch.float64, generator=generator)
+    return network, inputs_of(name, images)
 
 
 @pytest.mark.parametrize("name", each(model_names()))
 def test_gradients_are_those_of_one_patient_at_a_time(name: str) -> None:
     """For every network, by whichever way is taken, against plain autograd of each image alone."""
-    network, images = _network(name)
+    network, inputs = _network(name)
     refuse_batch_norm(network)
     network.eval()  # dropout would draw anew in the comparison
     targets = torch.zeros(2)
@@ -265,11 +268,11 @@ def test_gradients_are_those_of_one_patient_at_a_time(name: str) -> None:
     def loss(outputs: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         return outputs.square().mean()
 
-    is_fast = is_vmap_right(network, loss, images, targets)
-    found = (by_vmap if is_fast else by_loop)(network, loss, images, targets)
+    is_fast = is_vmap_right(network, loss, inputs, targets)
+    found = (by_vmap if is_fast else by_loop)(network, loss, inputs, targets)
     for row in range(2):
         network.zero_grad()
-        torch.autograd.backward(loss(network(images[row : row + 1]), targets))
+        torch.autograd.backward(loss(network(*(each[row : row + 1] for each in inputs)), targets))
         scale = max(
             1.0, *(float(p.grad.abs().max()) for p in network.parameters() if p.grad is not None)
         )
@@ -284,7 +287,7 @@ def test_dropout_differs_from_example_to_example() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Dropout(0.5), line(64)).train()
     images = torch.ones(2, 64).double()
-    found = by_vmap(network, total, images, torch.zeros(2))["1.weight"]
+    found = by_vmap(network, total, (images,), torch.zeros(2))["1.weight"]
     assert not torch.equal(found[0], found[1])
 
 
@@ -312,7 +315,7 @@ def test_gradients_that_are_none_are_no_agreement(monkeypatch: pytest.MonkeyPatc
         return {**found, "bias": found["bias"] * float("nan")}
 
     monkeypatch.setattr(per_sample, "by_vmap", broken)
-    assert not is_vmap_right(nn.Linear(4, 1).double(), total, ROWS, torch.zeros(3))
+    assert not is_vmap_right(nn.Linear(4, 1).double(), total, (ROWS,), torch.zeros(3))
 
 
 @pytest.mark.parametrize(

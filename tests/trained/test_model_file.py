@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from fedmri.arm import Arm
 from fedmri.config import load
-from fedmri.data.settings import DataConfig, PrepareConfig
+from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
 from fedmri.errors import UsageError
 from fedmri.models.build import build_network
 from fedmri.models.registry import MODELS
@@ -38,7 +38,7 @@ from fedmri.trained.model_file import (
     write_model,
 )
 from fedmri.trained.predict import make_network
-from tests.made import each, few_slices, n_dims_of, narrow
+from tests.made import each, few_slices, n_covariates_of, n_dims_of, narrow
 from tests.trained.conftest import Run, Train, images, labels
 
 Header = dict[str, Any]
@@ -345,7 +345,9 @@ def test_every_network_can_be_told_from_its_plan(name: str, tmp_path: Path) -> N
     prepare = PrepareConfig(dimension="2d", size=(64, 64))
     if n_dims_of(name)[0] == 3:
         prepare = PrepareConfig(size=few_slices(name, (64, 64, 64)))
-    plan = Plan(target, data=DataConfig(prepare=prepare), model=narrow(name, norm="batch"))
+    source = SourceConfig(covariates=("age:50/20",) if n_covariates_of(name) else ())
+    data = DataConfig(source, prepare=prepare)
+    plan = Plan(target, data=data, model=narrow(name, norm="batch"))
     forms, entries = network_forms(plan)
     network = build_network(plan.model, **plan.network)
     values = {name: value.clone() for name, value in weights(network).items()}

@@ -14,6 +14,7 @@ from fedmri.data.batches.augment import Sample, augment, mix, refuse_unfit
 from fedmri.data.batches.site_data import Example, ImageChange, Split, Voxels
 from fedmri.data.batches.slices import take_slice
 from fedmri.data.batches.split import refuse_leaks, unit_hash
+from fedmri.data.partial import marked
 from fedmri.data.preparation.cache import map_array, site_settings
 from fedmri.data.preparation.prepared import (
     Prepared,
@@ -44,7 +45,7 @@ def open_site(paths: Sequence[Path], target: DataTarget, config: DataConfig) -> 
     """
     refuse_unfit(config.augment, target)
     parts = [read_site(path) for path in paths]
-    settings = site_settings(target, config.prepare, config.source.modalities)
+    settings = site_settings(target, config.prepare, config.source)
     for path, part in zip(paths, parts, strict=True):
         if part.settings != settings:
             raise unusable_site(path, "other settings or versions of libraries")
@@ -221,6 +222,7 @@ class PreparedSite:
             present=present.repeat_interleave(n_each, dim=1),
             subjects=tuple(self._name(scan) for scan, _ in group),
             scans=tuple(scan.scan for scan, _ in group),
+            covariates=_covariates(group),
         )
 
     def _name(self, scan: PreparedScan) -> str:
@@ -232,7 +234,7 @@ class PreparedSite:
             return torch.full((len(group),), torch.nan)
         if self.target.label_map is not None:
             labels = [sample.label for sample in samples if sample.label is not None]
-            return torch.stack(labels).long()
+            return marked(torch.stack(labels).long(), [scan.target for scan, _ in group])
         return self.target.batch_target([scan.target for scan, _ in group])
 
     def _mixed(self, batch: Batch, generator: np.random.Generator) -> Batch:
@@ -252,6 +254,12 @@ def _voxels(array: np.ndarray, index: int | None, n_neighbours: int) -> torch.Te
     if n_neighbours:  # a picture is a volume of one slice
         return torch.from_numpy(take_slice(array[:, None], 0, n_neighbours))
     return torch.from_numpy(array)
+
+
+def _covariates(group: Sequence[Item]) -> torch.Tensor | None:
+    """Return the rows of the table of some examples; None where none is read."""
+    rows = [scan.covariates for scan, _ in group]
+    return torch.tensor(rows, dtype=torch.float32) if rows[0] else None
 
 
 def _shape(item: Item) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 from fedmri.data.checks.copies import COPY_CODES, find_copies
 from fedmri.data.checks.manifest import used_by_site
 from fedmri.data.checks.probe import Probe, probe_all
+from fedmri.data.covariates import Covariate, with_known
 from fedmri.data.patients import suspected
 from fedmri.data.read import finding_order
 from fedmri.data.scans import Finding, Scan, ScanTable, about
@@ -22,6 +23,7 @@ from fedmri.errors import CODES, DataError
 log = logging.getLogger("fedmri.data")
 
 CHOSEN = frozenset({*COPY_CODES, "D22", "D31"})  # left out by a setting, not for a fault
+SAID = ("D67", "D79")  # a manifest alone would not be read in time
 MIN_SITE = 3  # scans of a site before a median says anything
 
 
@@ -49,7 +51,11 @@ def check(
 
 
 def examine(
-    table: ScanTable, target: DataTarget | None, config: CheckConfig, modalities: Sequence[str]
+    table: ScanTable,
+    target: DataTarget | None,
+    config: CheckConfig,
+    modalities: Sequence[str],
+    covariates: Sequence[Covariate] = (),
 ) -> ScanTable:
     """Open every file and say what is wrong, without stopping: what ``check`` does first.
 
@@ -58,6 +64,7 @@ def examine(
         target: What is to be predicted; None looks at no labels.
         config: What is refused. Under ``refuse``, copies are left out as under ``exclude``.
         modalities: Modalities that are used.
+        covariates: Columns that the network reads beside the image; an unknown cell is emptied.
 
     Returns:
         Scans that may be used, and all findings.
@@ -66,6 +73,8 @@ def examine(
         table = replace(table, scans=tuple(s.with_images_of(label_map.name) for s in table.scans))
     scans, findings = _without_listed(table.scans, config.exclude)
     findings += target.findings(scans) if target else []
+    scans, missing = with_known(scans, covariates)
+    findings += missing
     probes = probe_all(scans, target, modalities)
     findings += [finding for probe in probes for finding in probe.findings]
     probes = _left(probes, findings)
@@ -94,8 +103,8 @@ def enforce(table: ScanTable, config: CheckConfig) -> None:
         DataError: As ``check`` says.
     """
     for finding in table.findings:
-        if finding.code == "D67":
-            log.warning("%s [D67]", finding.reason)
+        if finding.code in SAID:
+            log.warning("%s [%s]", finding.reason, finding.code)
     causes = _counted(f.code for f in table.findings if f.is_excluded)
     if not table.scans:
         first = next((f.reason for f in table.findings if f.is_excluded), "no scan")

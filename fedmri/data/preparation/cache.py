@@ -25,7 +25,7 @@ import numpy as np
 from fedmri.data.dicom.series import is_dicom, stack_at
 from fedmri.data.preparation.geometry import Geometry
 from fedmri.data.preparation.transforms import PreparedArrays
-from fedmri.data.settings import PrepareConfig
+from fedmri.data.settings import PrepareConfig, SourceConfig
 from fedmri.data.target import DataTarget
 from fedmri.errors import DataError
 from fedmri.files import PRIVATE_FILE, write_unsynced
@@ -94,13 +94,12 @@ def slicing_fingerprint(config: PrepareConfig) -> str:
     return digest(json.dumps(chosen, sort_keys=True))[:8]
 
 
-def site_settings(
-    target: DataTarget | None, config: PrepareConfig, modalities: Sequence[str]
-) -> str:
+def site_settings(target: DataTarget | None, config: PrepareConfig, source: SourceConfig) -> str:
     """Return what tells apart two lists of examples of the same scans: all settings, the target."""
     slicing = {name: value for name, value in asdict(config).items() if name in SLICING}
     asked = None if target is None else repr(target)
-    parts = [settings_fingerprint(target, config, modalities), slicing, asked]
+    of_scans = settings_fingerprint(target, config, source.modalities)
+    parts = [of_scans, slicing, asked, *([source.covariates] if source.covariates else [])]
     return digest(json.dumps(parts, sort_keys=True))[:24]
 
 

@@ -12,6 +12,7 @@ from fedmri.data.batches.site_data import Split
 from fedmri.data.batches.slices import slice_indices, slice_stride
 from fedmri.data.checks.erased import erased_labels
 from fedmri.data.checks.label_loss import LabelLoss, label_loss
+from fedmri.data.covariates import entries_of
 from fedmri.data.files.nifti import Volume
 from fedmri.data.files.placing import LABEL, placed_together
 from fedmri.data.files.volume import read_image, read_label
@@ -52,7 +53,8 @@ def prepare_scans(
         scans: Checked scans of one site or of several.
         target: What is to be learned or scored; only some tasks read label maps. None asks for
             images alone: no label, class or value is looked for.
-        config: Its ``source.modalities``, ``source.missing`` and ``prepare`` are read.
+        config: Its ``prepare`` is read, and of ``source`` the modalities, ``missing`` and
+            the covariates.
         splits: Side of every patient (see ``split_subjects``).
         cache: Root of the cache, shared by all sites and experiments.
 
@@ -85,7 +87,7 @@ def prepare_scans(
             if isinstance(error, OSError) and error.errno in CACHE_REFUSED:
                 raise  # no fault of the scan: none could be stored
             findings.append(_found(scan, "D45", told(error)))
-    of_site = site_settings(target, config.prepare, config.source.modalities)
+    of_site = site_settings(target, config.prepare, config.source)
     return Prepared(tuple(prepared), tuple(findings), of_site, cache)
 
 
@@ -125,6 +127,7 @@ def _prepare(
         geometry=entry.geometry,
         truth=entry.truth,
         loss=_loss(entry, slices, len(label_map.classes) if label_map else 0, place),
+        covariates=entries_of(config.source.declared, scan),
     )
 
 

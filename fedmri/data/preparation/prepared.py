@@ -20,7 +20,7 @@ from fedmri.errors import DataError, told
 from fedmri.files import PRIVATE_FILE, write_unsynced
 from fedmri.round import Truth
 
-FORMAT = 2
+FORMAT = 3
 LABEL_LOSSES = "label_losses.tsv"
 LOSS_HEADER = (
     *("site", "subject", "scan", "split", "voxels", "lost_voxels"),
@@ -50,6 +50,7 @@ class PreparedScan:
         geometry: The way from the scan's own grid to the prepared one.
         truth: ``.npz`` file of the label map on its own grid, or None.
         loss: What preparation loses of the label map; None where there is none.
+        covariates: Numbers of the scan's row, as ``fedmri.data.covariates`` encodes them.
     """
 
     site: str
@@ -68,6 +69,7 @@ class PreparedScan:
     geometry: Geometry
     truth: Path | None
     loss: LabelLoss | None
+    covariates: tuple[float, ...] = ()
 
     @property
     def order(self) -> tuple[str, str, str]:
@@ -78,7 +80,7 @@ class PreparedScan:
     def identity(self) -> str:
         """What decides the examples, wherever the cache lies."""
         parts = (*self.order, self.split, self.image.stem, self.slices, repr(self.target))
-        return repr(parts)
+        return repr((*parts, self.covariates) if self.covariates else parts)
 
     def examples(self) -> Iterator[Example]:
         """Yield the examples of the scan, in order."""
@@ -214,7 +216,7 @@ def _scan(row: Mapping[str, Any], root: Path) -> PreparedScan:
         "geometry": Geometry.from_json(row["geometry"]),
         "loss": row["loss"] and LabelLoss.from_json(row["loss"]),
     }
-    lists = ("shape", "slices", "present", "spacing_mm", "contents")
+    lists = ("shape", "slices", "present", "spacing_mm", "contents", "covariates")
     tuples = {name: row[name] if row[name] is None else tuple(row[name]) for name in lists}
     return PreparedScan(**{**row, **files, **tuples, **parts, "target": _truth(row["target"])})
 

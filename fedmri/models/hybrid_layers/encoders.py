@@ -54,6 +54,13 @@ def growing(n_in: int, widths: Sequence[int], kernels: Sequence[int]) -> nn.Modu
     return nn.Sequential(*layers)
 
 
+def dense(n_in: int, widths: Sequence[int]) -> nn.Module:
+    """Return a linear layer with ReLU for each width."""
+    pairs = pairwise([n_in, *widths])
+    layers = (each for before, after in pairs for each in (nn.Linear(before, after), nn.ReLU()))
+    return nn.Sequential(*layers)
+
+
 def to_vector(n_dims: int) -> nn.Module:
     """Return global average pooling: a map of features becomes one vector an image."""
     return nn.Sequential(Pool[Pool.ADAPTIVEAVG, n_dims](1), nn.Flatten(1))

@@ -44,6 +44,27 @@ class TwoBranches(nn.Module):
         return outputs
 
 
+class ImageAndTable(nn.Module):
+    """A network of the image and one of the table, whose features are laid side by side.
+
+    Args:
+        image: From images ``(B, C, *shape)`` to features ``(B, F)``.
+        table: From covariates ``(B, K)`` to features ``(B, G)``.
+        head: From ``F + G`` features to outputs.
+    """
+
+    def __init__(self, image: nn.Module, table: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.image, self.table, self.head = image, table, head
+        self.feature_maps = ("image.0",)
+
+    def forward(self, image: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
+        """Return outputs of images and the covariates of their patients."""
+        features = torch.cat([self.image(image), self.table(covariates)], 1)
+        outputs: torch.Tensor = self.head(features)
+        return outputs
+
+
 class Sequence(nn.Module):
     """A reader of slices, what goes over them in order, and a head.
 

@@ -32,6 +32,7 @@ _STYLES: dict[str, tuple[str, Any, str]] = {
     "local": ("#D55E00", "dashdot", "^"),
     LEFT_OUT: ("#A8508A", (0, (1, 1)), "D"),
     "linear": ("#7A5C00", (0, (4, 2)), "p"),
+    "table": ("#6B4C9A", (0, (2, 1)), "h"),
     "baseline": ("#5f6b7a", "dotted", "x"),
 }
 _MORE = (("#56B4E9", "dashed", "v"), ("#B8860B", "dashdot", "P"), ("#000000", "dotted", "*"))

@@ -19,6 +19,7 @@ _MODEL_NAMES = {
     OWN: "each site's own model at that site",
     ALL: "the mean of the local models at all sites",
     "linear": "the linear baseline",
+    "table": "the linear model of covariates alone",
     "baseline": "the baseline that looks at no image",
 }
 

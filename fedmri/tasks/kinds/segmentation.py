@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedmri.claims import Claim, Claims
 from fedmri.data.batches.site_data import Example
-from fedmri.data.scans import Finding, Scan
-from fedmri.data.target import BACKGROUND, LabelMap
+from fedmri.data.scans import Finding, Scan, about
+from fedmri.data.target import BACKGROUND, LabelMap, no_truth
 from fedmri.errors import require
 from fedmri.round import Answer, Truth
 from fedmri.tasks.loss_names import loss_name
@@ -53,6 +53,9 @@ class Segmentation:
         tversky_alpha: Weight of false positives in the Tversky loss; the rest goes to false
             negatives.
         missed_hd95_mm: HD95 of a case in which one of the two masks is empty (FeTS penalty).
+
+    Where a hospital draws some classes only (``data.source.drawn``), the others are left out of its
+    scores, and of the loss they are part of the background: see ``fedmri.tasks.marginal``.
     """
 
     name: str
@@ -125,24 +128,43 @@ class Segmentation:
         return (BACKGROUND, *self.classes)
 
     def truth(self, scan: Scan) -> Truth:
-        """Return NaN: the label map has it."""
-        return math.nan
+        """Return NaN: the label map has it; or for each class whether its hospital draws it.
+
+        Raises:
+            DataError: It draws none of the classes (D16).
+        """
+        if scan.drawn is None:
+            return math.nan
+        if self._undrawable(scan):
+            raise no_truth(f"a label map of {', '.join(scan.drawn)}", self._drawable)
+        return tuple(float(name in scan.drawn) for name in self.classes)
+
+    def _undrawable(self, scan: Scan) -> bool:
+        """Whether a hospital says to draw none of the classes, or what is no class."""
+        return scan.drawn is not None and not {*scan.drawn} & {*self.classes}
+
+    @property
+    def _drawable(self) -> str:
+        return f"some of {', '.join(self.classes)}, in data.source.drawn"
 
     def findings(self, scans: Sequence[Scan]) -> list[Finding]:
         """Return which scans have no label map."""
         from fedmri.data.checks.target_values import without_label
 
-        return [finding for scan in scans for finding in without_label(scan, self.label_map)]
+        found = [finding for scan in scans for finding in without_label(scan, self.label_map)]
+        reason = f"its hospital draws none of the classes: want {self._drawable}"
+        return found + [about(s, "D16", reason) for s in scans if self._undrawable(s)]
 
     def site_findings(
         self, site: str, scans: Sequence[Scan], maps: Sequence[frozenset[int]]
     ) -> list[Finding]:
         """Return which classes a site lacks (D23)."""
         there = frozenset().union(*maps)
+        looked = {name for scan in scans for name in scan.drawn or self.classes}
         return [
             Finding("D23", f"no scan of class {name}", site, is_excluded=False)
             for number, name in enumerate(self.classes, start=1)
-            if number not in there
+            if number not in there and name in looked
         ]
 
     def stratum(self, scan: Scan) -> str:
@@ -182,14 +204,21 @@ class Segmentation:
         import torch
 
         if outputs.ndim == target.ndim:
-            return self._loss(outputs.float(), target)
+            return self._level_loss(outputs.float(), target)
         levels = outputs.float().unbind(1)
         shares = [2.0**-i for i in range(len(levels))]
         losses = [
-            share / sum(shares) * self._loss(level, target)
+            share / sum(shares) * self._level_loss(level, target)
             for share, level in zip(shares, levels, strict=True)
         ]
         return torch.stack(losses).sum()
+
+    def _level_loss(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if len(self.classes) == 1:  # a hospital that draws none of one class has no scans here
+            return self._loss(outputs, target)
+        from fedmri.tasks.marginal import merged
+
+        return self._loss(*merged(outputs, target))
 
     def predict(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return probabilities of background and classes, shape ``(B, 1 + K, *shape)``."""
@@ -210,6 +239,7 @@ class Segmentation:
         """
         import torch
 
+        from fedmri.data.partial import undrawn
         from fedmri.tasks.masks import combined, mask_scores, stacked
 
         own = examples[0].own
@@ -221,13 +251,15 @@ class Segmentation:
             shares = self._shares(predictions, truth)
             labels = torch.from_numpy(own.restored(shares.numpy()))
             wanted, spacing_mm = torch.from_numpy(own.truth()), own.spacing_mm
-        by_class = [
-            mask_scores(labels == index, wanted == index, spacing_mm, self.missed_hd95_mm)
-            for index in range(1, 1 + len(self.classes))
-        ]
-        scores = combined(by_class)
-        if len(by_class) > 1:
-            for name, found in zip(self.classes, by_class, strict=True):
+        hidden = undrawn(examples[0].target)
+        by_class = {
+            name: mask_scores(labels == index, wanted == index, spacing_mm, self.missed_hd95_mm)
+            for index, name in enumerate(self.classes, start=1)
+            if index not in hidden
+        }
+        scores = combined(by_class.values())
+        if len(self.classes) > 1:
+            for name, found in by_class.items():
                 scores |= {f"{key}_{name}": found[key] for key in found if key not in COUNTS}
         return Reading(len(examples), math.nan, scores=scores)
 

@@ -1,0 +1,117 @@
+"""A model that reads the table beside the image: trained, compared, used, and refused elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fedmri.clients.consent.plan_text import describe
+from fedmri.clients.consent.policy import SitePolicy
+from fedmri.errors import UsageError
+from fedmri.export.exporting import ExportOptions, export
+from fedmri.reports import load_results
+from fedmri.signed_plan import sign_plan
+from fedmri.trained.model import TrainedModel
+from fedmri.trained.scoring import ScoreOptions
+from tests.test_signed_plan import key_pair
+from tests.trained.conftest import Run, Train, images
+
+SETTINGS = ("model=image_table_fusion", "data.source.covariates=[age:50/20,sex:F|M]")
+
+
+@pytest.fixture(scope="module")
+def run(train: Train) -> Run:
+    """Return a run of a model that reads age and sex."""
+    return train("kind", *SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def model(run: Run) -> TrainedModel:
+    """Return its model."""
+    return run.model
+
+
+def test_the_table_alone_stands_beside_the_network(run: Run) -> None:
+    """What the image adds to age and sex can be read off; its cases are of the same patients."""
+    results = load_results(run.folder)
+    patients = {
+        role: {(c.site, c.subject) for site in results.cases[role, 0].values() for c in site}
+        for role in ("federated", "table", "linear")
+    }
+    assert patients["federated"] == patients["table"] == patients["linear"]
+    assert patients["table"]
+
+
+def test_a_run_without_covariates_has_no_such_model(train: Train) -> None:
+    """There is no table to read."""
+    assert ("table", 0) not in load_results(train("kind").folder).cases
+
+
+def test_predictions_read_the_row_of_each_patient(
+    model: TrainedModel, hospitals: Path, tmp_path: Path
+) -> None:
+    """Of a data set; an unknown age is told and counts as the centre, another age as itself."""
+
+    def predicted(name: str, age: str) -> tuple[tuple[float, ...], tuple[tuple[str, str], ...]]:
+        folder = tmp_path / name
+        path = images(hospitals, "T1w")[0]
+        shutil.copytree(path.parents[1], folder / path.parents[1].name)
+        with (hospitals / "participants.tsv").open() as file:
+            [row] = [
+                row
+                for row in csv.DictReader(file, delimiter="\t")
+                if row["participant_id"] == path.parents[1].name
+            ]
+        lines = "\t".join(row), "\t".join((row | {"age": age}).values())
+        (folder / "participants.tsv").write_text("\n".join(lines) + "\n")
+        [one] = model.predict(folder)
+        assert one.reading is not None
+        return one.reading.predictions[0], one.remarks
+
+    (young, told), (old, _), (unknown, remarks) = (
+        predicted(*pair) for pair in (("young", "20"), ("old", "80"), ("gone", "-999"))
+    )
+    assert young != old != unknown
+    assert "D79" not in dict(told)
+    assert dict(remarks)["D79"] == "age is not known, and counts as missing"
+
+
+def test_a_scan_without_a_row_is_left_out(model: TrainedModel, hospitals: Path) -> None:
+    """A single file has no table; the message says what to name."""
+    found = model.predict(images(hospitals, "T1w")[0])
+    assert not found.predicted
+    [gone] = found.left_out
+    assert gone.code == "D84"
+    assert "the model reads age, sex of a table: name a BIDS data set" in gone.reason
+
+
+def test_scores_of_the_file_are_those_of_the_run(run: Run, hospitals: Path) -> None:
+    """``fedmri score`` reads the same table."""
+    results = load_results(run.folder)
+    tested = [case for site in results.cases["federated", 0].values() for case in site]
+    options = ScoreOptions(patients=tuple(case.subject for case in tested))
+    again = [case for site in run.model.score(hospitals, options).cases.values() for case in site]
+    known = {case.subject: case.prediction for case in tested}
+    for case in again:
+        assert case.prediction == pytest.approx(known.pop(case.subject))
+    assert not known
+
+
+def test_what_gives_images_alone_refuses_the_model(
+    model: TrainedModel, hospitals: Path, tmp_path: Path
+) -> None:
+    """An export and an explanation would be of another function."""
+    with pytest.raises(UsageError, match=r"reads age, sex beside the image.*\[U86\]"):
+        export(model.file, tmp_path / "export", ExportOptions())
+    with pytest.raises(UsageError, match=r"reads age, sex beside the image.*\[U86\]"):
+        model.explain(hospitals, out=tmp_path / "maps")
+
+
+def test_a_hospital_reads_which_columns_the_network_reads(model: TrainedModel) -> None:
+    """Before it approves; what leaves is as without them."""
+    signed = sign_plan(model.card.plan, key_pair(1)[0])
+    text = describe(signed, SitePolicy())
+    assert "columns age, sex beside the image, which the network reads here" in text
