@@ -101,8 +101,10 @@ class Fitting:
     ) -> Arrays:
         """Fit one stage under a model."""
         members = self._running.members()
-        shared, start = self._running.made.shared(model), as_weights(stage.first(members))
-        first = SumsOrder(0, start, shared, after_round, self.of_images, stage=number)
+        shared = self._running.made.shared(model, after_round)
+        start = as_weights(stage.first(members))
+        extra = {**self.of_images, **self._running.first.beside(members)}
+        first = SumsOrder(0, start, shared, after_round, extra, stage=number)
         return self._fitted(stage, first, members, made)
 
     def _fitted(self, stage: Stage, first: SumsOrder, members: Sequence[str], made: Made) -> Arrays:
