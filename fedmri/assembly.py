@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fedmri.errors import ConfigError
 from fedmri.models.build import build_network
+from fedmri.models.tuning.adapters import add_adapters, merged
 from fedmri.models.tuning.still import refuse_unknown, still_at
 from fedmri.models.weights import layout, stand_still, weights
 from fedmri.plan import Plan
 from fedmri.privacy.site_level import refuse_large
 from fedmri.round import ExtraForms, Layout, Weights
+from fedmri.training.seeds import derive_seed
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +30,7 @@ class Assembly:
         layout: Which entries of the network are what.
         local: Entries that the strategy keeps at the sites.
         written: Layout of the network that the finished model's file holds: all of it is trained.
+        adapters: Entries of low-rank adapters, which a finished model has no more.
     """
 
     plan: Plan
@@ -35,6 +38,7 @@ class Assembly:
     layout: Layout
     local: frozenset[str]
     written: Layout
+    adapters: frozenset[str] = frozenset()
 
     @property
     def entries(self) -> Weights:
@@ -48,8 +52,10 @@ class Assembly:
 
     def still(self, round_index: int) -> frozenset[str]:
         """Return the entries that neither move nor travel in a round."""
-        head, thaws = self.layout.head, self.plan.train.thaws
-        return still_at(round_index, self.network.state_dict(), head, thaws)
+        entries, head = self.network.state_dict(), self.layout.head
+        if self.adapters:
+            return frozenset(entries.keys() - self.adapters - head)
+        return still_at(round_index, entries, head, self.plan.train.thaws)
 
     @property
     def untold(self) -> frozenset[str]:
@@ -64,6 +70,10 @@ class Assembly:
     def kept(self, values: Mapping[str, torch.Tensor]) -> Weights:
         """Return the entries that stay at a site."""
         return {name: value for name, value in values.items() if name in self.local}
+
+    def finished(self, values: Weights) -> Weights:
+        """Return the entries of a finished model, as its file holds them."""
+        return merged(values, self.adapters) if self.adapters else values
 
     def checked(self) -> Assembly:
         """Return it where it can be trained; a plan is described to people without.
@@ -85,16 +95,19 @@ def assemble(plan: Plan) -> Assembly:
 
     Raises:
         ConfigError: The network does not fit the task or the images (C20, C21), the strategy does
-            not fit the network (C03), or ``train.frozen`` names no part of it (C01) or leaves
-            nothing to train (C03).
+            not fit the network (C03), ``train.frozen`` names no part of it (C01) or leaves
+            nothing to train (C03), or no layer is larger than its adapter (C01).
     """
     network = build_network(plan.model, **plan.network)
-    written, thaws = layout(network), plan.train.thaws
-    refuse_unknown(network.state_dict(), thaws)
-    stand_still(network, still_at(plan.rounds.n_rounds, network.state_dict(), written.head, thaws))
+    written, train = layout(network), plan.train
+    refuse_unknown(network.state_dict(), train.thaws)
+    seed = derive_seed(plan.seed, "adapters")
+    adapters = add_adapters(network, train.adapter_rank, written.head, seed)
+    made = Assembly(plan, network, written, frozenset(), written, adapters)
+    stand_still(network, made.still(made.last))
     entries = layout(network)
-    made = Assembly(plan, network, entries, plan.strategy.local_names(entries), written)
-    if thaws and not entries.parameters - made.untold:
+    made = replace(made, layout=entries, local=plan.strategy.local_names(entries))
+    if made.still(1) and not entries.parameters - made.untold:
         fix = "leave a part out of train.frozen, or set another strategy"
         want, what = "a part that is trained and shared", "setting train.frozen"
         raise ConfigError("C03", what, found="none in round 1", want=want, fix=fix)

@@ -30,7 +30,7 @@ ARROWS = {
     "round": {"errors"},
     "data": WORDS | {"delimited", "files", "parts"},
     "arm": WORDS | {"files"},
-    "assembly": WORDS | {"models", "plan", "privacy.site_level"},
+    "assembly": WORDS | {"models", "plan", "privacy.site_level", "training.seeds"},
     "claims": set(),
     "outside": WORDS,
     "parts": WORDS | {"setting_keys", "outside"},

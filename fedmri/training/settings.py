@@ -40,6 +40,9 @@ class TrainConfig:
         frozen: Parts of the network that stand still and never leave a site, by their names in it.
             ``layer4:10`` trains and travels from round 10 on. ``*`` is all that is not named but
             the last layer. Of several names the longest counts.
+        adapter_rank: Rank of low-rank adapters beside linear and convolution layers (LoRA, Hu et
+            al. 2021, arXiv:2106.09685). They and the last layer alone are trained and travel. 0
+            trains the layers themselves.
     """
 
     batch_size: int = 8
@@ -60,6 +63,7 @@ class TrainConfig:
     n_threads: int = 1
     is_optimizer_kept: bool = False
     frozen: tuple[str, ...] = ()
+    adapter_rank: int = 0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "local_epochs", "cycle_steps", "patience", "n_threads"):
@@ -81,6 +85,11 @@ class TrainConfig:
         want = "false where train.frozen has rounds: an optimizer keeps to its parameters"
         is_kept = self.is_optimizer_kept
         require(not (is_kept and is_thawing), "train.is_optimizer_kept", is_kept, want)
+        rank, want = (
+            self.adapter_rank,
+            "0 or more; 0 with train.frozen, for adapters freeze the rest",
+        )
+        require(rank >= 0 and not (rank and self.frozen), "train.adapter_rank", rank, want)
 
     @property
     def thaws(self) -> Mapping[str, int]:

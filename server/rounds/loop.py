@@ -146,6 +146,7 @@ class Rounds:
         model, round_index = self.scoring.selected(state.model, notes)
         extra = self.fitting.beside_scoring(round_index, model)
         self.scoring.test(round_index, model, extra)
+        model = self.running.made.finished(model)
         sha256 = digest(model)
         self.records.add("done", round=round_index, sha256=sha256)
         run, members = self.running.run, self.running.members()

@@ -14,6 +14,7 @@ from fedmri.models.build import build_network
 from fedmri.models.weights import weights
 from fedmri.round import Weights
 from fedmri.server.rounds.checkpoint import load_weights_file
+from fedmri.trained.model_file import read_model
 from tests.conftest import TINY, RunTiny
 from tests.simulation.test_study import SITES, StopHere, model_of, records, stop_at
 
@@ -87,6 +88,24 @@ def test_masked_updates_have_the_mean_of_those_in_clear(run_tiny: RunTiny) -> No
     hidden = final(run_tiny("hidden", *ALONE, *FROZEN, "secagg.is_on=true"))
     assert all(torch.allclose(hidden[n], v, rtol=1e-5, atol=1e-6) for n, v in clear.items())
     assert torch.equal(hidden["block1.conv.weight"], clear["block1.conv.weight"])
+
+
+def test_adapters_travel_alone_and_the_finished_model_has_none(
+    run_tiny: RunTiny, start: tuple[str, Weights]
+) -> None:
+    """Stopped and resumed: the file is that of a model without adapters, moved from the start's."""
+    settings = (*ALONE, start[0], "train.adapter_rank=2", "rounds.n_rounds=2")
+    folder = run_tiny("whole", *settings)
+    made = assemble(load_resolved(folder / "config.yaml").plan)
+    sent = {n: v for n, v in made.entries.items() if n in made.adapters | made.layout.head}
+    assert {row["bytes_up"] for row in records(folder, kind="round")} == {size(sent)}
+    file = read_model(folder / MODEL)
+    assert file.card.plan.train.adapter_rank == 2
+    assert not torch.equal(file.weights["block2.conv.weight"], start[1]["block2.conv.weight"])
+    assert torch.equal(file.weights["block2.conv.bias"], start[1]["block2.conv.bias"])
+    with pytest.raises(StopHere):
+        run_tiny("stopped", *settings, observe=stop_at("round", 5))
+    assert model_of(run_tiny("stopped", *settings)) == model_of(folder)
 
 
 def test_what_a_site_keeps_starts_from_the_file(
