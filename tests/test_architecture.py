@@ -44,7 +44,8 @@ ARROWS = {
     # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
     "stages": WORDS
     | {"claims", "parts", "plan", "harmonize", "codec", "filters", "privacy"}
-    | {"data.batches.site_data", "models.embedding", "models.weights"}
+    | {"data.batches.site_data", "data.preparation.own_grids", "files"}
+    | {"models.embedding", "models.planning", "models.weights"}
     | {"training.device", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "filters": WORDS | {"plan"},

@@ -34,15 +34,15 @@ class FirstValues:
             RoundError: They were never sent, or are other ones than before (R12).
         """
         sent = order.extra.get(START)
-        kept = load_file(self._path) if self._path.exists() else None
-        if sent is not None and kept is not None and digest(dict(sent)) != digest(kept):
-            raise _unfit("other ones than those that this site keeps")
-        if sent is None and kept is None:
+        if self._path.exists():
+            kept = load_file(self._path)
+            if sent is not None and digest(sent) != digest(kept):
+                raise _unfit("other ones than those that this site keeps")
+            return replace(order, extra={**order.extra, START: kept})
+        if sent is None:
             raise _unfit("none, neither sent nor kept")
-        if sent is not None and kept is None:
-            self._write(sent)
-        values = kept if sent is None else sent
-        return replace(order, extra={**order.extra, START: values})
+        self._write(sent)
+        return order
 
     def _write(self, values: Weights) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

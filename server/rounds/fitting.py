@@ -84,7 +84,8 @@ class Fitting:
             if not stage.is_handed_out:
                 continue
             fitted = self.of_images[f"{FITTED}{STAGES.name_of(stage)}"]
-            sums = stage.fit(Made(running.plan))
+            made = Made(running.plan)
+            sums = stage.fit(made)
             assert sums is not None, "what is handed out was fitted"
             content = content_of(SumsOrder(sums.n_steps, fitted, stage=number))
             members = running.members()
@@ -92,7 +93,7 @@ class Fitting:
                 if answer.content is None:
                     log.warning("site %s did not use what was fitted: %s", answer.site, answer.code)
                 running.records.add("table", round=0, site=answer.site, status=answer.code)
-            stage.write_fitted(as_arrays(fitted), running.run.folder)
+            stage.write_fitted(made, as_arrays(fitted), running.run.folder)
             return {name: value for name, value in fitted.items() if value.numel()}
         return {}
 

@@ -49,7 +49,7 @@ class Rounds:
         """Train what is left to train, test, write the model; return its SHA-256."""
         checkpoint = self._start_or_resume()
         state, notes = checkpoint.state, self.fitting.before_rounds(checkpoint.notes)
-        if self.plan.is_for_tables:
+        if self.plan.is_ended_by_sums:
             return self._hand_out()
         out = {name: torch.empty_like(value) for name, value in state.model.items()}
         for round_index in range(checkpoint.round_index + 1, self.plan.rounds.n_rounds + 1):
