@@ -45,7 +45,7 @@ ARROWS = {
     "stages": WORDS
     | {"claims", "parts", "plan", "harmonize", "codec", "filters", "privacy"}
     | {"data.batches.site_data", "data.preparation.own_grids", "files"}
-    | {"models.embedding", "models.planning", "models.weights"}
+    | {"models.embedding", "models.layers.fuzzy", "models.planning", "models.weights"}
     | {"training.device", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "filters": WORDS | {"plan"},
