@@ -53,3 +53,5 @@ def test_a_network_without_clusters_is_refused() -> None:
     """Nothing could be set to what is found."""
     with pytest.raises(ConfigError, match=r"network of stage fuzzy.*\[C03\]"):
         load(["experiment=smoke", "stages=[fuzzy]"])
+    with pytest.raises(ConfigError, match=r"stand still.*\[C03\]"):
+        load(["experiment=smoke", *CLUSTERS, "train.frozen=['*']"])

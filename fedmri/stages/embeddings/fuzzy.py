@@ -41,8 +41,12 @@ class Fuzzy(OnEmbeddings):
         require(self.n_steps >= 1, "stages.fuzzy.n_steps", self.n_steps, "1 or more")
 
     def refuse(self, plan: Plan) -> None:
-        """Refuse noise (H23), masks (H22), and a network without fuzzy clusters (C03)."""
+        """Refuse noise (H23), masks (H22), no fuzzy clusters, or still ones (C03)."""
         super().refuse(plan)
+        if plan.train.frozen or plan.train.adapter_rank:
+            fix = "set train.frozen=[] train.adapter_rank=0, or leave the stage out"
+            want, found = "clusters that travel with the model", "parts that stand still"
+            raise ConfigError("C03", "stage fuzzy", found=found, want=want, fix=fix)
         if not hasattr(plan.model, "fuzziness"):
             fix, want = "set model=gabor_paths, or leave the stage out", "one with fuzzy clusters"
             found = type(plan.model).__name__
