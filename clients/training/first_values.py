@@ -18,7 +18,7 @@ from fedmri.models.weights import digest
 from fedmri.round import Weights
 from fedmri.wire import START, EvaluateOrder, SumsOrder, TrainOrder
 
-O = TypeVar("O", TrainOrder, EvaluateOrder, SumsOrder)  # noqa: E741  # an order of any kind
+AnOrder = TypeVar("AnOrder", TrainOrder, EvaluateOrder, SumsOrder)
 
 
 class FirstValues:
@@ -27,7 +27,7 @@ class FirstValues:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def beside(self, order: O) -> O:
+    def beside(self, order: AnOrder) -> AnOrder:
         """Return an order with the entries, which are on the disk from now on.
 
         Raises:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fedmri.clients.egress.account import SiteAccount
-from fedmri.clients.training.first_values import FirstValues, O
+from fedmri.clients.training.first_values import AnOrder, FirstValues
 from fedmri.clients.training.network import Network, network_of
 from fedmri.clients.training.private import Guard
 from fedmri.clients.training.site_state import SiteState, SiteStates
@@ -76,7 +76,7 @@ class SiteView:
         examples = self.data.examples("train")
         return len(examples), len({(one.site, one.subject) for one in examples})
 
-    def known(self, order: O) -> O:
+    def known(self, order: AnOrder) -> AnOrder:
         """Return an order with the entries of the first model that no round brings here.
 
         Raises:
