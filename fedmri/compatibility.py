@@ -84,6 +84,15 @@ DOORS = (
         "set strategy=fedavg, or filters.clip_norm=0 filters.percentile=0",
     ),
     Door(
+        "parts that thaw in a later round",
+        lambda plan: any(first > 1 for first in plan.train.thaws.values()),
+        "strategy",
+        Claim.MODEL_ALONE,
+        ConfigError,
+        "C03",
+        "set strategy=fedavg, or train.frozen without rounds",
+    ),
+    Door(
         "differential privacy of patients",
         lambda plan: plan.privacy.is_on,
         "strategy",

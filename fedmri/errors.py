@@ -216,6 +216,7 @@ CODES: dict[str, str] = {
     "R09": "a robust rule has too few sites",
     "R10": "a site has no layers of its own that the model needs",
     "R11": "an order asks for sums that the plan does not have",
+    "R12": "a site lacks what no round brings of a first model",
     "R20": "no step of a round had a finite loss",
     "R21": "the memory of a device is exhausted",
     "R22": "slices cannot be put back together",

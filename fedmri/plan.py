@@ -29,7 +29,7 @@ from fedmri.secagg.conflicts import refuse_inspections
 from fedmri.secagg.settings import SecAggConfig
 from fedmri.setting_keys import checked_as
 from fedmri.stages.registry import as_list, made_stages, refuse_same_place
-from fedmri.stages.stage import Stage
+from fedmri.stages.stage import Place, Stage
 from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.tasks.registry import TASKS
@@ -266,9 +266,14 @@ class Plan:
         refuse_incompatible(self)
 
     @property
-    def is_for_tables(self) -> bool:
+    def is_ended_by_sums(self) -> bool:
         """Whether it ends with what a stage fitted, and trains no network."""
         return any(stage.is_handed_out for stage in self.stages)
+
+    @property
+    def is_for_tables(self) -> bool:
+        """Whether it is about tables of features, and opens no scan."""
+        return any(stage.place is Place.TABLE for stage in self.stages)
 
     @property
     def _inspections(self) -> list[str]:

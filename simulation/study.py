@@ -23,7 +23,7 @@ from fedmri.compatibility import plan_advice
 from fedmri.data.files.folders import existing_folder
 from fedmri.data.reader import AUTO, READERS
 from fedmri.data.synthetic.data_set import refuse_foreign
-from fedmri.errors import HarmonizeError, RoundError, UsageError, told
+from fedmri.errors import ConfigError, HarmonizeError, RoundError, UsageError, told
 from fedmri.file_names import file_name, write_names
 from fedmri.files import hold
 from fedmri.models.pretrained import begin
@@ -168,7 +168,7 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
         PrivacyError: Noise for a whole hospital would drown what is shared (P66, P67).
         DataError: A data set is not there (D04).
     """
-    _refuse_tables(plan)
+    _refuse_sums_alone(plan)
     if not plan.data.source.path:
         refuse_foreign(plan.target, plan.data.source.modalities)
     PROTOCOLS.load(config.protocol)
@@ -182,8 +182,13 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
             existing_folder(path)
 
 
-def _refuse_tables(plan: Plan) -> None:
-    """Refuse to simulate a plan for tables (H25)."""
+def _refuse_sums_alone(plan: Plan) -> None:
+    """Refuse to simulate a plan that ends with sums: of tables (H25), or of scans (C03)."""
+    if plan.is_ended_by_sums and not plan.is_for_tables:
+        found = ", ".join(STAGES.name_of(stage) for stage in plan.stages)
+        fix = "leave the stage out; fedmri.simulation.unet_plan takes the prepared files of a run"
+        want, what = "a plan with rounds", "a simulation of sums alone"
+        raise ConfigError("C03", what, found=found, want=want, fix=fix)
     if plan.is_for_tables:
         fix = "use `fedmri harmonize TABLE --site-column …`, which simulates the table's sites"
         what, want = "a simulation of tables of features", "a plan for images"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
-
-from fedmri.data.preparation.geometry import Grid
-from fedmri.data.preparation.prepared import read_site
+from fedmri.data.preparation.own_grids import training_sizes
 from fedmri.harmonize.images.fingerprint import (
     SHAPE,
     SPACING,
@@ -17,10 +13,9 @@ from fedmri.harmonize.images.fingerprint import (
     TENTH,
     Fingerprint,
     ScanGrid,
-    Vector,
 )
 from fedmri.harmonize.sums import Arrays, run
-from fedmri.models.planning import Spacings, UNetPlan, planned, target_spacing_mm
+from fedmri.models.planning import UNetPlan, chosen_spacing_mm, planned
 
 
 def plan_unet(sites: Sequence[Path], n_outputs: int) -> UNetPlan:
@@ -37,37 +32,17 @@ def plan_unet(sites: Sequence[Path], n_outputs: int) -> UNetPlan:
     """
     grids = [training_grids(path) for path in sites]
     found = fingerprint(grids)
-    return planned(_values(found[TARGET]), _values(found[SHAPE]), n_outputs)
+    return planned(found[TARGET].tolist(), found[SHAPE].tolist(), n_outputs)
 
 
 def fingerprint(sites: Sequence[Sequence[ScanGrid]]) -> Arrays:
     """Return voxel sizes and sides over all sites' scans; see ``Fingerprint``."""
     n_dims = max((len(scan.shape) for scans in sites for scan in scans), default=3)
-    stage = Fingerprint(n_dims, _target)
+    stage = Fingerprint(n_dims, chosen_spacing_mm)
     found = run(stage, sites)
     return {name: found[name] for name in (SPACING, TENTH, TARGET, SHAPE)}
 
 
 def training_grids(path: Path) -> list[ScanGrid]:
     """Return the own grids of a site's training scans, with axes in the order of the head."""
-    scans = read_site(path).scans
-    return [_in_order(scan.geometry.own) for scan in scans if scan.split == "train"]
-
-
-def _in_order(grid: Grid) -> ScanGrid:
-    """Return right to left, front to back, feet to head; a 2D image keeps its two axes."""
-    if grid.shape[2] == 1:
-        return ScanGrid(grid.spacing_mm[:2], grid.shape[:2])
-    axes = nib.orientations.io_orientation(np.array(grid.affine))[:, 0].astype(int)
-    order = [int(np.flatnonzero(axes == goal)[0]) for goal in range(3)]
-    spacing = tuple(grid.spacing_mm[axis] for axis in order)
-    return ScanGrid(spacing, tuple(grid.shape[axis] for axis in order))
-
-
-def _target(median: Vector, tenth: Vector, shape: Vector) -> Vector:
-    found = Spacings(_values(median), _values(tenth), _values(shape))
-    return np.array(target_spacing_mm(found))
-
-
-def _values(numbers: Iterable[float]) -> tuple[float, ...]:
-    return tuple(float(number) for number in numbers)
+    return [ScanGrid(*size) for size in training_sizes(path)]

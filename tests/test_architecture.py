@@ -30,7 +30,7 @@ ARROWS = {
     "round": {"errors"},
     "data": WORDS | {"delimited", "files", "parts"},
     "arm": WORDS | {"files"},
-    "assembly": WORDS | {"models", "plan", "privacy.site_level"},
+    "assembly": WORDS | {"models", "plan", "privacy.site_level", "training.seeds"},
     "claims": set(),
     "outside": WORDS,
     "parts": WORDS | {"setting_keys", "outside"},
@@ -45,7 +45,8 @@ ARROWS = {
     # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
     "stages": WORDS
     | {"claims", "parts", "plan", "harmonize", "codec", "filters", "privacy"}
-    | {"data.batches.site_data", "models.embedding", "models.weights"}
+    | {"data.batches.site_data", "data.preparation.own_grids", "files"}
+    | {"models.embedding", "models.layers.fuzzy", "models.planning", "models.weights"}
     | {"training.device", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "filters": WORDS | {"plan"},

@@ -245,10 +245,13 @@ def _beside(made: Assembly) -> str:
 
 def _leaving(signed: SignedPlan, made: Assembly) -> str:
     """Return how many numbers and bytes of the model leave a round, and what of it stays."""
-    plan, shared, local = made.plan, made.shared(made.entries), made.local
+    plan, shared, local = made.plan, made.shared(made.entries, made.last), made.local
     n_bytes = update_bytes(plan, shared, made.extra_forms)
     kind = "changes of weights" if plan.transport.update == "difference" else "trained weights"
-    stays = f" ({len(local)} entries stay)" if local else ""
+    still = made.still(made.last) - local
+    said = [f"{len(local)} entries stay"] * bool(local)
+    said += [f"{len(still)} stand still and never leave"] * bool(still)
+    stays = f" ({', '.join(said)})" if said else ""
     hidden = ""
     if plan.secagg.is_on:
         n_keys = key_bytes(len(signed.sites))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -25,7 +26,6 @@ from fedmri.leakage.membership import losses_of, perfect
 from fedmri.leakage.meter import Evidence, LeakageReport, attack
 from fedmri.leakage.release import Release, unmeasured
 from fedmri.leakage.sample import N_PATIENTS, chosen_batches, joined, moved
-from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
 from fedmri.privacy.stream import key_for
 from fedmri.round import Batch, Update, Weights
@@ -212,12 +212,14 @@ def measured(update: Outgoing, n_steps: int) -> LeakageReport:
         PrivacyError: There is nothing to measure with (P61).
     """
     at, leaving = update.at, update.leaving
-    plan, seed = at.plan, derive_seed(at.plan.seed, at.site, at.round_index, "leakage")
+    assert at.network is not None, "an update was trained with a network"
+    own, plan = at.network, at.plan
+    seed = derive_seed(plan.seed, at.site, at.round_index, "leakage")
     device = pick_device(plan.train.device)
     task = plan.target.at_site(at.data.examples("train"))
 
     def build() -> nn.Module:
-        network = build_network(plan.model, **plan.network)
+        network = deepcopy(own)  # with what no round brings, as it came to be by the last
         load_weights(network, leaving.local)
         return network.to(device)
 

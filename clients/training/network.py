@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import torch
 
-from fedmri.assembly import assemble
+from fedmri.assembly import Assembly, assemble
 from fedmri.plan import from_json
 from fedmri.round import Layout, Weights
 
@@ -17,19 +17,27 @@ class Network:
     """The one network of this process: every site of it trains it in turn.
 
     Attributes:
-        module: The network; its weights are whatever was loaded last.
-        layout: Which entries are what.
-        initial: Seeded initial values of the entries that the strategy keeps at the sites.
+        made: The plan, made real.
+        initial: Seeded initial values of the entries that no round brings to a site.
     """
 
-    module: torch.nn.Module
-    layout: Layout
+    made: Assembly
     initial: Weights
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The network; its weights are whatever was loaded last."""
+        return self.made.network
+
+    @property
+    def layout(self) -> Layout:
+        """Which entries are what."""
+        return self.made.layout
 
 
 @lru_cache(maxsize=1)
 def network_of(plan_json: str) -> Network:
     """Return the network of a plan; one is held at a time, whatever the number of sites."""
     made = assemble(from_json(plan_json)).checked()
-    initial = {name: value.clone() for name, value in made.kept(made.entries).items()}
-    return Network(made.network, made.layout, initial)
+    entries = made.entries
+    return Network(made, {name: entries[name].clone() for name in sorted(made.untold)})

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from fedmri.clients.training.site_state import SiteState
-from fedmri.models.weights import frozen, load_weights, weights
+from fedmri.models.weights import frozen, hold_statistics, load_weights, weights
 from fedmri.privacy.accounting import Steps
 from fedmri.privacy.dp_sgd import PrivateSteps
 from fedmri.round import LossTerm, Phase, SiteRound, Strategy, Trained
@@ -49,6 +49,7 @@ class RoundTraining:
         seen: The site as each stage sees it, by the stage's name.
         stages: The stages of the plan, by name.
         order: Returns the digest of what the site was asked.
+        still: Entries of the network that do not move in the round, whatever the phase.
     """
 
     strategy: Strategy
@@ -58,6 +59,7 @@ class RoundTraining:
     seen: Mapping[str, AtSite]
     stages: Mapping[str, Stage]
     order: Callable[[], str]
+    still: frozenset[str] = frozenset()
 
     @property
     def at(self) -> AtSite:
@@ -108,7 +110,7 @@ class RoundTraining:
         plan, at, network = self.at.plan, self.at, self._network
         label = () if phase.name == MAIN else (phase.name,)
         own = nullcontext() if phase.loss is None else phase.loss(network, at.layout)
-        with frozen(network, phase.frozen), own as term:
+        with frozen(network, phase.frozen | self.still), own as term:
             return train_round(
                 network,
                 at.data,
@@ -122,6 +124,7 @@ class RoundTraining:
                 optimizer_state=self.state.optimizer.get(phase.name),
                 loss_history=self.state.losses,
                 steps=self._batches(phase.name),
+                prepare=lambda module: hold_statistics(module, self.still),
             )
 
     def _batches(self, phase: str) -> PrivateSteps | None:

@@ -88,7 +88,7 @@ class Site:
 
     def update_forms(self, order: TrainOrder) -> dict[str, Form]:
         """Return the entries of the model that an answer to an order to train has."""
-        return self._sums.update_forms(order.weights)
+        return self._sums.update_forms(order)
 
     def train(self, order: TrainOrder) -> Update:
         """Train from the received model for one round and return what the plan shares.
@@ -96,6 +96,7 @@ class Site:
         The update's weights are as they travel: after all stages, and masked where the plan sums
         securely.
         """
+        order = self.view.known(order)
         digest = cache(lambda: order_digest(self.view.name, self.view.plan_json, order))
         is_secure = self.plan.secagg.is_on
         if not is_secure and not self._scorings.is_bounded:
@@ -104,7 +105,8 @@ class Site:
         with self._scorings.counting(digest()):
             if not is_secure:
                 return self._trained(order, digest)
-            masked = MaskedUpdates(self.view, self._secure, self._sums.slots(None))
+            slots = self._sums.slots(None, order.round_index)
+            masked = MaskedUpdates(self.view, self._secure, slots)
             return masked.of(order, digest(), lambda: self._trained(order, digest))
 
     def evaluate(self, order: EvaluateOrder) -> Scores:
@@ -115,6 +117,7 @@ class Site:
         Raises:
             PrivacyError: See ``Scorings`` (P13, P14), and ``Guard.refuse_scoring`` (P16).
         """
+        order = self.view.known(order)
         split: Split = "test" if order.split == "test" else "val"
         digest = order_digest(self.view.name, self.view.plan_json, order)
         asked = Asked(split, order.round_index, digest)
@@ -129,22 +132,21 @@ class Site:
         """Train for one round; return the update as it travels without masks."""
         view = self.view
         state = view.states.before(order.round_index) or SiteState()
-        network = view.load(order.weights, state)
+        made = view.load(order, state).made
         before = self._before(order, state)
         seen = view.seen(order.extra, order.round_index, state)
         training = RoundTraining(
-            self.plan.strategy, self.task, before, state, seen, view.stages, digest
-        )
+            self.plan.strategy, self.task, before, state, seen, view.stages, digest,
+            made.still(order.round_index),
+        )  # fmt: skip
         training.refuse_spending()
         with training.terms() as terms:
             results = training.results([term.loss for term in terms.values()])
         trained = {name: phase.trained for name, phase in results.items()}
         kept = self.plan.strategy.remember(before, trained)
-        shared = dict(results[MAIN].trained.weights)
-        local = {name: shared.pop(name) for name in network.initial}
-        leaving = Leaving(
-            order.weights, shared, local, network.layout.parameters, digest, kept.extra
-        )
+        whole = results[MAIN].trained.weights
+        shared, local = made.shared(whole, order.round_index), made.kept(whole)
+        leaving = Leaving(order.weights, shared, local, made.layout.parameters, digest, kept.extra)
         for name, stage in view.stages.items():
             leaving = stage.outgoing(seen[name], leaving)
         self._keep(order.round_index, state, results, leaving, kept, terms)

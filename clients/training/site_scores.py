@@ -63,14 +63,14 @@ class SiteScores:
     def _load(self, order: EvaluateOrder, state: SiteState | None, split: Split) -> bool:
         """Load the model as it is scored here; tell whether it was adapted to these images."""
         view, strategy = self.view, self.view.plan.strategy
-        network = view.load(order.weights, state)
+        network = view.load(order, state)
         load_weights(network.module, strategy.own_model(state.memory if state else {}))
         if state is not None:
             return False
         own = network.layout.parameters - network.layout.norm_parameters
-        if own & network.initial.keys():
+        if own & network.made.local:
             raise _no_head(view.name, strategy)
-        if not network.initial:
+        if not network.made.local:
             return False
         # No batch norm of its own: this site took no part, so its images supply the statistics.
         data, device = view.changed(order.extra), view.plan.train.device

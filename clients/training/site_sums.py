@@ -19,7 +19,7 @@ from fedmri.secagg.ring import Slot
 from fedmri.secagg.updates import update_slots
 from fedmri.secagg.wide import wide_slots
 from fedmri.stages.stage import AtSite, Stage
-from fedmri.wire import SecureAnswer, SecureStep, Sums, SumsOrder, as_arrays
+from fedmri.wire import SecureAnswer, SecureStep, Sums, SumsOrder, TrainOrder, as_arrays
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -47,6 +47,7 @@ class SiteSums:
         Raises:
             RoundError: The plan has no such step (R11).
         """
+        order = self.view.known(order)
         at, stage, fit = self._asked(order)
         n_examples, n_subjects = stage.counts(at)
         arrays: Weights = {}
@@ -63,36 +64,38 @@ class SiteSums:
 
     def forms(self, order: SumsOrder) -> dict[str, Form]:
         """Return the arrays that an answer to an order for sums has."""
-        _, _, fit = self._asked(order)
+        _, _, fit = self._asked(self.view.known(order))
         if order.step == fit.n_steps:
             return {}
         return sum_forms(_shapes(fit, order), is_masked=self.view.plan.secagg.is_on)
 
     def secure_step(self, order: SecureStep) -> SecureAnswer:
         """Return this site's answer to a step of a secure sum besides the values."""
-        slots = self.slots(order.sums)
+        sums = None if order.sums is None else self.view.known(order.sums)
+        slots = self.slots(sums, order.round_index)
         counts = self.view.counts
-        if order.sums is not None:
-            at, stage, _ = self._asked(order.sums)
+        if sums is not None:
+            at, stage, _ = self._asked(sums)
             counts = stage.counts(at)
         n_examples, n_subjects = counts
         arrays = self.secure.answer(order, slots)
         return SecureAnswer(self.view.name, arrays, n_subjects, n_examples)
 
-    def slots(self, sums: SumsOrder | None) -> dict[str, Slot]:
+    def slots(self, sums: SumsOrder | None, round_index: int) -> dict[str, Slot]:
         """Return what a secure sum is over: the sums of a step, or the updates of a round."""
         if sums is not None:
             return wide_slots(_shapes(self._asked(sums)[2], sums))
-        shared = {name: value.numpy() for name, value in self.view.shared.items()}
+        made = self.view.network.made
+        shared = {n: v.numpy() for n, v in made.shared(made.entries, round_index).items()}
         return update_slots(shared, self.view.plan.secagg.fraction_bits)
 
-    def update_forms(self, received: Weights) -> dict[str, Form]:
+    def update_forms(self, order: TrainOrder) -> dict[str, Form]:
         """Return the entries of the model that an answer to an order to train has."""
         if self.view.plan.secagg.is_on:
-            return masked_form(self.slots(None))
+            return masked_form(self.slots(None, order.round_index))
         forms: Mapping[str, Form] = {}
         for stage in self.view.stages.values():
-            forms = stage.forms(received, forms)
+            forms = stage.forms(order.weights, forms)
         return dict(forms)
 
     def _own(self, order: SumsOrder, at: AtSite, stage: Stage) -> Arrays:

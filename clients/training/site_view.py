@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fedmri.clients.egress.account import SiteAccount
+from fedmri.clients.training.first_values import AnOrder, FirstValues
 from fedmri.clients.training.network import Network, network_of
 from fedmri.clients.training.private import Guard
 from fedmri.clients.training.site_state import SiteState, SiteStates
@@ -15,13 +16,13 @@ from fedmri.data.batches.examples import open_images, open_site
 from fedmri.data.batches.site_data import SiteData
 from fedmri.data.preparation.prepared import Prepared
 from fedmri.harmonize.sums import version
-from fedmri.models.weights import load_weights, weights
+from fedmri.models.weights import load_weights
 from fedmri.plan import Plan, from_json
 from fedmri.round import Layout, Weights
 from fedmri.stages.chain import chain
 from fedmri.stages.registry import STAGES
 from fedmri.stages.stage import AtSite, Made, Stage, When
-from fedmri.wire import FITTED, SumsOrder
+from fedmri.wire import FITTED, START, EvaluateOrder, SumsOrder, TrainOrder
 
 
 class SiteView:
@@ -44,6 +45,7 @@ class SiteView:
         self.stages: dict[str, Stage] = {**chain(self.plan), "gate": guard.gate}
         self.states = SiteStates(folder / "state", self.plan.rounds.n_states)
         self._files = tuple(files)
+        self._first = FirstValues(folder / "first.safetensors")
         self._changed: tuple[str, SiteData] | None = None
 
     @cached_property
@@ -69,31 +71,37 @@ class SiteView:
         return self.network.layout
 
     @property
-    def shared(self) -> Weights:
-        """Entries of the network that travel."""
-        network = self.network
-        entries = weights(network.module).items()
-        return {name: value for name, value in entries if name not in network.initial}
-
-    @property
     def counts(self) -> tuple[int, int]:
         """Training examples and patients."""
         examples = self.data.examples("train")
         return len(examples), len({(one.site, one.subject) for one in examples})
 
-    def load(self, received: Weights, state: SiteState | None) -> Network:
-        """Return the network with the received entries and the site's own."""
-        network = self.network
-        load_weights(network.module, received)
-        local = state.local if state is not None and state.local else network.initial
-        load_weights(network.module, local)
+    def known(self, order: AnOrder) -> AnOrder:
+        """Return an order with the entries of the first model that no round brings here.
+
+        Raises:
+            RoundError: They are needed and were never sent, or are other ones than before (R12).
+        """
+        if not (self.plan.start.sha256 and order.weights and self.network.made.untold):
+            return order
+        return self._first.beside(order)
+
+    def load(
+        self, order: TrainOrder | EvaluateOrder | SumsOrder, state: SiteState | None
+    ) -> Network:
+        """Return the network with the received entries, the site's own, and those of the start."""
+        network, made = self.network, self.network.made
+        first = {**network.initial, **order.extra.get(START, {})}
+        still = made.still(order.round_index)
+        own = state.local if state is not None and state.local else made.kept(first)
+        load_weights(network.module, order.weights | own | {name: first[name] for name in still})
         return network
 
     def summing(self, order: SumsOrder, stage: Stage) -> AtSite:
         """Return the site as a stage sees it that is fitted by sums."""
         network = None
         if order.weights:
-            network = self.load(order.weights, self.states.before(order.round_index + 1))
+            network = self.load(order, self.states.before(order.round_index + 1))
         name = STAGES.name_of(stage)
         return self._at(order.extra, order.round_index, network)(name, {})
 

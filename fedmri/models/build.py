@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -63,14 +64,21 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
     _require_answer(name, model, target)
     _require_dims(name, model, sizes)
     require_multiples(name, (model.multiple,) * n_dims, sizes)
-    with _DRAWING, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with drawing(seed):
         network = model.build(sizes)
     _avoid_in_place(network)
     if (model, sizes) not in _PASSED:
         _require_passage(name, network, sizes)
         _PASSED.add((model, sizes))
     return network
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Let weights be drawn from the global generator; its state is left as it was."""
+    with _DRAWING, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def n_parameters(network: nn.Module) -> int:

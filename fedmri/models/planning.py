@@ -10,6 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedmri.errors import require
 from fedmri.models.voxel.dynunet import DynUNet, level_widths
 
@@ -23,6 +26,7 @@ _ANISOTROPIC = 3.0
 _NEAR = 2.0
 """Axes whose voxels are within this factor of the finest are pooled, and convolved, together."""
 _BASE_WIDTH = 32
+Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,18 @@ class UNetPlan:
             "data.prepare.shape": list(self.patch),
             "model.strides": [list(one) for one in self.topology.strides],
             "model.kernels": [list(one) for one in self.topology.kernels],
+            "model.heads": self.n_heads,
         }
+
+    @property
+    def n_heads(self) -> int:
+        """Levels with an answer of their own in training; the lowest has none."""
+        return min(DynUNet.heads, len(self.topology.strides) - 2)
 
     def model(self, width: int = _BASE_WIDTH) -> DynUNet:
         """Return the network of the plan."""
-        return DynUNet(width=width, strides=self.topology.strides, kernels=self.topology.kernels)
+        strides, kernels = self.topology.strides, self.topology.kernels
+        return DynUNet(width=width, strides=strides, kernels=kernels, heads=self.n_heads)
 
 
 def target_spacing_mm(found: Spacings) -> tuple[float, ...]:
@@ -102,6 +113,12 @@ def target_spacing_mm(found: Spacings) -> tuple[float, ...]:
         return median
     finer = max(found.tenth_mm[worst], max(others_mm) + 1e-5)
     return tuple(finer if axis == worst else mm for axis, mm in enumerate(median))
+
+
+def chosen_spacing_mm(median_mm: Vector, tenth_mm: Vector, median_shape: Vector) -> Vector:
+    """Return what ``target_spacing_mm`` does, from arrays and as one."""
+    rows = (tuple(map(float, row)) for row in (median_mm, tenth_mm, median_shape))
+    return np.array(target_spacing_mm(Spacings(*rows)))
 
 
 def topology(spacing_mm: Sequence[float], patch: Sequence[int]) -> Topology:

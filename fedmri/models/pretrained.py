@@ -172,11 +172,11 @@ def _is_stem(own: torch.Tensor, other: torch.Tensor, n_channels: int) -> bool:
 
 
 def _refuse_other(network: nn.Module, values: Weights) -> None:
-    entries = layout(network)
-    body = [p.numel() for n, p in network.named_parameters() if n not in entries.head]
-    n_taken = sum(v.numel() for n, v in values.items() if n in entries.parameters - entries.head)
-    if n_taken < LEAST_SHARE * sum(body):
-        found = f"{n_taken:,} of {sum(body):,} numbers of the network, its last layer apart"
+    head = layout(network).head
+    body = {name: p.numel() for name, p in network.named_parameters() if name not in head}
+    n_body, n_taken = sum(body.values()), sum(body.get(name, 0) for name in values)
+    if n_taken < LEAST_SHARE * n_body:
+        found = f"{n_taken:,} of {n_body:,} numbers of the network, its last layer apart"
         fix = "set model to the network that the file was made with, with its width and depth"
         want = f"{LEAST_SHARE:.0%} or more"
         raise ConfigError("C24", "file of weights to start from", found=found, want=want, fix=fix)

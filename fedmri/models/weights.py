@@ -37,7 +37,7 @@ def _head(network: nn.Module) -> frozenset[str]:
     """Return the parameters of the layer that makes the outputs: the one registered last."""
     layers = [(path, m) for path, m in network.named_modules() if isinstance(m, _LAYERS)]
     path, last = layers[-1] if layers else ("", nn.Identity())
-    return frozenset(_join(path, name) for name, p in last.named_parameters() if p.requires_grad)
+    return frozenset(_join(path, name) for name, _ in last.named_parameters())
 
 
 def weights(network: nn.Module) -> Weights:
@@ -96,6 +96,20 @@ def frozen(network: nn.Module, names: Collection[str]) -> Iterator[None]:
     finally:
         for parameter in held:
             parameter.requires_grad = True
+
+
+def stand_still(network: nn.Module, names: Collection[str]) -> None:
+    """Keep the named parameters from moving for good: nothing computes a gradient of them."""
+    for name, parameter in network.named_parameters():
+        if name in names:
+            parameter.requires_grad = False
+
+
+def hold_statistics(network: nn.Module, names: Collection[str]) -> None:
+    """Let batch norm whose statistics are named go by them, as in evaluation."""
+    for path, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and _join(path, "running_mean") in names:
+            module.eval()
 
 
 def _require_fit(name: str, own: torch.Tensor | None, value: torch.Tensor | None) -> None:

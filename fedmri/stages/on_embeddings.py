@@ -59,8 +59,15 @@ class OnEmbeddings(Stage):
         return bounded(own, at.patients) if at.account.n_least else own
 
 
-def embeddings_at(at: AtSite, split: Split) -> Embeddings:
-    """Return the embeddings of a split's examples, in evaluation mode and without gradients."""
+def embeddings_at(at: AtSite, split: Split, layer: str = "", n_features: int = 0) -> Embeddings:
+    """Return the embeddings of a split's examples, in evaluation mode and without gradients.
+
+    Args:
+        at: The site.
+        split: Whose examples.
+        layer: Layer that they go into, by its name; empty is the last one.
+        n_features: Numbers of an embedding, where a layer is named.
+    """
     import torch
 
     from fedmri.harmonize.embeddings.embedding_stage import Embeddings
@@ -70,14 +77,15 @@ def embeddings_at(at: AtSite, split: Split) -> Embeddings:
     train, network = at.plan.train, at.network
     assert network is not None, "embeddings are asked for where a network is loaded"
     place = pick_device(train.device)
-    values = [torch.zeros(0, at.made.n_features, dtype=torch.float64)]
+    n_features = n_features or at.made.n_features
+    values = [torch.zeros(0, n_features, dtype=torch.float64)]
     labels = [torch.zeros(0, dtype=torch.float64)]
     network.to(place).eval()
     with (
         reproducible(train.n_threads),
         memory_explained(place),
         torch.no_grad(),
-        embedding_of(network, at.layout.head_layer) as embedding,
+        embedding_of(network, layer or at.layout.head_layer) as embedding,
     ):
         for batch in at.data.eval_batches(split, batch_size=train.batch_size):
             network(*batch.inputs_on(place))

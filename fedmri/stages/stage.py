@@ -250,7 +250,7 @@ class Stage:
     def take_out(self, at: AtSite, fitted: Arrays) -> None:
         """Use what was fitted at a site, where ``is_handed_out``; nothing of it leaves."""
 
-    def write_fitted(self, fitted: Arrays, folder: Path) -> None:
+    def write_fitted(self, made: Made, fitted: Arrays, folder: Path) -> None:
         """Write what was fitted into a run's folder at the server, where ``is_handed_out``."""
 
     # ----- what was fitted is used

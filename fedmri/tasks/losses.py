@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.losses.dice import DiceCELoss, DiceLoss
 from monai.losses.focal_loss import FocalLoss
 from monai.losses.tversky import TverskyLoss
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -91,6 +94,38 @@ def mask_loss(name: str, *, smoothing: float = 0.0, gamma: float = 2.0, alpha: f
     if name == "tversky":
         return TverskyLoss(**overlap, alpha=alpha, beta=1 - alpha)
     return DiceCELoss(**overlap, label_smoothing=smoothing)
+
+
+def boundary_loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return how far from the boundary of a class its wrong voxels lie, as a mean in voxels.
+
+    The error of each probability counts by its voxel's distance to the class's boundary. The mean
+    is over images, classes and voxels. It differs from the paper's loss by what no network changes,
+    so that it is never negative. An image without a class, or full of it, has no boundary.
+
+    Args:
+        outputs: Logits of background and classes, shape ``(B, 1 + K, *shape)``.
+        target: Label maps, shape ``(B, 1, *shape)``.
+
+    Source:
+        Kervadec et al. 2021, Boundary loss for highly unbalanced segmentation,
+        doi:10.1016/j.media.2020.101851.
+    """
+    classes = torch.arange(1, outputs.shape[1], device=target.device)
+    truth = target == classes.view(1, -1, *[1] * (target.ndim - 2))
+    masks = truth.cpu().numpy().reshape(-1, *target.shape[2:])
+    distances = torch.from_numpy(np.stack([_distance(mask) for mask in masks]))
+    wrong = outputs.softmax(1)[:, 1:] - truth.to(outputs.dtype)
+    return (distances.view(truth.shape).to(outputs) * wrong).mean()
+
+
+def _distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return distances to a mask's boundary in voxels, negative inside and 0 on its rim."""
+    if not mask.any() or mask.all():
+        return np.zeros(mask.shape, dtype=np.float32)
+    inside, outside = (distance_transform_edt(part) for part in (mask, ~mask))
+    signed: NDArray[np.float32] = np.where(mask, 1 - inside, outside).astype(np.float32)
+    return signed
 
 
 def value_loss(name: str) -> Loss:

@@ -97,6 +97,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
     optimizer_state: dict[str, Any] | None = None,
     loss_history: Sequence[float] = (),
     steps: StepSource | None = None,
+    prepare: Callable[[nn.Module], None] | None = None,
 ) -> TrainResult:
     """Train a network in place on a site's examples for one round.
 
@@ -118,6 +119,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
         loss_history: Training loss of each round so far (``plateau``).
         steps: Where batches and gradients come from, instead of autograd over shuffled batches.
             All that follows stays. No loss is reported then: it would be a patient's, unnoised.
+        prepare: Is given the network in training mode, before the first step.
 
     Returns:
         Counts, mean loss, and the state of the optimizer.
@@ -133,7 +135,10 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
     if steps is not None and examples:
         n_steps = steps.n_steps(examples, config.local_epochs, config.local_steps)
     first = (round_index - 1) * n_steps
-    trainer = _Trainer(network.to(device).train(), task.at_site(examples), config, device)
+    network.to(device).train()
+    if prepare is not None:
+        prepare(network)
+    trainer = _Trainer(network, task.at_site(examples), config, device)
     trainer.resume(optimizer_state)
     factor = plateau_factor(loss_history, config.patience) if config.schedule == "plateau" else 1.0
     with (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +37,12 @@ class TrainConfig:
         n_threads: CPU threads of one site's training. The bits of a result depend on it, so it
             belongs to the experiment and not to the machine.
         is_optimizer_kept: Whether a site's optimizer state lives on from round to round.
+        frozen: Parts of the network that stand still and never leave a site, by their names in it.
+            ``layer4:10`` trains and travels from round 10 on. ``*`` is all that is not named but
+            the last layer. Of several names the longest counts.
+        adapter_rank: Rank of low-rank adapters beside linear and convolution layers (LoRA, Hu et
+            al. 2021, arXiv:2106.09685). They and the last layer alone are trained and travel. 0
+            trains the layers themselves.
     """
 
     batch_size: int = 8
@@ -54,6 +62,8 @@ class TrainConfig:
     device: str = "auto"
     n_threads: int = 1
     is_optimizer_kept: bool = False
+    frozen: tuple[str, ...] = ()
+    adapter_rank: int = 0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "local_epochs", "cycle_steps", "patience", "n_threads"):
@@ -68,3 +78,21 @@ class TrainConfig:
         require(self.weight_decay >= 0, "train.weight_decay", self.weight_decay, "0 or more")
         require(0 <= self.warmup < 1, "train.warmup", self.warmup, "0 to below 1")
         require(self.clip_grad_norm >= 0, "train.clip_grad_norm", self.clip_grad_norm, "0 or more")
+        for text in self.frozen:
+            is_read = re.fullmatch(r"(\*|[\w.]+)(:[1-9]\d*)?", text) is not None
+            require(is_read, "train.frozen", text, "NAME, or NAME:ROUND with a round from 1")
+        is_thawing = any(first > 1 for first in self.thaws.values())
+        want = "false where train.frozen has rounds: an optimizer keeps to its parameters"
+        is_kept = self.is_optimizer_kept
+        require(not (is_kept and is_thawing), "train.is_optimizer_kept", is_kept, want)
+        rank, want = (
+            self.adapter_rank,
+            "0 or more; 0 with train.frozen, for adapters freeze the rest",
+        )
+        require(rank >= 0 and not (rank and self.frozen), "train.adapter_rank", rank, want)
+
+    @property
+    def thaws(self) -> Mapping[str, int]:
+        """First round in which each part of ``frozen`` is trained; 0 is never."""
+        parts = (text.partition(":") for text in self.frozen)
+        return {name: int(first or 0) for name, _, first in parts}

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 
 from fedmri.errors import RoundError
 from fedmri.server.registry.attendance import Attendance
+from fedmri.server.rounds.first_values import FirstValues
 from fedmri.server.transport.asking import (
     UNREADABLE,
     UNREADABLE_CODE,
@@ -22,7 +23,7 @@ from fedmri.server.transport.asking import (
     code_of,
     present,
 )
-from fedmri.wire import bundle, unbundle, with_notice
+from fedmri.wire import EXTRA, START, bundle, unbundle, with_notice
 
 log = logging.getLogger("fedmri.server")
 
@@ -57,11 +58,13 @@ class Exchanges:
         grid: Flower's grid.
         timeout_s: Longest time from an order to its last answer.
         attendance: What is known of the sites from one order to the next.
+        first: Entries of the first model that sites keep.
     """
 
     grid: Grid
     timeout_s: float
     attendance: Attendance = field(default_factory=Attendance)
+    first: FirstValues = field(default_factory=FirstValues)
 
     def ask(
         self, kind: str, content: RecordDict, names: Sequence[str], n_needed: int = 0
@@ -83,15 +86,20 @@ class Exchanges:
             # not a name is kept of what is handed on: it is gone before the next one is taken
             replies = _stream(self.grid, kind, content, order)
             for site in order:
-                yield _streamed(site, replies)
+                yield self._noted(_streamed(site, replies), content)
             next(replies, None)  # so that the grid can put away the last one
             return
         terms = Terms(kind, self.timeout_s, n_needed)
         asking = Asking(self.grid, self._maker(kind, content), order, terms, self.attendance)
         taken = asking.replies()
         for site in order:
-            yield _unbundled(site, taken)
+            yield self._noted(_unbundled(site, taken), content)
         next(taken, None)  # so that it can put away what is left
+
+    def _noted(self, answer: Answer, content: RecordDict) -> Answer:
+        is_sent = f"{EXTRA}{START}" in content
+        self.first.note(answer.site, is_sent=is_sent, is_answered=answer.content is not None)
+        return answer
 
     def _maker(self, kind: str, content: RecordDict) -> Callable[[str, int], Message]:
         """Return what makes the order for a site and its node."""

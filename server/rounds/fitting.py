@@ -84,7 +84,8 @@ class Fitting:
             if not stage.is_handed_out:
                 continue
             fitted = self.of_images[f"{FITTED}{STAGES.name_of(stage)}"]
-            sums = stage.fit(Made(running.plan))
+            made = Made(running.plan)
+            sums = stage.fit(made)
             assert sums is not None, "what is handed out was fitted"
             content = content_of(SumsOrder(sums.n_steps, fitted, stage=number))
             members = running.members()
@@ -92,7 +93,7 @@ class Fitting:
                 if answer.content is None:
                     log.warning("site %s did not use what was fitted: %s", answer.site, answer.code)
                 running.records.add("table", round=0, site=answer.site, status=answer.code)
-            stage.write_fitted(as_arrays(fitted), running.run.folder)
+            stage.write_fitted(made, as_arrays(fitted), running.run.folder)
             return {name: value for name, value in fitted.items() if value.numel()}
         return {}
 
@@ -101,8 +102,10 @@ class Fitting:
     ) -> Arrays:
         """Fit one stage under a model."""
         members = self._running.members()
-        shared, start = self._running.made.shared(model), as_weights(stage.first(members))
-        first = SumsOrder(0, start, shared, after_round, self.of_images, stage=number)
+        shared = self._running.made.shared(model, after_round)
+        start = as_weights(stage.first(members))
+        extra = {**self.of_images, **self._running.first.beside(members)}
+        first = SumsOrder(0, start, shared, after_round, extra, stage=number)
         return self._fitted(stage, first, members, made)
 
     def _fitted(self, stage: Stage, first: SumsOrder, members: Sequence[str], made: Made) -> Arrays:

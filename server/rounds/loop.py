@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from flwr.serverapp import Grid
-from torch import nn
 
-from fedmri.assembly import assemble
+from fedmri.assembly import Assembly, assemble
 from fedmri.errors import RoundError, explained
 from fedmri.harmonize.sums import version
 from fedmri.models.pretrained import begin
@@ -50,7 +49,7 @@ class Rounds:
         """Train what is left to train, test, write the model; return its SHA-256."""
         checkpoint = self._start_or_resume()
         state, notes = checkpoint.state, self.fitting.before_rounds(checkpoint.notes)
-        if self.plan.is_for_tables:
+        if self.plan.is_ended_by_sums:
             return self._hand_out()
         out = {name: torch.empty_like(value) for name, value in state.model.items()}
         for round_index in range(checkpoint.round_index + 1, self.plan.rounds.n_rounds + 1):
@@ -63,20 +62,24 @@ class Rounds:
 
     def _start_or_resume(self) -> Checkpoint:
         made, found = self.running.made, self.checkpoints.latest()
+        self.records.rewind(0 if found is None else found.notes["n_bytes"])
+        self._begin(made, is_new=found is None)
         if found is None:
-            self.records.rewind(0)
-            self._begin(made.network)
             return Checkpoint(0, self.strategy.start(made.entries, made.layout), {})
-        self.records.rewind(found.notes["n_bytes"])
         log.info("%s goes on after round %d", self.running.run.arm.label, found.round_index)
         return replace(found, state=replace(found.state, layout=made.layout))
 
-    def _begin(self, network: nn.Module) -> None:
-        """Let the network start from the plan's file of weights, and record what was taken."""
+    def _begin(self, made: Assembly, *, is_new: bool) -> None:
+        """Let the network start from the plan's file of weights, and record what was taken.
+
+        A run that goes on needs the file for the entries that no checkpoint's round brings.
+        """
         sha256, file = self.plan.start.sha256, self.running.run.weights
-        fit = begin(network, sha256, file, self.plan.n_channels)
-        if fit is not None:
-            self.records.add("start", sha256=sha256, **fit.as_dict())
+        if is_new or made.untold:
+            fit = begin(made.network, sha256, file, self.plan.n_channels)
+            if fit is not None and is_new:
+                self.records.add("start", sha256=sha256, **fit.as_dict())
+        _ = self.running.first  # before training overwrites the network
 
     def _round(
         self, round_index: int, state: ServerState, out: Weights
@@ -109,8 +112,10 @@ class Rounds:
         self, round_index: int, state: ServerState, sites: Sequence[str], rejected: dict[str, str]
     ) -> Iterator[Update]:
         """Ask sites to train; yield the updates that may be averaged."""
+        made, first = self.running.made, self.running.first
         extra = {**self.strategy.broadcast(state), **self.fitting.beside_training()}
-        order = TrainOrder(round_index, self.running.made.shared(state.model), extra)
+        extra |= first.beside(sites)
+        order = TrainOrder(round_index, made.shared(state.model, round_index), extra)
         return self.channel.updates(order, sites, rejected)
 
     def _with_quorum(
@@ -141,13 +146,14 @@ class Rounds:
         model, round_index = self.scoring.selected(state.model, notes)
         extra = self.fitting.beside_scoring(round_index, model)
         self.scoring.test(round_index, model, extra)
+        model = self.running.made.finished(model)
         sha256 = digest(model)
         self.records.add("done", round=round_index, sha256=sha256)
         run, members = self.running.run, self.running.members()
         origin = Provenance(self.plan, run.arm, members, round_index, sha256)
         fitted = {name.removeprefix(FITTED): values for name, values in extra.items()}
         # last, for its presence says that the run is complete
-        write_final(run.folder, origin, self.running.made.layout, model, fitted)
+        write_final(run.folder, origin, self.running.made.written, model, fitted)
         return sha256
 
     def _hand_out(self) -> str:

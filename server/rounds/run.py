@@ -20,6 +20,7 @@ from fedmri.round import Update, Weights
 from fedmri.secagg.secure_sum import Roll
 from fedmri.server.registry.attendance import Attendance
 from fedmri.server.rounds.exchange import Exchanges
+from fedmri.server.rounds.first_values import FirstValues
 from fedmri.server.rounds.records import Records
 from fedmri.server.transport.asking import present, wait_for_sites
 from fedmri.stages.chain import chain
@@ -106,9 +107,17 @@ class Running:
         return chain(self.plan)
 
     @cached_property
+    def first(self) -> FirstValues:
+        """Entries that sites keep of the first model; the network has them when this is asked."""
+        made, entries = self.made, self.made.entries
+        names = made.untold if self.plan.start.sha256 else frozenset()
+        return FirstValues({name: entries[name].clone() for name in sorted(names)})
+
+    @cached_property
     def exchanges(self) -> Exchanges:
         """Orders out, answers in."""
-        return Exchanges(self.grid, self.plan.rounds.timeout_s, Attendance(self.run.folder))
+        attendance = Attendance(self.run.folder)
+        return Exchanges(self.grid, self.plan.rounds.timeout_s, attendance, self.first)
 
     def members(self) -> tuple[str, ...]:
         """Return who takes part in the next exchange."""

@@ -38,8 +38,10 @@ class Scoring:
     def validate(self, round_index: int, model: Weights) -> float:
         """Return the primary metric's mean over validation patients."""
         extra = self.fitting.beside_scoring(round_index, model)
-        order = EvaluateOrder(round_index, "val", self.running.made.shared(model), extra=extra)
-        return self._evaluated("validation", order, self.running.members())
+        members, shared = self.running.members(), self.running.made.shared(model, round_index)
+        beside = {**extra, **self.running.first.beside(members)}
+        order = EvaluateOrder(round_index, "val", shared, extra=beside)
+        return self._evaluated("validation", order, members)
 
     def is_best(self, mean: float, notes: dict[str, Any]) -> bool:
         """Tell whether a mean is better than any before, where the best model is selected."""
@@ -62,9 +64,11 @@ class Scoring:
     def test(self, round_index: int, model: Weights, extra: dict[str, Weights]) -> None:
         """Score the final model on test patients."""
         run = self.running.run
-        shared = self.running.made.shared(model)
-        order = EvaluateOrder(round_index, "test", shared, run.n_pictures, extra)
-        self._evaluated("test", order, run.tested or tuple(present(self.running.grid)))
+        shared = self.running.made.shared(model, round_index)
+        tested = run.tested or tuple(present(self.running.grid))
+        beside = {**extra, **self.running.first.beside(tested)}
+        order = EvaluateOrder(round_index, "test", shared, run.n_pictures, beside)
+        self._evaluated("test", order, tested)
 
     def _evaluated(self, kind: str, order: EvaluateOrder, names: Sequence[str]) -> float:
         """Record every site's scores; return the primary metric's mean over patients."""

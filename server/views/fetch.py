@@ -12,7 +12,7 @@ from fedmri.server.views.status import run_folder
 
 MODEL = "model.safetensors"
 REPORT = "report.html"
-_OTHERS = ("metrics.jsonl", "signed.json", "plan.yaml", "log.txt", "parameters.npz")
+_OTHERS = ("metrics.jsonl", "signed.json", "plan.yaml", "log.txt", "parameters.npz", "unet.yaml")
 
 
 def fetch_run(home: ServerHome, name: str, target: Path, *, is_partial: bool = False) -> RunResult:

@@ -136,7 +136,7 @@ def test_an_update_of_no_patient_passes(make_site: MakeSite) -> None:
     parameters = site.layout.parameters
     leaving = Leaving(sent_weights, sent_weights, {}, parameters, lambda: "order")
     gate = Gate(max_norm=1e-9, max_leakage=0.01)
-    at = AtSite("a", site.plan, nobody, NothingLeaves(), 1)
+    at = AtSite("a", site.plan, nobody, NothingLeaves(), 1, site.view.network.module)
     assert gate.outgoing(at, leaving) is leaving
     with pytest.raises(PrivacyError, match="P61"):
         gate.outgoing(replace(at, data=data), leaving)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fedmri.clients.consent.leaving import key_bytes, score_metrics, train_metrics, update_bytes
+from fedmri.clients.consent.plan_text import describe
+from fedmri.clients.consent.policy import SitePolicy
 from fedmri.config import load
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout, weights
 from fedmri.plan import Plan
+from tests.clients.conftest import Sign
 from tests.conftest import TINY
 
 
@@ -41,6 +44,15 @@ def test_what_a_strategy_sends_beside_the_model_is_counted() -> None:
     sgd = ("train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0")
     plain, scaffold = plan_of("strategy=fedavg"), plan_of("strategy=scaffold", *sgd)
     assert bytes_of(scaffold) > 1.9 * bytes_of(plain)
+
+
+def test_a_hospital_reads_what_stands_still_and_what_is_left_to_leave(sign: Sign) -> None:
+    """The last layer's weight and bias leave; of the rest each entry is counted."""
+    plan = plan_of("train.frozen=['*']", "model.norm=group")
+    text = describe(sign(plan), SitePolicy())
+    n_entries = len(weights(build_network(plan.model, **plan.network)))
+    assert f"2 entries of trained weights ({n_entries - 2} stand still and never leave)" in text
+    assert "stand still" not in describe(sign(plan_of()), SitePolicy())
 
 
 def test_keys_and_shares_grow_with_the_sites() -> None:

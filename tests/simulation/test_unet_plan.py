@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from fedmri.config import load
 from fedmri.data.preparation.prepared import read_site
 from fedmri.errors import ConfigError, HarmonizeError
 from fedmri.harmonize.images.fingerprint import SHAPE, SPACING, TARGET, TENTH, ScanGrid
@@ -24,6 +26,7 @@ from fedmri.models.planning import (
 from fedmri.simulation.unet_plan import fingerprint, plan_unet, training_grids
 from fedmri.tasks.kinds.segmentation import Segmentation
 from tests.conftest import RunTiny
+from tests.harmonize.test_own_table import federate
 
 
 def sites(sizes: tuple[int, ...], thick: float = 1.0) -> list[list[ScanGrid]]:
@@ -78,6 +81,36 @@ def test_a_simulations_scans_are_planned_for_by_their_own_grids(run_tiny: RunTin
     found = fingerprint(grids)
     assert plan.spacing_mm == tuple(found[TARGET])
     assert all(side % m == 0 for side, m in zip(plan.patch, plan.topology.multiples, strict=True))
+
+
+ALONE = ("stages=[fingerprint]", "rounds.n_rounds=0", "secagg.is_on=true")
+
+
+def test_a_deployment_plans_from_masked_counts(
+    run_tiny: RunTiny, tiny: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """Real orders to real clients, under masks: the settings are those of the simulation's plan."""
+    folder = run_tiny("a", "simulation.arms=[federated]", "rounds.n_rounds=0")
+    held = json.loads((folder / "prepared/sites.json").read_text())["sites"]
+    files = [Path(file) for file in held.values()]
+    plan = load(tiny(*ALONE)).plan
+    records = federate(tmp_path, files, plan)
+    assert [row["status"] for row in records if row["kind"] == "table"] == ["ok"] * len(files)
+    unet = plan_unet(files, plan.target.n_outputs)
+    mask = ["target.kind=segmentation", "target.name=m", "target.classes=[a]"]
+    found = load(mask, tmp_path / "run/unet.yaml").plan
+    assert found.data.prepare.shape == unet.patch
+    assert found.model == unet.model(found.model.width)  # type: ignore[attr-defined]
+    for ledger in (tmp_path / "own").glob("*.jsonl"):
+        kinds = {json.loads(line)["kind"] for line in ledger.read_text().splitlines()}
+        assert kinds == {"sums", "keys"}
+
+
+@pytest.mark.parametrize("missing", ["rounds.n_rounds=2", "secagg.is_on=false"])
+def test_counts_of_single_scans_never_leave_in_clear(missing: str) -> None:
+    """Bins are refined to one scan: the server may see the sum alone."""
+    with pytest.raises(ConfigError, match=r"fingerprint.*\[C03\]"):
+        load(["experiment=smoke", *ALONE, missing])
 
 
 def test_no_scan_at_any_site_is_refused() -> None:

@@ -13,7 +13,7 @@ from fedmri.errors import ConfigError
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.kinds.segmentation import Segmentation
-from fedmri.tasks.losses import balanced_weights, class_loss, mask_loss
+from fedmri.tasks.losses import balanced_weights, boundary_loss, class_loss, mask_loss
 
 LOSSES = {kind.title: kind.losses for kind in (Classification, Segmentation, Regression)}
 TARGETS: dict[str, Any] = {
@@ -115,6 +115,25 @@ def test_tversky_loss_weighs_false_positives_and_negatives() -> None:
     loss = mask_loss("tversky", alpha=0.3)
     expected = 1 - 0.75 / (0.75 + 0.3 * 1.25 + 0.7 * 0.25)
     assert float(loss(outputs, target)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_boundary_loss_weighs_wrong_voxels_by_their_distance() -> None:
+    """Right voxels cost nothing. One 2 voxels outside costs 2, one at the middle of 3 costs 1."""
+    target = torch.zeros(1, 1, 1, 8, dtype=torch.int64)
+    target[..., 1:4] = 1
+
+    def cost(*wrong: int) -> float:
+        found = target[:, 0].clone()
+        found[..., list(wrong)] = 1 - found[..., list(wrong)]
+        logits = 50.0 * torch.stack([1 - found, found], 1).float()
+        plain, both = (replace(TARGETS["segmentation"], boundary=w) for w in (0.0, 0.5))
+        added = both.mean_loss(logits, target) - plain.mean_loss(logits, target)
+        return float(added) / 0.5 * target.numel()
+
+    assert cost() == pytest.approx(0)
+    assert (cost(5), cost(2), cost(1)) == pytest.approx((2, 1, 0), abs=1e-5)
+    empty = torch.zeros_like(target)
+    assert float(boundary_loss(torch.randn(1, 2, 1, 8), empty)) == 0
 
 
 def test_overlap_is_that_of_the_batch() -> None:

@@ -82,7 +82,7 @@ class TableCombat(TableConfig, Stage):
         for told in write_harmonized(self._own(at), self, fitted, at.folder):
             log.warning("table: %s [%s]", told.text, told.code)
 
-    def write_fitted(self, fitted: Arrays, folder: Path) -> None:
+    def write_fitted(self, made: Made, fitted: Arrays, folder: Path) -> None:
         """Write the parameters for hospitals that join later; no site's own effect is known."""
         from fedmri.harmonize.combat.own_table import saved_as
 
