@@ -45,7 +45,7 @@ ARROWS = {
     "stages": WORDS
     | {"claims", "parts", "plan", "harmonize", "codec", "filters", "privacy"}
     | {"data.batches.site_data", "models.embedding", "models.weights"}
-    | {"training.device", "training.seeds", "training.settings"},
+    | {"training.device", "training.seeds", "training.settings", "models.build", "tasks.task"},
     "secagg": WORDS,
     "filters": WORDS | {"plan"},
     "leakage": WORDS | {"data.batches.site_data"},
