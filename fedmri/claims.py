@@ -33,6 +33,8 @@ class Need(Enum):
 
     PLAIN_SGD = "plain SGD: train.optimizer=sgd, momentum 0, no clipped gradients"
     EMBEDDING = "one embedding an image"
+    KEPT_OPTIMIZER = "sites that keep their optimizer's state: train.is_optimizer_kept=true"
+    """Advice alone: without it every round begins anew."""
     COUNTED_STEPS = "steps that can be counted: those of SGD, or the same number at all sites"
     """Advice alone: under other optimizers steps count as if they were those of SGD."""
 

@@ -209,9 +209,7 @@ class Coded(Protocol):
         ...
 
     def coded(self, truths: Array) -> Array:
-        """Return answers as numbers, whatever they are: shape ``(n, n_outputs)``, rows of length 1
-        at most, 0 in the middle.
-        """
+        """Return answers around 0, shape ``(n, n_outputs)``, no row longer than 1."""
         ...
 
 

@@ -108,7 +108,7 @@ class PrivateHead(OnEmbeddings):
         from fedmri.privacy.head_sums import N_SITES
 
         fit = self.fit(at.made)
-        sums = fit.site_sums(step, self._patients(at), shared)
+        sums = fit.site_sums(step, self.patients(at), shared)
         if not self.noise_multiplier:
             return sums
         one = {N_SITES: sums.pop(N_SITES)}  # that it answers is no secret
@@ -132,7 +132,7 @@ class PrivateHead(OnEmbeddings):
             found[name] = torch.from_numpy(new.copy()).to(old.dtype).reshape(old.shape)
         return found
 
-    def _patients(self, at: AtSite) -> Patients:
+    def patients(self, at: AtSite) -> Patients:
         """Return each training patient's numbers and answer, in the order of patients."""
         import numpy as np
 
