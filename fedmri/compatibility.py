@@ -230,6 +230,12 @@ _NEEDS: tuple[tuple[Need, Callable[[Plan], bool], Callable[[Plan], str], str], .
         "set train.optimizer=sgd train.momentum=0 train.clip_grad_norm=0",
     ),
     (
+        Need.KEPT_ADAM,
+        lambda plan: plan.train.is_optimizer_kept and plan.train.optimizer in ("adam", "adamw"),
+        lambda plan: f"{plan.train.optimizer}, kept: {plan.train.is_optimizer_kept}",
+        "set train.optimizer=adamw train.is_optimizer_kept=true",
+    ),
+    (
         Need.EMBEDDING,
         lambda plan: not _on_embeddings(plan),
         lambda plan: "; ".join(_on_embeddings(plan)),
