@@ -33,11 +33,12 @@ from fedmri.models.weights import layout, load_weights, weights
 from fedmri.plan import Plan
 from fedmri.privacy.accounting import noise_for
 from fedmri.privacy.head_sums import N_SITES, HeadSums, Patients
+from fedmri.round import Truth
 from fedmri.simulation.sites import SiteSource, prepare_sites
 from fedmri.stages.account import NothingLeaves
 from fedmri.stages.embeddings.private_head import PrivateHead
 from fedmri.stages.stage import AtSite, Made
-from fedmri.tasks.task import Case
+from fedmri.tasks.task import Case, Reading, Task
 
 EPSILONS = (math.inf, 8.0, 3.0, 1.0)
 SEEDS, N_DRAWS, N_AGAIN = (0, 1, 2), 20, 100
@@ -53,6 +54,7 @@ class Hospitals:
     network: torch.nn.Module
     stage: PrivateHead
     patients: tuple[Patients, ...]
+    truths: tuple[Truth, ...]
     tested: tuple[tuple[Example, ...], torch.Tensor]
 
     @property
@@ -67,6 +69,7 @@ def main() -> None:
     for seed, one in zip(SEEDS, found, strict=True):
         counts = ", ".join(str(len(p.numbers)) for p in one.patients)
         print(f"seed {seed}: {counts} patients train, {len(_cases(one, None))} are tested")
+    print(f"looks at no image: {_told(*_guessed(found))}")
     for epsilon in EPSILONS:
         for is_shared in (False, True) if math.isfinite(epsilon) else (False,):
             print(_line(found, epsilon, is_shared=is_shared), flush=True)
@@ -98,7 +101,11 @@ def _looked_at(plan: Plan, data: Mapping[str, SiteData]) -> Hospitals:
     examples = tuple(e for one in data.values() for e in one.examples("test"))
     with torch.no_grad():
         features = torch.cat([network[0](image) for image in _images(data, "test")])
-    return Hospitals(made, network, stage, patients, (examples, features))
+    by_patient = {
+        (e.site, e.subject): e.target for one in data.values() for e in one.examples("train")
+    }
+    truths = tuple(by_patient[patient] for patient in sorted(by_patient))
+    return Hospitals(made, network, stage, patients, truths, (examples, features))
 
 
 def _images(data: Mapping[str, SiteData], split: Split) -> Iterator[torch.Tensor]:
@@ -109,23 +116,46 @@ def _images(data: Mapping[str, SiteData], split: Split) -> Iterator[torch.Tensor
 def _line(found: list[Hospitals], epsilon: float, *, is_shared: bool) -> str:
     source = np.random.default_rng(0)
     n_draws = N_DRAWS if math.isfinite(epsilon) else 1
+    drawn = [
+        (one.made.plan.target, _cases(one, _fitted(one, epsilon, source, is_shared=is_shared)))
+        for one in found
+        for _ in range(n_draws)
+    ]
+    shared = ", shared noise" if is_shared else ""
+    return f"epsilon {epsilon:g}{shared}: {_told(drawn, N_AGAIN // n_draws)}"
+
+
+def _guessed(found: list[Hospitals]) -> tuple[list[tuple[Task, list[Case]]], int]:
+    """Return what class shares, or the mean, of all training patients would predict."""
+    drawn = []
+    for one in found:
+        task = one.made.plan.target
+        guess = task.guess(one.truths)
+        assert guess is not None
+        cases = [
+            task.case(c.site, c.subject, [Reading(1, c.truth, (tuple(guess),))])
+            for c in _cases(one, None)
+        ]
+        drawn.append((task, cases))
+    return drawn, N_AGAIN
+
+
+def _told(drawn: list[tuple[Task, list[Case]]], n_again: int) -> str:
+    """Return means over draws, and the central 95 % over draws and patients drawn anew."""
+    source = np.random.default_rng(1)
     scores: dict[str, list[float]] = {}
     spread: dict[str, list[float]] = {}
-    for one in found:
-        for _ in range(n_draws):
-            cases = _cases(one, _fitted(one, epsilon, source, is_shared=is_shared))
-            target = one.made.plan.target
-            for name, value in target.metrics(cases).items():
-                scores.setdefault(name, []).append(value)
-            for _ in range(N_AGAIN // n_draws):
-                again = [cases[i] for i in source.integers(len(cases), size=len(cases))]
-                again = [replace(c, subject=f"{c.subject} {i}") for i, c in enumerate(again)]
-                for name, value in target.metrics(again).items():
-                    spread.setdefault(name, []).append(value)
+    for task, cases in drawn:
+        for name, value in task.metrics(cases).items():
+            scores.setdefault(name, []).append(value)
+        for _ in range(n_again):
+            again = [cases[i] for i in source.integers(len(cases), size=len(cases))]
+            again = [replace(c, subject=f"{c.subject} {i}") for i, c in enumerate(again)]
+            for name, value in task.metrics(again).items():
+                spread.setdefault(name, []).append(value)
     names = [n for n in ("balanced_accuracy", "auc", "mae", "r2") if n in scores]
     low, high = ({n: np.nanquantile(spread[n], q) for n in names} for q in (0.025, 0.975))
-    told = "; ".join(f"{n} {np.mean(scores[n]):.3f} ({low[n]:.3f} to {high[n]:.3f})" for n in names)
-    return f"epsilon {epsilon:g}{', shared noise' if is_shared else ''}: {told}"
+    return "; ".join(f"{n} {np.mean(scores[n]):.3f} ({low[n]:.3f} to {high[n]:.3f})" for n in names)
 
 
 def _fitted(

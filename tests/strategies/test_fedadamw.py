@@ -7,7 +7,7 @@ import torch
 
 from fedmri.config import load
 from fedmri.errors import ConfigError
-from fedmri.round import Layout, SiteRound, Update
+from fedmri.round import Layout, SiteRound, Update, Weights
 from fedmri.strategies.adaptive.fedadamw import UNIT, FedAdamW
 from fedmri.strategies.moments import SQUARES
 from fedmri.training.optimizers import squares_of, take_squares
@@ -70,9 +70,12 @@ def test_masks_workers_and_a_stop_change_nothing(run_tiny: RunTiny) -> None:
     clear, hidden = run_tiny("clear", *SETTINGS), run_tiny("hidden", *SETTINGS, *SECURE)
     plain = weights_of(run_tiny("plain", *SETTINGS, "strategy=fedavg"))
     found, wanted = weights_of(hidden), weights_of(clear)
-    for name, value in wanted.items():
-        assert torch.allclose(found[name], value, rtol=1e-4, atol=1e-5), name
-    assert any(not torch.allclose(plain[name], wanted[name], atol=1e-5) for name in wanted)
+
+    def apart(one: Weights, other: Weights) -> float:
+        return sum(float((one[name] - other[name]).double().square().sum()) for name in wanted)
+
+    # Adam steps as far along a gradient of 1e-8, which fixed point does not hold, as along any
+    assert apart(found, wanted) < 1e-3 * apart(plain, wanted)
     assert model_of(run_tiny("workers", *SETTINGS, "simulation.workers=2")) == model_of(clear)
     with pytest.raises(StopHere):
         run_tiny("stopped", *SETTINGS, observe=stop_at("round", 4))

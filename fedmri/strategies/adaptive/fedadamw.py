@@ -29,7 +29,7 @@ from fedmri.strategies.moments import SQUARES, filled
 if TYPE_CHECKING:
     import torch
 
-UNIT = 2.0**-10
+UNIT = 2.0**-20
 """What a second moment is sent in: it is small, and secure sums round what they add."""
 
 
