@@ -172,6 +172,8 @@ def test_every_shipped_choice_loads(group: str) -> None:
     for name in groups()[group]:
         is_of_embeddings = group == "harmonize" or name == "moon"
         more = plain if name == "scaffold" else whole if is_of_embeddings else []
+        if name == "fedadamw":
+            more = ["train.is_optimizer_kept=true"]
         if group == "target":  # what it is about has no default
             more = [
                 f"target.{key}={json.dumps(value)}"
