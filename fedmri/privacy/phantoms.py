@@ -35,4 +35,4 @@ def _phantom(
     texture = ndimage.gaussian_filter(source.normal(size=radius.shape), min(radius.shape) / 32)
     inside = INSIDE + TEXTURE * texture / max(texture.std(), 1e-12)
     image = np.where(radius < 1, inside, 0) + BRIGHTER * ((radius > RIM) & (radius < 1))
-    return image.astype(np.float32)
+    return np.asarray(image, dtype=np.float32)

@@ -36,8 +36,8 @@ def flat(sums: dict[str, Array]) -> Array:
 def test_a_patient_adds_a_vector_of_length_one_at_most(scale: float) -> None:
     """In either release, whatever the patient is; and 1 is reached, so no noise is wasted."""
     fit, base = HeadSums(K, M), patients(9, 0)
-    source, shared = np.random.default_rng(1), {}
-    longest = 0.0
+    source, longest = np.random.default_rng(1), 0.0
+    shared: dict[str, Array] = {}
     for step in range(fit.n_steps):
         before = flat(fit.site_sums(step, base, shared))
         for _ in range(30):
