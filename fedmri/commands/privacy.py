@@ -92,8 +92,8 @@ def plan(
         print_site(site, as_json=as_json)
         return
     if release is Released.HEAD:
-        about = {"sites": sites, "epsilon": epsilon, "delta": delta, "auc": auc}
-        head = head_plan(patients, is_shared=is_shared, **about)
+        budget_of = {"epsilon": epsilon, "delta": delta, "auc": auc}
+        head = head_plan(patients, sites=sites, is_shared=is_shared, **budget_of)
         print_head(head, as_json=as_json)
         return
     found = privacy_plan(

@@ -103,7 +103,7 @@ def squares_of(network: torch.nn.Module, optimizer: Optimizer) -> Weights:
 
 def _bias(optimizer: Optimizer, state: Mapping[str, Any]) -> float:
     beta2: float = optimizer.param_groups[0]["betas"][1]
-    return 1 - beta2 ** float(state["step"])
+    return float(1 - beta2 ** float(state["step"]))
 
 
 def set_rate(optimizer: Optimizer, config: TrainConfig, rate: float, momentum: float) -> None:

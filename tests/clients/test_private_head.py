@@ -30,6 +30,7 @@ NOISED = (*HEAD, "stages.private_head.noise_multiplier=0.5")
 def answered(site: Site) -> list[dict[str, np.ndarray]]:
     """Return what leaves in both steps, as a server asks for it."""
     weights, fit = site.view.shared, site.plan.stages[0].fit(made_of(site))
+    assert fit is not None
     shared: dict[str, np.ndarray] = {}
     found = []
     for step in range(fit.n_steps):

@@ -36,7 +36,8 @@ class EdgeHistograms(nn.Module):
     @property
     def n_features(self) -> int:
         """Features of a channel."""
-        return N_DIRECTIONS * self._n_cells**self._n_dims
+        n_cells: int = self._n_cells**self._n_dims
+        return N_DIRECTIONS * n_cells
 
     def forward(self, image: Tensor) -> Tensor:
         """Return features ``(B, C * n_features)`` of images ``(B, C, *shape)``."""
@@ -48,7 +49,8 @@ class EdgeHistograms(nn.Module):
             functional.adaptive_avg_pool2d if self._n_dims == 2 else functional.adaptive_avg_pool3d
         )
         cells = pool(edges.flatten(1, 2), self._n_cells).sqrt().flatten(1)
-        return cells / cells.norm(dim=1, keepdim=True).clamp_min(LEAST)
+        unit: Tensor = cells / cells.norm(dim=1, keepdim=True).clamp_min(LEAST)
+        return unit
 
 
 def fixed_features(histograms: EdgeHistograms, sizes: Sizes) -> nn.Module:

@@ -158,7 +158,7 @@ def _by_patient(patients: list[tuple[str, str]]) -> NDArray[np.float64]:
     names = {name: row for row, name in enumerate(sorted(set(patients)))}
     member = np.zeros((len(names), len(patients)))
     member[[names[one] for one in patients], np.arange(len(patients))] = 1
-    return member / np.maximum(member.sum(axis=1, keepdims=True), 1)
+    return np.asarray(member / np.maximum(member.sum(axis=1, keepdims=True), 1))
 
 
 def _coded(plan: Plan) -> Coded:
