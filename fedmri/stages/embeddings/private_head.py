@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fedmri.claims import Claim, Claims
-from fedmri.errors import ConfigError, HarmonizeError, require
+from fedmri.errors import ConfigError, require
 from fedmri.harmonize.sums import Arrays
 from fedmri.round import Weights
 from fedmri.stages.noised import SumsRelease, released
@@ -167,14 +167,6 @@ def _coded(plan: Plan) -> Coded:
 
     if isinstance(plan.target, Coded):
         return plan.target
-    if plan.target.answer == "voxel":
-        raise HarmonizeError(
-            "H22",
-            "stage private_head",
-            found=plan.target.title,
-            want="one answer an image, from one embedding",
-            fix="leave the stage out",
-        )
     raise ConfigError(
         "C03",
         "stage private_head",
