@@ -36,6 +36,9 @@ class Need(Enum):
     PLAIN_SGD = "plain SGD: train.optimizer=sgd, momentum 0, no clipped gradients"
     EMBEDDING = "one embedding an image"
     COVARIATES = "columns of the table beside the image: data.source.covariates"
+    KEPT_ADAM = "an Adam that is kept: train.optimizer=adamw or adam, train.is_optimizer_kept=true"
+    KEPT_OPTIMIZER = "sites that keep their optimizer's state: train.is_optimizer_kept=true"
+    """Advice alone: without it every round begins anew."""
     COUNTED_STEPS = "steps that can be counted: those of SGD, or the same number at all sites"
     """Advice alone: under other optimizers steps count as if they were those of SGD."""
 

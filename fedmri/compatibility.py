@@ -250,6 +250,12 @@ _NEEDS: tuple[tuple[Need, Callable[[Plan], bool], Callable[[Plan], str], str], .
         "set train.optimizer=sgd train.momentum=0 train.clip_grad_norm=0",
     ),
     (
+        Need.KEPT_ADAM,
+        lambda plan: plan.train.is_optimizer_kept and plan.train.optimizer in ("adam", "adamw"),
+        lambda plan: f"{plan.train.optimizer}, kept: {plan.train.is_optimizer_kept}",
+        "set train.optimizer=adamw train.is_optimizer_kept=true",
+    ),
+    (
         Need.EMBEDDING,
         lambda plan: not _on_embeddings(plan),
         lambda plan: "; ".join(_on_embeddings(plan)),
@@ -267,9 +273,15 @@ _NEEDS: tuple[tuple[Need, Callable[[Plan], bool], Callable[[Plan], str], str], .
 
 def plan_advice(plan: Plan) -> tuple[str, ...]:
     """Return what of a plan's settings is allowed but seldom meant, a line each."""
-    optimizer = plan.train.optimizer
-    if Need.COUNTED_STEPS not in needs_of(plan.strategy) or optimizer == "sgd":
-        return ()
-    name = STRATEGIES.name_of(plan.strategy)
-    why = f"strategy={name} counts steps of SGD; those of {optimizer} are of another length."
-    return (f"{why} Set train.optimizer=sgd, or train.local_steps for the same at all sites.",)
+    optimizer, needs = plan.train.optimizer, needs_of(plan.strategy)
+    name = f"strategy={STRATEGIES.name_of(plan.strategy)}"
+    found = []
+    if Need.COUNTED_STEPS in needs and optimizer != "sgd":
+        why = f"{name} counts steps of SGD; those of {optimizer} are of another length."
+        found.append(
+            f"{why} Set train.optimizer=sgd, or train.local_steps for the same at all sites."
+        )
+    if Need.KEPT_OPTIMIZER in needs and not plan.train.is_optimizer_kept:
+        why = f"{name} is made for sites that keep their optimizer's state."
+        found.append(f"{why} Set train.is_optimizer_kept=true.")
+    return tuple(found)

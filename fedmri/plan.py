@@ -276,6 +276,12 @@ class Plan:
         return any(stage.place is Place.TABLE for stage in self.stages)
 
     @property
+    def is_patient_hidden(self) -> bool:
+        """Whether noise for a patient is on all that is learned: on its steps, or on its sums."""
+        is_noised = any("patient" in stage.noise for stage in self.stages)
+        return self.privacy.is_on or (is_noised and self.rounds.n_rounds == 0)
+
+    @property
     def _inspections(self) -> list[str]:
         """Settings that need more of a single site than its part of a sum."""
         rounds, is_whole = self.rounds, self.transport == TransportConfig()

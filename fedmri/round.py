@@ -214,6 +214,8 @@ class Phase:
             model before the first phase. A phase with its own start trains a model that is not
             sent.
         loss: What is added to the loss; None adds nothing.
+        squares: Second moments that a kept Adam goes on with, without bias, by parameter; zeros
+            leave its own. None neither sets nor asks for any.
     """
 
     name: str = "train"
@@ -222,6 +224,7 @@ class Phase:
     term: GradientTerm | None = None
     start: Weights | None = None
     loss: LossTerms | None = None
+    squares: Weights | None = None
 
 
 @dataclass(frozen=True)
@@ -232,11 +235,13 @@ class Trained:
         weights: The network's entries after it, all of them; they may alias the live network.
         n_steps: Steps taken.
         rate_sum: Sum of their learning rates.
+        squares: Second moments of Adam after it, without bias, where the phase has any.
     """
 
     weights: Weights
     n_steps: int
     rate_sum: float
+    squares: Weights = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,9 @@ ARROWS = {
     # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
     "stages": WORDS
     | {"claims", "parts", "plan", "harmonize", "codec", "filters", "privacy"}
-    | {"data.batches.site_data", "data.preparation.own_grids", "files"}
-    | {"models.embedding", "models.layers.fuzzy", "models.planning", "models.weights"}
-    | {"training.device", "training.seeds", "training.settings"},
+    | {"data.batches.site_data", "data.preparation.own_grids", "files", "tasks.task"}
+    | {"models.build", "models.embedding", "models.layers.fuzzy", "models.planning"}
+    | {"models.weights", "training.device", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "filters": WORDS | {"plan"},
     "leakage": WORDS | {"data.batches.site_data"},

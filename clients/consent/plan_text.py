@@ -58,6 +58,7 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "aggregation": _aggregation(signed),
         "leaves before the rounds": _sums(made, When.BEFORE_ROUNDS),
         "leaves before each round": _sums(made, When.BEFORE_EACH_ROUND),
+        "leaves after the rounds": _sums(made, When.AFTER_ROUNDS),
         "leaves a round": f"{_leaving(signed, made)}{_beside(made)}; "
         f"{counts}{', '.join(train_metrics(plan))}",
         "changed on its way": _unfitted(plan),
@@ -170,6 +171,11 @@ def _site_privacy(plan: Plan) -> str:
 
 def _patient_privacy(plan: Plan) -> str:
     privacy = plan.privacy
+    if not privacy.is_on and plan.is_patient_hidden:
+        return (
+            "patient-level differential privacy of the sums above, at your own caps; "
+            "not covered: counts, scores"
+        )
     if not privacy.is_on:
         return (
             "none is bounded: no differential privacy in this plan; "

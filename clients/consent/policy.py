@@ -136,7 +136,7 @@ def _of_plan(policy: SitePolicy, plan: Plan) -> Iterator[str]:
 
 
 def _of_privacy(policy: SitePolicy, plan: Plan) -> Iterator[str]:
-    if policy.max_epsilon and not plan.privacy.is_on:
+    if policy.max_epsilon and not plan.is_patient_hidden:
         allowed = f"epsilon {policy.max_epsilon:g} (policy.max_epsilon)"
         yield f"without differential privacy the privacy loss has no bound; allowed is {allowed}"
     if policy.max_epsilon and _has_bare_sums(plan):

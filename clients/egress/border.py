@@ -86,9 +86,9 @@ def declared_update(
         plan: Its strategy may send more.
         entries: Which entries of the model are what.
     """
-    declared = plan.strategy.extra_forms(received, entries)
+    told = not plan.secagg.is_on  # under masks, what is beside the model is in the one vector
+    declared = plan.strategy.extra_forms(received, entries) if told else {}
     extra = {f"{EXTRA}{name}": forms for name, forms in declared.items()}
-    told = not plan.secagg.is_on
     return Declared(UPDATE, TRAIN_METRICS, {MODEL: forms, **extra}, are_counts_told=told)
 
 

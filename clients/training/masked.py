@@ -15,8 +15,8 @@ from fedmri.errors import RoundError
 from fedmri.models.weights import norm
 from fedmri.round import Update, Weights
 from fedmri.secagg.ring import Slot
-from fedmri.secagg.updates import weighted_update
-from fedmri.wire import TrainOrder
+from fedmri.secagg.updates import weighted_update, with_beside
+from fedmri.wire import TrainOrder, as_arrays
 
 HIDDEN = frozenset({"n_steps", "n_seen", "n_skipped", "delta", "loss"})
 """Metrics that tell how many examples or patients a site has, or what its images are like: beside a
@@ -45,11 +45,12 @@ class MaskedUpdates:
             self._refuse_large(update.weights, order.weights)
             weight = self.view.plan.strategy.weigh(update)
             own = {name: value.numpy() for name, value in update.weights.items()}
+            extra = {record: as_arrays(of) for record, of in update.extra.items()}
             told = {name: v for name, v in update.metrics.items() if name not in HIDDEN}
             change = {name: values - order.weights[name].numpy() for name, values in own.items()}
             received = update_digest(order.weights, order.extra)
             of = Subject("update", received, self.view.guard.sketch(change))
-            return Values(of, weighted_update(own, weight), told)
+            return Values(of, weighted_update(with_beside(own, extra), weight), told)
 
         masked, metrics = self.secure.mask(order.masking, digest, self.slots, values)
         return Update(self.view.name, masked, *self.view.counts, metrics)

@@ -92,7 +92,7 @@ class RoundTraining:
                 done = {name: one.detached() for name, one in done.items()}
                 load_weights(network, phase.start)
             result = self._trained(phase, terms)
-            trained = Trained(weights(network), result.n_steps, result.rate_sum)
+            trained = Trained(weights(network), result.n_steps, result.rate_sum, result.squares)
             done[phase.name] = PhaseResult(result, trained)
         return done
 
@@ -121,6 +121,7 @@ class RoundTraining:
                 seed=derive_seed(plan.seed, at.site, at.round_index, *label),
                 gradient_term=phase.term,
                 loss_term=summed([*terms, *([] if term is None else [term])]),
+                squares=phase.squares,
                 optimizer_state=self.state.optimizer.get(phase.name),
                 loss_history=self.state.losses,
                 steps=self._batches(phase.name),

@@ -16,7 +16,7 @@ from fedmri.errors import RoundError
 from fedmri.harmonize.sums import Arrays, SumStage
 from fedmri.round import Form, Weights
 from fedmri.secagg.ring import Slot
-from fedmri.secagg.updates import update_slots
+from fedmri.secagg.updates import empty_beside, update_slots, with_beside
 from fedmri.secagg.wide import wide_slots
 from fedmri.stages.stage import AtSite, Stage
 from fedmri.wire import SecureAnswer, SecureStep, Sums, SumsOrder, TrainOrder, as_arrays
@@ -85,9 +85,11 @@ class SiteSums:
         """Return what a secure sum is over: the sums of a step, or the updates of a round."""
         if sums is not None:
             return wide_slots(_shapes(self._asked(sums)[2], sums))
-        made = self.view.network.made
-        shared = {n: v.numpy() for n, v in made.shared(made.entries, round_index).items()}
-        return update_slots(shared, self.view.plan.secagg.fraction_bits)
+        plan, made = self.view.plan, self.view.network.made
+        shared = made.shared(made.entries, round_index)
+        forms = plan.strategy.extra_forms(shared, self.view.layout)
+        entries = with_beside(as_arrays(shared), empty_beside(forms))
+        return update_slots(entries, plan.secagg.fraction_bits)
 
     def update_forms(self, order: TrainOrder) -> dict[str, Form]:
         """Return the entries of the model that an answer to an order to train has."""

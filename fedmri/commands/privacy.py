@@ -9,6 +9,7 @@ import typer
 
 from fedmri.commands.apps import AsJson
 from fedmri.commands.argument_help import ArgumentHelp
+from fedmri.commands.privacy_head import print_head
 from fedmri.commands.privacy_site import print_site
 
 if TYPE_CHECKING:
@@ -29,9 +30,16 @@ class Unit(StrEnum):
     SITE = "site"
 
 
+class Released(StrEnum):
+    """What leaves a site under the noise."""
+
+    MODEL = "model"
+    HEAD = "head"
+
+
 @privacy_app.command("plan")
 def plan(
-    rounds: Annotated[int, typer.Option(help="Rounds of training.")],
+    rounds: Annotated[int, typer.Option(help="Rounds of training; a head has none.")] = 0,
     patients: Annotated[int, typer.Option(help="Training patients of the site.")] = 0,
     epsilon: Annotated[float, typer.Option(help="Largest epsilon of the whole training.")] = 8,
     batch: Annotated[float, typer.Option(help="Expected number of patients in a step.")] = 16,
@@ -48,7 +56,20 @@ def plan(
     unit: Annotated[Unit, typer.Option(help="Unit of privacy: a patient, or a whole site.")] = (
         Unit.PATIENT
     ),
-    sites: Annotated[int, typer.Option(help="With --unit site: sites of the consortium.")] = 5,
+    release: Annotated[
+        Released,
+        typer.Option(help="What is trained: a model by rounds, or the stage `private_head` once."),
+    ] = Released.MODEL,
+    is_shared: Annotated[
+        bool,
+        typer.Option("--shared", help="With --release head: secure sums, all sites but one share."),
+    ] = False,
+    auc: Annotated[
+        float, typer.Option(help="With --release head: AUC of all features, endless patients.")
+    ] = 0.9,
+    sites: Annotated[
+        int, typer.Option(help="With --unit site or --release head: sites of the consortium.")
+    ] = 5,
     dimensions: Annotated[
         int, typer.Option(help="With --unit site: how many numbers a release has.")
     ] = 514,
@@ -58,15 +79,22 @@ def plan(
 
     Epsilon holds for one patient at one site and all rounds together. The number of the patient's
     scans does not matter. A patient of two sites pays at both. With `--unit site`, epsilon holds
-    for one hospital that releases --dimensions numbers a round.
+    for one hospital that releases --dimensions numbers a round. With `--release head`, a model of
+    few numbers is fitted once, and a simulation shows what it loses.
     """
     from fedmri.api.privacy import privacy_plan
+    from fedmri.api.privacy_head import head_plan
     from fedmri.api.privacy_site import site_privacy_plan
 
     if unit is Unit.SITE:
         budget = {"rounds": rounds, "dimensions": dimensions}
         site = site_privacy_plan(sites, epsilon=epsilon, delta=delta or 1e-3, **budget)
         print_site(site, as_json=as_json)
+        return
+    if release is Released.HEAD:
+        budget_of = {"epsilon": epsilon, "delta": delta, "auc": auc}
+        head = head_plan(patients, sites=sites, is_shared=is_shared, **budget_of)
+        print_head(head, as_json=as_json)
         return
     found = privacy_plan(
         patients,

@@ -3,7 +3,8 @@
 The unit is the patient: each is drawn by itself with ``sample_rate``, whatever the number of its
 scans. Opacus's accountants do the work. PRV (Gopi, Lee and Wutschitz 2021, arXiv:2106.02848) is
 reported; RDP (Mironov 2017, arXiv:1702.07476) checks it from above. Opacus's third, ``gdp``, is an
-approximation by a central limit theorem that reports less than was spent, and is not used.
+approximation by a central limit theorem that reports less than was spent, and is not used. Where
+every patient is in every step, the cost is known exactly; see ``fedmri.privacy.gaussian``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fedmri.errors import PrivacyError, require
+from fedmri.privacy.gaussian import gaussian_epsilon
 
 PRV_SLACK = 0.02
 """What PRV's own numerical error may put it above RDP's bound by."""
@@ -54,9 +56,10 @@ class Spent:
     """What a history has cost.
 
     Attributes:
-        epsilon: What is reported: PRV's upper bound where it can be computed, else RDP's.
+        epsilon: What is reported: the exact cost where nobody is sampled, else PRV's upper bound
+            where it can be computed, else RDP's.
         rdp: RDP's upper bound, looser.
-        accountant: Which of the two ``epsilon`` is, ``prv`` or ``rdp``.
+        accountant: Which of them ``epsilon`` is: ``exact``, ``prv`` or ``rdp``.
     """
 
     epsilon: float
@@ -84,6 +87,9 @@ def _cost_of(merged: tuple[Steps, ...], delta: float) -> Spent:
         return Spent(0.0, 0.0, "prv")
     # next to a large delta the bound of RDP is negative, which guarantees no more than 0 does
     rdp = max(0.0, _quietly(lambda: _rdp(merged, delta)))
+    if all(steps.sample_rate == 1 for steps in merged):
+        mu = math.sqrt(sum(s.n_steps / s.noise_multiplier**2 for s in merged))
+        return Spent(min(rdp, gaussian_epsilon(mu, delta)), rdp, "exact")
     is_computable = rdp < HOPELESS and delta >= LEAST_DELTA
     prv = _quietly(lambda: _prv(merged, delta)) if is_computable else math.nan
     if not math.isfinite(prv) or prv < 0 or prv > rdp + PRV_SLACK:

@@ -12,10 +12,37 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmri.round import ExtraForms
 from fedmri.secagg.ring import Slot, weighted, weighted_mean, weighted_slots
 
 Entries: TypeAlias = Mapping[str, NDArray[Any]]
 """Shared entries of a model, by name."""
+
+
+def empty_beside(forms: ExtraForms) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return zeros of the forms that a strategy declares beside a model."""
+    return {
+        record: {name: np.zeros(form.shape, np.float32) for name, form in of.items()}
+        for record, of in forms.items()
+    }
+
+
+def with_beside(model: Entries, beside: Mapping[str, Entries]) -> Entries:
+    """Return a model's entries with what a strategy sends beside it, a record and name each."""
+    more = {f"{record}/{name}": v for record, of in beside.items() for name, v in of.items()}
+    return {**model, **more}
+
+
+def taken_apart(values: Entries) -> tuple[Entries, dict[str, dict[str, NDArray[Any]]]]:
+    """Return the model's entries, and what was beside it by record: undo ``with_beside``."""
+    model, beside = {}, dict[str, dict[str, NDArray[Any]]]()
+    for name, value in values.items():
+        record, slash, own = name.partition("/")
+        if slash:
+            beside.setdefault(record, {})[own] = value
+        else:
+            model[name] = value
+    return model, beside
 
 
 def update_slots(shared: Entries, fraction_bits: int) -> dict[str, Slot]:

@@ -44,6 +44,7 @@ class When(Enum):
     NEVER = "never"
     BEFORE_ROUNDS = "before the rounds"
     BEFORE_EACH_ROUND = "before each round"
+    AFTER_ROUNDS = "after the rounds"
 
 
 class ImageChange(Protocol):
@@ -254,6 +255,10 @@ class Stage:
         """Write what was fitted into a run's folder at the server, where ``is_handed_out``."""
 
     # ----- what was fitted is used
+
+    def finished(self, made: Made, fitted: Arrays) -> Weights:
+        """Return the entries that the model ends with, where it is fitted after the rounds."""
+        return {}
 
     def image_change(self, made: Made, fitted: Arrays) -> ImageChange | None:
         """Return what is done to images under fitted parameters; None for nothing."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,6 +192,24 @@ class Task(DataTarget, Protocol):
 
     def described(self) -> dict[str, dict[str, str]]:
         """Return what the columns of ``answers`` mean, as BIDS has it in a sidecar."""
+        ...
+
+
+@runtime_checkable
+class Coded(Protocol):
+    """What a task has besides, where least squares can fit its answers under a bound.
+
+    Attributes:
+        per_code: What a linear network has to answer in raw outputs where a code says 1.
+    """
+
+    @property
+    def per_code(self) -> float:
+        """Raw outputs that a code of 1 stands for."""
+        ...
+
+    def coded(self, truths: Array) -> Array:
+        """Return answers around 0, shape ``(n, n_outputs)``, no row longer than 1."""
         ...
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from fedmri.data.batches.site_data import Example, SiteData
 from fedmri.errors import RoundError
-from fedmri.round import Batch, GradientTerm, LossTerm
+from fedmri.round import Batch, GradientTerm, LossTerm, Weights
 from fedmri.tasks.task import Task
 from fedmri.training.device import (
     autocast,
@@ -24,7 +24,13 @@ from fedmri.training.device import (
     reproducible,
     seeded,
 )
-from fedmri.training.optimizers import make_lookahead, make_optimizer, set_rate
+from fedmri.training.optimizers import (
+    make_lookahead,
+    make_optimizer,
+    set_rate,
+    squares_of,
+    take_squares,
+)
 from fedmri.training.schedules import learning_rate, plateau_factor
 from fedmri.training.seeds import derive_seed
 from fedmri.training.settings import TrainConfig
@@ -69,6 +75,7 @@ class TrainResult:
         rate_sum: Sum of the learning rates of the steps taken.
         grad_norm: Mean L2 norm of the gradient before clipping; NaN where nothing is clipped.
         optimizer_state: For the next round, where the optimizer is kept; aliases this round's.
+        squares: Second moments of Adam without bias, where they were asked for.
     """
 
     loss: float
@@ -81,6 +88,7 @@ class TrainResult:
     rate_sum: float
     grad_norm: float
     optimizer_state: dict[str, Any] | None
+    squares: Weights
 
 
 def train_round(  # noqa: PLR0913  # every one is named at the call
@@ -95,6 +103,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
     gradient_term: GradientTerm | None = None,
     loss_term: LossTerm | None = None,
     optimizer_state: dict[str, Any] | None = None,
+    squares: Weights | None = None,
     loss_history: Sequence[float] = (),
     steps: StepSource | None = None,
     prepare: Callable[[nn.Module], None] | None = None,
@@ -116,6 +125,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
         gradient_term: Edits gradients before they are clipped.
         loss_term: Adds to the loss of each batch; the loss that is reported is the task's alone.
         optimizer_state: Of the round before, where the optimizer is kept.
+        squares: Second moments that a kept Adam goes on with; None neither sets nor returns any.
         loss_history: Training loss of each round so far (``plateau``).
         steps: Where batches and gradients come from, instead of autograd over shuffled batches.
             All that follows stays. No loss is reported then: it would be a patient's, unnoised.
@@ -140,6 +150,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
         prepare(network)
     trainer = _Trainer(network, task.at_site(examples), config, device)
     trainer.resume(optimizer_state)
+    take_squares(network, trainer.optimizer, squares or {})
     factor = plateau_factor(loss_history, config.patience) if config.schedule == "plateau" else 1.0
     with (
         reproducible(config.n_threads),
@@ -165,6 +176,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
         n_subjects=len({(example.site, example.subject) for example in examples}),
         seconds=time.perf_counter() - started,
         optimizer_state=trainer.optimizer.state_dict() if config.is_optimizer_kept else None,
+        squares={} if squares is None else squares_of(network, trainer.optimizer),
         **totals,
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer, RAdam
 
+from fedmri.round import Weights
 from fedmri.training.settings import TrainConfig
 
 Parameters = Sequence[torch.nn.Parameter]
@@ -70,6 +72,38 @@ def make_optimizer(parameters: Parameters, config: TrainConfig) -> Optimizer:
 def make_lookahead(parameters: Parameters, config: TrainConfig) -> Lookahead | None:
     """Return the slow weights that ``ranger`` has; None for other optimizers."""
     return Lookahead(parameters) if config.optimizer == "ranger" else None
+
+
+def take_squares(network: torch.nn.Module, optimizer: Optimizer, squares: Weights) -> None:
+    """Let a kept Adam go on with second moments of others; zeros leave its own.
+
+    Args:
+        network: Network whose parameters the optimizer steps.
+        optimizer: Adam or AdamW; one that has taken no step yet stays as it is.
+        squares: Second moments without bias, by parameter.
+    """
+    for name, parameter in network.named_parameters():
+        state, found = optimizer.state.get(parameter, {}), squares.get(name)
+        if "exp_avg_sq" in state and found is not None and bool(found.any()):
+            state["exp_avg_sq"].copy_(found * _bias(optimizer, state))
+
+
+def squares_of(network: torch.nn.Module, optimizer: Optimizer) -> Weights:
+    """Return Adam's second moments without bias, by parameter; zeros before its first step."""
+    found: Weights = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            state = optimizer.state.get(parameter, {})
+            moment = state.get("exp_avg_sq")
+            is_new = moment is None
+            value = torch.zeros_like(parameter) if is_new else moment / _bias(optimizer, state)
+            found[name] = value.detach().cpu()
+    return found
+
+
+def _bias(optimizer: Optimizer, state: Mapping[str, Any]) -> float:
+    beta2: float = optimizer.param_groups[0]["betas"][1]
+    return float(1 - beta2 ** float(state["step"]))
 
 
 def set_rate(optimizer: Optimizer, config: TrainConfig, rate: float, momentum: float) -> None:

@@ -64,6 +64,16 @@ class Fitting:
             self._each = after_round, found
         return self._each[1]
 
+    def after_rounds(self, after_round: int, model: Weights) -> Weights:
+        """Return the model with what the stages make of it that are fitted once it is trained."""
+        for number, stage in fitted_stages(self._running.plan.stages, When.AFTER_ROUNDS):
+            made = Made(self._running.plan, model, self._running.made.layout)
+            fitted = self._under(model, number, stage, after_round, made)
+            name = STAGES.name_of(stage)
+            self._running.records.add("finished", stage=name, version=version(fitted))
+            model = {**model, **stage.finished(made, fitted)}
+        return model
+
     def beside_training(self) -> dict[str, Weights]:
         """Return what goes with an order to train."""
         return {**self.of_images, **self._each[1]}

@@ -143,7 +143,8 @@ class Rounds:
 
     def _finish(self, state: ServerState, notes: dict[str, Any]) -> str:
         """Test the final model and write its file; return its SHA-256."""
-        model, round_index = self.scoring.selected(state.model, notes)
+        trained, round_index = self.scoring.selected(state.model, notes)
+        model = self.fitting.after_rounds(round_index, trained)
         extra = self.fitting.beside_scoring(round_index, model)
         self.scoring.test(round_index, model, extra)
         model = self.running.made.finished(model)

@@ -26,7 +26,13 @@ from fedmri.secagg.messages import Advert, Boxes, Masked, Reveal, Roster, Sealed
 from fedmri.secagg.ring import Slot, n_words
 from fedmri.secagg.secure_sum import Roll
 from fedmri.secagg.server_half import Running, ServerHalf
-from fedmri.secagg.updates import mean_update, update_slots
+from fedmri.secagg.updates import (
+    empty_beside,
+    mean_update,
+    taken_apart,
+    update_slots,
+    with_beside,
+)
 from fedmri.secagg.wide import from_limbs, wide_slots
 from fedmri.server.rounds import run as of_run
 from fedmri.server.rounds.accept import Bounds, check_update
@@ -235,7 +241,8 @@ class UnderMasks:
     ) -> Iterator[Update]:
         """Yield the weighted mean of the sites' updates as if it were the update of one."""
         shared, running = order.weights, self._running
-        entries = {name: value.numpy() for name, value in shared.items()}
+        forms = running.plan.strategy.extra_forms(shared, running.made.layout)
+        entries = with_beside(as_arrays(shared), empty_beside(forms))
         slots = update_slots(entries, running.plan.secagg.fraction_bits)
 
         def masked(masking: Masking, there: Sequence[str]) -> Iterator[tuple[str, Masked]]:
@@ -252,9 +259,10 @@ class UnderMasks:
                     del read  # before the next is taken: one vector is held at a time
 
         total = self._sums.total(Wanted(order.round_index, slots, masked), sites, rejected)
-        mean = {n: torch.from_numpy(v) for n, v in mean_update(total, entries).items()}
-        update = Update("all sites", mean, 1, 1)
-        bounds = Bounds(running.made.layout.parameters, running.max_norm(shared))
+        mean, beside = taken_apart(mean_update(total, entries))
+        extra = {record: as_tensors(of) for record, of in beside.items()}
+        update = Update("all sites", as_tensors(mean), 1, 1, extra=extra)
+        bounds = Bounds(running.made.layout.parameters, running.max_norm(shared), extra=forms)
         check_update(update, shared, bounds)
         yield update
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
 
 from fedmri.commands.privacy import privacy_app
+from fedmri.config import load
 from fedmri.errors import ConfigError
 
 ASKED = ["--patients", "400", "--rounds", "5", "--epsilon", "8", "--batch", "20"]
@@ -72,3 +74,30 @@ def test_few_hospitals_are_told_that_they_learn_little() -> None:
     assert "One hospital spends epsilon" in text
     assert "times the largest signal there can be: little is learned" in text
     assert "privacy.site.noise_multiplier=" in text
+
+
+HEAD = ["--release", "head", "--patients", "40", "--sites", "3", "--epsilon", "1"]
+
+
+def test_a_head_is_planned_before_anything_is_spent() -> None:
+    """Noise takes more from many numbers than from few; a shared one takes less from all."""
+    own, shared = (json.loads(run(*HEAD, *more, "--json")) for more in ([], ["--shared"]))
+    assert own["epsilon"] <= 1 < own["epsilon"] * 1.01
+    assert own["noise_multiplier"] == shared["noise_multiplier"]
+    losses = {row["n_numbers"]: row["loss"] for row in own["by_numbers"]}
+    assert losses[64] > losses[8] > 0.02
+    assert all(
+        one["private_auc"] > other["private_auc"]
+        for one, other in zip(shared["by_numbers"], own["by_numbers"], strict=True)
+    )
+    best = max(own["by_numbers"], key=lambda row: row["private_auc"])
+    assert own["best"] == best["n_numbers"]
+
+
+def test_the_settings_of_a_head_are_those_of_a_plan() -> None:
+    """Shares and threshold go together as a plan wants them."""
+    text = " ".join(run(*HEAD, "--shared").split())
+    assert "stages.private_head.n_shares=2 secagg.is_on=true secagg.threshold=3" in text
+    found = re.findall(r"(?:harmonize|rounds|stages|secagg)[\w.]*=[\w.]+", text)
+    plan = load(["experiment=tumour_kind", "data.prepare.size=[32,32]", *found]).plan
+    assert plan.is_patient_hidden

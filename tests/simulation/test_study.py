@@ -125,7 +125,10 @@ def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bits(
     assert without_time[0] == without_time[1]
 
 
-STATEFUL = ("fedavgm", "fedadam", "feddyn", "fednova", "ditto", "fedrep", "cyclic", "median")
+STATEFUL = (
+    *("fedavgm", "diloco", "fedadam", "ima", "feddyn", "fednova"),
+    *("ditto", "fedrep", "cyclic", "median"),
+)
 
 
 def test_every_strategy_trains_under_one_budget_and_resumes(run_tiny: RunTiny) -> None:

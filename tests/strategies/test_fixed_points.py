@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedmri.round import Strategy, Weights
+from fedmri.round import Strategy, Update, Weights
+from fedmri.strategies.adaptive.diloco import DiLoCo
 from fedmri.strategies.adaptive.fedadagrad import FedAdagrad
 from fedmri.strategies.adaptive.fedadam import FedAdam
 from fedmri.strategies.adaptive.fedavgm import FedAvgM
@@ -15,8 +16,10 @@ from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.strategies.averaging.feddyn import FedDyn
 from fedmri.strategies.averaging.fednova import FedNova, effective_steps
 from fedmri.strategies.averaging.fedprox import FedProx
+from fedmri.strategies.averaging.ima import IMA
 from fedmri.strategies.averaging.scaffold import Scaffold
 from fedmri.strategies.personal.ditto import Ditto
+from fedmri.strategies.registry import STRATEGIES
 from tests.strategies.quadratics import LAYOUT, N_EXAMPLES, Federation, optimum, sites, weighted
 
 EYE = torch.eye(4, dtype=torch.float64)
@@ -84,16 +87,56 @@ def test_the_first_step_of_an_adaptive_server_is_reddis(kind: type[FedAdam]) -> 
         FedAdagrad: tau2 + square,
     }[kind]
     want = 0.5 * m / (v.sqrt() + 1e-3)
-    assert close(Federation(kind(server_lr=0.5)).round(n_steps=3), want, 1e-12)
+    found = Federation(kind(server_lr=0.5, tau=1e-3)).round(n_steps=3)
+    assert close(found, want, 1e-12)
 
 
 def test_the_first_step_with_momentum_is_fedavgs_and_the_second_overshoots() -> None:
     """``v = beta v + change``: the second step has 1.5 times the change where the pull is even."""
-    plain, heavy = Federation(FedAvg()), Federation(FedAvgM(beta=0.5))
+    plain, heavy = Federation(FedAvg()), Federation(FedAvgM(beta=0.5, server_lr=1.0))
     first = plain.round()
     assert close(heavy.round(), first, 1e-12)
     change = plain.round() - first
     assert close(heavy.round(), first + 0.5 * first + change, 1e-12)
+
+
+def test_nesterovs_first_step_looks_ahead() -> None:
+    """``change + beta v`` with ``v = change``: half as far again with a momentum of a half."""
+    first = Federation(FedAvg()).round()
+    found = Federation(DiLoCo(beta=0.5, server_lr=1.0)).round()
+    assert close(found, 1.5 * first, 1e-12)
+
+
+@pytest.mark.parametrize("name", ["fedavgm", "diloco", "fedadam", "fedyogi", "fedadagrad", "ima"])
+@pytest.mark.parametrize("size", [1e-4, 1e-2, 1.0])
+def test_no_default_goes_farther_than_averaging_in_the_long_run(name: str, size: float) -> None:
+    """Sites that move on by the same change, round for round: a step ten times too far diverges."""
+    strategy = STRATEGIES.made(name)
+    state, n_rounds = strategy.start({"x": torch.zeros(1, dtype=torch.float64)}, LAYOUT), 300
+    for _ in range(n_rounds):
+        update = Update("a", {"x": state.model["x"] + size}, 1, 1)
+        state = strategy.aggregate(state, [update], {"x": torch.empty(1, dtype=torch.float64)})
+    way = float(state.model["x"]) / (n_rounds * size)
+    assert 0 < way <= 1 + 1e-9
+    assert way > 0.9 or name not in ("fedavgm", "diloco")
+
+
+@pytest.mark.parametrize("name", ["fedavgm", "diloco", "ima"])
+def test_servers_with_a_memory_end_where_fedavg_does(name: str) -> None:
+    """With their defaults, on losses whose sites disagree."""
+    still = weighted(contracted(10, 0.1), N_EXAMPLES)
+    assert close(Federation(STRATEGIES.made(name)).limit(400, n_steps=10), still)
+
+
+def test_ima_is_the_mean_of_the_last_rounds() -> None:
+    """After the free rounds; what is averaged are the means of the sites, not their averages."""
+    strategy, model = IMA(window=2, n_free=1), torch.zeros(1)
+    state, found = strategy.start({"x": model}, LAYOUT), []
+    for value in (1.0, 3.0, 7.0, 9.0):
+        update = Update("a", {"x": torch.tensor([value])}, 1, 1)
+        state = strategy.aggregate(state, [update], {"x": torch.empty(1)})
+        found.append(float(state.model["x"]))
+    assert found == [1.0, 3.0, 5.0, 8.0]
 
 
 def test_scaffold_begins_as_fedavg_to_the_bit() -> None:

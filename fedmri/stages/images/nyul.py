@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from fedmri.claims import Claims
 from fedmri.errors import require
 from fedmri.harmonize.sums import Arrays
-from fedmri.stages.account import Release, Unit
+from fedmri.stages.account import Unit
 from fedmri.stages.floor import by_channel, patient_scans, without_channels
+from fedmri.stages.noised import SumsRelease, released
 from fedmri.stages.on_images import SUMS_OF_IMAGES, OnImages, refuse_other, training_scans
 from fedmri.stages.stage import AtSite, ImageChange, Made, When
 
@@ -91,7 +91,11 @@ class Nyul(OnImages):
         fit: Any = self.fit(at.made)
         scans = self.groups(at) if self.is_bounded else training_scans(at)
         sums: Arrays = fit.site_sums(step, scans, shared)
-        return self._noised(at, step, sums) if self.noise_multiplier else sums
+        if not self.noise_multiplier:
+            return sums
+        unit: Unit = "site" if self.weighting == "site" else "patient"
+        std = self.noise_multiplier * fit.bound
+        return released(at, SumsRelease(("sums", step), sums, std, self.noise_multiplier, unit))
 
     def groups(self, at: AtSite) -> Groups:
         """Yield the training images of each patient, or all of the site's as one group."""
@@ -109,22 +113,6 @@ class Nyul(OnImages):
 
         refuse_other(fitted, {LANDMARKS: (made.n_channels, len(PERCENTILES))})
         return Standardised(fitted)
-
-    def _noised(self, at: AtSite, step: int, sums: Arrays) -> Arrays:
-        """Return the sums with noise, once their cost is on the disk."""
-        from fedmri.harmonize.images.bounded_nyul import BoundedNyulSums
-        from fedmri.privacy.accounting import Steps
-
-        bound, noise = BoundedNyulSums(at.made.n_channels).bound, self.noise_multiplier
-        asked = repr((at.site, at.plan.fingerprint, "sums", step))
-        stream = at.account.stream(hashlib.sha256(asked.encode()).hexdigest(), sums)
-        noised = {
-            name: values + noise * bound * stream.normal(values.size).reshape(values.shape)
-            for name, values in sorted(sums.items())
-        }
-        unit: Unit = "site" if self.weighting == "site" else "patient"
-        at.account.reserve(Release(at.n_subjects, 0, noised, {}, Steps(noise, 1.0, 1), unit))
-        return noised
 
 
 def _without(scans: Iterator[Voxels], kept: NDArray[np.bool_] | None) -> Iterator[Voxels]:

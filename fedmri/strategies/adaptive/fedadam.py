@@ -25,7 +25,8 @@ class FedAdam(FedAvg):
     """Adam at the server.
 
     Attributes:
-        server_lr: Step of the server; each parameter moves by about as much.
+        server_lr: Step of the server; each parameter moves by about as much. Up to ``tau`` no
+            parameter moves farther than averaging would move it in the long run.
         beta: Decay of the first moment.
         beta2: Decay of the second.
         tau: How much a change must be to count: added to the root of the second moment.
@@ -34,7 +35,7 @@ class FedAdam(FedAvg):
     server_lr: float = 0.01
     beta: float = 0.9
     beta2: float = 0.99
-    tau: float = 1e-3
+    tau: float = 1e-2
 
     claims: ClassVar[Claims] = FedAvg.claims
     source: ClassVar[str] = "Reddi et al. 2021, arXiv:2003.00295"

@@ -23,9 +23,12 @@ class FedAvgM(FedAvg):
     """Momentum at the server: ``v = beta v + change``, ``model += server_lr v``.
 
     Attributes:
+        server_lr: Step of the server. A steady change moves the model ``server_lr / (1 - beta)``
+            times as far as averaging does: once with both defaults, ten times with a step of 1.
         beta: Momentum of the server.
     """
 
+    server_lr: float = 0.1
     beta: float = 0.9
 
     claims: ClassVar[Claims] = FedAvg.claims

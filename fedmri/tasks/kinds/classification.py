@@ -301,6 +301,18 @@ class Classification:
 
         return predict
 
+    @property
+    def per_code(self) -> float:
+        """Make probabilities close to what least squares fits: in the middle, ``p = 1/K + z/K``."""
+        n_classes = len(self.classes)
+        return n_classes * math.sqrt(1 - 1 / n_classes)
+
+    def coded(self, truths: Array) -> Array:
+        """Return one for the class minus the mean over classes, brought to length 1."""
+        n_classes = len(self.classes)
+        ones = np.eye(n_classes)[truths.astype(int).ravel()]
+        return np.asarray((ones - 1 / n_classes) / math.sqrt(1 - 1 / n_classes))
+
     def answers(self, prediction: Sequence[float], case: Case | None) -> dict[str, str]:
         """Return the class, voted or most probable, and the probability of each."""
         best = int(np.argmax(prediction)) if case is None else int(case.scores["predicted"])

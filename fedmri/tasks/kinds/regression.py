@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fedmri.reports.statistics.metrics import Metric
     from fedmri.tasks.losses import Loss
 
+CODED_WITHIN = 2.0
+"""Scales from the centre at which the code of a value ends; beyond, it counts as there."""
 NAMES = ("mae", "rmse", "r2", "pearson")
 
 
@@ -256,6 +258,16 @@ class Regression:
         sums = RidgeSums.of(features, truths, weights)
         level, coefficients = sums.ridge(strength / len(features))
         return lambda rows: level + rows @ coefficients[:, None]
+
+    @property
+    def per_code(self) -> float:
+        """Return the scales that a code of 1 stands for."""
+        return CODED_WITHIN
+
+    def coded(self, truths: Array) -> Array:
+        """Return values in units of two scales around the centre, -1 and 1 at most."""
+        units = (truths.reshape(-1, 1) - self.centre) / (CODED_WITHIN * self.scale)
+        return np.clip(units, -1.0, 1.0)
 
     def answers(self, prediction: Sequence[float], case: Case | None) -> dict[str, str]:
         """Return the value."""
