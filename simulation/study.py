@@ -31,17 +31,18 @@ from fedmri.plan import Plan
 from fedmri.server.rounds.records import Observer
 from fedmri.simulation.arm_runs import POOL, ArmRun, ArmSites, by_strategy
 from fedmri.simulation.arms import arm_runs, can_train, refuse_known, run_arms
+from fedmri.simulation.divisions import AllTested, divided_site
 from fedmri.simulation.engines.pool import Engine, ProcessEngine
+from fedmri.simulation.ensembles import ensemble_arms, write_ensembles
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.references import reference_arms, write_references
 from fedmri.simulation.settings import SimulationConfig
+from fedmri.simulation.site_budget import site_budget
 from fedmri.simulation.sites import (
     SiteSource,
     StudySites,
     prepare_sites,
-    site_budget,
-    write_whole_site,
 )
 from fedmri.stages.registry import STAGES
 from fedmri.strategies.averaging.cyclic import Cyclic
@@ -134,7 +135,8 @@ def _run(study: Study, observe: Observer) -> dict[Arm, str]:
     _write_json(folder / "used.json", sites.used)
     arm_sites = _arm_sites(study, sites)
     every = arm_runs(study.plan, study.config, arm_sites)
-    arms = (*dict.fromkeys(run.arm for run in every), *reference_arms(arm_sites))
+    made = (*reference_arms(arm_sites), *ensemble_arms(every, study.config, study.plan.target))
+    arms = (*dict.fromkeys(run.arm for run in every), *made)
     write_names(folder, {POOL, *arm_sites.files, *(arm.label for arm in arms)})
     write_comparison(folder, PROTOCOLS.made(study.config.protocol).comparison(arms))
     n_train = {site: counts["train"] for site, counts in sites.used.items()}
@@ -154,6 +156,7 @@ def _run(study: Study, observe: Observer) -> dict[Arm, str]:
         if engine is not None:
             engine.close()
     _collect(study, runs)
+    write_ensembles(folder, every, study.config, study.plan.target)
     write_references(folder / "cases", study.plan, study.config.n_seeds, arm_sites)
     _write_json(folder / "environment.json", _environment(study, sites, time.time() - started))
     return failed
@@ -171,7 +174,7 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
     _refuse_tables(plan)
     if not plan.data.source.path:
         refuse_foreign(plan.target, plan.data.source.modalities)
-    PROTOCOLS.load(config.protocol)
+    PROTOCOLS.made(config.protocol)
     if plan.data.source.layout != AUTO:
         READERS.load(plan.data.source.layout)
     for _, one in by_strategy(plan, config):
@@ -247,6 +250,8 @@ def _sites_of(study: Study) -> StudySites:
         config.external,
         config.is_rest_external,
         cache_folder(config.cache),
+        getattr(PROTOCOLS.made(config.protocol), "column", ""),
+        config.external_labels,
     )
     sites = prepare_sites(source, study.folder)
     sites.write(done)
@@ -255,19 +260,19 @@ def _sites_of(study: Study) -> StudySites:
 
 def _arm_sites(study: Study, sites: StudySites) -> ArmSites:
     """Return the sites as arms need them; what a first call counted is what later ones go by."""
-    whole = {}
-    if PROTOCOLS.load(study.config.protocol).tests_whole_sites:
-        folder = study.folder / "prepared" / "whole"
+    whole, folder = {}, study.folder / "prepared"
+    if PROTOCOLS.made(study.config.protocol).tests_whole_sites:
         whole = {
-            name: write_whole_site(path, folder / path.name) for name, path in sites.sites.items()
+            name: divided_site(path, folder / "whole", AllTested())
+            for name, path in sites.sites.items()
         }
-    path = study.folder / "prepared" / "budgets.json"
+    path = folder / "budgets.json"
     if not path.exists():
         found = {name: site_budget(study.plan, file) for name, file in sites.sites.items()}
         _write_json(path, {name: asdict(budget) for name, budget in found.items()})
     counted = json.loads(path.read_text(encoding="utf-8"))
     budgets = {name: Budget(**one) for name, one in counted.items()}
-    return ArmSites(sites.sites, sites.external, whole, budgets)
+    return ArmSites(sites.sites, sites.external, whole, budgets, folder)
 
 
 def _collect(study: Study, runs: tuple[ArmRun, ...]) -> None:

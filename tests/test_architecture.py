@@ -144,7 +144,8 @@ ARROWS = {
     | SETTINGS
     | PARTS
     | {"parts", "plan", "setting_keys", "server.settings", "clients.settings"}
-    | {"simulation.settings", "simulation.partition", "tasks.kinds.regression"}
+    | {"simulation.settings", "simulation.partition", "simulation.protocol"}
+    | {"tasks.kinds.regression"}
     | {"models.pretrained"},
     "cli": WORDS
     | {"api", "config", "data", "plan", "reports", "server", "clients", "simulation", "commands"}

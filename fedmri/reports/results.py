@@ -279,7 +279,9 @@ def _refuse_known(
     for (arm, _), sites in cases.items():
         for site, tested in sites.items():
             n_test = usage[site].test if site in usage else None
-            if site == comparison.arm(arm).left_out or site.startswith(EXTERNAL) or n_test is None:
+            of = comparison.arm(arm)
+            is_new = site == of.left_out or site.startswith(EXTERNAL) or bool(of.fold)
+            if is_new or n_test is None:  # folds divide all patients anew
                 continue
             if len(tested) > n_test:
                 found = f"{len(tested)} patients of {site} under {arm}, which has {n_test} to test"

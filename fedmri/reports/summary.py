@@ -263,7 +263,7 @@ def _differences(rows: Sequence[Model], scorer: Scorer, task: Measured) -> tuple
     found = [
         _difference(row, reference, patients, scorer)
         for row in rows
-        if row.group.role == "federated"
+        if row.group.role == "federated" and not row.group.is_beside
         for reference in _references(tuple(rows))
         if reference is not row
         if (patients := models.common(inside_of(row), inside_of(reference)))
@@ -301,18 +301,20 @@ def _judged(difference: Difference, p_adjusted: float, *, is_higher_better: bool
 
 def _references(rows: tuple[Model, ...]) -> list[Model]:
     """Return what federated models are compared with; of several strategies also the first."""
-    others = [row for row in rows if row.group.role != "federated"]
+    others = [r for r in rows if r.group.role != "federated" and not r.group.is_beside]
     others.sort(key=lambda row: row.label != OWN)  # the question asked first
     strategies = [row for row in rows if row.group.strategy]
     return [*others, *(strategies[:1] if len(strategies) > 1 else [])]
 
 
 def _matrix(results: Results, scorer: Scorer, columns: tuple[str, ...]) -> Matrix:
-    local = {arm.site: arm.label for arm in results.comparison.arms if arm.role == "local"}
+    alone = (one for one in results.comparison.arms if one.role == "local" and not one.part)
+    local = {arm.site: arm.label for arm in alone if not arm.fold}
     tested = {label for label, _ in results.cases}
     own = {site: local[site] for site in columns if local.get(site) in tested}
     rows = [models.of_arm(results, label) for label in own.values()]
-    rows += [row for row in models.compared(results) if row.group.role != "local"]
+    others = (row for row in models.compared(results) if row.group.role != "local")
+    rows += [row for row in others if not row.group.is_beside]
     scores = {
         (row.label, entry[0]): scorer.primary(row, (entry,))
         for row in rows

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedmri.arm import OWN, Comparison, Group
+from fedmri.arm import AT_HOME, Comparison, Group
 from fedmri.reports.results import Record, Results, site_name
 from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.summary import Row, Summary
@@ -26,10 +26,15 @@ INK, FAINT = "#1f2933", "#c8ced6"
 LEFT_OUT = "left out"
 ONE_FEDERATION = Comparison((), ())
 """Arms of a run in a deployment."""
+FIRST_FOLD = "1.1"
+_OF_FOLD = f" (fold {FIRST_FOLD})"
 _STYLES: dict[str, tuple[str, Any, str]] = {
     "federated": ("#0072B2", "solid", "o"),
     "pooled": ("#007A5A", "dashed", "s"),
     "local": ("#D55E00", "dashdot", "^"),
+    "personalised": ("#56B4E9", "dashed", "v"),
+    "ensemble": ("#B8860B", "dashdot", "P"),
+    "balanced": ("#4B7A9E", (0, (5, 1)), "h"),
     LEFT_OUT: ("#A8508A", (0, (1, 1)), "D"),
     "linear": ("#7A5C00", (0, (4, 2)), "p"),
     "baseline": ("#5f6b7a", "dotted", "x"),
@@ -123,10 +128,11 @@ def curves(
         number = (record.get("metrics") or {}).get(value, record.get(value))
         arm, site = str(record.get("arm")), str(record.get("site"))
         of = comparison.arm(arm)
-        is_elsewhere = of.role == "local" and of.site != site
-        if number is None or is_elsewhere or of.left_out:  # one line a left-out site: too many
+        is_elsewhere = of.role in AT_HOME and of.site != site
+        is_one_of_many = of.left_out or of.part or of.fold not in ("", FIRST_FOLD)
+        if number is None or is_elsewhere or is_one_of_many:
             continue
-        label = OWN if of.role == "local" else arm
+        label = f"{of.role} (own site)" if of.role in AT_HOME else arm.removesuffix(_OF_FOLD)
         seed = found.setdefault((site, label), {}).setdefault(int(record.get("seed", 0)), {})
         seed[int(record.get("round", 0))] = float(number)
     lines: dict[str, list[Line]] = {}

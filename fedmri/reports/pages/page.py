@@ -109,7 +109,8 @@ def _code_counts(findings: Sequence[ManifestFinding]) -> list[tuple[str, int, in
 
 
 def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
-    forest_rows = [row for row in summary.rows if row.label != ALL and row.group.role != "baseline"]
+    own = [row for row in summary.rows if row.label != ALL and row.group.role != "baseline"]
+    forest_rows = [row for row in own if not row.group.is_beside]
     scores = figures.validation_curves(results, summary.metric)
     losses = figures.loss_curves(results)
     drawn = {
