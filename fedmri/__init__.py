@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fedmri.api.data import DataCheck, check_data
     from fedmri.api.example import example_data
     from fedmri.api.export import export_model
+    from fedmri.api.grid.study_grid import StudyGrid
     from fedmri.api.parts import list_models
     from fedmri.api.privacy import PrivacyPlan, privacy_plan
     from fedmri.api.privacy_site import SitePrivacyPlan, site_privacy_plan
@@ -55,6 +56,7 @@ __all__ = [
     "Sites",
     "Strategy",
     "Study",
+    "StudyGrid",
     "StudyProtocol",
     "StudyResult",
     "Survival",
@@ -94,6 +96,7 @@ _HOMES = {
     "Sites": "api.arrays",
     "Strategy": "round",
     "Study": "api.study",
+    "StudyGrid": "api.grid.study_grid",
     "StudyProtocol": "simulation.protocol",
     "StudyResult": "api.result",
     "Survival": "api.targets",

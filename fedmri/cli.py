@@ -31,6 +31,7 @@ from fedmri.commands.model.serve import serve
 from fedmri.commands.model.trained import predict, score, show
 from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.privacy import privacy_app
+from fedmri.commands.study import study as run_grid
 from fedmri.errors import FedmriError, UsageError
 from fedmri.system_errors import as_usage_error
 
@@ -61,6 +62,7 @@ app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
 for command in (demo, harmonize, lint_claims, predict, explain, score, show, export, serve):
     app.command()(command)
+app.command("study")(run_grid)
 
 Overrides = Annotated[
     list[str] | None,

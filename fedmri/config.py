@@ -219,14 +219,15 @@ def setting_names() -> list[str]:
 
 
 def _overrides_of(file: Path) -> Iterator[str]:
-    yield from _flatten(_read_yaml(file), "")
+    yield from as_overrides(_read_yaml(file))
 
 
-def _flatten(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+def as_overrides(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield nested settings as ``key=value``, by their dotted keys."""
     for name, value in values.items():
         key = f"{prefix}{name}"
         if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{key}.")
+            yield from as_overrides(value, f"{key}.")
         elif value == {}:
             yield f"{key}={{}}"
         elif value is None:

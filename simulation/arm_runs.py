@@ -150,6 +150,13 @@ def personalised_runs(plan: Plan, config: SimulationConfig, sites: ArmSites) -> 
         yield ArmRun(arm, tuned, (name,), {name: (sites.sites[name],)}, (name,), start=start)
 
 
+def size_of(run: ArmRun, sites: ArmSites) -> float:
+    """Return the steps of the optimizer that a training takes, for an estimate of its time."""
+    plan, budgets = run.plan, sites.budgets
+    n_steps = sum(budgets[name].n_steps for name in run.members if name in budgets)
+    return float(plan.rounds.n_rounds * max(1, n_steps or plan.train.local_steps))
+
+
 def keeps_at_sites(plan: Plan) -> bool:
     """Whether the strategy leaves a part of the model at each site: each has its own already."""
     return bool(assemble(plan).local)

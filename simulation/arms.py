@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,6 +31,7 @@ from fedmri.simulation.engines.in_process import InProcessGrid
 from fedmri.simulation.engines.pool import Engine, PooledGrid
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.settings import SimulationConfig
+from fedmri.simulation.store import Store, training_key
 from fedmri.trained.names import MODEL
 from fedmri.trained.run_folder import put_ranges
 
@@ -112,7 +114,9 @@ def run_arms(
 
     def attempt(run: ArmRun) -> None:
         try:
-            run_arm(run, folder, config, engine, observe)
+            _run_stored(
+                run, runs, partial(run_arm, run, folder, config, engine, observe), folder, config
+            )
         except FedmriError as error:
             log.error("arm %s failed: %s", run.label, error)
             failed[run.arm] = str(error)
@@ -136,6 +140,25 @@ def _side_by_side(work: Callable[[ArmRun], None], runs: Sequence[ArmRun], n_thre
             future.result()
     finally:
         threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_stored(
+    run: ArmRun,
+    runs: Sequence[ArmRun],
+    work: Callable[[], None],
+    folder: Path,
+    config: SimulationConfig,
+) -> None:
+    """Take an arm that another run has finished, or run it and keep it for others."""
+    if not config.store:
+        work()
+        return
+    store, key = Store(Path(config.store).expanduser()), training_key(run, config, runs)
+    is_done = (folder / "arms" / run.path / MODEL).exists()
+    is_taken = not is_done and store.take_training(run, folder, key)
+    work()
+    if not is_taken:
+        store.keep_training(run, folder, key)
 
 
 def run_arm(

@@ -46,6 +46,8 @@ class SimulationConfig:
         backend: ``local`` processes, or a ``ray`` cluster (needs ``pip install 'fedmri[ray]'``).
         cache: Folder of prepared scans; ``""`` is ``~/.cache/fedmri``.
         runs: Folder that run folders are made in.
+        store: Folder in which finished trainings and preparations are kept. Later runs take from
+            it what they share with earlier ones. ``""`` keeps none.
         weights: File of weights that every arm starts from; ``""`` starts from seeded weights.
             The plan gets its hash as ``start.sha256``.
         n_pictures: Example pictures by site in the report.
@@ -68,6 +70,7 @@ class SimulationConfig:
     backend: Literal["local", "ray"] = "local"
     cache: str = ""
     runs: str = "runs"
+    store: str = ""
     weights: str = ""
     n_pictures: int = 2
     max_leakage: float = 0.0

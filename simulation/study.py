@@ -21,15 +21,16 @@ from fedmri.arm import Arm, write_comparison
 from fedmri.assembly import assemble
 from fedmri.compatibility import plan_advice
 from fedmri.data.files.folders import existing_folder
+from fedmri.data.preparation.prepared import LABEL_LOSSES
 from fedmri.data.reader import AUTO, READERS
 from fedmri.data.synthetic.data_set import refuse_foreign
 from fedmri.errors import HarmonizeError, RoundError, UsageError, told
 from fedmri.file_names import file_name, write_names
 from fedmri.files import hold
 from fedmri.models.pretrained import begin
-from fedmri.plan import Plan
+from fedmri.plan import Plan, to_dict
 from fedmri.server.rounds.records import Observer
-from fedmri.simulation.arm_runs import POOL, ArmRun, ArmSites, by_strategy
+from fedmri.simulation.arm_runs import POOL, ArmRun, ArmSites, by_strategy, size_of
 from fedmri.simulation.arms import arm_runs, can_train, refuse_known, run_arms
 from fedmri.simulation.divisions import AllTested, divided_site
 from fedmri.simulation.engines.pool import Engine, ProcessEngine
@@ -40,10 +41,12 @@ from fedmri.simulation.references import reference_arms, write_references
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.simulation.site_budget import site_budget
 from fedmri.simulation.sites import (
+    COLUMN,
     SiteSource,
     StudySites,
     prepare_sites,
 )
+from fedmri.simulation.store import PACKAGES, Store, data_key
 from fedmri.stages.registry import STAGES
 from fedmri.strategies.averaging.cyclic import Cyclic
 from fedmri.training.budget import Budget
@@ -51,7 +54,6 @@ from fedmri.training.budget import Budget
 log = logging.getLogger("fedmri.simulation")
 
 CLIENT = "fedmri.clients.app:app"
-PACKAGES = ("fedmri", "torch", "flwr", "monai", "torchio", "numpy", "scikit-learn", "nibabel")
 
 TINY_SITE_PATIENTS = 2
 """Training patients of a site whose own optimum says little: the travelling model suits such."""
@@ -145,10 +147,11 @@ def _run(study: Study, observe: Observer) -> dict[Arm, str]:
         log.warning("no arm %s: it has no patient to train on", run.label)
     refuse_known(runs)
     labels = [(run.label, run.plan.seed) for run in runs]
+    work = [size_of(run, arm_sites) for run in runs]
     told = advice(study, n_train)
     for text in told:
         log.info("%s", text)
-    observe({"kind": "start", "runs": labels, "advice": told})
+    observe({"kind": "start", "runs": labels, "advice": told, "work": work})
     engine = make_engine(study)
     try:
         failed = run_arms(runs, folder, study.config, engine, observe)
@@ -243,8 +246,38 @@ def _sites_of(study: Study) -> StudySites:
     done = study.folder / "prepared" / "sites.json"
     if done.exists():
         return StudySites.read(done)
+    place = _shared_place(study)
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        if not (place / "prepared" / "sites.json").exists():
+            prepare_sites(_source_of(study), place).write(place / "prepared" / "sites.json")
+    finally:  # a manifest says why data are refused, too
+        if place != study.folder:
+            done.parent.mkdir(parents=True, exist_ok=True)
+            for name in ("manifest.tsv", LABEL_LOSSES, f"prepared/{COLUMN}", "prepared/sites.json"):
+                _copy(place / name, study.folder / name)
+    return StudySites.read(done)
+
+
+def _shared_place(study: Study) -> Path:
+    """Return where data are prepared: in the run's folder, or once for all runs of a store."""
+    config, plan = study.config, study.plan
+    if not config.store:
+        return study.folder
+    own = to_dict(plan)
+    settings = {
+        **{name: own[name] for name in ("data", "target", "seed")},
+        "partition": asdict(study.partition),
+        "column": getattr(PROTOCOLS.made(config.protocol), "column", ""),
+        "external": (config.external, config.external_labels, config.is_rest_external),
+    }
+    key = data_key(settings, (plan.data.source.path, config.external))
+    return Store(Path(config.store).expanduser()).place("data", key)
+
+
+def _source_of(study: Study) -> SiteSource:
     config = study.config
-    source = SiteSource(
+    return SiteSource(
         study.plan,
         study.partition,
         config.external,
@@ -253,9 +286,6 @@ def _sites_of(study: Study) -> StudySites:
         getattr(PROTOCOLS.made(config.protocol), "column", ""),
         config.external_labels,
     )
-    sites = prepare_sites(source, study.folder)
-    sites.write(done)
-    return sites
 
 
 def _arm_sites(study: Study, sites: StudySites) -> ArmSites:

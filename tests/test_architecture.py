@@ -139,7 +139,7 @@ ARROWS = {
     | {"arm", "config", "file_names", "reports", "simulation", "trained", "tasks", "parts"}
     | {"evaluate.claims"}
     | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
-    | {"archive", "export", "extras", "stages.account", "stages.stage"},
+    | {"archive", "export", "extras", "setting_keys", "stages.account", "stages.stage"},
     "config": WORDS
     | SETTINGS
     | PARTS

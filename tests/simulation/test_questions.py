@@ -86,6 +86,7 @@ def test_a_learning_curve_nests_and_tests_the_same_patients(run_tiny: RunTiny) -
     assert who(folder, "federated") == who(folder, "federated (1 patient)")
 
 
+@pytest.mark.slow
 def test_fewer_sites_are_tested_at_all_sites(run_tiny: RunTiny) -> None:
     """A federation of two hospitals meets the third one as a new hospital."""
     arms, protocol = "simulation.arms=[federated]", "simulation.protocol=learning_curve"
@@ -119,6 +120,7 @@ def test_a_shift_is_tested_on_patients_of_a_kind_that_none_trained_on(
         run_tiny("b", *QUICK, protocol, arms, "simulation.protocol.column=colour")
 
 
+@pytest.mark.slow
 def test_a_personalised_model_starts_from_the_federation_and_knows_its_few_patients(
     run_tiny: RunTiny,
 ) -> None:
