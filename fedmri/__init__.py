@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fedmri.api.archive import DicomExchange, DicomPredictions, predict_dicom
     from fedmri.api.arrays import Sites
     from fedmri.api.claims import ClaimsCheck, lint_claims
+    from fedmri.api.comparing import compare_runs
     from fedmri.api.data import DataCheck, check_data
     from fedmri.api.example import example_data
     from fedmri.api.export import export_model
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fedmri.api.privacy_site import SitePrivacyPlan, site_privacy_plan
     from fedmri.api.result import StudyResult
     from fedmri.api.study import Study
+    from fedmri.api.submission.bundle import bundle_run
     from fedmri.api.tables import HarmonizedTable, TableHarmonizer, harmonize_table
     from fedmri.api.targets import Classification, MultiLabel, Regression, Segmentation, Survival
     from fedmri.claims import Claim, Need
@@ -63,7 +65,9 @@ __all__ = [
     "TableHarmonizer",
     "Task",
     "TrainedModel",
+    "bundle_run",
     "check_data",
+    "compare_runs",
     "example_data",
     "export_model",
     "harmonize_table",
@@ -103,7 +107,9 @@ _HOMES = {
     "TableHarmonizer": "api.tables",
     "Task": "tasks.task",
     "TrainedModel": "trained",
+    "bundle_run": "api.submission.bundle",
     "check_data": "api.data",
+    "compare_runs": "api.comparing",
     "example_data": "api.example",
     "export_model": "api.export",
     "harmonize_table": "api.tables",

@@ -174,7 +174,8 @@ def left_out_runs(
         part = "adabn" if is_adapted else ""
         handicap = handicap_of(plan, others)
         federated = Arm("federated", left_out=left_out, part=part, handicap=handicap)
-        yield ArmRun(federated, plan, others, files, alone)
+        # also at the others, whose loss without the site is what the site gave
+        yield ArmRun(federated, plan, others, files, tuple(files))
         if "personalised" in config.arms and not is_adapted:
             n_few = config.n_calibration
             part = f"fine-tune {n_few} patients"

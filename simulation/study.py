@@ -161,7 +161,7 @@ def _run(study: Study, observe: Observer) -> dict[Arm, str]:
     _collect(study, runs)
     write_ensembles(folder, every, study.config, study.plan.target)
     write_references(folder / "cases", study.plan, study.config.n_seeds, arm_sites)
-    _write_json(folder / "environment.json", _environment(study, sites, time.time() - started))
+    _write_json(folder / "environment.json", _environment(study, sites, started))
     return failed
 
 
@@ -327,7 +327,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _environment(study: Study, sites: StudySites, seconds: float) -> dict[str, Any]:
+def _environment(study: Study, sites: StudySites, started: float) -> dict[str, Any]:
     return {
         "command": study.command,
         "fedmri": version("fedmri"),
@@ -340,8 +340,8 @@ def _environment(study: Study, sites: StudySites, seconds: float) -> dict[str, A
         },
         "data_fingerprints": dict(sites.fingerprints),
         "plan": study.plan.fingerprint,
-        "started": f"{dt.datetime.now():%Y-%m-%dT%H:%M:%S}",
-        "seconds": round(seconds, 1),
+        "started": f"{dt.datetime.fromtimestamp(started):%Y-%m-%dT%H:%M:%S}",
+        "seconds": round(time.time() - started, 1),
     }
 
 

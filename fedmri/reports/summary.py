@@ -13,6 +13,7 @@ from fedmri.errors import UsageError, require
 from fedmri.evaluate.comparisons.paired import holm
 from fedmri.evaluate.hospitals.new_hospital import NewHospital
 from fedmri.reports import models
+from fedmri.reports.benefit import Benefit, Given, benefits, given
 from fedmri.reports.budget import ArmBudget, arm_budgets
 from fedmri.reports.elsewhere import (
     Generalisation,
@@ -24,6 +25,7 @@ from fedmri.reports.elsewhere import (
     scores_by_site,
 )
 from fedmri.reports.models import Model
+from fedmri.reports.reliability import Calibration, calibrations
 from fedmri.reports.results import Results
 from fedmri.reports.statistics.contrast import Contrast, mean_of
 from fedmri.reports.statistics.hospitals import difference_over_hospitals, over_hospitals
@@ -157,6 +159,9 @@ class Summary:
     seed: int
     notes: tuple[str, ...]
     budgets: tuple[ArmBudget, ...] = ()
+    benefits: tuple[Benefit, ...] = ()
+    given: tuple[Given, ...] = ()
+    calibrations: tuple[Calibration, ...] = ()
 
     def group(self, label: str) -> Group:
         """Return which arms the row of a label is of."""
@@ -220,6 +225,9 @@ def summarise(
             *protocol_notes(results, budgets),
         ),
         budgets=budgets,
+        benefits=benefits(rows, scorer, task),
+        given=given(results, rows, scorer, task),
+        calibrations=calibrations(rows, seed),
     )
 
 

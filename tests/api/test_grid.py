@@ -158,4 +158,4 @@ def test_the_time_left_follows_the_work_that_is_left() -> None:
     now[0] = 100.0
     pace.observe({"kind": "done", "arm": "a", "seed": 0})
     assert pace.remaining_s == pytest.approx(300)
-    assert lines == ["run 1 of 2, 1 trainings left; about 5 min left"]
+    assert lines == ["run 1 of 2, 1 trainings left; about 300 s left"]

@@ -25,7 +25,7 @@ class Pace:
         self, n_runs: int, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._n_runs, self._tell, self._clock = n_runs, tell, clock
-        self._started = clock()
+        self._started: float | None = None
         self._begun: list[float] = []
         self._left: dict[Key, float] = {}
         self._done = 0.0
@@ -33,6 +33,8 @@ class Pace:
     def observe(self, record: Mapping[str, Any]) -> None:
         """Take in a record of the run that is on its way."""
         if record["kind"] == "start":
+            if self._started is None:  # what was prepared before is prepared once
+                self._started = self._clock()
             keys = [(label, seed) for label, seed in record["runs"]]
             self._left = dict(zip(keys, record["work"], strict=True))
             self._begun.append(sum(self._left.values()))
@@ -43,7 +45,7 @@ class Pace:
     @property
     def remaining_s(self) -> float:
         """Seconds until the end; NaN before anything is done."""
-        if not self._done or not self._begun:
+        if not self._done or self._started is None:
             return float("nan")
         mean = sum(self._begun) / len(self._begun)
         left = sum(self._left.values()) + mean * (self._n_runs - len(self._begun))
@@ -55,7 +57,7 @@ class Pace:
         minutes = self.remaining_s / 60
         if minutes != minutes:  # NaN
             rest = "time left unknown"
-        elif minutes >= 1:
+        elif minutes >= 10:
             rest = f"about {minutes:.0f} min left"
         else:
             rest = f"about {60 * minutes:.0f} s left"

@@ -213,6 +213,11 @@ def forest(summary: Summary, rows: Sequence[Row], style: Mapping[str, Style]) ->
                 position += 1
             axes.axhline(position, color=FAINT, linewidth=0.6)
             position += 1.3
+        if (new := summary.new_site) is not None:
+            groups.append("a new hospital (95 % prediction)")
+            ticks.append(position)
+            axes.plot([new.low, new.mean, new.high], [position] * 3, color=INK, marker="|")
+            position += 2.3
         axes.set_ylim(position - 1.3, -0.9)
         axes.set_yticks(ticks, [site_name(group) for group in groups])
         axes.tick_params(axis="y", length=0)
@@ -222,6 +227,53 @@ def forest(summary: Summary, rows: Sequence[Row], style: Mapping[str, Style]) ->
             "the same numbers stand in the matrix of sites and in the result table"
         )
         return svg(figure, alt=alt, name="forest")
+
+
+def size_curve(summary: Summary, rows: Sequence[Row], style: Mapping[str, Style]) -> Markup:
+    """Draw the primary metric by the number of patients or sites that were learned from."""
+    name = metric_name(summary.metric)
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(4.6, 2.8)
+        for role in dict.fromkeys(row.group.role for row in rows):
+            own = sorted((row for row in rows if row.group.role == role), key=_size)
+            found = [(row.group.size, row.overall[summary.metric]) for row in own]
+            look = style[own[-1].label]
+            values = [one.value for _, one in found]
+            axes.plot([size for size, _ in found], values, color=look.color, linestyle=look.dashes)
+            for size, one in found:
+                if one.has_interval:
+                    axes.plot([size, size], [one.low, one.high], color=look.color, linewidth=0.9)
+                axes.plot([size], [one.value], color=look.color, marker=look.marker, markersize=5)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sorted({row.group.size for row in rows}))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+        axes.set_xlabel("patients of each site, or sites, that were learned from")
+        axes.set_ylabel(name)
+        alt = f"{name} by what was learned from; the same numbers stand in the result table"
+        return svg(figure, alt=alt, name="size")
+
+
+def _size(row: Row) -> int:
+    return row.group.size
+
+
+def calibration(summary: Summary, style: Mapping[str, Style]) -> Markup:
+    """Draw how often the predicted class was right, by its probability."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(3.3, 3.0)
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
+        for one in summary.calibrations:
+            look = style[one.label]
+            said, right = [p[0] for p in one.points], [p[1] for p in one.points]
+            marks = {"marker": look.marker, "markersize": 5, "linestyle": look.dashes}
+            axes.plot(said, right, color=look.color, **marks)
+        axes.set_xlim(0, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("probability of the predicted class")
+        axes.set_ylabel("share that was right")
+        alt = "share of right answers by the probability of the predicted class, for each model"
+        return svg(figure, alt=alt, name="calibration")
 
 
 def _draw_estimate(axes: Any, estimate: Estimate | None, at: float, style: Style) -> None:
