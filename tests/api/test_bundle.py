@@ -37,16 +37,7 @@ def test_a_bundle_is_whole_says_what_is_open_and_names_no_patient(
     assert "| 6a | Setting: number and place of hospitals | 3 hospitals" in texts["tripod_ai.md"]
     assert not [f for f in found.claims.findings if f.severity in ("impossible", "flag")]
     assert found.claims.n_claims >= 2
-    graph = {one["@id"]: one for one in json.loads(texts["ro-crate-metadata.json"])["@graph"]}
-    listed = {part["@id"] for part in graph["./"]["hasPart"]}
-    places = {path.relative_to(found.folder).as_posix() for path in files}
-    assert listed == places - {"ro-crate-metadata.json"}
-    for place in listed:
-        content = (found.folder / place).read_bytes()
-        assert graph[place]["sha256"] == hashlib.sha256(content).hexdigest()
-    action = graph["#run"]
-    assert action["@type"] == "CreateAction"
-    assert graph[action["instrument"]["@id"]]["@type"] == "SoftwareApplication"
+    _lists_all_files(found.folder, texts["ro-crate-metadata.json"])
     assert (found.folder / "model/bundle/configs/metadata.json").exists()
     settings = found.folder / "settings.yaml"
     data = [f"data.source.path={hospitals}"]
@@ -54,6 +45,20 @@ def test_a_bundle_is_whole_says_what_is_open_and_names_no_patient(
     assert own.fingerprint == json.loads((run / "environment.json").read_text())["plan"]
     with pytest.raises(UsageError, match=r"\[U20\]"):
         bundle_run(run, found.folder)
+
+
+def _lists_all_files(folder: Path, metadata: str) -> None:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    graph = {one["@id"]: one for one in json.loads(metadata)["@graph"]}
+    listed = {part["@id"] for part in graph["./"]["hasPart"]}
+    places = {path.relative_to(folder).as_posix() for path in files}
+    assert listed == places - {"ro-crate-metadata.json"}
+    for place in listed:
+        content = (folder / place).read_bytes()
+        assert graph[place]["sha256"] == hashlib.sha256(content).hexdigest()
+    action = graph["#run"]
+    assert action["@type"] == "CreateAction"
+    assert graph[action["instrument"]["@id"]]["@type"] == "SoftwareApplication"
 
 
 def test_items_of_a_list_have_numbers_of_their_own_and_records_that_exist() -> None:
