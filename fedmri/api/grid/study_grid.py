@@ -88,7 +88,7 @@ class StudyGrid:
 
     Args:
         file: YAML file of the study, or the study.
-        folder: Where it is written; None takes a folder beside the file, with its name.
+        folder: Where it is written; None takes a folder of its name, beside the file.
 
     Raises:
         ConfigError: The file or a setting cannot be taken.
@@ -97,10 +97,11 @@ class StudyGrid:
     def __init__(
         self, file: str | os.PathLike[str] | StudyFile, folder: str | os.PathLike[str] | None = None
     ) -> None:
-        is_file = not isinstance(file, StudyFile)
-        self.file = read_study(Path(file)) if is_file else file
-        place = Path(file).with_suffix("") if folder is None and is_file else Path(folder or ".")
-        self.folder = place.absolute()
+        if isinstance(file, StudyFile):
+            self.file, beside = file, Path(file.name)
+        else:
+            self.file, beside = read_study(Path(file)), Path(file).with_suffix("")
+        self.folder = Path(folder or beside).absolute()
         self.variants = tuple(self._variants())
 
     def run(

@@ -100,7 +100,14 @@ def _without_places(experiment: Experiment) -> Experiment:
     from fedmri.trained.card import released
 
     plan = released(experiment.plan)[0]
-    bare = {"cache": "", "runs": "runs", "store": "", "external": "", "weights": "", "workers": 0}
+    bare: dict[str, Any] = {
+        "cache": "",
+        "runs": "runs",
+        "store": "",
+        "external": "",
+        "weights": "",
+        "workers": 0,
+    }
     return replace(experiment, plan=plan, simulation=replace(experiment.simulation, **bare))
 
 

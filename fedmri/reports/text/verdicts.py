@@ -36,7 +36,7 @@ def five_sentences(summary: Summary) -> list[str]:
 def _worth(benefits: Sequence[Benefit]) -> str:
     if not benefits:
         return "Whether joining is worth it was not asked: it needs the arms federated and local."
-    best = {}
+    best: dict[str, Benefit] = {}
     for one in benefits:
         known = best.get(one.site)
         if known is None or _rank(one) > _rank(known):
