@@ -20,6 +20,7 @@ from fedmri.tasks.task import Task
 
 UNCHOSEN = (*REFERENCES, "ensemble")
 """Models that no validation patient has scored."""
+_UNFINISHED = shutil.ignore_patterns("checkpoints", "best.safetensors")
 SHARED = ("config.yaml", "environment.json", "manifest.tsv", "used.json", "names.json")
 
 
@@ -117,7 +118,7 @@ def gather(
         for kind in ("cases", "pictures", "arms"):
             source = run / kind / file_name(label)
             if source.exists():
-                shutil.copytree(source, to / kind / file_name(label))
+                shutil.copytree(source, to / kind / file_name(label), ignore=_UNFINISHED)
         lines += [line for line in _records(run) if json.loads(line)["arm"] == label]
     (to / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     write_whole(to / TRIALS, json.dumps({"n_trials": len(runs), **told}, indent=1) + "\n")

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,8 @@ from fedmri.reports import Summary, as_json, as_markdown, load_results
 from fedmri.reports.pages.figure_files import FOLDER
 
 SETTINGS, CLAIMS = "settings.yaml", "claims.yaml"
+AGAIN = f"fedmri simulate --config {SETTINGS} --data PATH"
+"""What gives the same table from the bundle and the data."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,9 @@ def bundle_run(run: str | os.PathLike[str], out: str | os.PathLike[str] | None =
         found = _write_claims(folder, summary, experiment)
         without_model = _write_model(folder, result)
         environment = load_results(result.folder).environment
-        _write(folder / "README.md", _readme(result, environment, without_model))
-        metadata = crate(folder, result.folder.resolve().name, environment)
+        _write(folder / "README.md", _readme(result, without_model))
+        record = {**environment, "command": AGAIN}  # the run's own names a path of this machine
+        metadata = crate(folder, result.folder.resolve().name, record)
         _write(folder / METADATA, json.dumps(metadata, indent=1, ensure_ascii=False) + "\n")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(folder, target, dirs_exist_ok=True)
@@ -171,7 +173,7 @@ def _write_model(folder: Path, result: StudyResult) -> str:
     return ""
 
 
-def _readme(result: StudyResult, environment: Mapping[str, Any], without_model: str) -> str:
+def _readme(result: StudyResult, without_model: str) -> str:
     model = f"There is no MONAI bundle: {without_model}" if without_model else "model/bundle"
     return f"""# Bundle of {result.folder.resolve().name}
 
@@ -184,9 +186,7 @@ Research use only. The bundle holds no patient.
 
 The same data, versions and settings give the same table on a CPU:
 
-    fedmri simulate --config {SETTINGS} --data PATH
-
-The run was started by: {environment.get("command", "a command that was not recorded")}
+    {AGAIN}
 """
 
 
