@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from fedmri.api.archive import DicomExchange, DicomPredictions, predict_dicom
     from fedmri.api.arrays import Sites
     from fedmri.api.claims import ClaimsCheck, lint_claims
+    from fedmri.api.comparing import compare_runs
     from fedmri.api.data import DataCheck, check_data
     from fedmri.api.example import example_data
     from fedmri.api.export import export_model
+    from fedmri.api.grid.study_grid import StudyGrid
     from fedmri.api.parts import list_models
     from fedmri.api.privacy import PrivacyPlan, privacy_plan
     from fedmri.api.privacy_site import SitePrivacyPlan, site_privacy_plan
     from fedmri.api.result import StudyResult
     from fedmri.api.study import Study
+    from fedmri.api.submission.bundle import bundle_run
     from fedmri.api.tables import HarmonizedTable, TableHarmonizer, harmonize_table
     from fedmri.api.targets import (
         Classification,
@@ -63,13 +66,16 @@ __all__ = [
     "Sites",
     "Strategy",
     "Study",
+    "StudyGrid",
     "StudyProtocol",
     "StudyResult",
     "Survival",
     "TableHarmonizer",
     "Task",
     "TrainedModel",
+    "bundle_run",
     "check_data",
+    "compare_runs",
     "example_data",
     "export_model",
     "harmonize_table",
@@ -103,13 +109,16 @@ _HOMES = {
     "Sites": "api.arrays",
     "Strategy": "round",
     "Study": "api.study",
+    "StudyGrid": "api.grid.study_grid",
     "StudyProtocol": "simulation.protocol",
     "StudyResult": "api.result",
     "Survival": "api.targets",
     "TableHarmonizer": "api.tables",
     "Task": "tasks.task",
     "TrainedModel": "trained",
+    "bundle_run": "api.submission.bundle",
     "check_data": "api.data",
+    "compare_runs": "api.comparing",
     "example_data": "api.example",
     "export_model": "api.export",
     "harmonize_table": "api.tables",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,14 +20,27 @@ from fedmri.files import write_unsynced
 ARMS = "arms.json"
 """File of a run folder that says what its arms are."""
 
-Role: TypeAlias = Literal["federated", "pooled", "local", "linear", "table", "baseline"]
-"""Who trains: sites together, all data in one place, one site alone; or a model without a network:
-fixed features, covariates alone, or one that looks at nothing."""
+Role: TypeAlias = Literal[
+    "federated",
+    "pooled",
+    "balanced",
+    "local",
+    "ensemble",
+    "personalised",
+    "linear",
+    "table",
+    "baseline",
+]
+"""Who trains: sites together; all data in one place, or with each site as often; one site alone,
+their mean answer, or one site from the federation's model; or a model without a network: fixed
+features, covariates alone, or one that looks at nothing."""
 
 Reading: TypeAlias = Literal["one", "by_site", "mean"]
 """How arms are read as one model: as the one that they are, each at the site that it is named for,
-or as the mean over them."""
+or as the mean over them. Folds of one model are first put together."""
 
+AT_HOME: tuple[Role, ...] = ("local", "personalised")
+"""Models of one site each, which are read at that site."""
 REFERENCES: tuple[Role, ...] = ("linear", "table", "baseline")
 """Models without a network, that no seed changes."""
 PLAINEST = "fedavg"
@@ -46,21 +59,30 @@ class Arm:
         strategy: Strategy, where several are compared.
         site: Site that trains alone.
         left_out: Site that took no part, on all of whose patients the model is tested.
+        part: What a protocol trains it on, or how it meets a site that it does not know.
+        size: Patients of a site, or sites, behind it in a learning curve; 0 in no curve.
+        fold: Repetition and fold of the patients that it is tested on, such as ``1.3``.
+        handicap: What its design takes from it beside the pooled arm, in words.
     """
 
     role: Role
     strategy: str = ""
     site: str = ""
     left_out: str = ""
+    part: str = ""
+    size: int = 0
+    fold: str = ""
+    handicap: str = field(default="", compare=False)
 
     @property
     def label(self) -> str:
         """Name for people, records and folders."""
+        of, kind = self.strategy or self.site, str(self.role)
         if self.left_out:
-            own = "" if self.role == "federated" else f"-{self.role}"
-            return f"loso{own}:{self.left_out}"
-        of = self.strategy or self.site
-        return f"{self.role}:{of}" if of else self.role
+            of, kind = self.left_out, "loso" if kind == "federated" else f"loso-{kind}"
+        label = f"{kind}:{of}" if of else kind
+        which = ", ".join(text for text in (self.part, self.fold and f"fold {self.fold}") if text)
+        return f"{label} ({which})" if which else label
 
     @property
     def home(self) -> str:
@@ -79,6 +101,9 @@ class Group:
         reading: How they are read as one model.
         strategy: Strategy, where several are compared.
         is_left_out: Whether it answers at each site with a model that was trained without the site.
+        part: What a protocol trains it on; empty for the models that all else is read against.
+        size: Patients of a site, or sites, behind it in a learning curve; 0 in no curve.
+        handicap: What its design takes from it beside the pooled arm, in words.
     """
 
     label: str
@@ -87,6 +112,14 @@ class Group:
     reading: Reading = "one"
     strategy: str = ""
     is_left_out: bool = False
+    part: str = ""
+    size: int = 0
+    handicap: str = ""
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it answers a protocol's own question, and no verdict of the table is about it."""
+        return bool(self.part) and not self.is_left_out
 
     @property
     def is_reference(self) -> bool:
@@ -122,31 +155,51 @@ class Comparison:
 def compared(arms: Iterable[Arm]) -> Comparison:
     """Return arms as they are read unless a protocol says otherwise.
 
-    Strategies, pooled data and references are rows of their own. The models of single sites are one
-    row at home and one over all sites. Models without a site are one row.
+    Strategies, pooled data and references are rows of their own, and so is each part of a protocol.
+    The models of single sites are one row at home and one over all sites. Models without a site are
+    one row. Folds of one model are one row, too.
     """
     every = tuple(arms)
     rows: list[Group] = []
-    for role in ("federated", "pooled", "local", *REFERENCES):
-        known = [arm for arm in every if arm.role == role and not arm.left_out]
-        rows += _rows(role, known)
-        if whole := [arm.label for arm in every if arm.role == role and arm.left_out]:
-            label = f"{role} (site left out)"
-            rows.append(Group(label, role, tuple(whole), "by_site", is_left_out=True))
-    rows.sort(key=lambda group: group.is_reference and group.is_left_out)
+    for role in get_args(Role):
+        parts = dict.fromkeys(arm.part for arm in every if arm.role == role)
+        for part in parts:
+            own = [arm for arm in every if arm.role == role and arm.part == part]
+            rows += _rows(role, [arm for arm in own if not arm.left_out])
+            if whole := [arm for arm in own if arm.left_out]:
+                label = f"{role} (site left out{part and f', {part}'})"
+                rows.append(_group(label, whole, "by_site"))
+    rows.sort(key=lambda group: (group.is_beside, group.is_reference and group.is_left_out))
     return Comparison(every, tuple(rows))
 
 
 def _rows(role: Role, arms: Sequence[Arm]) -> Iterator[Group]:
-    if role == "local":
-        labels = tuple(sorted(arm.label for arm in arms))
-        if labels:
-            yield Group(OWN, role, labels, "by_site")
-        if len(labels) > 1:
-            yield Group(ALL, role, labels, "mean")
+    if role in AT_HOME:
+        own = sorted(arms, key=lambda arm: arm.label)
+        if own:
+            more = f", {own[0].part}" if own[0].part else ""
+            yield _group(f"{role} (own site{more})", own, "by_site")
+        if role == "local" and len({arm.site for arm in own if not arm.part}) > 1:
+            yield _group(ALL, own, "mean")
         return
-    for arm in sorted(arms, key=lambda arm: (arm.strategy != PLAINEST, arm.strategy)):
-        yield Group(arm.label, role, (arm.label,), strategy=arm.strategy)
+    for strategy in sorted(
+        {arm.strategy for arm in arms}, key=lambda name: (name != PLAINEST, name)
+    ):
+        same = [arm for arm in arms if arm.strategy == strategy]
+        yield _group(replace(same[0], fold="").label, same)
+
+
+def _group(label: str, arms: Sequence[Arm], reading: Reading = "one") -> Group:
+    """Return a row of arms that differ in site or fold alone."""
+    first = arms[0]
+    return Group(
+        *(label, first.role, tuple(arm.label for arm in arms), reading),
+        strategy=first.strategy,
+        is_left_out=bool(first.left_out),
+        part=first.part,
+        size=first.size,
+        handicap=first.handicap,
+    )
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:

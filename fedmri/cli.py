@@ -31,6 +31,8 @@ from fedmri.commands.model.serve import serve
 from fedmri.commands.model.trained import predict, score, show
 from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.privacy import privacy_app
+from fedmri.commands.study import study as run_grid
+from fedmri.commands.submission import bundle, compare
 from fedmri.errors import FedmriError, UsageError
 from fedmri.system_errors import as_usage_error
 
@@ -59,8 +61,12 @@ app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
-for command in (demo, harmonize, lint_claims, predict, explain, score, show, export, serve):
+for command in (
+    *(demo, harmonize, lint_claims, predict, explain, score, show, export, serve),
+    *(compare, bundle),
+):
     app.command()(command)
+app.command("study")(run_grid)
 
 Overrides = Annotated[
     list[str] | None,

@@ -30,6 +30,7 @@ from fedmri.parts import Registry
 from fedmri.plan import Plan, StartConfig, to_dict
 from fedmri.setting_keys import checked_as, known_keys, refused_value, unknown_setting
 from fedmri.simulation.partition import PartitionConfig
+from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.stages.registry import STAGES, by_name
 from fedmri.strategies.registry import STRATEGIES
@@ -78,6 +79,9 @@ def load(overrides: Sequence[str] = (), file: Path | None = None) -> Experiment:
 def _each_stage(text: str) -> Iterator[str]:
     """Yield a list of stages as one setting a stage: each may have settings of its own."""
     key, _, value = text.partition("=")
+    if key.strip() == PROTOCOLS.kind:  # it may have settings of its own beside its name
+        yield f"{PROTOCOLS.kind}.{PROTOCOLS.key}={value}"
+        return
     if key.strip() != STAGES.kind or value.startswith("{"):
         yield text
         return
@@ -153,7 +157,9 @@ def _as_dict(experiment: Experiment) -> dict[str, Any]:
     values = to_dict(experiment.plan)
     values[STAGES.kind] = by_name(experiment.plan.stages)
     values |= {"partition": asdict(experiment.partition)}
-    values |= {"simulation": {**asdict(simulation), "strategies": compared}}
+    protocol = PROTOCOLS.as_dict(PROTOCOLS.made(simulation.protocol))
+    own = {"strategies": compared, "protocol": protocol}
+    values |= {"simulation": {**asdict(simulation), **own}}
     plain: dict[str, Any] = json.loads(json.dumps(values))  # tuples become lists
     return plain
 
@@ -214,18 +220,24 @@ def setting_names() -> list[str]:
     of_stages = [
         f"{STAGES.kind}.{name}.{key}" for name in STAGES.names for key in STAGES.settings(name)
     ]
-    return [*known_keys(Experiment, root=ROOT), *own, *of_stages]
+    of_protocols = [
+        f"{PROTOCOLS.kind}.{key}"
+        for name in PROTOCOLS.names
+        for key in (PROTOCOLS.key, *PROTOCOLS.settings(name))
+    ]
+    return [*known_keys(Experiment, root=ROOT), *own, *of_stages, *dict.fromkeys(of_protocols)]
 
 
 def _overrides_of(file: Path) -> Iterator[str]:
-    yield from _flatten(_read_yaml(file), "")
+    yield from as_overrides(_read_yaml(file))
 
 
-def _flatten(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+def as_overrides(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield nested settings as ``key=value``, by their dotted keys."""
     for name, value in values.items():
         key = f"{prefix}{name}"
         if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{key}.")
+            yield from as_overrides(value, f"{key}.")
         elif value == {}:
             yield f"{key}={{}}"
         elif value is None:
@@ -255,8 +267,12 @@ def _as_override(text: str) -> str:
     if key in groups():
         return f"{key}={value.strip(chr(34))}"
     # the part that is chosen says which settings there are, once all is put together
-    is_of_part = key.lstrip("+").partition(".")[0] in _OPEN and not key.startswith("~")
+    is_of_part = _is_open(key.lstrip("+")) and not key.startswith("~")
     return f"++{text.lstrip('+')}" if is_of_part else text
+
+
+def _is_open(key: str) -> bool:
+    return key.partition(".")[0] in _OPEN or key.startswith(f"{PROTOCOLS.kind}.")
 
 
 def _refuse_unknown(text: str) -> None:
@@ -277,7 +293,7 @@ def _refuse_unknown(text: str) -> None:
             fix, what = "leave none out of the list", f"the list {key}"
             raise ConfigError("C03", what, found=", ".join(names), want="none alone", fix=fix)
         return
-    if key.partition(".")[0] not in _OPEN and key not in known_keys(Experiment, root=ROOT):
+    if not _is_open(key) and key not in known_keys(Experiment, root=ROOT):
         raise unknown_setting(key, [*setting_names(), *choices], ALL_PRINTED)
 
 

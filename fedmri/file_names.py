@@ -19,12 +19,14 @@ from fedmri.files import write_unsynced
 INDEX = "names.json"
 """File of a run folder that says which name each file or folder of it stands for."""
 
-PREFIX = re.compile(r"^(federated|local|loso-pooled|loso-linear|loso-baseline|loso|external)-")
+PREFIX = re.compile(
+    r"^(federated|local|personalised|loso-(?:pooled|linear|baseline|personalised)|loso|external)-"
+)
 """How a name begins whose colon was written as a hyphen: ``local-a`` is ``local:a``."""
 
 PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 HASHED = re.compile(r".*-[0-9a-f]{10}")
-TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|sites|budgets)")
+TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|sites|budgets|column)")
 """Devices of Windows, and lists that lie beside the sites' own files."""
 
 N_READABLE, N_HASH = 40, 10

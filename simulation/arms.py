@@ -7,7 +7,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from flwr.app import Context, RecordDict
 
@@ -17,7 +19,8 @@ from fedmri.clients.training.secure import simulated_key
 from fedmri.data.preparation.prepared import read_site
 from fedmri.errors import ConfigError, DataError, FedmriError
 from fedmri.file_names import file_name
-from fedmri.plan import Plan, to_json
+from fedmri.models.pretrained import file_sha256
+from fedmri.plan import Plan, StartConfig, to_json
 from fedmri.secagg.masks import ssh_text
 from fedmri.secagg.secure_sum import Roll
 from fedmri.server.app import create_app
@@ -28,10 +31,14 @@ from fedmri.simulation.engines.in_process import InProcessGrid
 from fedmri.simulation.engines.pool import Engine, PooledGrid
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.settings import SimulationConfig
+from fedmri.simulation.store import Store, training_key
 from fedmri.trained.names import MODEL
 from fedmri.trained.run_folder import put_ranges
 
 log = logging.getLogger("fedmri.simulation")
+
+Patient: TypeAlias = "tuple[str, str]"
+"""Site and name."""
 
 
 def arm_runs(plan: Plan, config: SimulationConfig, sites: ArmSites) -> tuple[ArmRun, ...]:
@@ -53,7 +60,7 @@ def refuse_known(runs: Sequence[ArmRun]) -> None:
     Raises:
         ConfigError: A patient of the test is known to the arm (C15).
     """
-    sides: dict[Path, tuple[set[str], set[str]]] = {}
+    sides: dict[Path, tuple[set[Patient], set[Patient]]] = {}
     for run in runs:
         for path in (path for paths in run.prepared.values() for path in paths):
             sides.setdefault(path, _sides(path))
@@ -61,21 +68,24 @@ def refuse_known(runs: Sequence[ArmRun]) -> None:
         for site in run.tested:
             asked = {name for path in run.prepared[site] for name in sides[path][1]}
             if both := sorted(known & asked):
-                found = f"{len(both)} patients of {site} on both sides, such as {both[0]}"
+                found = f"{len(both)} patients of {site} on both sides, such as {both[0][1]}"
                 fix = "prepare the data again in a new run folder"
                 raise ConfigError(
                     "C15", f"arm {run.label}", found=found, want="tests of new patients", fix=fix
                 )
 
 
-def _sides(path: Path) -> tuple[set[str], set[str]]:
-    """Return the patients of a prepared site that are learned from, and those that are tested."""
+def _sides(path: Path) -> tuple[set[Patient], set[Patient]]:
+    """Return the patients of a prepared site that are learned from, and those that are tested.
+
+    Names count by site: an external data set may have a patient 1, too.
+    """
     try:
         scans = read_site(path).scans
     except DataError:
         return set(), set()
-    known = {scan.subject for scan in scans if scan.split != "test"}
-    return known, {scan.subject for scan in scans if scan.split == "test"}
+    known = {(scan.site, scan.subject) for scan in scans if scan.split != "test"}
+    return known, {(scan.site, scan.subject) for scan in scans if scan.split == "test"}
 
 
 def can_train(run: ArmRun, n_train: Mapping[str, int]) -> bool:
@@ -104,7 +114,9 @@ def run_arms(
 
     def attempt(run: ArmRun) -> None:
         try:
-            run_arm(run, folder, config, engine, observe)
+            _run_stored(
+                run, runs, partial(run_arm, run, folder, config, engine, observe), folder, config
+            )
         except FedmriError as error:
             log.error("arm %s failed: %s", run.label, error)
             failed[run.arm] = str(error)
@@ -130,6 +142,25 @@ def _side_by_side(work: Callable[[ArmRun], None], runs: Sequence[ArmRun], n_thre
         threads.shutdown(wait=True, cancel_futures=True)
 
 
+def _run_stored(
+    run: ArmRun,
+    runs: Sequence[ArmRun],
+    work: Callable[[], None],
+    folder: Path,
+    config: SimulationConfig,
+) -> None:
+    """Take an arm that another run has finished, or run it and keep it for others."""
+    if not config.store:
+        work()
+        return
+    store, key = Store(Path(config.store).expanduser()), training_key(run, config, runs)
+    is_done = (folder / "arms" / run.path / MODEL).exists()
+    is_taken = not is_done and store.take_training(run, folder, key)
+    work()
+    if not is_taken:
+        store.keep_training(run, folder, key)
+
+
 def run_arm(
     run: ArmRun, folder: Path, study: SimulationConfig, engine: Engine | None, observe: Observer
 ) -> None:
@@ -145,6 +176,9 @@ def _train(
 ) -> None:
     server_folder = folder / "arms" / run.path
     server_folder.mkdir(parents=True, exist_ok=True)
+    weights = str(Path(study.weights).expanduser()) if study.weights else ""
+    if run.start is not None:
+        run, weights = _started(run, run.start, folder)
     config: dict[str, str | int] = {
         "plan": to_json(run.plan),
         "arm": json.dumps(asdict(run.arm)),
@@ -153,8 +187,8 @@ def _train(
         "folder": str(server_folder),
         "n-pictures": study.n_pictures,
     }
-    if study.weights:
-        config["weights"] = str(Path(study.weights).expanduser())
+    if weights:
+        config["weights"] = weights
     if run.plan.secagg.is_on:
         config["roll"] = simulated_roll(run.label, run.plan, run.members).to_json()
     nodes = [_node(site, run, folder) for site in run.prepared]
@@ -165,6 +199,13 @@ def _train(
         grid = PooledGrid(engine, nodes, config)
     context = Context(RUN_ID, SERVER_NODE, {}, RecordDict(), dict(config))
     create_app(observe)(grid=grid, context=context)
+
+
+def _started(run: ArmRun, start: Arm, folder: Path) -> tuple[ArmRun, str]:
+    """Return a training that goes on from the model of another, and the file of that model."""
+    file = folder / "arms" / run.folder_of(start) / MODEL
+    begun = StartConfig(file_sha256(file))
+    return replace(run, plan=replace(run.plan, start=begun)), str(file)
 
 
 def simulated_roll(label: str, plan: Plan, members: Sequence[str]) -> Roll:

@@ -145,16 +145,25 @@ def _renamed(scans: Sequence[Scan], site_of: Mapping[str, str]) -> dict[str, tup
 
 
 def _values(scans: Sequence[Scan], column: str) -> dict[str, str]:
-    """Return each patient's most frequent value of a column; the first by name on a tie."""
+    refuse_no_column(scans, column, "partition.by")
+    return column_values(scans, column)
+
+
+def refuse_no_column(scans: Sequence[Scan], column: str, setting: str) -> None:
+    """Refuse a column that no table has (C11)."""
     known = sorted({name for scan in scans for name in scan.columns})
     if column not in known:
         raise ConfigError(
             "C11",
-            "setting partition.by",
+            f"setting {setting}",
             found=repr(column),
             want=f"one of the columns {', '.join(known) or '(there are none)'}",
-            fix="set partition.by to one of them",
+            fix=f"set {setting} to one of them",
         )
+
+
+def column_values(scans: Sequence[Scan], column: str) -> dict[str, str]:
+    """Return each patient's most frequent value of a column; the first by name on a tie."""
     names = one_name_each(scan.columns.get(column, "") for scan in scans)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for scan in scans:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedmri.data.batches.examples import open_site
 from fedmri.data.batches.site_data import Split
 from fedmri.data.batches.split import refuse_leaking_patients, refuse_leaks, split_subjects
 from fedmri.data.checks.check import enforce, examine
@@ -19,7 +18,6 @@ from fedmri.data.preparation.prepare import prepare_scans
 from fedmri.data.preparation.prepared import (
     LABEL_LOSSES,
     Prepared,
-    read_site,
     union,
     write_label_losses,
     write_site,
@@ -30,16 +28,22 @@ from fedmri.data.settings import SourceConfig
 from fedmri.data.synthetic.data_set import SyntheticConfig, ensure
 from fedmri.errors import DataError
 from fedmri.file_names import file_name
-from fedmri.files import write_unsynced
+from fedmri.files import PRIVATE_FILE, write_unsynced
 from fedmri.plan import Plan
-from fedmri.privacy.dp_sgd import round_steps
-from fedmri.simulation.partition import Partition, PartitionConfig, partition
-from fedmri.training.budget import Budget, round_budget
+from fedmri.simulation.partition import (
+    Partition,
+    PartitionConfig,
+    column_values,
+    partition,
+    refuse_no_column,
+)
 
 log = logging.getLogger("fedmri.simulation")
 
 EXTERNAL = "external:"
 N_EXAMPLE_SITES = 5
+COLUMN = "column.json"
+"""Value of the protocol's column, by site and patient."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class SiteSource:
         external: Folder of a data set that is only tested on, or ``""``.
         is_rest_external: Whether natural sites beyond the N largest are tested on.
         cache: Folder of prepared scans and of the embedded data set.
+        column: Column of the subject tables that a protocol divides patients by, or ``""``.
+        labels: What answers of the external data set are called here, each as ``theirs=ours``.
     """
 
     plan: Plan
@@ -88,6 +94,8 @@ class SiteSource:
     external: str
     is_rest_external: bool
     cache: Path
+    column: str = ""
+    labels: tuple[str, ...] = ()
 
 
 def prepare_sites(source: SiteSource, folder: Path) -> StudySites:
@@ -102,6 +110,12 @@ def prepare_sites(source: SiteSource, folder: Path) -> StudySites:
     own, foreign = _apart(table.scans)
     divided = partition(own, plan.target, source.partition, plan.seed)
     groups = _groups(source, divided, foreign)
+    if source.column:
+        refuse_no_column(table.scans, source.column, "simulation.protocol.column")
+        values = {site: column_values(scans, source.column) for site, (scans, _) in groups.items()}
+        text, place = json.dumps(values, ensure_ascii=False), folder / "prepared"
+        place.mkdir(exist_ok=True)
+        write_unsynced(place / COLUMN, text, PRIVATE_FILE)
     table = _with_crossing(table, groups)
     write_manifest(folder / "manifest.tsv", table)
     return _write_all(source, folder, table, groups, set(divided.sites))
@@ -116,12 +130,24 @@ def checked(source: SiteSource, manifest: Path) -> ScanTable:
     table = read(with_path(plan.data.source, source.partition.n_sites, source.cache, plan.seed))
     if source.external:
         other = read(replace(plan.data.source, path=source.external, sites=()))
+        other = replace(other, scans=_in_our_words(other.scans, plan, source.labels))
         table = _joined(table, other, is_keyed=bool(plan.data.source.key_column))
     wanted = plan.data.source
     table = examine(table, plan.target, plan.data.check, wanted.modalities, wanted.declared)
     write_manifest(manifest, table)
     enforce(table, plan.data.check)
     return table
+
+
+def _in_our_words(scans: Sequence[Scan], plan: Plan, labels: Sequence[str]) -> tuple[Scan, ...]:
+    """Return scans of the external data set with their answers as the plan's data have them."""
+    ours = dict(label.split("=", 1) for label in labels)
+
+    def said(columns: Mapping[str, str]) -> dict[str, str]:
+        own = {name: columns[name] for name in plan.target.columns if name in columns}
+        return {**columns, **{name: ours.get(text, text) for name, text in own.items()}}
+
+    return tuple(replace(scan, columns=said(scan.columns)) for scan in scans)
 
 
 def with_path(source: SourceConfig, n_sites: int, cache: Path, seed: int) -> SourceConfig:
@@ -268,34 +294,3 @@ def _counts(prepared: Prepared, n_checked: int, table: ScanTable, site: str) -> 
         subjects[scan.split].add(scan.subject)
     counts = {side: len(names) for side, names in subjects.items()}
     return {"used": len(prepared.scans), "found": n_checked + n_lost, **counts}
-
-
-def write_whole_site(path: Path, whole: Path) -> Path:
-    """Write a prepared site again with all its patients on the side of tests; return the file.
-
-    For the arms that are trained without the site: none of its patients is known to them.
-
-    Raises:
-        DataError: The prepared site is damaged (D43).
-    """
-    if not whole.exists():
-        prepared = read_site(path)
-        scans = tuple(replace(scan, split="test") for scan in prepared.scans)
-        write_site(whole, replace(prepared, scans=scans))
-    return whole
-
-
-def site_budget(plan: Plan, path: Path) -> Budget:
-    """Return what a site takes in a round, from its prepared scans.
-
-    Raises:
-        DataError: The prepared site is damaged (D43).
-    """
-    train, data = plan.train, open_site([path], plan.target, plan.data)
-    n_subjects = len({example.subject for example in data.examples("train")})
-    if not plan.privacy.is_on or not n_subjects:
-        return round_budget(train, data.batch_sizes(train.batch_size))
-    steps = round_steps(
-        plan.privacy, n_subjects, local_epochs=train.local_epochs, local_steps=train.local_steps
-    )
-    return Budget(steps.n_steps, steps.n_steps * steps.sample_rate * n_subjects)

@@ -21,28 +21,32 @@ from fedmri.arm import Arm, write_comparison
 from fedmri.assembly import assemble
 from fedmri.compatibility import plan_advice
 from fedmri.data.files.folders import existing_folder
+from fedmri.data.preparation.prepared import LABEL_LOSSES
 from fedmri.data.reader import AUTO, READERS
 from fedmri.data.synthetic.data_set import refuse_foreign
 from fedmri.errors import ConfigError, HarmonizeError, RoundError, UsageError, told
 from fedmri.file_names import file_name, write_names
 from fedmri.files import hold
 from fedmri.models.pretrained import begin
-from fedmri.plan import Plan
+from fedmri.plan import Plan, to_dict
 from fedmri.server.rounds.records import Observer
-from fedmri.simulation.arm_runs import POOL, ArmRun, ArmSites, by_strategy
+from fedmri.simulation.arm_runs import POOL, ArmRun, ArmSites, by_strategy, size_of
 from fedmri.simulation.arms import arm_runs, can_train, refuse_known, run_arms
+from fedmri.simulation.divisions import AllTested, divided_site
 from fedmri.simulation.engines.pool import Engine, ProcessEngine
+from fedmri.simulation.ensembles import ensemble_arms, write_ensembles
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.references import reference_arms, write_references
 from fedmri.simulation.settings import SimulationConfig
+from fedmri.simulation.site_budget import site_budget
 from fedmri.simulation.sites import (
+    COLUMN,
     SiteSource,
     StudySites,
     prepare_sites,
-    site_budget,
-    write_whole_site,
 )
+from fedmri.simulation.store import PACKAGES, Store, data_key
 from fedmri.stages.registry import STAGES
 from fedmri.strategies.averaging.cyclic import Cyclic
 from fedmri.training.budget import Budget
@@ -50,7 +54,6 @@ from fedmri.training.budget import Budget
 log = logging.getLogger("fedmri.simulation")
 
 CLIENT = "fedmri.clients.app:app"
-PACKAGES = ("fedmri", "torch", "flwr", "monai", "torchio", "numpy", "scikit-learn", "nibabel")
 
 TINY_SITE_PATIENTS = 2
 """Training patients of a site whose own optimum says little: the travelling model suits such."""
@@ -134,7 +137,8 @@ def _run(study: Study, observe: Observer) -> dict[Arm, str]:
     _write_json(folder / "used.json", sites.used)
     arm_sites = _arm_sites(study, sites)
     every = arm_runs(study.plan, study.config, arm_sites)
-    arms = (*dict.fromkeys(run.arm for run in every), *reference_arms(arm_sites))
+    made = (*reference_arms(arm_sites), *ensemble_arms(every, study.config, study.plan.target))
+    arms = (*dict.fromkeys(run.arm for run in every), *made)
     write_names(folder, {POOL, *arm_sites.files, *(arm.label for arm in arms)})
     write_comparison(folder, PROTOCOLS.made(study.config.protocol).comparison(arms))
     n_train = {site: counts["train"] for site, counts in sites.used.items()}
@@ -143,10 +147,11 @@ def _run(study: Study, observe: Observer) -> dict[Arm, str]:
         log.warning("no arm %s: it has no patient to train on", run.label)
     refuse_known(runs)
     labels = [(run.label, run.plan.seed) for run in runs]
+    work = [size_of(run, arm_sites) for run in runs]
     told = advice(study, n_train)
     for text in told:
         log.info("%s", text)
-    observe({"kind": "start", "runs": labels, "advice": told})
+    observe({"kind": "start", "runs": labels, "advice": told, "work": work})
     engine = make_engine(study)
     try:
         failed = run_arms(runs, folder, study.config, engine, observe)
@@ -154,8 +159,9 @@ def _run(study: Study, observe: Observer) -> dict[Arm, str]:
         if engine is not None:
             engine.close()
     _collect(study, runs)
+    write_ensembles(folder, every, study.config, study.plan.target)
     write_references(folder / "cases", study.plan, study.config.n_seeds, arm_sites)
-    _write_json(folder / "environment.json", _environment(study, sites, time.time() - started))
+    _write_json(folder / "environment.json", _environment(study, sites, started))
     return failed
 
 
@@ -171,7 +177,7 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
     _refuse_sums_alone(plan)
     if not plan.data.source.path:
         refuse_foreign(plan.target, plan.data.source.modalities)
-    PROTOCOLS.load(config.protocol)
+    PROTOCOLS.made(config.protocol)
     if plan.data.source.layout != AUTO:
         READERS.load(plan.data.source.layout)
     for _, one in by_strategy(plan, config):
@@ -245,34 +251,63 @@ def _sites_of(study: Study) -> StudySites:
     done = study.folder / "prepared" / "sites.json"
     if done.exists():
         return StudySites.read(done)
+    place = _shared_place(study)
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        if not (place / "prepared" / "sites.json").exists():
+            prepare_sites(_source_of(study), place).write(place / "prepared" / "sites.json")
+    finally:  # a manifest says why data are refused, too
+        if place != study.folder:
+            done.parent.mkdir(parents=True, exist_ok=True)
+            for name in ("manifest.tsv", LABEL_LOSSES, f"prepared/{COLUMN}", "prepared/sites.json"):
+                _copy(place / name, study.folder / name)
+    return StudySites.read(done)
+
+
+def _shared_place(study: Study) -> Path:
+    """Return where data are prepared: in the run's folder, or once for all runs of a store."""
+    config, plan = study.config, study.plan
+    if not config.store:
+        return study.folder
+    own = to_dict(plan)
+    settings = {
+        **{name: own[name] for name in ("data", "target", "seed")},
+        "partition": asdict(study.partition),
+        "column": getattr(PROTOCOLS.made(config.protocol), "column", ""),
+        "external": (config.external, config.external_labels, config.is_rest_external),
+    }
+    key = data_key(settings, (plan.data.source.path, config.external))
+    return Store(Path(config.store).expanduser()).place("data", key)
+
+
+def _source_of(study: Study) -> SiteSource:
     config = study.config
-    source = SiteSource(
+    return SiteSource(
         study.plan,
         study.partition,
         config.external,
         config.is_rest_external,
         cache_folder(config.cache),
+        getattr(PROTOCOLS.made(config.protocol), "column", ""),
+        config.external_labels,
     )
-    sites = prepare_sites(source, study.folder)
-    sites.write(done)
-    return sites
 
 
 def _arm_sites(study: Study, sites: StudySites) -> ArmSites:
     """Return the sites as arms need them; what a first call counted is what later ones go by."""
-    whole = {}
-    if PROTOCOLS.load(study.config.protocol).tests_whole_sites:
-        folder = study.folder / "prepared" / "whole"
+    whole, folder = {}, study.folder / "prepared"
+    if PROTOCOLS.made(study.config.protocol).tests_whole_sites:
         whole = {
-            name: write_whole_site(path, folder / path.name) for name, path in sites.sites.items()
+            name: divided_site(path, folder / "whole", AllTested())
+            for name, path in sites.sites.items()
         }
-    path = study.folder / "prepared" / "budgets.json"
+    path = folder / "budgets.json"
     if not path.exists():
         found = {name: site_budget(study.plan, file) for name, file in sites.sites.items()}
         _write_json(path, {name: asdict(budget) for name, budget in found.items()})
     counted = json.loads(path.read_text(encoding="utf-8"))
     budgets = {name: Budget(**one) for name, one in counted.items()}
-    return ArmSites(sites.sites, sites.external, whole, budgets)
+    return ArmSites(sites.sites, sites.external, whole, budgets, folder)
 
 
 def _collect(study: Study, runs: tuple[ArmRun, ...]) -> None:
@@ -297,7 +332,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _environment(study: Study, sites: StudySites, seconds: float) -> dict[str, Any]:
+def _environment(study: Study, sites: StudySites, started: float) -> dict[str, Any]:
     return {
         "command": study.command,
         "fedmri": version("fedmri"),
@@ -310,8 +345,8 @@ def _environment(study: Study, sites: StudySites, seconds: float) -> dict[str, A
         },
         "data_fingerprints": dict(sites.fingerprints),
         "plan": study.plan.fingerprint,
-        "started": f"{dt.datetime.now():%Y-%m-%dT%H:%M:%S}",
-        "seconds": round(seconds, 1),
+        "started": f"{dt.datetime.fromtimestamp(started):%Y-%m-%dT%H:%M:%S}",
+        "seconds": round(time.time() - started, 1),
     }
 
 

@@ -141,12 +141,13 @@ ARROWS = {
     | {"arm", "config", "file_names", "reports", "simulation", "trained", "tasks", "parts"}
     | {"evaluate.claims"}
     | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
-    | {"archive", "export", "extras", "stages.account", "stages.stage"},
+    | {"archive", "export", "extras", "setting_keys", "stages.account", "stages.stage"},
     "config": WORDS
     | SETTINGS
     | PARTS
     | {"parts", "plan", "setting_keys", "server.settings", "clients.settings"}
-    | {"simulation.settings", "simulation.partition", "tasks.kinds.regression"}
+    | {"simulation.settings", "simulation.partition", "simulation.protocol"}
+    | {"tasks.kinds.regression"}
     | {"models.pretrained"},
     "cli": WORDS
     | {"api", "config", "data", "plan", "reports", "server", "clients", "simulation", "commands"}

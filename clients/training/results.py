@@ -6,6 +6,7 @@ import json
 from collections.abc import Container, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,18 @@ def write_cases(path: Path, cases: Sequence[Case]) -> None:
     """Write patients' results, one JSON object a line; they stay at the site."""
     lines = [json.dumps(asdict(case)) for case in cases]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Return the results that ``write_cases`` wrote."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [_case(json.loads(line)) for line in lines]
+
+
+def _case(values: dict[str, Any]) -> Case:
+    truth = values["truth"]
+    values |= {"truth": tuple(truth) if isinstance(truth, list) else truth}
+    return Case(**{**values, "prediction": tuple(values["prediction"])})
 
 
 def remove_subjects(folder: Path, subjects: Container[str]) -> None:

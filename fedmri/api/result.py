@@ -56,7 +56,8 @@ class StudyResult:
     @property
     def is_federation_there(self) -> bool:
         """Whether a federation of all sites is complete, so that there is something to report."""
-        n_failed = sum(arm.role == "federated" and not arm.left_out for arm in self.failed)
+        failed = [arm for arm in self.failed if not arm.left_out and not arm.part]
+        n_failed = sum(arm.role == "federated" for arm in failed)
         return n_failed < max(1, len(self._experiment.simulation.strategies))
 
     @cached_property

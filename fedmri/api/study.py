@@ -106,6 +106,11 @@ class Study:
         return cls._from(load_resolved(Path(folder) / CONFIG), Path(folder))
 
     @classmethod
+    def placed(cls, experiment: Experiment, folder: Path) -> Study:
+        """Return the study of an experiment in a run folder that a larger study names."""
+        return cls._from(experiment, folder)
+
+    @classmethod
     def _from(cls, experiment: Experiment, folder: Path | None) -> Study:
         study = cls.__new__(cls)
         study.experiment, study.folder = experiment, folder

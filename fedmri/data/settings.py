@@ -241,10 +241,15 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """All that happens to scans between the folder and the network."""
+    """All that happens to scans between the folder and the network.
+
+    Attributes:
+        is_site_balanced: Whether a pass over data of several sites has each site as often.
+    """
 
     source: SourceConfig = field(default_factory=SourceConfig)
     check: CheckConfig = field(default_factory=CheckConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    is_site_balanced: bool = False

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fedmri.arm import Group
+from fedmri.arm import Arm, Group
 from fedmri.reports.results import EXTERNAL, Results, SiteCases
 from fedmri.reports.statistics.intervals import Patients
 from fedmri.tasks.task import Case
+
+_SEEDS_APART = 1_000_003
+"""Between the seeds of repeated folds, which are trainings of their own."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +63,36 @@ def compared(results: Results) -> tuple[Model, ...]:
 
 
 def _read(results: Results, group: Group) -> Model:
-    tested = {key: cases for key, cases in results.cases.items() if key[0] in group.arms}
+    tested = _put_together(results, group)
     if group.reading == "by_site":
-        by_seed = _at_home(results, tested)
+        by_seed = _at_home(tested)
         return Model(group, tuple(by_seed.values()), tuple(by_seed))
     return Model(group, tuple(tested.values()), tuple(seed for _, seed in tested))
 
 
-def _at_home(results: Results, tested: Mapping[tuple[str, int], SiteCases]) -> dict[int, SiteCases]:
+def _put_together(results: Results, group: Group) -> dict[tuple[Arm, int], SiteCases]:
+    """Return the test patients of each training; the folds of one model are one training."""
+    whole: dict[tuple[Arm, int], dict[str, tuple[Case, ...]]] = {}
+    for (label, seed), cases in results.cases.items():
+        if label in group.arms:
+            arm = results.comparison.arm(label)
+            key = replace(arm, fold=""), seed + _SEEDS_APART * _repeat(arm)
+            known = whole.setdefault(key, {})
+            for site, more in cases.items():
+                known[site] = (*known.get(site, ()), *more)
+    return dict(whole)
+
+
+def _repeat(arm: Arm) -> int:
+    return int(arm.fold.partition(".")[0]) - 1 if arm.fold else 0
+
+
+def _at_home(tested: Mapping[tuple[Arm, int], SiteCases]) -> dict[int, SiteCases]:
     """Return by seed what each arm answers at the site that it is named for."""
     runs: dict[int, dict[str, tuple[Case, ...]]] = {}
-    for (label, seed), cases in sorted(tested.items(), key=lambda entry: entry[0][::-1]):
-        site = results.comparison.arm(label).home
-        if site in cases:
-            runs.setdefault(seed, {})[site] = cases[site]
+    for (arm, seed), cases in sorted(tested.items(), key=lambda one: (one[0][1], one[0][0].label)):
+        if arm.home in cases:
+            runs.setdefault(seed, {})[arm.home] = cases[arm.home]
     return dict(runs)
 
 

@@ -15,6 +15,8 @@ from fedmri.file_names import label_of, read_names
 from fedmri.round import Truth
 from fedmri.tasks.task import Case
 
+TRIALS = "trials.json"
+"""File of a run folder whose arms were chosen among several runs: how many, and by what."""
 EXTERNAL = "external:"
 """Prefix of a test site that took no part in training."""
 
@@ -106,11 +108,26 @@ def load_results(run: Path) -> Results:
         comparison=comparison,
         warnings=(
             *lost_by_choice(run),
+            *_chosen(run),
             *warnings,
             *_taken_apart(findings),
             *_untested(records, cases),
         ),
     )
+
+
+def _chosen(run: Path) -> Iterator[str]:
+    """Yield how the settings of the arms were chosen, where they were."""
+    if not (run / TRIALS).exists():
+        return
+    told = _object(run / TRIALS)
+    n = told.get("n_trials", 0)
+    yield (
+        f"The settings of each arm were chosen on validation patients among {n} trials. "
+        "Every arm had as many."
+    )
+    if told.get("is_private"):
+        yield f"Each of the {n} trials spent its own epsilon: together they give away more."
 
 
 def lost_by_choice(run: Path) -> tuple[str, ...]:
@@ -279,7 +296,9 @@ def _refuse_known(
     for (arm, _), sites in cases.items():
         for site, tested in sites.items():
             n_test = usage[site].test if site in usage else None
-            if site == comparison.arm(arm).left_out or site.startswith(EXTERNAL) or n_test is None:
+            of = comparison.arm(arm)
+            is_new = site == of.left_out or site.startswith(EXTERNAL) or bool(of.fold)
+            if is_new or n_test is None:  # folds divide all patients anew
                 continue
             if len(tested) > n_test:
                 found = f"{len(tested)} patients of {site} under {arm}, which has {n_test} to test"

@@ -13,6 +13,7 @@ from fedmri.errors import UsageError, require
 from fedmri.evaluate.comparisons.paired import holm
 from fedmri.evaluate.hospitals.new_hospital import NewHospital
 from fedmri.reports import models
+from fedmri.reports.benefit import Benefit, Given, benefits, given
 from fedmri.reports.budget import ArmBudget, arm_budgets
 from fedmri.reports.elsewhere import (
     Generalisation,
@@ -24,6 +25,7 @@ from fedmri.reports.elsewhere import (
     scores_by_site,
 )
 from fedmri.reports.models import Model
+from fedmri.reports.reliability import Calibration, calibrations
 from fedmri.reports.results import Results
 from fedmri.reports.statistics.contrast import Contrast, mean_of
 from fedmri.reports.statistics.hospitals import difference_over_hospitals, over_hospitals
@@ -157,6 +159,9 @@ class Summary:
     seed: int
     notes: tuple[str, ...]
     budgets: tuple[ArmBudget, ...] = ()
+    benefits: tuple[Benefit, ...] = ()
+    given: tuple[Given, ...] = ()
+    calibrations: tuple[Calibration, ...] = ()
 
     def group(self, label: str) -> Group:
         """Return which arms the row of a label is of."""
@@ -220,6 +225,9 @@ def summarise(
             *protocol_notes(results, budgets),
         ),
         budgets=budgets,
+        benefits=benefits(rows, scorer, task),
+        given=given(results, rows, scorer, task),
+        calibrations=calibrations(rows, seed),
     )
 
 
@@ -263,7 +271,7 @@ def _differences(rows: Sequence[Model], scorer: Scorer, task: Measured) -> tuple
     found = [
         _difference(row, reference, patients, scorer)
         for row in rows
-        if row.group.role == "federated"
+        if row.group.role == "federated" and not row.group.is_beside
         for reference in _references(tuple(rows))
         if reference is not row
         if (patients := models.common(inside_of(row), inside_of(reference)))
@@ -301,18 +309,20 @@ def _judged(difference: Difference, p_adjusted: float, *, is_higher_better: bool
 
 def _references(rows: tuple[Model, ...]) -> list[Model]:
     """Return what federated models are compared with; of several strategies also the first."""
-    others = [row for row in rows if row.group.role != "federated"]
+    others = [r for r in rows if r.group.role != "federated" and not r.group.is_beside]
     others.sort(key=lambda row: row.label != OWN)  # the question asked first
     strategies = [row for row in rows if row.group.strategy]
     return [*others, *(strategies[:1] if len(strategies) > 1 else [])]
 
 
 def _matrix(results: Results, scorer: Scorer, columns: tuple[str, ...]) -> Matrix:
-    local = {arm.site: arm.label for arm in results.comparison.arms if arm.role == "local"}
+    alone = (one for one in results.comparison.arms if one.role == "local" and not one.part)
+    local = {arm.site: arm.label for arm in alone if not arm.fold}
     tested = {label for label, _ in results.cases}
     own = {site: local[site] for site in columns if local.get(site) in tested}
     rows = [models.of_arm(results, label) for label in own.values()]
-    rows += [row for row in models.compared(results) if row.group.role != "local"]
+    others = (row for row in models.compared(results) if row.group.role != "local")
+    rows += [row for row in others if not row.group.is_beside]
     scores = {
         (row.label, entry[0]): scorer.primary(row, (entry,))
         for row in rows

@@ -13,6 +13,7 @@ from fedmri.simulation.arm_runs import (
     ArmSites,
     federated_runs,
     local_runs,
+    personalised_runs,
     pooled_runs,
 )
 from fedmri.simulation.settings import SimulationConfig
@@ -26,10 +27,11 @@ class Sites:
     tests_whole_sites: ClassVar[bool] = False
 
     def runs(self, plan: Plan, config: SimulationConfig, sites: ArmSites) -> Iterator[ArmRun]:
-        """Yield federations, the pool, and each site."""
+        """Yield federations, the pool, each site, and the federation's model at each site."""
         yield from federated_runs(plan, config, sites)
         yield from pooled_runs(plan, config, sites)
         yield from local_runs(plan, config, sites)
+        yield from personalised_runs(plan, config, sites)
 
     def comparison(self, arms: Sequence[Arm]) -> Comparison:
         """Return the usual rows."""

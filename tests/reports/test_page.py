@@ -30,6 +30,7 @@ WriteRun = Callable[..., Path]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECTIONS = {
     "result": "Result",
+    "worth": "Worth joining",
     "curves": "Learning curves by site",
     "matrix": "Matrix of sites",
     "sites": "Scores by site",

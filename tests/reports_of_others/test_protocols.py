@@ -118,7 +118,7 @@ def test_a_left_out_site_is_tested_whole_by_arms_without_it() -> None:
     runs = arm_runs(load(["experiment=smoke"]).plan, config, ArmSites(names, whole=whole))
     for run in (run for run in runs if run.arm.left_out):
         site = run.arm.left_out
-        assert run.tested == (site,)
+        assert site in run.tested
         assert site not in run.members
         assert run.prepared[site] == (whole[site],)
         trained = {path for member in run.members for path in run.prepared[member]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,10 @@ def open_site(paths: Sequence[Path], target: DataTarget, config: DataConfig) -> 
     prepared = union(parts)
     firsts = [next(scan.examples()) for scan in prepared.scans]
     refuse_leaks(firsts, prepared.contents)
-    return PreparedSite(prepared, target, config.augment, n_neighbours_of(config.prepare))
+    n_neighbours = n_neighbours_of(config.prepare)
+    return PreparedSite(
+        prepared, target, config.augment, n_neighbours, is_site_balanced=config.is_site_balanced
+    )
 
 
 def open_images(prepared: Prepared, config: DataConfig) -> PreparedSite:
@@ -95,6 +99,7 @@ class PreparedSite:
         config: Random changes of training examples.
         n_neighbours: Slices on each side that join a slice.
         change: What is done to each image before anything else; None leaves it.
+        is_site_balanced: Whether a pass of training has the examples of each site as often.
     """
 
     prepared: Prepared
@@ -102,6 +107,7 @@ class PreparedSite:
     config: AugmentConfig
     n_neighbours: int = 0
     change: ImageChange | None = None
+    is_site_balanced: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -133,7 +139,7 @@ class PreparedSite:
         shape fills batches of its own. The last batch of a shape may be smaller; a single example
         joins the batch before it, because batch normalisation cannot learn from one.
         """
-        items = self._items("train")
+        items = self._trained()
         generator = np.random.default_rng(seed)
         order = [items[i] for i in generator.permutation(len(items))]
         for group in _by_shape(order, batch_size):
@@ -148,7 +154,7 @@ class PreparedSite:
             sizes: Examples of each batch.
             seeds: Of the passes, without an end; each decides the order and augmentation of one.
         """
-        items, left = self._items("train"), list(sizes)
+        items, left = self._trained(), list(sizes)
         waiting: dict[tuple[int, ...], list[Item]] = {}
         while items and left:
             seed = next(seeds)
@@ -163,7 +169,7 @@ class PreparedSite:
 
     def batch_sizes(self, batch_size: int) -> tuple[int, ...]:
         """Return the sizes of the batches of one pass over the training examples."""
-        return tuple(len(group) for group in _by_shape(self._items("train"), batch_size))
+        return tuple(len(group) for group in _by_shape(self._trained(), batch_size))
 
     def train_picks(self, picks: Sequence[int], *, seed: int) -> Iterator[Batch]:
         """Yield some training examples, augmented and not mixed, a batch for each shape.
@@ -189,6 +195,17 @@ class PreparedSite:
             group.append(item)
         if group:
             yield self._batch(group, [self._sample(each) for each in group])
+
+    def _trained(self) -> list[Item]:
+        """Return the examples of a pass of training; a small site's come several times."""
+        items = self._items("train")
+        if not self.is_site_balanced:
+            return items
+        by_site: dict[str, list[Item]] = {}
+        for item in items:
+            by_site.setdefault(item[0].site, []).append(item)
+        n_most = max(map(len, by_site.values()), default=0)
+        return [one for own in by_site.values() for one in islice(cycle(own), n_most)]
 
     def _items(self, split: Split) -> list[Item]:
         scans = [scan for scan in self.prepared.scans if scan.split == split]

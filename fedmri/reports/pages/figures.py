@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedmri.arm import OWN, Comparison, Group
+from fedmri.arm import AT_HOME, Comparison, Group
 from fedmri.reports.results import Record, Results, site_name
 from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.summary import Row, Summary
@@ -26,10 +26,15 @@ INK, FAINT = "#1f2933", "#c8ced6"
 LEFT_OUT = "left out"
 ONE_FEDERATION = Comparison((), ())
 """Arms of a run in a deployment."""
+FIRST_FOLD = "1.1"
+_OF_FOLD = f" (fold {FIRST_FOLD})"
 _STYLES: dict[str, tuple[str, Any, str]] = {
     "federated": ("#0072B2", "solid", "o"),
     "pooled": ("#007A5A", "dashed", "s"),
     "local": ("#D55E00", "dashdot", "^"),
+    "personalised": ("#56B4E9", "dashed", "v"),
+    "ensemble": ("#B8860B", "dashdot", "P"),
+    "balanced": ("#4B7A9E", (0, (5, 1)), "h"),
     LEFT_OUT: ("#A8508A", (0, (1, 1)), "D"),
     "linear": ("#7A5C00", (0, (4, 2)), "p"),
     "table": ("#6B4C9A", (0, (2, 1)), "h"),
@@ -124,10 +129,11 @@ def curves(
         number = (record.get("metrics") or {}).get(value, record.get(value))
         arm, site = str(record.get("arm")), str(record.get("site"))
         of = comparison.arm(arm)
-        is_elsewhere = of.role == "local" and of.site != site
-        if number is None or is_elsewhere or of.left_out:  # one line a left-out site: too many
+        is_elsewhere = of.role in AT_HOME and of.site != site
+        is_one_of_many = of.left_out or of.part or of.fold not in ("", FIRST_FOLD)
+        if number is None or is_elsewhere or is_one_of_many:
             continue
-        label = OWN if of.role == "local" else arm
+        label = f"{of.role} (own site)" if of.role in AT_HOME else arm.removesuffix(_OF_FOLD)
         seed = found.setdefault((site, label), {}).setdefault(int(record.get("seed", 0)), {})
         seed[int(record.get("round", 0))] = float(number)
     lines: dict[str, list[Line]] = {}
@@ -208,6 +214,11 @@ def forest(summary: Summary, rows: Sequence[Row], style: Mapping[str, Style]) ->
                 position += 1
             axes.axhline(position, color=FAINT, linewidth=0.6)
             position += 1.3
+        if (new := summary.new_site) is not None:
+            groups.append("a new hospital (95 % prediction)")
+            ticks.append(position)
+            axes.plot([new.low, new.mean, new.high], [position] * 3, color=INK, marker="|")
+            position += 2.3
         axes.set_ylim(position - 1.3, -0.9)
         axes.set_yticks(ticks, [site_name(group) for group in groups])
         axes.tick_params(axis="y", length=0)
@@ -217,6 +228,53 @@ def forest(summary: Summary, rows: Sequence[Row], style: Mapping[str, Style]) ->
             "the same numbers stand in the matrix of sites and in the result table"
         )
         return svg(figure, alt=alt, name="forest")
+
+
+def size_curve(summary: Summary, rows: Sequence[Row], style: Mapping[str, Style]) -> Markup:
+    """Draw the primary metric by the number of patients or sites that were learned from."""
+    name = metric_name(summary.metric)
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(4.6, 2.8)
+        for role in dict.fromkeys(row.group.role for row in rows):
+            own = sorted((row for row in rows if row.group.role == role), key=_size)
+            found = [(row.group.size, row.overall[summary.metric]) for row in own]
+            look = style[own[-1].label]
+            values = [one.value for _, one in found]
+            axes.plot([size for size, _ in found], values, color=look.color, linestyle=look.dashes)
+            for size, one in found:
+                if one.has_interval:
+                    axes.plot([size, size], [one.low, one.high], color=look.color, linewidth=0.9)
+                axes.plot([size], [one.value], color=look.color, marker=look.marker, markersize=5)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sorted({row.group.size for row in rows}))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+        axes.set_xlabel("patients of each site, or sites, that were learned from")
+        axes.set_ylabel(name)
+        alt = f"{name} by what was learned from; the same numbers stand in the result table"
+        return svg(figure, alt=alt, name="size")
+
+
+def _size(row: Row) -> int:
+    return row.group.size
+
+
+def calibration(summary: Summary, style: Mapping[str, Style]) -> Markup:
+    """Draw how often the predicted class was right, by its probability."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(3.3, 3.0)
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
+        for one in summary.calibrations:
+            look = style[one.label]
+            said, right = [p[0] for p in one.points], [p[1] for p in one.points]
+            marks = {"marker": look.marker, "markersize": 5, "linestyle": look.dashes}
+            axes.plot(said, right, color=look.color, **marks)
+        axes.set_xlim(0, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("probability of the predicted class")
+        axes.set_ylabel("share that was right")
+        alt = "share of right answers by the probability of the predicted class, for each model"
+        return svg(figure, alt=alt, name="calibration")
 
 
 def _draw_estimate(axes: Any, estimate: Estimate | None, at: float, style: Style) -> None:

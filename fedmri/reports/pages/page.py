@@ -15,6 +15,7 @@ from fedmri.errors import CODES
 from fedmri.files import write_unsynced
 from fedmri.reports.budget import budget_rows
 from fedmri.reports.label_losses import label_loss_sentences
+from fedmri.reports.pages import figure_files as files
 from fedmri.reports.pages import figures, pictures
 from fedmri.reports.pages.templates import template
 from fedmri.reports.privacy import privacy_table
@@ -23,18 +24,22 @@ from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.statistics.metrics import Measured
 from fedmri.reports.summary import Summary, summarise
 from fedmri.reports.text.tables import difference_table, result_rows
-from fedmri.reports.text.words import (
-    comparisons,
-    headline,
-    metric_name,
+from fedmri.reports.text.verdicts import (
+    benefit_rows,
+    calibration_rows,
+    five_sentences,
+    given_rows,
 )
+from fedmri.reports.text.words import comparisons, metric_name
 
+WATTS_OF_A_CORE = 10.0
+"""A server's core with its share of memory and cooling; between 5 and 20 in practice."""
 MAX_LISTED = 1000
 """Of the scans left out, so many stand in the page; all are in the manifest."""
 
 
 def write_report(run: Path, task: Measured) -> tuple[Path, Summary]:
-    """Write ``report.html`` into a run folder; the same run gives the same bytes.
+    """Write ``report.html`` and ``figures/`` into a run folder; the same run gives the same bytes.
 
     Args:
         run: Folder that a run wrote.
@@ -49,13 +54,10 @@ def write_report(run: Path, task: Measured) -> tuple[Path, Summary]:
     results = load_results(run)
     summary = summarise(results, task)
     path = run / "report.html"
-    write_unsynced(path, render(results, summary))
+    context = _context(results, summary)
+    write_unsynced(path, template("report.html.jinja").render(context))
+    files.write_figures(results, *context["files"])
     return path, summary
-
-
-def render(results: Results, summary: Summary) -> str:
-    """Return the page."""
-    return template("report.html.jinja").render(_context(results, summary))
 
 
 def _context(results: Results, summary: Summary) -> dict[str, Any]:
@@ -70,7 +72,12 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "environment": environment,
         "facts": _facts(environment),
         "summary": summary,
-        "headline": headline(summary),
+        "sentences": five_sentences(summary),
+        "benefits": benefit_rows(summary.benefits),
+        "given": given_rows(summary.given),
+        "calibrations": calibration_rows(summary.calibrations),
+        "watt_hours": _watt_hours(results),
+        "watts": WATTS_OF_A_CORE,
         "comparisons": comparisons(summary),
         "result_head": head,
         "result_rows": rows,
@@ -98,6 +105,12 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
     }
 
 
+def _watt_hours(results: Results) -> float:
+    """Return the energy of all training, at a fixed power of one busy core."""
+    seconds = sum(float(record.get("seconds") or 0) for record in results.of_kind("round"))
+    return seconds * WATTS_OF_A_CORE / 3600
+
+
 def _code_counts(findings: Sequence[ManifestFinding]) -> list[tuple[str, int, int]]:
     """Return by code how many scans were left out for it, and how many were kept all the same."""
     scans: dict[str, tuple[set[tuple[str, str, str]], set[tuple[str, str, str]]]] = {}
@@ -109,7 +122,8 @@ def _code_counts(findings: Sequence[ManifestFinding]) -> list[tuple[str, int, in
 
 
 def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
-    forest_rows = [row for row in summary.rows if row.label != ALL and row.group.role != "baseline"]
+    own = [row for row in summary.rows if row.label != ALL and row.group.role != "baseline"]
+    forest_rows = [row for row in own if not row.group.is_beside]
     scores = figures.validation_curves(results, summary.metric)
     losses = figures.loss_curves(results)
     drawn = {
@@ -118,13 +132,48 @@ def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
     groups = [row.group for row in summary.rows if row.label != ALL]
     style = figures.styles([*groups, *_undrawn(results, drawn - {g.label for g in groups})])
     name = metric_name(summary.metric)
-    return {
-        "score_curves": list(figures.draw_curves(scores, name, style, "score")),
-        "loss_curves": list(figures.draw_curves(losses, "training loss", style, "loss")),
-        "curve_key": _key("curve-key", style, [label for label in style if label in drawn]),
+    sized = [row for row in summary.rows if row.group.size and summary.metric in row.overall]
+    sized = sized if len({row.group.size for row in sized}) > 1 else []
+    judged = summary.calibrations
+    drawn_once = {
         "forest": figures.forest(summary, forest_rows, style),
+        "size": figures.size_curve(summary, sized, style) if sized else Markup(),
+        "calibration": figures.calibration(summary, style) if judged else Markup(),
+    }
+    by_site = {
+        "score": list(figures.draw_curves(scores, name, style, "score")),
+        "loss": list(figures.draw_curves(losses, "training loss", style, "loss")),
+    }
+    tables = {
+        "forest": files.score_table(summary, forest_rows),
+        "size": files.size_table(summary, sized),
+        "matrix": files.matrix_table(summary),
+        "calibration": files.calibration_table(summary),
+        **{files.curve_name("score", site): files.curve_table(own) for site, own in scores.items()},
+        **{files.curve_name("loss", site): files.curve_table(own) for site, own in losses.items()},
+    }
+    return {
+        **drawn_once,
+        "files": (_named(drawn_once, by_site), {n: t for n, t in tables.items() if t[1]}),
+        "score_curves": by_site["score"],
+        "loss_curves": by_site["loss"],
+        "size_key": _key("size-key", style, [row.label for row in sized if not row.group.part]),
+        "calibration_key": _key("calibration-key", style, [one.label for one in judged]),
+        "curve_key": _key("curve-key", style, [label for label in style if label in drawn]),
         "forest_key": _key("forest-key", style, [row.label for row in forest_rows]),
     }
+
+
+def _named(
+    once: Mapping[str, Markup], by_site: Mapping[str, Sequence[tuple[str, Markup]]]
+) -> dict[str, Markup]:
+    """Return all drawings by the names of their files."""
+    curves = {
+        files.curve_name(kind, site): drawing
+        for kind, drawings in by_site.items()
+        for site, drawing in drawings
+    }
+    return {**{name: drawing for name, drawing in once.items() if drawing}, **curves}
 
 
 def _undrawn(results: Results, labels: Set[str]) -> list[Group]:

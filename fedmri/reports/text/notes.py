@@ -22,8 +22,9 @@ def notes_of(rows: Sequence[Model], inside: Sequence[str], n_compared: int) -> I
         n_compared: Differences of the table.
     """
     yield from _of_trainings(rows)
+    yield from _by_design(rows)
     whole = [model for model in rows if model.group.is_left_out]
-    others = [model for model in rows if not model.group.is_left_out]
+    others = [m for m in rows if not m.group.is_left_out and not m.group.is_beside]
     if whole:
         n_whole = max(n_of(models.only(model.patients(), inside)) for model in whole)
         yield (
@@ -45,6 +46,16 @@ def notes_of(rows: Sequence[Model], inside: Sequence[str], n_compared: int) -> I
             f"{n_compared} comparisons were made. Verdicts are adjusted for their number (Holm); "
             "intervals are not, so one may leave out zero and show nothing."
         )
+
+
+def _by_design(rows: Sequence[Model]) -> Iterator[str]:
+    """Yield what an arm lacks beside the pooled one by its design, one line for those alike."""
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        if row.group.handicap and not row.group.is_beside:
+            named.setdefault(row.group.handicap, []).append(row.label)
+    for handicap, labels in named.items():
+        yield f"Handicapped by design beside pooled training: {', '.join(labels)} ({handicap})."
 
 
 def _tested_on_fewer(rows: Sequence[Model], inside: Sequence[str]) -> Iterator[str]:

@@ -1,0 +1,32 @@
+"""Several finished runs side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedmri.api.result import CONFIG, refuse_no_run
+from fedmri.config import load_resolved
+from fedmri.errors import UsageError
+from fedmri.reports import load_results
+from fedmri.reports.between import Beside, beside
+
+
+def compare_runs(runs: Sequence[str | os.PathLike[str]]) -> tuple[Beside, ...]:
+    """Return the first model of each run, and its difference from the first run's.
+
+    Args:
+        runs: Folders of finished runs on the same patients.
+
+    Raises:
+        UsageError: A folder is no run (U02, U10 to U13), tasks differ (U13), or two runs share no
+            test patient (U14).
+    """
+    for run in runs:
+        refuse_no_run(run)
+    tasks = [load_resolved(Path(run) / CONFIG).plan.target for run in runs]
+    if any(task != tasks[0] for task in tasks):
+        fix, what = "compare runs of one task", "tasks of the runs"
+        raise UsageError("U13", what, found="different ones", want="the same", fix=fix)
+    return beside([load_results(Path(run)) for run in runs], tasks[0])

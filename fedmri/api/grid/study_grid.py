@@ -1,0 +1,214 @@
+"""A study of several runs: each is done once, whatever interrupts it, and read together."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedmri.api.grid.file import StudyFile, read_study
+from fedmri.api.grid.pace import Pace
+from fedmri.api.result import CONFIG, StudyResult
+from fedmri.api.study import COMMAND, Study
+from fedmri.errors import UsageError
+from fedmri.files import hold, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUMMARY = "summary.json"
+"""File of a run folder that says that the run is over and reported."""
+RUN_TABLE = "summary.md"
+TABLE, CHOSEN = "study.md", "chosen"
+_MACHINERY: Mapping[str, Any] = {"workers": 0, "backend": "local", "cache": "", "runs": "runs"}
+"""Settings that change no bit of a result: a run with others is the same run."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One run of a study.
+
+    Attributes:
+        values: What it has of the grid, by the key of a setting.
+        study: The run.
+    """
+
+    values: Mapping[str, Any]
+    study: Study
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return self.study.run_folder
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is over."""
+        return (self.folder / SUMMARY).exists()
+
+    @property
+    def name(self) -> str:
+        """Its values in a line."""
+        return ", ".join(f"{key}={value}" for key, value in self.values.items()) or "as it is"
+
+
+@dataclass(frozen=True)
+class GridResult:
+    """What a study of several runs showed.
+
+    Attributes:
+        folder: Folder of the study.
+        variants: Its runs.
+        chosen: The report of the arms that validation patients chose; None where nothing was.
+    """
+
+    folder: Path
+    variants: tuple[Variant, ...]
+    chosen: StudyResult | None
+
+    def table(self) -> pd.DataFrame:
+        """Return the scores of all runs: those of ``StudyResult.table``, and a column ``run``."""
+        import pandas as pd
+
+        tables = [
+            StudyResult.open(one.folder).table().assign(run=one.name) for one in self.variants
+        ]
+        return pd.concat(tables, ignore_index=True)
+
+
+class StudyGrid:
+    """Several runs over one set of data: every combination of a grid of settings.
+
+    Data are prepared once. A training that two runs share is done once. Stopped at any moment, a
+    study goes on where it was, and after a change it redoes only what the change decides.
+
+    Args:
+        file: YAML file of the study, or the study.
+        folder: Where it is written; None takes a folder of its name, beside the file.
+
+    Raises:
+        ConfigError: The file or a setting cannot be taken.
+    """
+
+    def __init__(
+        self, file: str | os.PathLike[str] | StudyFile, folder: str | os.PathLike[str] | None = None
+    ) -> None:
+        if isinstance(file, StudyFile):
+            self.file, beside = file, Path(file.name)
+        else:
+            self.file, beside = read_study(Path(file)), Path(file).with_suffix("")
+        self.folder = Path(folder or beside).absolute()
+        self.variants = tuple(self._variants())
+
+    def run(
+        self,
+        tell: Callable[[str], None] = lambda line: None,
+        observe: Callable[[dict[str, Any]], None] = lambda record: None,
+    ) -> GridResult:
+        """Do all runs that are not done, choose where the file says so, and write the tables.
+
+        Args:
+            tell: Is given a line on progress after each training.
+            observe: Is told of every record.
+
+        Raises:
+            RoundError: Arms of a run failed (R08); all else is kept.
+            UsageError: Another process works on the study (U02).
+        """
+        with self._alone():
+            left = [one for one in self.variants if not one.is_done]
+            pace = Pace(len(left), tell)
+
+            def watch(record: dict[str, Any]) -> None:
+                pace.observe(record)
+                observe(record)
+
+            for variant in left:
+                _run(variant, watch)
+            chosen = self._choose() if self.file.is_chosen else None
+            result = GridResult(self.folder, self.variants, chosen)
+            write_whole(self.folder / TABLE, self._as_markdown(result))
+        return result
+
+    def _variants(self) -> Iterator[Variant]:
+        from fedmri.simulation.store import data_key
+
+        for values in self.file.variants():
+            study = Study.from_settings(self.file.overrides(values))
+            simulation = study.experiment.simulation
+            bare = replace(study.experiment, simulation=replace(simulation, **_MACHINERY))
+            data = bare.plan.data.source.path, simulation.external
+            key = data_key({"settings": Study.placed(bare, self.folder).settings()}, data)[:12]
+            kept = replace(simulation, store=str(self.folder / "steps"))
+            experiment = replace(study.experiment, simulation=kept)
+            yield Variant(values, Study.placed(experiment, self.folder / "runs" / key))
+
+    def _choose(self) -> StudyResult:
+        from fedmri.api.grid.choice import choose, gather
+
+        runs = [one.folder for one in self.variants]
+        task = self.variants[0].study.experiment.plan.target
+        chosen = choose(runs, task)
+        named = {one.folder: one.name for one in self.variants}
+        told = {
+            "metric": task.primary,
+            "is_private": any(v.study.experiment.plan.privacy.is_on for v in self.variants),
+            "chosen": {one.arm: {"settings": named[one.run], "score": one.score} for one in chosen},
+        }
+        gather(chosen, runs, told, self.folder / CHOSEN)
+        result = StudyResult.open(self.folder / CHOSEN)
+        _ = result.summary  # writes the report
+        return result
+
+    def _as_markdown(self, result: GridResult) -> str:
+        from fedmri.reports import as_markdown
+
+        n = len(self.variants)
+        lines = [f"# {self.file.name}", ""]
+        if result.chosen is not None:
+            lines += [
+                f"Each arm had {n} trials. Validation patients chose among them, and test patients "
+                f"had no say. Report: {CHOSEN}/report.html",
+                "",
+                as_markdown(result.chosen.summary),
+            ]
+        elif n > 1:
+            lines += ["The best of several runs, picked by test patients, looks too good.", ""]
+        for one in self.variants:
+            table = (one.folder / RUN_TABLE).read_text(encoding="utf-8")
+            lines += [f"## {one.name}", "", table]
+        return "\n".join(lines)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            number = hold(self.folder)
+        except BlockingIOError as error:
+            found, fix = "another process that works on it", "wait for its end, or end it"
+            what = f"study {self.folder}"
+            raise UsageError("U02", what, found=found, want="none", fix=fix) from error
+        try:
+            yield
+        finally:
+            os.close(number)
+
+
+def _run(variant: Variant, observe: Callable[[dict[str, Any]], None]) -> None:
+    from fedmri.reports import as_json, as_markdown
+
+    study, folder = variant.study, variant.folder
+    if not (folder / CONFIG).exists():
+        study.check()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / COMMAND).write_text("fedmri study", encoding="utf-8")
+        write_whole(folder / CONFIG, study.settings())
+        write_whole(folder / "values.json", json.dumps(dict(variant.values)) + "\n")
+    result = study.trained(observe)
+    result.refuse_failed()
+    write_whole(folder / RUN_TABLE, as_markdown(result.summary))
+    write_whole(folder / SUMMARY, as_json(result.summary))  # last: it says that the run is over

@@ -1,0 +1,1 @@
+"""What goes to a journal with a run: checklists, claims, a crate, the model; no patient."""

@@ -1,0 +1,51 @@
+"""The commands that put runs side by side, and pack one for a journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the reference.")],
+) -> None:
+    """Compare the first model of several runs over the patients that they share.
+
+    Differences are those from the first run. Verdicts are adjusted for the number of runs (Holm).
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from fedmri.api.comparing import compare_runs
+    from fedmri.reports.text.words import with_interval
+
+    found = compare_runs(runs)
+    table = Table("run", "model", "score (95 % interval)", "minus the first", "shown")
+    for one in found:
+        minus = with_interval(one.difference, is_signed=True)
+        shown = one.verdict if one.difference is not None else ""
+        table.add_row(*map(Text, (one.name, one.label, with_interval(one.score), minus, shown)))
+    Console().print(table)
+
+
+def bundle(
+    run: Annotated[Path, typer.Argument(help="Run folder of a finished simulation.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; RUN/bundle by default.")
+    ] = None,
+) -> None:
+    """Pack a run for a journal: checklists, claims, results, settings, model and an RO-Crate.
+
+    The bundle holds no image and no name of a patient. Items of checklists that only the authors
+    know are left open and named.
+    """
+    from fedmri.api.submission.bundle import bundle_run
+
+    found = bundle_run(run, out)
+    print(f"Bundle: {found.folder}")
+    print(f"{found.claims.n_claims} claims checked, {len(found.claims.findings)} findings.")
+    if found.without_model:
+        print(f"No MONAI bundle: {found.without_model}")

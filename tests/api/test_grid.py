@@ -1,0 +1,161 @@
+"""A study of several runs: each step once, whatever kills it, and chosen on validation alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmri.api.grid.choice import choose
+from fedmri.api.grid.file import StudyFile, read_study
+from fedmri.api.grid.pace import Pace
+from fedmri.api.grid.study_grid import TABLE, StudyGrid
+from fedmri.errors import ConfigError
+
+Tiny = Callable[..., list[str]]
+QUICK = ("rounds.n_rounds=2", "train.local_steps=1", "simulation.n_pictures=0")
+
+
+def nested(settings: Sequence[str]) -> dict[str, Any]:
+    """Return settings as a file of YAML has them."""
+    return {key: value for key, _, value in (text.partition("=") for text in settings)}
+
+
+def write_file(path: Path, settings: Sequence[str], **more: Any) -> Path:
+    """Write the file of a study; JSON is YAML."""
+    import yaml  # type: ignore[import-untyped]  # it ships no types
+
+    values = {key: yaml.safe_load(value) for key, value in nested(settings).items()}
+    path.write_text(json.dumps({"settings": values, **more}), encoding="utf-8")
+    return path
+
+
+def killed_at(grid: StudyGrid, n_records: int) -> bool:
+    """Run a study in a process that is killed at its nth record; tell whether it ended well."""
+    seen = 0
+
+    def observe(record: dict[str, Any]) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == n_records:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks, from Python 3.12 on
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            grid.run(observe=observe)
+            status = 0
+        finally:
+            os._exit(status)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL)
+    return status == 0
+
+
+def finished(folder: Path) -> dict[Path, int]:
+    """Return the finished trainings and runs of a study, with when they were finished."""
+    places = (*folder.glob("steps/trainings/[0-9a-f]*"), *folder.glob("runs/*/summary.json"))
+    return {path: path.stat().st_mtime_ns for path in places}
+
+
+@pytest.mark.parametrize("n_seeds", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_a_killed_study_loses_no_finished_step_and_ends_with_the_same_tables(
+    tiny: Tiny, tmp_path: Path, n_seeds: int
+) -> None:
+    """SIGKILL in the middle of trainings, over and over, until the study is through."""
+    arms = ("simulation.arms=[federated]", f"simulation.n_seeds={n_seeds}")
+    file = write_file(tmp_path / "s.yaml", tiny(*QUICK, *arms), grid={"train.lr": [0.01, 0.001]})
+    whole = StudyGrid(file, tmp_path / "whole")
+    whole.run()
+    killed, n_kills, known = StudyGrid(file, tmp_path / "killed"), 0, dict[Path, int]()
+    while not killed_at(killed, 8 + 7 * n_kills):
+        n_kills += 1
+        now = finished(killed.folder)
+        assert {path: now.get(path) for path in known} == known
+        known = now
+    assert n_kills >= 2
+    assert finished(killed.folder).items() >= known.items()
+    tables = [(grid.folder / TABLE).read_text() for grid in (whole, killed)]
+    assert tables[0] == tables[1]
+    assert len(list(killed.folder.glob("steps/trainings/*"))) == 2 * n_seeds
+    assert len(list(killed.folder.glob("steps/data/*"))) == 1
+
+
+def test_a_changed_file_redoes_only_what_the_change_decides_and_choice_looks_at_no_test_patient(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    """A further arm trains alone; validation patients choose, whatever the tests say."""
+    trained: list[str] = []
+
+    def observe(record: dict[str, Any]) -> None:
+        if record["kind"] == "done":
+            trained.append(record["arm"])
+
+    grid = {"train.lr": [0.01, 1e-9]}
+    settings = tiny(*QUICK)
+    for arms in ("[federated]", "[federated,pooled]"):
+        more = f"simulation.arms={arms}"
+        is_chosen = "pooled" in arms
+        file = write_file(tmp_path / "s.yaml", [*settings, more], grid=grid, is_chosen=is_chosen)
+        study = StudyGrid(file)
+        result = study.run(observe=observe)
+    assert trained == ["federated", "federated", "pooled", "pooled"]
+    assert result.chosen is not None
+    assert any("among 2 trials" in note for note in result.chosen.summary.notes)
+    assert {"federated", "pooled"} <= {row.label for row in result.chosen.summary.rows}
+    runs, task = (
+        [one.folder for one in study.variants],
+        study.variants[0].study.experiment.plan.target,
+    )
+    before = choose(runs, task)
+    for number, path in enumerate(path for run in runs for path in run.glob("cases/*/*/*.jsonl")):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row["prediction"] = row["prediction"][:: 1 - 2 * (number % 2)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert choose(runs, task) == before
+    assert {one.arm for one in before} == {"federated", "pooled"}
+
+
+@pytest.mark.slow
+def test_runs_on_other_patients_are_not_chosen_among(tiny: Tiny, tmp_path: Path) -> None:
+    """Another seed draws another split: the validation patients of one are the tests of another."""
+    settings = tiny(*QUICK, "simulation.arms=[federated]")
+    file = write_file(tmp_path / "s.yaml", settings, grid={"seed": [0, 1]}, is_chosen=True)
+    with pytest.raises(ConfigError, match=r"2 divisions.*same patients.*\[C03\]"):
+        StudyGrid(file).run()
+
+
+def test_a_grid_is_every_combination_and_its_mistakes_are_named(tmp_path: Path) -> None:
+    """Sections of a list are gone through one after another; a value alone is no list."""
+    grid = [{"a": [1, 2], "b": ["x"]}, {"c": [3]}]
+    file = StudyFile("s", grid=grid)
+    assert list(file.variants()) == [{"a": 1, "b": "x"}, {"a": 2, "b": "x"}, {"c": 3}]
+    assert list(StudyFile("s").variants()) == [{}]
+    with pytest.raises(ConfigError, match=r"grid.a.*want a list of values"):
+        StudyFile("s", grid={"a": 1})
+    path = tmp_path / "s.yaml"
+    path.write_text("settings: {}\nseeds: 3\n")
+    with pytest.raises(ConfigError, match=r"seeds"):
+        read_study(path)
+
+
+def test_the_time_left_follows_the_work_that_is_left() -> None:
+    """At 100 s for a quarter of equal work, 300 s are left; unknown before anything is done."""
+    now, lines = [0.0], list[str]()
+    pace = Pace(2, lines.append, lambda: now[0])
+    pace.observe({"kind": "start", "runs": [("a", 0), ("b", 0)], "work": [5.0, 5.0]})
+    assert "unknown" in pace.line
+    now[0] = 100.0
+    pace.observe({"kind": "done", "arm": "a", "seed": 0})
+    assert pace.remaining_s == pytest.approx(300)
+    assert lines == ["run 1 of 2, 1 trainings left; about 300 s left"]
