@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from fedmri.clients.consent.hours import Hours
 from fedmri.clients.consent.policy import SitePolicy
 from fedmri.consortium import Consortium, read_consortium
 from fedmri.data.settings import CheckConfig, SourceConfig
@@ -28,6 +29,10 @@ class SiteConfig:
         policy: The site's limits on plans.
         device: Where to train, such as ``cuda:1``; empty leaves it to the plan.
         features: Table for plans that harmonize tables of features; empty where there is none.
+        train_hours: When the site answers orders, by the machine's own clock, such as
+            ``19:00-06:00``. An order that comes at another time waits. Empty answers at any time.
+        notify: Command that is run with a short text as its last word, when a plan waits, an update
+            was left out, or the site was revoked. The text names no patient and no file.
     """
 
     data: SourceConfig = field(default_factory=SourceConfig)
@@ -35,6 +40,11 @@ class SiteConfig:
     policy: SitePolicy = field(default_factory=SitePolicy)
     device: str = ""
     features: str = ""
+    train_hours: str = ""
+    notify: str = ""
+
+    def __post_init__(self) -> None:
+        Hours.of(self.train_hours)
 
 
 class ClientHome:
@@ -48,6 +58,8 @@ class ClientHome:
         self.consortium_file = self.folder / "consortium.json"
         self.plans = self.folder / "plans"
         self.approvals = self.folder / "approvals.jsonl"
+        self.refusals = self.folder / "refusals.jsonl"
+        self.messages = self.folder / "messages.jsonl"
         self.ledger = self.folder / "ledger/egress.jsonl"
         self.privacy_ledger = self.folder / "ledger/privacy.jsonl"
         self.leakage_ledger = self.folder / "ledger/leakage.jsonl"

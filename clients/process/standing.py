@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from fedmri.clients.process.flower import signed_headers
 from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.messages import tell_of_left_out
 from fedmri.clients.process.reach import connect, proxy_for
 from fedmri.errors import CODES, FedmriError, PrivacyError
 from fedmri.files import is_held, write_whole
@@ -81,6 +82,7 @@ def heed(home: ClientHome, run: str, told: tuple[int, str] | None) -> None:
             *(round_index, run, CODES[code], code),
         )
         note(home, TOLD, run=run, round=round_index, code=code)
+        tell_of_left_out(home, run, round_index, code)
 
 
 def revoked(home: ClientHome) -> FedmriError:

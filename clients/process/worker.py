@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import datetime as dt
 import hashlib
 import json
 import logging
@@ -17,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 
 from fedmri.clients.app import app, border_of, refusal
 from fedmri.clients.consent.approval import refuse_unapproved
+from fedmri.clients.consent.hours import refuse_other_hours
+from fedmri.clients.consent.refusal import known_runs
 from fedmri.clients.consent.withdrawn import Withdrawn
 from fedmri.clients.process.flower import SuperNodeTask, SuperNodeTasks, bound_orders, foreign_files
 from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.messages import tell_of_plan
 from fedmri.clients.process.standing import ORDER as ORDER_NOTE
 from fedmri.clients.process.standing import heed, note
 from fedmri.clients.training.own_data import own_features, prepare_own
@@ -34,6 +38,7 @@ from fedmri.repeats import quiet_root
 from fedmri.signed_plan import SignedPlan
 from fedmri.wire import (
     bundle,
+    is_secure_step,
     no_order,
     notice_of,
     refuse_undeclared_order,
@@ -68,6 +73,8 @@ def answer(folder: Path, task: SuperNodeTask) -> Message:
         context.node_config |= _own_settings(home, signed, str(sent["run"]))
         refuse_unapproved(home, signed, str(sent["run"]))
         refuse_beyond(task.message, signed.plan)
+        if not is_secure_step(task.message.content):  # a sum that has begun is brought to its end
+            refuse_other_hours(home.config.train_hours, dt.datetime.now())  # a local clock
         prepared = _prepared(folder, signed, Withdrawn.of(home).version)
         # a table lies where its owner put it; what is written belongs into the site's folder
         is_table = signed.plan.is_for_tables
@@ -169,10 +176,14 @@ def refuse_beyond(message: Message, plan: Plan) -> None:
 def _noted_answer(home: ClientHome, task: SuperNodeTask) -> Message:
     """Return the answer to an order; beginning and end are noted for this site's people."""
     kind, run = task.message.metadata.message_type, str(task.context.run_config.get("run", ""))
-    note(home, ORDER_NOTE, kind=kind, run=run, code="")
+    content = task.message.content if task.message.has_content() else RecordDict()
+    about = {"kind": kind, "run": run, "round": round_of(content)}
+    note(home, ORDER_NOTE, **about, code="")
     reply = answer(home.folder, task)
     code = str(reply.error.reason).split(" ")[-1] if reply.has_error() else "ok"
-    note(home, ORDER_NOTE, kind=kind, run=run, code=code)
+    note(home, ORDER_NOTE, **about, code=code)
+    if code == "P11":
+        tell_of_plan(home, known_runs(home).get(run, ""))
     return reply
 
 

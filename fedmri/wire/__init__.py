@@ -41,6 +41,7 @@ from fedmri.wire.records import (
     UndeclaredError,
     as_plain_record,
     content_of,
+    is_secure_step,
     metrics_of,
     no_order,
     notice_of,
@@ -51,6 +52,7 @@ from fedmri.wire.records import (
     round_of,
     with_notice,
 )
+from fedmri.wire.refusal import reason_of, with_reason
 
 __all__ = [
     "ADAPTED",
@@ -87,6 +89,7 @@ __all__ = [
     "as_tensors",
     "bundle",
     "content_of",
+    "is_secure_step",
     "metrics_of",
     "n_bytes",
     "no_order",
@@ -96,10 +99,12 @@ __all__ = [
     "put_together",
     "read_answer",
     "read_order",
+    "reason_of",
     "refuse_undeclared_order",
     "round_of",
     "take_apart",
     "unbundle",
     "unpack",
     "with_notice",
+    "with_reason",
 ]

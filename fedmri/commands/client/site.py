@@ -96,7 +96,7 @@ def approve(
     if not yes and not typer.confirm("Approve this plan for this site?"):
         print("Not approved.")
         raise typer.Exit(1)
-    done = approval.approve(home, signed, "command")
+    done = approval.approve_as_person(home, signed)
     print(f"Approved {done.time} by {done.who}. The next round that the server asks for is run.")
 
 
@@ -114,6 +114,28 @@ def withdraw(
     approval.withdraw(home, signed)
     print(f"Withdrawn. This site refuses plan {signed.sha256[: approval.N_SHOWN]} from now on.")
     print("What it sent before is in the models of others: no command takes that back.")
+
+
+@client_app.command("refuse")
+def refuse(
+    run: Annotated[str, typer.Argument(help="Name of the run, as `fedmri client watch` shows it.")],
+    reason: Annotated[str, typer.Option(help="Why, in a sentence without patients' data.")],
+    folder: ClientDir = HERE,
+) -> None:
+    """Refuse a run: the server does not ask this site for it any more.
+
+    The refusal lasts until `fedmri client approve` takes it back. The coordinator reads the reason
+    if policy.is_reason_told of site.yaml is true.
+    """
+    from fedmri.clients.consent.refusal import refuse_run
+    from fedmri.clients.process.home import ClientHome
+
+    home = ClientHome(folder)
+    is_told = home.config.policy.is_reason_told
+    refusal = refuse_run(home, run, reason)
+    print(f"Refused. This site takes no part in run {run} from its next order on.")
+    print("The coordinator sees the reason." if is_told else "The reason stays at this site.")
+    print(f"To take it back: fedmri client approve {refusal.plan[:12]}")
 
 
 @client_app.command("status")
