@@ -42,7 +42,8 @@ def _of(run: RunStatus, site: SiteStatus, now: str) -> Iterator[str]:
     }
     if standing.state not in said:
         return
-    goes_on = "; the others no longer wait for it" if standing.is_missed else ""
+    is_passed_over = standing.is_missed and standing.state not in ("asked", "lost")
+    goes_on = "; the others no longer wait for it" if is_passed_over else ""
     code = f" [{standing.code}]" if standing.state in (*PUT_OFF, "refused") else ""
     ends = ". It is not asked any more" if standing.state == "refused" else ""
     yield f"{name} {said[standing.state]}{goes_on}{code}{ends}."
