@@ -17,6 +17,7 @@ import fedmri.commands.client.forget  # it registers commands
 import fedmri.commands.client.setup  # it registers commands
 import fedmri.commands.client.site  # it registers commands
 import fedmri.commands.client.start  # it registers commands
+import fedmri.commands.client.watch  # it registers commands
 import fedmri.commands.server.runs  # it registers commands
 import fedmri.commands.server.setup  # it registers commands
 import fedmri.commands.server.view  # noqa: F401  # it registers commands

@@ -29,7 +29,7 @@ def describe(signed: SignedPlan, policy: SitePolicy, changed: Sequence[str] = ()
         policy: The site's limits.
         changed: Sites whose keys are other ones than before; see ``changed_keys``.
     """
-    facts = _facts(signed, policy)
+    facts = plan_facts(signed, policy)
     width = max(map(len, facts))
     lines = [f"{name:<{width}}  {plain(value)}" for name, value in facts.items()]
     beyond = [f"BEYOND THE LIMITS: {plain(text)}" for text in violations(policy, signed.plan)]
@@ -41,7 +41,8 @@ def describe(signed: SignedPlan, policy: SitePolicy, changed: Sequence[str] = ()
     return "\n".join([*lines, *beyond, *keys])
 
 
-def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
+def plan_facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
+    """Return what a person must know before consenting to a plan, by name."""
     plan = signed.plan
     target, source, train = plan.target, plan.data.source, plan.train
     amount = f"{train.local_steps} steps" if train.local_steps else f"{train.local_epochs} epochs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -31,8 +32,8 @@ class SiteConfig:
         features: Table for plans that harmonize tables of features; empty where there is none.
         train_hours: When the site answers orders, by the machine's own clock, such as
             ``19:00-06:00``. An order that comes at another time waits. Empty answers at any time.
-        notify: Command that is run with a short text as its last word, when a plan waits, an update
-            was left out, or the site was revoked. The text names no patient and no file.
+        notify: Command that gets a short text as its last word. It is run when a plan waits, an
+            update was left out, or the site was revoked. The text names no patient and no file.
     """
 
     data: SourceConfig = field(default_factory=SourceConfig)
@@ -45,6 +46,11 @@ class SiteConfig:
 
     def __post_init__(self) -> None:
         Hours.of(self.train_hours)
+
+
+def short_name(run: str) -> str:
+    """Return the name of a run as one of files: who made it is not trusted with a path."""
+    return hashlib.sha256(run.encode()).hexdigest()[:16]
 
 
 class ClientHome:
@@ -86,6 +92,10 @@ class ClientHome:
             return config
         path = self.folder / Path(config.data.path).expanduser()
         return replace(config, data=replace(config.data, path=str(path)))
+
+    def scorings(self, plan: str, run: str) -> Path:
+        """Return the file of what the models of a run scored here."""
+        return self.runs / plan / "scorings" / f"{short_name(run)}.jsonl"
 
     def own_secret(self) -> Path:
         """Return the file of what the site's noise comes from; it is made on first use."""

@@ -29,6 +29,13 @@ LOCK = "lock"
 """Of the client that runs in a folder, with its process number."""
 
 Standing = Literal["enrolled", "revoked", "not known", "no answer"]
+SAID: Mapping[Standing, str] = {
+    "enrolled": "The server answers and knows this site.",
+    "revoked": "REVOKED: the coordinator has shut this site out. Call them [P12].",
+    "not known": "The server does not know this site's key: call the coordinator.",
+    "no answer": "The server does not answer: see `fedmri client doctor`.",
+}
+"""What each standing means to the site's people."""
 ANSWERS: Mapping[int, Standing] = {204: "enrolled", 410: "revoked", 401: "not known"}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import copy
 import datetime as dt
-import hashlib
 import json
 import logging
 import time
@@ -26,7 +25,7 @@ from fedmri.clients.consent.hours import refuse_other_hours
 from fedmri.clients.consent.refusal import known_runs
 from fedmri.clients.consent.withdrawn import Withdrawn
 from fedmri.clients.process.flower import SuperNodeTask, SuperNodeTasks, bound_orders, foreign_files
-from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.home import ClientHome, short_name
 from fedmri.clients.process.messages import tell_of_plan
 from fedmri.clients.process.standing import ORDER as ORDER_NOTE
 from fedmri.clients.process.standing import heed, note
@@ -79,7 +78,7 @@ def answer(folder: Path, task: SuperNodeTask) -> Message:
         # a table lies where its owner put it; what is written belongs into the site's folder
         is_table = signed.plan.is_for_tables
         own = home.runs / signed.sha256 if is_table else prepared.parent
-        state = own / _short(str(sent["run"]))
+        state = own / short_name(str(sent["run"]))
         context.node_config |= {"prepared": json.dumps([str(prepared)]), "folder": str(state)}
         roll = signed.roll(str(sent["run"]))
         context.run_config = {"plan": to_json(_own_plan(home, signed)), "roll": roll.to_json()}
@@ -111,7 +110,7 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
         "leakage-steps": policy.leakage_steps,
         "leakage-ledger": str(home.leakage_ledger),
         "max-scorings": policy.max_scorings,
-        "scorings": str(home.runs / signed.sha256 / "scorings" / f"{_short(run)}.jsonl"),
+        "scorings": str(home.scorings(signed.sha256, run)),
         "max-site-epsilon": policy.max_site_epsilon,
         "score-digits": policy.score_digits,
     }
@@ -120,11 +119,6 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
 def _own_plan(home: ClientHome, signed: SignedPlan) -> Plan:
     plan, device = signed.plan, home.config.device
     return replace(plan, train=replace(plan.train, device=device)) if device else plan
-
-
-def _short(run: str) -> str:
-    """Return the name of a run as one of files: who made it is not trusted with a path."""
-    return hashlib.sha256(run.encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=4)

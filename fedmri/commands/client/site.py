@@ -166,16 +166,12 @@ def status(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
 
 def _status_lines(said: dict[str, Any], pid: int | None) -> Iterator[str]:
     from fedmri.clients.consent.approval import N_SHOWN, plain
+    from fedmri.clients.process.standing import SAID
     from fedmri.errors import CODES
 
     yield f"Site {said['site']} of the consortium at {said['address']}."
     yield f"Its client runs (process {pid})." if pid is not None else "Its client does not run."
-    yield {
-        "enrolled": "The server answers and knows this site.",
-        "revoked": "REVOKED: the coordinator has shut this site out. Call them [P12].",
-        "not known": "The server does not know this site's key: call the coordinator.",
-        "no answer": "The server does not answer: see `fedmri client doctor`.",
-    }[said["standing"]]
+    yield SAID[said["standing"]]
     order, told = said["order"], said["left_out"]
     if order:
         code = order.get("code")
