@@ -6,15 +6,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fedmri.commands.apps import HERE, AsJson, ClientDir, client_app
-
-if TYPE_CHECKING:
-    from fedmri.clients.process.home import ClientHome
-    from fedmri.plan import Plan
 
 
 @client_app.command("check")
@@ -37,12 +33,13 @@ def check(
     from fedmri.clients.consent.withdrawn import Withdrawn
     from fedmri.clients.process.home import ClientHome
     from fedmri.clients.training.own_data import checked_own, n_subjects
+    from fedmri.commands.client.plan_file import plan_of
     from fedmri.data.checks.check import enforce
     from fedmri.simulation.preflight import as_json as json_of
     from fedmri.simulation.preflight import as_tables
 
     home = ClientHome(folder)
-    config, wanted = home.config, _plan_of(home, plan)
+    config, wanted = home.config, plan_of(home, plan)
     manifest = home.folder / "manifest.tsv"
     table = checked_own(config, wanted, home.site, manifest, Withdrawn.of(home))
     counts = n_subjects(table, wanted)
@@ -240,16 +237,3 @@ def _line_of(entry: dict[str, Any]) -> str:
     number = "-" if entry["round"] is None else entry["round"]
     where = f"plan {entry['plan'][:12]} run {entry['run']} round {number}"
     return plain(f"{start}  {where}  {entry['sha256'][:12]}  {'; '.join(entry['what'])}")
-
-
-def _plan_of(home: ClientHome, path: Path) -> Plan:
-    """Return the plan of a file; a signed one must be the coordinator's, once the site joined."""
-    from fedmri.config import load
-    from fedmri.signed_plan import SignedPlan
-
-    if path.suffix != ".json":
-        return load([], path).plan
-    signed = SignedPlan.from_json(path.read_text(encoding="utf-8"))
-    if home.consortium_file.exists():
-        signed.verify(home.consortium.coordinator)
-    return signed.plan
