@@ -157,7 +157,7 @@ def sign_plan(plan: Plan, private_key: bytes, sites: Mapping[str, str] | None = 
 
 
 def unsigned(plan: Plan) -> SignedPlan:
-    """Return a plan as it would be signed, without the signature: for people to read, not to run."""
+    """Return a plan as it would be signed, without the signature: to be read, not to be run."""
     return SignedPlan(_canonical(_as_received(plan), installed_version(), {}), "")
 
 

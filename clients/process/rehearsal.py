@@ -19,6 +19,7 @@ from fedmri.clients.training.own_data import MANIFEST, prepare_own
 from fedmri.clients.training.private import Guard
 from fedmri.clients.training.site import Site
 from fedmri.clients.views.costs import plan_epsilon
+from fedmri.data.batches.site_data import Split
 from fedmri.errors import HarmonizeError
 from fedmri.files import write_whole
 from fedmri.plan import Plan, to_json
@@ -29,6 +30,7 @@ from fedmri.training.device import pick_device
 from fedmri.training.local import n_round_steps
 from fedmri.wire import EvaluateOrder, TrainOrder
 
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 N_TAKEN = 2
 """Rounds of one step that are taken: the first warms the device up, the last is measured."""
 
@@ -117,10 +119,7 @@ def _measured(  # noqa: PLR0913  # what is measured, on what, and where
     orders = [TrainOrder(number, shared, extra) for number in range(1, N_TAKEN + 1)]
     update = [site.train(order) for order in orders][-1]
     data = site.view.data
-    counts = {
-        split: {e.subject for e in data.examples(split)} for split in ("train", "val", "test")
-    }
-    subjects = {split: len(names) for split, names in counts.items()}
+    subjects = {split: len({e.subject for e in data.examples(split)}) for split in SPLITS}
     epsilon, delta = plan_epsilon(plan, subjects["train"], home.config.policy.max_epsilon)
     keys = key_bytes(n_sites) if plan.secagg.is_on else 0
     return Rehearsed(
@@ -129,7 +128,7 @@ def _measured(  # noqa: PLR0913  # what is measured, on what, and where
         prepare_seconds=preparing,
         step_seconds=update.metrics["train_seconds"] / max(1.0, update.metrics["n_steps"]),
         n_steps=_n_steps(plan, len(data.examples("train")), subjects["train"]),
-        score_seconds=_scored(site, EvaluateOrder(1, "val", shared, extra=extra), subjects["val"]),
+        score_seconds=_scored(site, EvaluateOrder(N_TAKEN, "val", shared), subjects["val"]),
         n_rounds=plan.rounds.n_rounds,
         n_scorings=plan.rounds.n_scorings,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

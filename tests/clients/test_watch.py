@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import fedmri.commands.client.watch  # noqa: F401  # it registers the commands
 from fedmri.clients.consent.approval import consent, keep_seen
 from fedmri.clients.egress.ledger import head_file
 from fedmri.clients.process.home import ClientHome
@@ -148,9 +149,10 @@ def post(address: str, asked: object, token: str = TOKEN) -> tuple[int, str]:
     """Send a decision to a page; return the answer."""
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)
     headers = {"authorization": f"Bearer {token}"}
-    connection.request("POST", "/decision", json.dumps(asked), headers)
-    answer = connection.getresponse()
-    return answer.status, answer.read().decode()
+    with contextlib.closing(connection):
+        connection.request("POST", "/decision", json.dumps(asked), headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
 
 
 def test_decisions_need_the_token_and_are_what_the_commands_do(lived: ClientHome) -> None:
@@ -186,15 +188,12 @@ def chromium(folder: Path, address: str, *more: str) -> subprocess.CompletedProc
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium")
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_the_hospital_its_story(
-    width: int, lived: ClientHome, tmp_path: Path
-) -> None:
-    """Texts, buttons with names, nothing wider than the screen, and a silent console."""
+def test_a_browser_shows_the_hospital_its_story(lived: ClientHome, tmp_path: Path) -> None:
+    """Texts, buttons with names, a silent console, and a picture on a telephone."""
+    picture = tmp_path / "page.png"
     with serving(lived) as address:
-        done = chromium(tmp_path, address, f"--window-size={width},1600", "--dump-dom")
-        picture = tmp_path / "page.png"
-        chromium(tmp_path, address, f"--window-size={width},1600", f"--screenshot={picture}")
+        done = chromium(tmp_path, address, "--window-size=1280,1600", "--dump-dom")
+        chromium(tmp_path, address, "--window-size=390,1600", f"--screenshot={picture}")
     page = done.stdout
     for wanted in (
         "Run brain: round 1 of",
