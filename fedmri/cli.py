@@ -8,6 +8,7 @@ import logging
 import os
 import shlex
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -25,12 +26,14 @@ from fedmri.commands.apps import client_app, server_app
 from fedmri.commands.argument_help import ArgumentHelp
 from fedmri.commands.claims import lint_claims
 from fedmri.commands.demo import demo
+from fedmri.commands.examples import shown
 from fedmri.commands.harmonize import harmonize
 from fedmri.commands.model.explain import explain
 from fedmri.commands.model.export import export
 from fedmri.commands.model.serve import serve
 from fedmri.commands.model.trained import predict, score, show
 from fedmri.commands.optional_folder import OptionalFolder
+from fedmri.commands.plan import plan_app
 from fedmri.commands.privacy import privacy_app
 from fedmri.errors import FedmriError, UsageError
 from fedmri.system_errors import as_usage_error
@@ -47,8 +50,8 @@ app = typer.Typer(
     name="fedmri",
     cls=ArgumentHelp,
     help="Train one model on the MRI of many hospitals; only weight updates travel.",
+    epilog=shown(""),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(
@@ -60,6 +63,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
+app.add_typer(plan_app, name="plan")
 for command in (demo, harmonize, lint_claims, predict, explain, score, show, export, serve):
     app.command()(command)
 
@@ -80,6 +84,24 @@ DataPath = Annotated[
     Path | None,
     typer.Option("--data", help="Your data set: BIDS, site/class/*.png, or DICOM folders."),
 ]
+
+
+def _print_version(is_asked: bool) -> None:  # typer's form of a callback
+    if is_asked:
+        print(f"fedmri {version('fedmri')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Hold the options of the program itself."""
 
 
 @app.command()

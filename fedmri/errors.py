@@ -15,7 +15,7 @@ subjects and stays at the site; ``public`` carries the code alone and may travel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from pydantic import ValidationError
@@ -270,10 +270,12 @@ class FedmriError(Exception):
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "fedmri"
+    beside: tuple[FedmriError, ...] = ()
+    """What else is wrong, where all of it was looked at and this is the first."""
 
     def __init__(self, code: str, what: str, *, found: str, want: str, fix: str) -> None:
         super().__init__(f"{what}: found {found}, want {want}. To fix: {fix}. [{code}]")
-        self.code = code
+        self.code, self.what = code, what
         self.public = f"{self.kind} error {code}"
 
 
@@ -324,6 +326,14 @@ class HarmonizeError(FedmriError):
 
     exit_code = 3  # as DataError: it is their data that do not allow it
     kind = "harmonization"
+
+
+def raise_all(errors: Iterable[FedmriError]) -> None:
+    """Raise the first of some errors, with the others beside it; nothing where there is none."""
+    found = [*errors]
+    if found:
+        found[0].beside = tuple(found[1:])
+        raise found[0]
 
 
 def require(is_met: bool, key: str, value: object, want: str) -> None:  # noqa: FBT001  # reads as a sentence
