@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedmri.api.settings import explain_settings
 from fedmri.data.bids.data_set import modalities_in
 from fedmri.data.read import read
 from fedmri.data.scans import Scan
 from fedmri.data.settings import SourceConfig
+from fedmri.plan import from_dict
+from fedmri.plan_changes import meanings
 from fedmri.tasks.registry import TASKS
 
 WIDTH = 96
@@ -73,11 +74,16 @@ def answers_from(data: Path, answers: PlanAnswers) -> PlanAnswers:
 
 
 def draft_plan(answers: PlanAnswers) -> str:
-    """Return a plan in YAML, each line under the meaning of its setting."""
-    meanings = {one.key: one.meaning for section in explain_settings() for one in section.settings}
+    """Return a plan in YAML, each line under the meaning of its setting.
+
+    Raises:
+        ConfigError: An answer cannot be taken (C01 to C03).
+    """
+    values = _sections(answers)
+    meant = meanings(from_dict(dict(values)))
     lines = [HEAD]
-    for key, values in _sections(answers).items():
-        lines += list(_written({key: values}, meanings, "", 0))
+    for key, section in values.items():
+        lines += list(_written({key: section}, meant, "", 0))
         lines.append("")
     return "\n".join(lines)
 
@@ -112,18 +118,22 @@ def _sections(answers: PlanAnswers) -> Mapping[str, Any]:
 
 
 def _written(
-    values: Mapping[str, Any], meanings: Mapping[str, str], prefix: str, depth: int
+    values: Mapping[str, Any], meant: Mapping[str, str], prefix: str, depth: int
 ) -> Iterator[str]:
     space = "  " * depth
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if meaning := meanings.get(key, "").replace("``", "`"):
+        if meaning := meant.get(key, "").replace("``", "`"):
             yield from textwrap.wrap(
-                meaning, WIDTH, initial_indent=f"{space}# ", subsequent_indent=f"{space}# "
+                meaning,
+                WIDTH,
+                initial_indent=f"{space}# ",
+                subsequent_indent=f"{space}# ",
+                break_on_hyphens=False,
             )
         if isinstance(value, Mapping):
             yield f"{space}{name}:"
-            yield from _written(value, meanings, f"{key}.", depth + 1)
+            yield from _written(value, meant, f"{key}.", depth + 1)
         else:
             yield f"{space}{name}: {json.dumps(value, ensure_ascii=False)}"
 

@@ -81,7 +81,7 @@ def test_all_contradictions_are_found_at_once(tmp_path: Path) -> None:
 def test_a_plan_is_held_against_declared_sites_and_their_data(
     tmp_path: Path, hospitals: Path
 ) -> None:
-    """More sites than there are, more patients a step than a site has, and data without a target."""
+    """Too few sites, more patients a step than a site has, and data without the target."""
     settings = ["target.kind=regression", "target.name=nothing", "rounds.min_sites=3"]
     settings += ["privacy.noise_multiplier=1", "privacy.batch_subjects=16", "model.norm=group"]
     sites = [DeclaredSite("a", 400), DeclaredSite("b", 10)]
