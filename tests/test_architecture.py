@@ -84,6 +84,8 @@ ARROWS = {
     "repeats": set(),
     "files": WORDS,
     "setting_keys": WORDS,
+    "setting_words": set(),
+    "plan_changes": WORDS | PARTS | {"parts", "plan", "setting_words"},
     "settings_file": WORDS | {"setting_keys"},
     "system_errors": WORDS,
     "consortium": WORDS,
@@ -106,7 +108,8 @@ ARROWS = {
     "clients": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "data", "models"}
-    | {"assembly", "parts", "tasks", "training", "privacy", "secagg", "filters", "leakage"},
+    | {"assembly", "parts", "tasks", "training", "privacy", "secagg", "filters", "leakage"}
+    | {"local_web", "plan_changes", "reports.pages.templates"},
     "simulation": WORDS
     | TRUST
     | {
@@ -139,7 +142,8 @@ ARROWS = {
     | {"arm", "config", "file_names", "reports", "simulation", "trained", "tasks", "parts"}
     | {"evaluate.claims"}
     | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
-    | {"archive", "export", "extras", "stages.account", "stages.stage"},
+    | {"archive", "export", "extras", "stages.account", "stages.stage"}
+    | {"assembly", "plan_changes", "setting_keys", "setting_words", "signed_plan"},
     "config": WORDS
     | SETTINGS
     | PARTS
@@ -170,6 +174,8 @@ ARROWS = {
         "explain.record",
         "export",
         "serve",
+        "plan_changes",
+        "setting_words",
     }
     | {"models.registry", "models.pretrained"},
     "configs": set(),
