@@ -170,6 +170,8 @@ CODES: dict[str, str] = {
     "N31": "the login of an archive cannot be used",
     "N32": "an archive has no such study or series",
     "N33": "an archive does not take all results",
+    "N40": "a letter of the mailbox cannot be opened",
+    "N41": "a letter of the mailbox is not the one that is due",
     "P01": "something that is not declared was about to leave",
     "P02": "something was about to leave in another form than declared",
     "P03": "too few patients are behind an update",

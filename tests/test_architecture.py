@@ -23,7 +23,7 @@ SETTINGS = {
     "training.settings",
 }
 PARTS = {"models.registry", "stages.registry", "strategies.registry", "tasks.registry"}
-TRUST = {"child", "repeats", "files", "settings_file", "consortium", "signed_plan"}
+TRUST = {"child", "repeats", "files", "sealed", "settings_file", "consortium", "signed_plan"}
 ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
     "errors": set(),
@@ -89,6 +89,7 @@ ARROWS = {
     "settings_file": WORDS | {"setting_keys"},
     "system_errors": WORDS,
     "consortium": WORDS,
+    "sealed": WORDS,
     "signed_plan": WORDS | {"parts", "plan", "consortium", "secagg.secure_sum"},
     # the processes
     "server": WORDS

@@ -66,6 +66,7 @@ class ClientHome:
         self.approvals = self.folder / "approvals.jsonl"
         self.refusals = self.folder / "refusals.jsonl"
         self.messages = self.folder / "messages.jsonl"
+        self.letters = self.folder / "letters.jsonl"
         self.ledger = self.folder / "ledger/egress.jsonl"
         self.privacy_ledger = self.folder / "ledger/privacy.jsonl"
         self.leakage_ledger = self.folder / "ledger/leakage.jsonl"

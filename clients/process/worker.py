@@ -14,17 +14,17 @@ import time
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
-from flwr.app import Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 
 from fedmri.clients.app import app, border_of, refusal
 from fedmri.clients.consent.approval import refuse_unapproved
 from fedmri.clients.consent.hours import refuse_other_hours
 from fedmri.clients.consent.refusal import known_runs
 from fedmri.clients.consent.withdrawn import Withdrawn
-from fedmri.clients.process.flower import SuperNodeTask, SuperNodeTasks, bound_orders, foreign_files
+from fedmri.clients.process.flower import SuperNodeTasks, bound_orders, foreign_files
 from fedmri.clients.process.home import ClientHome, short_name
 from fedmri.clients.process.messages import tell_of_plan
 from fedmri.clients.process.standing import ORDER as ORDER_NOTE
@@ -51,7 +51,15 @@ POLL_S = 0.25
 PATIENCE_S = 60.0
 
 
-def answer(folder: Path, task: SuperNodeTask) -> Message:
+class Order(Protocol):
+    """An order as it came: the message, what was told beside it, and a bundle if one came."""
+
+    message: Message
+    context: Context
+    bundle: bytes | None
+
+
+def answer(folder: Path, task: Order) -> Message:
     """Return a site's answer to an order, or the code of why there is none.
 
     Args:
@@ -64,7 +72,8 @@ def answer(folder: Path, task: SuperNodeTask) -> Message:
     context = copy.copy(task.context)
     context.node_config = {"site": home.consortium.site, "ledger": str(home.ledger)}
     try:
-        refuse_code(task.bundle)
+        if task.bundle is not None:
+            refuse_code(task.bundle)
         refuse_undeclared(task.message)
         heed(home, str(sent["run"]), notice_of(task.message.content))
         task.message.content = unbundle(task.message.content)
@@ -167,7 +176,7 @@ def refuse_beyond(message: Message, plan: Plan) -> None:
         raise no_order(f"round {index!r} of {n_rounds}")
 
 
-def _noted_answer(home: ClientHome, task: SuperNodeTask) -> Message:
+def noted_answer(home: ClientHome, task: Order) -> Message:
     """Return the answer to an order; beginning and end are noted for this site's people."""
     kind, run = task.message.metadata.message_type, str(task.context.run_config.get("run", ""))
     content = task.message.content if task.message.has_content() else RecordDict()
@@ -189,7 +198,7 @@ def work(home: ClientHome, port: int, secret: bytes) -> None:
         try:
             with tasks.next() as task:
                 if task is not None:
-                    reply = _noted_answer(home, task)
+                    reply = noted_answer(home, task)
                     task.answer(reply)
             last_seen = time.monotonic()
         except httpx.HTTPError as error:

@@ -50,6 +50,7 @@ EXAMPLES: Mapping[str, str] = {
     "client ledger": "fedmri client ledger --verify",
     "client renew-account": "fedmri client renew-account",
     "client start": "fedmri client start --dir /var/lib/fedmri-client",
+    "client once": "fedmri client once --mailbox /mnt/stick",
     "client watch": "fedmri client watch --web --port 8081",
     "client rehearse": "fedmri client rehearse plan.yaml",
     "privacy": "fedmri privacy plan --patients 80 --rounds 20",
