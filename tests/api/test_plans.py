@@ -19,6 +19,7 @@ from fedmri.plan_changes import plan_changes
 
 WRONG = """
 target: {kind: regression, name: age}
+model: cnn5
 train: {lr: -1, batch_size: many, colour: 3}
 rounds: {n_rounds: 4, min_sites: 9}
 stratgy: fedavg
@@ -83,7 +84,8 @@ def test_a_plan_is_held_against_declared_sites_and_their_data(
 ) -> None:
     """Too few sites, more patients a step than a site has, and data without the target."""
     settings = ["target.kind=regression", "target.name=nothing", "rounds.min_sites=3"]
-    settings += ["privacy.noise_multiplier=1", "privacy.batch_subjects=16", "model.norm=group"]
+    settings += ["privacy.noise_multiplier=1", "privacy.batch_subjects=16"]
+    settings += ["model=cnn5", "model.norm=group"]
     sites = [DeclaredSite("a", 400), DeclaredSite("b", 10)]
     found = check_plan(None, settings, sites=sites, data=[hospitals])
     said = [(one.code, one.what) for one in found.problems]

@@ -11,6 +11,7 @@ import typer
 from fedmri.commands.apps import HERE, ClientDir, client_app
 from fedmri.commands.logs import log_to
 from fedmri.commands.server.runs import stop_event
+from fedmri.errors import UsageError
 
 if TYPE_CHECKING:
     from fedmri.clients.process.home import ClientHome
@@ -35,13 +36,14 @@ def client(context: typer.Context, folder: ClientDir = HERE, mailbox: Mailbox = 
 @client_app.command()
 def once(
     mailbox: Annotated[
-        Path, typer.Option(exists=True, help="Shared folder of sealed letters.", show_default=False)
+        Path, typer.Option(help="Shared folder of sealed letters.", show_default=False)
     ],
     folder: ClientDir = HERE,
 ) -> None:
     """Answer the orders that lie in a mailbox, and end: for a job without a network."""
     from fedmri.clients.mailbox.letters import answer_waiting
 
+    _refuse_no_folder(mailbox)
     home = _ready(folder)
     log_to(home.logs / "client.log")
     print(f"Orders answered: {answer_waiting(home, mailbox)}.")
@@ -51,6 +53,7 @@ def once(
 def start(folder: ClientDir = HERE, mailbox: Mailbox = None) -> None:
     """Take part until Ctrl-C or SIGTERM. The client waits while the server is away."""
     if mailbox is not None:
+        _refuse_no_folder(mailbox)
         _start_by_mailbox(_ready(folder), mailbox)
         return
     from fedmri.clients.process.node import SiteNode
@@ -61,6 +64,12 @@ def start(folder: ClientDir = HERE, mailbox: Mailbox = None) -> None:
     address = home.consortium.address
     print(f"Site {home.site} takes part at {address}. Ctrl-C ends it.", flush=True)
     SiteNode(home).run(stop)
+
+
+def _refuse_no_folder(mailbox: Path) -> None:
+    if not mailbox.is_dir():
+        what, fix = f"mailbox {mailbox}", "mount it, or name another folder"
+        raise UsageError("U01", what, found="no folder", want="a folder", fix=fix)
 
 
 def _ready(folder: Path) -> ClientHome:
