@@ -66,11 +66,16 @@ def plan_facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "held back here": _held_back(policy),
         "leaves when scored": _scored(plan, policy),
         "never leaves": "images, label maps, tables, names, paths, dates, scores of one patient, "
-        "texts of errors (a code does)",
+        f"texts of errors (a code does{_reason(policy)})",
         "privacy cost": _privacy(plan),
         "the model's file": _release(plan),
         "signed for": f"fedmri {signed.version}",
     }
+
+
+def _reason(policy: SitePolicy) -> str:
+    """Return that the words of people here leave with a refusal, where the policy says so."""
+    return ", and why people here refuse a run" if policy.is_reason_told else ""
 
 
 def _start(plan: Plan) -> str:
