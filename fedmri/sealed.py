@@ -11,7 +11,10 @@ Source:
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
@@ -28,6 +31,11 @@ N_POINT, N_LENGTH = 97, 2
 """Bytes of a point of the curve, uncompressed; of the length of the signature."""
 NONCE = bytes(12)
 """A key seals one letter and no other: its nonce need not differ."""
+
+SETTLED_S = 30.0
+"""Age from which a file is taken for whole: a copy is not there at once."""
+ORDERS, ANSWERS, LETTER = "orders", "answers", ".letter"
+"""Folders of a mailbox, and the ending of its files."""
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[bytes, bytes], None]
@@ -78,6 +86,18 @@ def unseal(letter: bytes, receiver: ec.EllipticCurvePrivateKey, verify: Verify) 
     except InvalidSignature:
         raise _unopened("the signature of somebody else") from None
     return content
+
+
+def put_aside(file: Path) -> bool:
+    """Rename a letter that is none, so that it is not looked at again; tell whether it was.
+
+    One that was changed a moment ago may be on its way still, and stays.
+    """
+    with suppress(OSError):  # of a folder that the other party owns: it stays, and is none
+        if time.time() - file.stat().st_mtime >= SETTLED_S:
+            file.replace(file.with_suffix(".refused"))
+            return True
+    return False
 
 
 def address_of(key: ec.EllipticCurvePublicKey) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,11 @@ from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.keys import public_half
 from fedmri.clients.process.worker import noted_answer
 from fedmri.errors import NetworkError
-from fedmri.files import append_line, make_private_folder, whole_lines, write_whole
-from fedmri.sealed import address_of, seal, unseal
+from fedmri.files import append_line, whole_lines, write_whole
+from fedmri.sealed import ANSWERS, LETTER, ORDERS, address_of, put_aside, seal, unseal
 from fedmri.wire.letters import AnswerHead, OrderHead, as_letter, read_letter
 
 log = logging.getLogger("fedmri.client")
-
-ORDERS, ANSWERS, LETTER = "orders", "answers", ".letter"
 
 
 @dataclass
@@ -61,7 +60,7 @@ def answer_waiting(home: ClientHome, mailbox: Path) -> int:
     newest: dict[str, Mail] = {}
     for mail in sorted(_opened(home, mailbox, key), key=lambda mail: mail.head.number):
         if mail.head.run in newest:
-            newest[mail.head.run].file.unlink(missing_ok=True)
+            _take_away(newest[mail.head.run].file)
         newest[mail.head.run] = mail
     for mail in newest.values():
         _answer(home, mailbox, key, mail)
@@ -70,12 +69,16 @@ def answer_waiting(home: ClientHome, mailbox: Path) -> int:
 
 def _opened(home: ClientHome, mailbox: Path, key: ec.EllipticCurvePrivateKey) -> Iterator[Mail]:
     box = mailbox / ORDERS / address_of(key.public_key())
+    answered = {line["id"] for line in whole_lines(home.letters)}
     for file in sorted(box.glob(f"*{LETTER}")):
+        if file.stem in answered:  # it could not be taken away, or came again
+            put_aside(file)
+            continue
         try:
             yield _own_new(home, file, key)
         except NetworkError as error:
-            log.warning("letter %s: %s", file.name, error)
-            file.replace(file.with_suffix(".refused"))
+            if put_aside(file):
+                log.warning("letter %s: %s", file.name, error)
 
 
 def _own_new(home: ClientHome, file: Path, key: ec.EllipticCurvePrivateKey) -> Mail:
@@ -107,10 +110,15 @@ def _answer(home: ClientHome, mailbox: Path, key: ec.EllipticCurvePrivateKey, ma
     if not isinstance(receiver, ec.EllipticCurvePublicKey):
         raise _refused("a key of another kind for answers", "a P-384 key")
     letter = seal(content, receiver, lambda text: key.sign(text, ec.ECDSA(hashes.SHA384())))
-    make_private_folder(mailbox / ANSWERS)
+    (mailbox / ANSWERS).mkdir(parents=True, exist_ok=True)  # others carry it: it is sealed
     write_whole(mailbox / ANSWERS / f"{head.id}{LETTER}", letter)
     append_line(home.letters, {"run": head.run, "number": head.number, "id": head.id})
-    mail.file.unlink(missing_ok=True)
+    _take_away(mail.file)
+
+
+def _take_away(file: Path) -> None:
+    with suppress(OSError):  # in a folder of the server's it stays, and is known as answered
+        file.unlink()
 
 
 def _refused(found: str, want: str) -> NetworkError:

@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,8 +21,18 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedmri.errors import NetworkError
-from fedmri.files import make_private_folder, write_private, write_whole
-from fedmri.sealed import Sign, Verify, address_of, seal, unseal
+from fedmri.files import write_private, write_whole
+from fedmri.sealed import (
+    ANSWERS,
+    LETTER,
+    ORDERS,
+    Sign,
+    Verify,
+    address_of,
+    put_aside,
+    seal,
+    unseal,
+)
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.runs import RunFolder, utc
 from fedmri.swollen import SLACK
@@ -30,7 +41,6 @@ from fedmri.wire.letters import AnswerHead, OrderHead, as_letter, read_letter
 log = logging.getLogger("fedmri.server")
 
 RUN_ID, SERVER_NODE, FIRST_NODE = 1, 1, 1000
-ORDERS, ANSWERS, LETTER = "orders", "answers", ".letter"
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,7 @@ class MailboxGrid(Grid):
         vars(message.metadata)["_message_id"] = number
         key = _site_key(self.home, site)
         box = self.mailbox / ORDERS / address_of(key)
-        make_private_folder(box)
+        box.mkdir(parents=True, exist_ok=True)  # others carry it: what lies there is sealed
         for old in [one for one in self._out.values() if one.site == site]:
             old.file.unlink(missing_ok=True)
         self._number = max(self._number + 1, time.time_ns())  # grows over restarts, too
@@ -146,10 +156,11 @@ class MailboxGrid(Grid):
             if head.id != number:
                 raise _refused("the answer to another order")
         except NetworkError as error:
-            log.warning("answer of site %s: %s", out.site, error)
-            file.replace(file.with_suffix(".refused"))
+            if put_aside(file):
+                log.warning("answer of site %s: %s", out.site, error)
             return None
-        file.unlink(missing_ok=True)
+        with suppress(OSError):  # in a folder of the site's it stays, and is not read again
+            file.unlink()
         if head.code:
             return Message(Error(head.code, head.reason), reply_to=out.message)
         return Message(content, reply_to=out.message)

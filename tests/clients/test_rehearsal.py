@@ -48,6 +48,7 @@ def test_a_rehearsal_measures_and_leaves_nothing(
     assert left <= {"site.yaml", "consortium.json", "cache", "manifest.tsv"}, left
 
 
+@pytest.mark.slow
 def test_a_plan_beyond_the_limits_is_rehearsed_and_refused(
     home: ClientHome, tmp_path: Path, tiny: object
 ) -> None:
