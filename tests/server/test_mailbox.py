@@ -30,7 +30,8 @@ from fedmri.server.registry.enrolment import enroll, sign_for
 from fedmri.server.registry.enrolment import make_home as make_server
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.runs import RunFolder, new_run
-from tests.server.conftest import Trained
+from fedmri.server.views.status import read_run
+from tests.server.conftest import Deploy, Trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # flwr's
 POLICY = (
@@ -192,3 +193,11 @@ def test_a_run_has_one_process(consortium: Consortium) -> None:
     with pytest.raises(NetworkError, match=r"\[N21\]"):
         run_by_mailbox(consortium.server, consortium.run, consortium.mailbox)
     os.close(number)
+
+
+def test_a_run_by_letters_needs_no_server(coordinator: ServerHome, deploy: Deploy) -> None:
+    """It has a process of its own: where no server runs, only the others are interrupted."""
+    deploy("dialled", 4)
+    deploy("carried", 4, mailbox="/mnt/exchange")
+    status = {name: read_run(coordinator, name).status for name in ("dialled", "carried")}
+    assert status == {"dialled": "interrupted", "carried": "running"}
