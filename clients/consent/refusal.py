@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from fedmri.clients.egress.ledger import entries
@@ -55,10 +56,11 @@ def refusals(home: ClientHome) -> Mapping[tuple[str, str], Refusal]:
     """Return the refusals that hold, by plan and run."""
     found: dict[tuple[str, str], Refusal] = {}
     for line in whole_lines(home.refusals):
-        one = Refusal(**line)
-        found.pop((one.plan, one.run), None)
-        if not one.is_taken_back:
-            found[one.plan, one.run] = one
+        with suppress(TypeError):  # of another version: the refusal of nobody
+            one = Refusal(**line)
+            found.pop((one.plan, one.run), None)
+            if not one.is_taken_back:
+                found[one.plan, one.run] = one
     return found
 
 

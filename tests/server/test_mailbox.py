@@ -199,5 +199,6 @@ def test_a_run_by_letters_needs_no_server(coordinator: ServerHome, deploy: Deplo
     """It has a process of its own: where no server runs, only the others are interrupted."""
     deploy("dialled", 4)
     deploy("carried", 4, mailbox="/mnt/exchange")
+    (coordinator.state / "sites-seen.json").unlink()
     status = {name: read_run(coordinator, name).status for name in ("dialled", "carried")}
     assert status == {"dialled": "interrupted", "carried": "running"}
