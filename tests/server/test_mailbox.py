@@ -66,7 +66,7 @@ def made(plan: Plan, names: tuple[str, ...], hospitals: Path, folder: Path) -> C
     sites = []
     for name in names:
         source = SourceConfig(path=str(hospitals), layout="bids")
-        home = make_home(folder / name, source, "cpu")
+        home = make_home(folder / name, source)
         enroll(server, name, home.public_key.read_text(), max_subjects=400)
         join(home, server.enrolments / f"{name}.json")
         text = home.settings_file.read_text().replace("policy:\n", POLICY, 1)
