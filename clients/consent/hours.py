@@ -37,7 +37,8 @@ class Hours:
         numbers = [int(part) for part in found.groups()] if found else []
         is_day = bool(numbers) and max(numbers[::2]) < 24 and max(numbers[1::2]) < 60  # of a clock
         require(is_day and numbers[:2] != numbers[2:], "train_hours", text, want)
-        return cls(dt.time(*numbers[:2]), dt.time(*numbers[2:]))
+        begin_h, begin_min, end_h, end_min = numbers
+        return cls(dt.time(begin_h, begin_min), dt.time(end_h, end_min))
 
     def __contains__(self, time: dt.time) -> bool:
         if self.begin < self.end:

@@ -56,7 +56,7 @@ class Rehearsed:
         left_aside: Stages that the step was taken without: they are fitted with other sites.
     """
 
-    subjects: Mapping[str, int]
+    subjects: Mapping[Split, int]
     device: str
     prepare_seconds: float
     step_seconds: float

@@ -221,7 +221,8 @@ def _hours_left(
         return None
     first, last = of_run[0], of_run[-1]
     seconds = _time(last["time"]) - _time(first["time"])
-    return (n_rounds - at) * seconds / (last["round"] - first["round"]) / 3600
+    n_done = int(last["round"]) - int(first["round"])
+    return (n_rounds - at) * seconds / n_done / 3600
 
 
 def _time(text: str) -> float:
