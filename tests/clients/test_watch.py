@@ -169,8 +169,9 @@ def test_decisions_need_the_token_and_are_what_the_commands_do(lived: ClientHome
         assert consent(lived, waiting).is_withdrawn
         assert post(address, {"decision": "refuse", "run": "brain", "reason": "no"})[0] == 200
         assert "refused by people here" in state_of(lived).plans[1].status
-        for odd in ({"decision": "forget"}, [], {"decision": "refuse", "run": "x", "reason": "y"}):
-            assert post(address, odd)[0] == 409
+        unknown = {"decision": "refuse", "run": "x", "reason": "y"}
+        odd: list[object] = [{"decision": "forget"}, [], unknown]
+        assert [post(address, one)[0] for one in odd] == [409] * 3
         lived.settings_file.write_text(f"{lived.settings_file.read_text()}  max_rounds: 1\n")
         status, said = post(address, yes)
         assert (status, "[P10]" in said) == (409, True)

@@ -44,9 +44,11 @@ def test_the_commands_end_with_the_bits_of_a_simulation(
             assert fedmri(first.folder, "client", "once", *words).returncode == 0
         said, _ = server.communicate()
     finally:
-        for process in (*clients, server):
+        for process in clients:
             process.terminate()
             process.wait()
+        server.terminate()
+        server.wait()
     (arm,) = (simulated / "arms/federated").iterdir()
     lines = map(json.loads, (arm / "metrics.jsonl").read_text().splitlines())
     sha256 = next(line["sha256"] for line in lines if line["kind"] == "done")
