@@ -8,6 +8,7 @@ import logging
 import os
 import shlex
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -17,6 +18,7 @@ import fedmri.commands.client.forget  # it registers commands
 import fedmri.commands.client.setup  # it registers commands
 import fedmri.commands.client.site  # it registers commands
 import fedmri.commands.client.start  # it registers commands
+import fedmri.commands.client.watch  # it registers commands
 import fedmri.commands.server.runs  # it registers commands
 import fedmri.commands.server.setup  # it registers commands
 import fedmri.commands.server.view  # noqa: F401  # it registers commands
@@ -24,12 +26,14 @@ from fedmri.commands.apps import client_app, server_app
 from fedmri.commands.argument_help import ArgumentHelp
 from fedmri.commands.claims import lint_claims
 from fedmri.commands.demo import demo
+from fedmri.commands.examples import shown
 from fedmri.commands.harmonize import harmonize
 from fedmri.commands.model.explain import explain
 from fedmri.commands.model.export import export
 from fedmri.commands.model.serve import serve
 from fedmri.commands.model.trained import predict, score, show
 from fedmri.commands.optional_folder import OptionalFolder
+from fedmri.commands.plan import plan_app
 from fedmri.commands.privacy import privacy_app
 from fedmri.commands.study import study as run_grid
 from fedmri.commands.submission import bundle, compare
@@ -48,8 +52,8 @@ app = typer.Typer(
     name="fedmri",
     cls=ArgumentHelp,
     help="Train one model on the MRI of many hospitals; only weight updates travel.",
+    epilog=shown(""),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(
@@ -61,6 +65,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
+app.add_typer(plan_app, name="plan")
 for command in (
     *(demo, harmonize, lint_claims, predict, explain, score, show, export, serve),
     *(compare, bundle),
@@ -85,6 +90,24 @@ DataPath = Annotated[
     Path | None,
     typer.Option("--data", help="Your data set: BIDS, site/class/*.png, or DICOM folders."),
 ]
+
+
+def _print_version(is_asked: bool) -> None:  # typer's form of a callback
+    if is_asked:
+        print(f"fedmri {version('fedmri')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Hold the options of the program itself."""
 
 
 @app.command()

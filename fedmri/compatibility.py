@@ -7,7 +7,7 @@ made of the same doors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -168,10 +168,10 @@ DOORS = (
 """Every mechanism that asks a claim of a part."""
 
 
-def refuse_incompatible(plan: Plan) -> None:
-    """Refuse parts of a plan that do not go with its mechanisms, or that lack what they need.
+def incompatibilities(plan: Plan) -> Iterator[FedmriError]:
+    """Yield parts of a plan that do not go with its mechanisms, or that lack what they need.
 
-    Raises:
+    Yields:
         ConfigError: Filters want another part (C31), or the plan
             does not have what a part needs, or the strategy not what a stage asks (C03).
         PrivacyError: Privacy or secure aggregation wants another part (P32, P57, P67).
@@ -179,14 +179,14 @@ def refuse_incompatible(plan: Plan) -> None:
     for door in DOORS:
         for part in _asked(plan, door.section):
             if door.is_there(plan) and door.claim not in claims_of(part):
-                raise _refusal(door, part)
-    _refuse_unclaimed(plan)
+                yield _refusal(door, part)
+    yield from _unclaimed(plan)
     for section in ("strategy", "model"):
         part, registry = getattr(plan, section), _REGISTRIES[section]
         for need, is_met, found, fix in _NEEDS:
             if need in needs_of(part) and not is_met(plan):
                 what = f"{section} {registry.name_of(part)}"
-                raise ConfigError("C03", what, found=found(plan), want=need.value, fix=fix)
+                yield ConfigError("C03", what, found=found(plan), want=need.value, fix=fix)
 
 
 def goes_with(section: str, part: object) -> dict[str, bool]:
@@ -210,12 +210,12 @@ def _refusal(door: Door, part: Any) -> FedmriError:
     return door.error(door.code, door.mechanism, found=found, want=want, fix=door.fix)
 
 
-def _refuse_unclaimed(plan: Plan) -> None:
-    """Refuse a strategy that does not claim what a stage asks of it (C03)."""
+def _unclaimed(plan: Plan) -> Iterator[ConfigError]:
+    """Yield what a stage asks of the strategy that it does not claim (C03)."""
     for stage in plan.stages:
         for claim in stage.asks - claims_of(plan.strategy):
             name = STRATEGIES.name_of(plan.strategy)
-            raise ConfigError(
+            yield ConfigError(
                 "C03",
                 f"stage {STAGES.name_of(stage)}",
                 found=f"strategy {name}, {claim.value}",

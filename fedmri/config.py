@@ -68,12 +68,21 @@ def load(overrides: Sequence[str] = (), file: Path | None = None) -> Experiment:
         ConfigError: A key is not known (C02, with the nearest that is), a value cannot be taken
             (C01), settings contradict each other (C03), or the file cannot be read (C04).
     """
-    written = [*(_overrides_of(file) if file else ()), *overrides]
-    texts = [text for one in written for text in _each_stage(one)]
+    texts = written_settings(overrides, file)
     for text in texts:
-        _refuse_unknown(text)
+        refuse_unknown(text)
     values = _composed(texts)
     return experiment_of({**values, **_parts_of(values, texts)})
+
+
+def written_settings(overrides: Sequence[str] = (), file: Path | None = None) -> list[str]:
+    """Return what a file and overrides say, as ``key=value`` each; nothing is checked.
+
+    Raises:
+        ConfigError: The file cannot be read (C04), or stages are no list (C01).
+    """
+    written = [*(_overrides_of(file) if file else ()), *overrides]
+    return [text for one in written for text in _each_stage(one)]
 
 
 def _each_stage(text: str) -> Iterator[str]:
@@ -275,7 +284,8 @@ def _is_open(key: str) -> bool:
     return key.partition(".")[0] in _OPEN or key.startswith(f"{PROTOCOLS.kind}.")
 
 
-def _refuse_unknown(text: str) -> None:
+def refuse_unknown(text: str) -> None:
+    """Refuse a text that is no ``key=value``, or names what no setting or choice has (C02)."""
     key, separator, value = text.partition("=")
     key = key.lstrip("+~").strip()
     if not separator:

@@ -15,7 +15,7 @@ subjects and stays at the site; ``public`` carries the code alone and may travel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from pydantic import ValidationError
@@ -36,6 +36,7 @@ CODES: dict[str, str] = {
     "U30": "the site's settings name no data",
     "U31": "there is no such plan at the site",
     "U32": "there is no such patient at the site",
+    "U33": "there is no such run at the site",
     "U41": "a file of a run on the server is broken",
     "U42": "a run has not come so far",
     "U43": "the folder to copy to is not empty",
@@ -171,6 +172,8 @@ CODES: dict[str, str] = {
     "N31": "the login of an archive cannot be used",
     "N32": "an archive has no such study or series",
     "N33": "an archive does not take all results",
+    "N40": "a letter of the mailbox cannot be opened",
+    "N41": "a letter of the mailbox is not the one that is due",
     "P01": "something that is not declared was about to leave",
     "P02": "something was about to leave in another form than declared",
     "P03": "too few patients are behind an update",
@@ -185,6 +188,8 @@ CODES: dict[str, str] = {
     "P15": "a plan was approved for another run",
     "P16": "scores without noise would break a cap on epsilon",
     "P17": "nobody can tell who withdrew their consent",
+    "P18": "the site refuses the run",
+    "P19": "the site trains at other hours",
     "P30": "no noise is enough for an epsilon",
     "P31": "a round would exceed the site's privacy cap",
     "P32": "a setting breaks differential privacy",
@@ -270,10 +275,12 @@ class FedmriError(Exception):
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "fedmri"
+    beside: tuple[FedmriError, ...] = ()
+    """What else is wrong, where all of it was looked at and this is the first."""
 
     def __init__(self, code: str, what: str, *, found: str, want: str, fix: str) -> None:
         super().__init__(f"{what}: found {found}, want {want}. To fix: {fix}. [{code}]")
-        self.code = code
+        self.code, self.what = code, what
         self.public = f"{self.kind} error {code}"
 
 
@@ -324,6 +331,14 @@ class HarmonizeError(FedmriError):
 
     exit_code = 3  # as DataError: it is their data that do not allow it
     kind = "harmonization"
+
+
+def raise_all(errors: Iterable[FedmriError]) -> None:
+    """Raise the first of some errors, with the others beside it; nothing where there is none."""
+    found = [*errors]
+    if found:
+        found[0].beside = tuple(found[1:])
+        raise found[0]
 
 
 def require(is_met: bool, key: str, value: object, want: str) -> None:  # noqa: FBT001  # reads as a sentence

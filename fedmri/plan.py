@@ -10,15 +10,16 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import PlainValidator
 
-from fedmri.compatibility import refuse_incompatible
+from fedmri.compatibility import incompatibilities
 from fedmri.data.settings import DataConfig
-from fedmri.errors import ConfigError, require
+from fedmri.errors import ConfigError, FedmriError, raise_all, require
 from fedmri.models.image.cnn5 import CNN5
 from fedmri.models.model import Model
 from fedmri.models.registry import MODELS
@@ -255,15 +256,25 @@ class Plan:
         }
 
     def __post_init__(self) -> None:
-        _refuse_unfiltered(self.filters, self.transport)
-        refuse_same_place(self.stages)
-        for stage in self.stages:
-            stage.refuse(self)
-        refuse_conflicts(self.privacy, self.train, self.data.augment)
-        _refuse_covariates(self.data, self.target)
-        if self.secagg.is_on:
-            refuse_inspections(self._inspections)
-        refuse_incompatible(self)
+        raise_all(self._problems())
+
+    def _problems(self) -> Iterator[FedmriError]:
+        """Yield all that does not go together, so that its author reads it at once."""
+        inspections = self._inspections if self.secagg.is_on else []
+        checks: tuple[Callable[[], None], ...] = (
+            lambda: _refuse_unfiltered(self.filters, self.transport),
+            lambda: refuse_same_place(self.stages),
+            *(partial(stage.refuse, self) for stage in self.stages),
+            lambda: refuse_conflicts(self.privacy, self.train, self.data.augment),
+            lambda: _refuse_covariates(self.data, self.target),
+            lambda: refuse_inspections(inspections),
+        )
+        for check in checks:
+            try:
+                check()
+            except FedmriError as error:
+                yield error
+        yield from incompatibilities(self)
 
     @property
     def is_ended_by_sums(self) -> bool:

@@ -152,9 +152,17 @@ def sign_plan(plan: Plan, private_key: bytes, sites: Mapping[str, str] | None = 
         raise _no_signing_key(type(error).__name__) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise _no_signing_key(type(key).__name__)
-    as_received = from_dict(json.loads(to_json(plan)))  # 1 where a float is wanted becomes 1.0
-    text = _canonical(as_received, installed_version(), sites or {})
+    text = _canonical(_as_received(plan), installed_version(), sites or {})
     return SignedPlan(text, base64.b64encode(key.sign(PURPOSE + text.encode())).decode())
+
+
+def unsigned(plan: Plan) -> SignedPlan:
+    """Return a plan as it would be signed, without the signature: to be read, not to be run."""
+    return SignedPlan(_canonical(_as_received(plan), installed_version(), {}), "")
+
+
+def _as_received(plan: Plan) -> Plan:
+    return from_dict(json.loads(to_json(plan)))  # 1 where a float is wanted becomes 1.0
 
 
 def _canonical(plan: Plan, version: str, sites: Mapping[str, str]) -> str:

@@ -38,20 +38,21 @@ def main(grid: Grid, context: Context) -> None:
     return_large_blocks()
     home = ServerHome(Path(os.environ[HOME]))
     folder = RunFolder(home.runs / str(context.run_config["run"]))
-    _log_to(folder.path / "log.txt")
+    log_to(folder.path / "log.txt")
     (folder.path / FAILED).unlink(missing_ok=True)
     try:
-        run = _run(grid, folder, home)
+        run = run_of(grid, folder, home)
         made = assemble(run.plan)
         folder.bound_answers(bound_answers(run.plan, made.entries, made.layout))
-        Rounds(run, grid, _note).go()
+        Rounds(run, grid, note_record).go()
     except FedmriError as error:
         log.error("%s", error)
         write_json(folder.path / FAILED, {"code": error.code, "message": str(error)})
         raise
 
 
-def _run(grid: Grid, folder: RunFolder, home: ServerHome) -> Run:
+def run_of(grid: Grid, folder: RunFolder, home: ServerHome) -> Run:
+    """Return what is trained, once the plan is known to be the coordinator's own."""
     signed = folder.signed
     signed.verify(home.verify_key.read_text(encoding="utf-8"))
     plan = signed.plan
@@ -88,12 +89,14 @@ class Declared(Mapping[str, int]):
         return len(self.home.sites())
 
 
-def _note(record: Record) -> None:
+def note_record(record: Record) -> None:
+    """Log what a round came to."""
     if record["kind"] in ("round_total", "done"):
         log.info("%s", {key: value for key, value in record.items() if key != "seed"})
 
 
-def _log_to(path: Path) -> None:
+def log_to(path: Path) -> None:
+    """Send all logs of this process to a file of the run."""
     form = "%(asctime)s %(name)s %(levelname)s %(message)s"
     logging.basicConfig(filename=path, format=form, level=logging.INFO, force=True)
     quiet_root()

@@ -33,6 +33,8 @@ class RunNote:
         members: Sites that train; empty until the first round, if none were named.
         attempts: Starts since the last new checkpoint.
         flwr_run: Number that Flower knows it by.
+        mailbox: Folder that its orders and answers travel by; empty for sites that dial in. Such a
+            run has a process of its own, and the server leaves it alone.
     """
 
     status: Status = "queued"
@@ -41,6 +43,7 @@ class RunNote:
     members: tuple[str, ...] = ()
     attempts: int = 0
     flwr_run: int = 0
+    mailbox: str = ""
 
 
 class RunFolder:
@@ -120,12 +123,13 @@ class RunFolder:
         return max((int(name.split("-")[1].split(".")[0]) for name in names), default=0)
 
 
-def new_run(
+def new_run(  # noqa: PLR0913  # what a run is made of
     runs: Path,
     signed: SignedPlan,
     name: str,
     members: Sequence[str],
     weights: Path | None = None,
+    mailbox: str = "",
 ) -> RunFolder:
     """Write the folder of a run, queued.
 
@@ -135,6 +139,7 @@ def new_run(
         name: Name of the run; empty takes the plan's, with a number where that is taken.
         members: Sites that train; empty takes those that are there when it starts.
         weights: File of weights that the plan starts from; the folder gets a copy.
+        mailbox: Folder that its letters travel by; empty for sites that dial in.
 
     Raises:
         UsageError: The name is taken, or cannot name a folder (U51).
@@ -143,7 +148,7 @@ def new_run(
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.mkdir(parents=True)
     (part / "signed.json").write_text(signed.to_json(), encoding="utf-8")
-    note = RunNote(submitted=utc(), members=tuple(sorted(members)))
+    note = RunNote(submitted=utc(), members=tuple(sorted(members)), mailbox=mailbox)
     write_json(part / "run.json", asdict(note))
     if weights is not None:
         shutil.copyfile(weights, part / f"{WEIGHTS}{weights.suffix}")

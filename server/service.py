@@ -53,7 +53,7 @@ def serve(home: ServerHome, stop: threading.Event) -> None:
     _ = hold(home)  # before anything is written: a second server would spoil the first one's runs
     compact(home.database)
     for run in all_runs(home.runs):
-        if run.note.status == "running":
+        if run.note.status == "running" and not run.note.mailbox:
             run.change(status="interrupted", message="the server stopped")
     with SuperLink(home) as link:
         service = _Service(home, link)
@@ -139,7 +139,8 @@ class _Service:
         self._seen[name] = {"online": is_online, "last_seen": last, "node": node.node_id}
 
     def _begin_next(self) -> None:
-        waiting = [run for run in all_runs(self._home.runs) if run.note.status not in OVER]
+        runs = [run for run in all_runs(self._home.runs) if not run.note.mailbox]
+        waiting = [run for run in runs if run.note.status not in OVER]
         if not waiting:
             return
         run = waiting[0]

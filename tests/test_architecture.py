@@ -23,7 +23,7 @@ SETTINGS = {
     "training.settings",
 }
 PARTS = {"models.registry", "stages.registry", "strategies.registry", "tasks.registry"}
-TRUST = {"child", "repeats", "files", "settings_file", "consortium", "signed_plan"}
+TRUST = {"child", "repeats", "files", "sealed", "settings_file", "consortium", "signed_plan"}
 ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
     "errors": set(),
@@ -86,9 +86,12 @@ ARROWS = {
     "repeats": set(),
     "files": WORDS,
     "setting_keys": WORDS,
+    "setting_words": set(),
+    "plan_changes": WORDS | PARTS | {"parts", "plan", "setting_words"},
     "settings_file": WORDS | {"setting_keys"},
     "system_errors": WORDS,
     "consortium": WORDS,
+    "sealed": WORDS,
     "signed_plan": WORDS | {"parts", "plan", "consortium", "secagg.secure_sum"},
     # the processes
     "server": WORDS
@@ -108,7 +111,8 @@ ARROWS = {
     "clients": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "data", "models"}
-    | {"assembly", "parts", "tasks", "training", "privacy", "secagg", "filters", "leakage"},
+    | {"assembly", "parts", "tasks", "training", "privacy", "secagg", "filters", "leakage"}
+    | {"local_web", "plan_changes", "reports.pages.templates"},
     "simulation": WORDS
     | TRUST
     | {
@@ -141,7 +145,8 @@ ARROWS = {
     | {"arm", "config", "file_names", "reports", "simulation", "trained", "tasks", "parts"}
     | {"evaluate.claims"}
     | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
-    | {"archive", "export", "extras", "setting_keys", "stages.account", "stages.stage"},
+    | {"archive", "export", "extras", "stages.account", "stages.stage"}
+    | {"assembly", "plan_changes", "setting_keys", "setting_words", "signed_plan"},
     "config": WORDS
     | SETTINGS
     | PARTS
@@ -173,6 +178,8 @@ ARROWS = {
         "explain.record",
         "export",
         "serve",
+        "plan_changes",
+        "setting_words",
     }
     | {"models.registry", "models.pretrained"},
     "configs": set(),

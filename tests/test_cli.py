@@ -6,12 +6,14 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -22,8 +24,10 @@ from typer.testing import CliRunner
 from typer.utils import get_params_from_function
 
 from fedmri.cli import app, main
+from fedmri.commands.examples import EXAMPLES
 from fedmri.config import load
 from fedmri.server.rounds.checkpoint import digest, load_weights_file
+from tests.test_deploy import parse
 
 FEDMRI = [sys.executable, "-c", "from fedmri.cli import main; main()"]
 HEAVY = ("torch", "monai", "flwr", "ray", "hydra", "torchio", "pandas", "matplotlib")
@@ -111,6 +115,31 @@ def test_every_command_explains_itself(
             column = words(info.default.help or "")
             assert column.endswith("."), f"{name} has no sentence"
             assert is_shown(column, done.output), f"{name}: {column}"
+
+
+@pytest.mark.parametrize("path", list(commands(get_command(app))), ids=" ".join)
+def test_the_help_of_every_command_has_an_example_that_can_be_typed(
+    path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins with the words of the command, and everything in it is known to the program."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    done = CliRunner().invoke(app, [*path, "--help"], prog_name="fedmri")
+    example = EXAMPLES.get(" ".join(path))
+    assert example, "put it into fedmri/commands/examples.py"
+    assert f"Example: {example}" in words(done.output)
+    typed = shlex.split(example)
+    assert tuple(typed[: len(path) + 1]) == ("fedmri", *path)
+    for word in typed:
+        if Path(word).suffix in {".yaml", ".csv", ".md", ".fedmri", ".pub", ".json"}:
+            Path(word).touch()  # must be there to be parsed
+    parse(typed[1:])
+
+
+def test_the_version_is_the_one_that_is_installed() -> None:
+    """One line that a bug report can quote."""
+    done = CliRunner().invoke(app, ["--version"], prog_name="fedmri")
+    assert (done.exit_code, done.output) == (0, f"fedmri {version('fedmri')}\n")
 
 
 def is_shown(sentence: str, output: str) -> bool:

@@ -16,11 +16,13 @@ from typer.main import get_command
 
 from docs.generate.commands import commands_page, contexts
 from docs.generate.links import CODE, anchors, for_site, links_of
-from docs.generate.settings import sections, settings_page
+from docs.generate.settings import settings_page
 from fedmri.cli import app
 from fedmri.clients.process.home import SiteConfig
+from fedmri.config import ROOT as ROOT_FIELD
 from fedmri.config import Experiment
 from fedmri.server.registry.home import ServerConfig
+from fedmri.setting_words import sections
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -65,7 +67,7 @@ def test_links_are_read_as_markdown_has_them() -> None:
 @pytest.mark.parametrize("kind", [Experiment, SiteConfig, ServerConfig])
 def test_every_setting_says_what_it_means(kind: type[object]) -> None:
     """A setting without a sentence in its docstring is refused here, not found by a reader."""
-    page, found = settings_page(), list(sections(kind))
+    page, found = settings_page(), list(sections(kind, root=ROOT_FIELD))
     assert found
     for setting in (setting for section in found for setting in section.settings):
         assert setting.meaning.endswith("."), setting.key

@@ -12,11 +12,12 @@ from typer.main import get_command
 
 from docs.generate.commands import commands_page, contexts
 from docs.generate.links import CODE
-from docs.generate.settings import sections, settings_page
+from docs.generate.settings import settings_page
 from fedmri.cli import app
 from fedmri.clients.process.home import SiteConfig
 from fedmri.config import Experiment
 from fedmri.server.registry.home import ServerConfig
+from fedmri.setting_words import sections
 
 MOST_WORDS = 22
 ROOT = Path(__file__).parents[1]

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fedmri.clients.consent.policy import SitePolicy, violations
+from fedmri.clients.consent.refusal import refusals, refuse_refused, take_back
 from fedmri.clients.process.home import ClientHome
 from fedmri.errors import NetworkError, PrivacyError, UsageError
 from fedmri.files import append_line, whole_lines, write_whole
@@ -151,6 +152,14 @@ def approve(home: ClientHome, signed: SignedPlan, how: str) -> Approval:
     return approval
 
 
+def approve_as_person(home: ClientHome, signed: SignedPlan) -> Approval:
+    """Write down what somebody here decided; a refusal of the plan's runs is taken back by it."""
+    taken, there = take_back(home, signed.sha256), consent(home, signed.sha256)
+    if taken and there.given and there.begun >= set(taken):
+        return there.given[-1]  # the run goes on under the approval that it began under
+    return approve(home, signed, "command")
+
+
 def _now() -> str:
     return _text_of(dt.datetime.now(dt.UTC))
 
@@ -167,12 +176,13 @@ def refuse_unapproved(home: ClientHome, signed: SignedPlan, run: str) -> None:
 
     Raises:
         NetworkError: The coordinator did not sign it (N02), or it cannot be read (N01, N03).
-        PrivacyError: It goes beyond the limits (P10), nobody approved it (P11), or it was approved
-            for another run (P15).
+        PrivacyError: People here refused the run (P18), it goes beyond the limits (P10), nobody
+            approved it (P11), or it was approved for another run (P15).
     """
     signed.verify(home.consortium.coordinator)
     plan = signed.plan
     keep_seen(home, signed)
+    refuse_refused(home, signed.sha256, run)
     policy = home.config.policy
     refuse_violations(policy, plan)
     there = consent(home, signed.sha256)
@@ -247,6 +257,10 @@ def status_of(home: ClientHome, signed: SignedPlan) -> str:
         return f"refused: {error.public}"
     if found:
         return plain(f"refused: {'; '.join(found)}")
+    refused = [one for (plan, _), one in refusals(home).items() if plan == signed.sha256]
+    if refused:
+        said = "; ".join(f"run {one.run} by {one.who}: {one.reason}" for one in refused)
+        return plain(f"refused by people here: {said}")
     there = consent(home, signed.sha256)
     if there.given:
         last = there.given[-1]

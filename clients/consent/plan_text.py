@@ -29,7 +29,7 @@ def describe(signed: SignedPlan, policy: SitePolicy, changed: Sequence[str] = ()
         policy: The site's limits.
         changed: Sites whose keys are other ones than before; see ``changed_keys``.
     """
-    facts = _facts(signed, policy)
+    facts = plan_facts(signed, policy)
     width = max(map(len, facts))
     lines = [f"{name:<{width}}  {plain(value)}" for name, value in facts.items()]
     beyond = [f"BEYOND THE LIMITS: {plain(text)}" for text in violations(policy, signed.plan)]
@@ -41,7 +41,8 @@ def describe(signed: SignedPlan, policy: SitePolicy, changed: Sequence[str] = ()
     return "\n".join([*lines, *beyond, *keys])
 
 
-def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
+def plan_facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
+    """Return what a person must know before consenting to a plan, by name."""
     plan = signed.plan
     target, source, train = plan.target, plan.data.source, plan.train
     amount = f"{train.local_steps} steps" if train.local_steps else f"{train.local_epochs} epochs"
@@ -66,7 +67,7 @@ def _facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "held back here": _held_back(policy),
         "leaves when scored": _scored(plan, policy),
         "never leaves": "images, label maps, tables, names, paths, dates, scores of one patient, "
-        "texts of errors (a code does)",
+        f"texts of errors (a code does{_reason(policy)})",
         "privacy cost": _privacy(plan),
         "the model's file": _release(plan),
         "signed for": f"fedmri {signed.version}",
@@ -77,6 +78,11 @@ def _covariates(plan: Plan) -> str:
     """Return which columns the network reads beside the image; nothing more leaves for them."""
     names = ", ".join(one.name for one in plan.data.source.declared)
     return f"; columns {names} beside the image, which the network reads here" if names else ""
+
+
+def _reason(policy: SitePolicy) -> str:
+    """Return that the words of people here leave with a refusal, where the policy says so."""
+    return ", and why people here refuse a run" if policy.is_reason_told else ""
 
 
 def _start(plan: Plan) -> str:

@@ -47,6 +47,7 @@ class SitePolicy:
         is_approval_automatic: Whether a plan of the coordinator within the limits runs although no
             person has looked at it.
         approved: Content hashes of plans that are approved by this file.
+        is_reason_told: Whether the coordinator may read why this site refuses a run.
     """
 
     min_subjects_train: int = 5
@@ -67,6 +68,7 @@ class SitePolicy:
     approval_days: int = 365
     is_approval_automatic: bool = False
     approved: tuple[str, ...] = ()
+    is_reason_told: bool = False
 
     def __post_init__(self) -> None:
         for name in (

@@ -22,6 +22,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from fedmri.clients.consent.policy import SitePolicy
+from fedmri.clients.consent.refusal import RunRefusedError
 from fedmri.clients.egress.audit import AT_LEAST
 from fedmri.clients.egress.ledger import Egress, Ledger
 from fedmri.errors import CODES, FedmriError, PrivacyError
@@ -45,6 +46,7 @@ from fedmri.wire import (
     as_plain_record,
     metrics_of,
     plain_fields,
+    with_reason,
 )
 
 log = logging.getLogger("fedmri.client")
@@ -178,8 +180,13 @@ class Border:
         return leaving
 
     def admit_error(self, error: Exception, round_index: int | None) -> str:
-        """Return what may be told of an error: its code. Its text stays in the site's log."""
+        """Return what may be told of an error: its code. Its text stays in the site's log.
+
+        Why people here refuse a run goes with it where the site's policy says so.
+        """
         public = public_of(error)
+        if isinstance(error, RunRefusedError):
+            public = with_reason(public, error.reason)
         if public == UNEXPLAINED:
             log.error("site %s failed", self.site, exc_info=error)
         else:

@@ -72,9 +72,18 @@ policy:
   # is_approval_automatic: false
   # Plans approved by this file, by their hash.
   # approved: []
+  # Whether the coordinator may read why this site refuses a run.
+  # is_reason_told: false
 
 # Table of features, a subject a row, for plans that harmonize tables.
 # features: table.csv
+
+# When this site answers orders, by its own clock; an order at another time waits.
+# train_hours: "19:00-06:00"
+
+# Command that is run with a short text as its last word: a plan waits, an update was left out,
+# or the site was revoked. The text names no patient and no file.
+# notify: /usr/local/bin/tell-the-team
 
 # Where to train, such as cuda:0 or cpu; empty leaves it to the plan.
 device: {device}

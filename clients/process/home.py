@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from fedmri.clients.consent.hours import Hours
 from fedmri.clients.consent.policy import SitePolicy
 from fedmri.consortium import Consortium, read_consortium
 from fedmri.data.settings import CheckConfig, SourceConfig
@@ -28,6 +30,10 @@ class SiteConfig:
         policy: The site's limits on plans.
         device: Where to train, such as ``cuda:1``; empty leaves it to the plan.
         features: Table for plans that harmonize tables of features; empty where there is none.
+        train_hours: When the site answers orders, by the machine's own clock, such as
+            ``19:00-06:00``. An order that comes at another time waits. Empty answers at any time.
+        notify: Command that gets a short text as its last word. It is run when a plan waits, an
+            update was left out, or the site was revoked. The text names no patient and no file.
     """
 
     data: SourceConfig = field(default_factory=SourceConfig)
@@ -35,6 +41,16 @@ class SiteConfig:
     policy: SitePolicy = field(default_factory=SitePolicy)
     device: str = ""
     features: str = ""
+    train_hours: str = ""
+    notify: str = ""
+
+    def __post_init__(self) -> None:
+        Hours.of(self.train_hours)
+
+
+def short_name(run: str) -> str:
+    """Return the name of a run as one of files: who made it is not trusted with a path."""
+    return hashlib.sha256(run.encode()).hexdigest()[:16]
 
 
 class ClientHome:
@@ -48,6 +64,9 @@ class ClientHome:
         self.consortium_file = self.folder / "consortium.json"
         self.plans = self.folder / "plans"
         self.approvals = self.folder / "approvals.jsonl"
+        self.refusals = self.folder / "refusals.jsonl"
+        self.messages = self.folder / "messages.jsonl"
+        self.letters = self.folder / "letters.jsonl"
         self.ledger = self.folder / "ledger/egress.jsonl"
         self.privacy_ledger = self.folder / "ledger/privacy.jsonl"
         self.leakage_ledger = self.folder / "ledger/leakage.jsonl"
@@ -74,6 +93,10 @@ class ClientHome:
             return config
         path = self.folder / Path(config.data.path).expanduser()
         return replace(config, data=replace(config.data, path=str(path)))
+
+    def scorings(self, plan: str, run: str) -> Path:
+        """Return the file of what the models of a run scored here."""
+        return self.runs / plan / "scorings" / f"{short_name(run)}.jsonl"
 
     def own_secret(self) -> Path:
         """Return the file of what the site's noise comes from; it is made on first use."""

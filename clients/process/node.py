@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedmri.child import die_with_parent
+from fedmri.clients.consent.refusal import AGAIN
 from fedmri.clients.process.flower import supernode_command
 from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.messages import tell_of_revoked
 from fedmri.clients.process.standing import LOCK, STANDING, ask_standing, note, noted, revoked
 from fedmri.errors import NetworkError
 from fedmri.files import hold, write_private, write_whole
@@ -76,6 +78,7 @@ class SiteNode:
         if standing == "revoked":
             error = revoked(self._home)
             log.error("%s", error)
+            tell_of_revoked(self._home)
             raise error
 
     def _write_files(self) -> None:
@@ -103,8 +106,12 @@ class SiteNode:
         log.info("SuperNode and worker started, for %s", home.consortium.address)
 
     def _watch(self, stop: threading.Event) -> None:
-        """Return when one of the two has ended, or when it is time to stop."""
+        """Return when one of the two has ended, when it is time to stop, or to come anew."""
+        again = self._home.folder / AGAIN
         while not stop.wait(TICK_S):
+            if again.exists():  # people here took a refusal back: who comes anew is asked again
+                again.unlink(missing_ok=True)
+                return
             for name, process in self._pair.items():
                 if process.poll() is not None:
                     log.warning("%s ended with %d; both start again", name, process.returncode)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from fedmri.clients.process.flower import signed_headers
 from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.messages import tell_of_left_out
 from fedmri.clients.process.reach import connect, proxy_for
 from fedmri.errors import CODES, FedmriError, PrivacyError
 from fedmri.files import is_held, write_whole
@@ -28,6 +29,13 @@ LOCK = "lock"
 """Of the client that runs in a folder, with its process number."""
 
 Standing = Literal["enrolled", "revoked", "not known", "no answer"]
+SAID: Mapping[Standing, str] = {
+    "enrolled": "The server answers and knows this site.",
+    "revoked": "REVOKED: the coordinator has shut this site out. Call them [P12].",
+    "not known": "The server does not know this site's key: call the coordinator.",
+    "no answer": "The server does not answer: see `fedmri client doctor`.",
+}
+"""What each standing means to the site's people."""
 ANSWERS: Mapping[int, Standing] = {204: "enrolled", 410: "revoked", 401: "not known"}
 
 
@@ -81,6 +89,7 @@ def heed(home: ClientHome, run: str, told: tuple[int, str] | None) -> None:
             *(round_index, run, CODES[code], code),
         )
         note(home, TOLD, run=run, round=round_index, code=code)
+        tell_of_left_out(home, run, round_index, code)
 
 
 def revoked(home: ClientHome) -> FedmriError:

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import argparse
 import copy
-import hashlib
+import datetime as dt
 import json
 import logging
 import time
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
-from flwr.app import Message
+from flwr.app import Context, Message, RecordDict
 
 from fedmri.clients.app import app, border_of, refusal
 from fedmri.clients.consent.approval import refuse_unapproved
+from fedmri.clients.consent.hours import refuse_other_hours
+from fedmri.clients.consent.refusal import known_runs
 from fedmri.clients.consent.withdrawn import Withdrawn
-from fedmri.clients.process.flower import SuperNodeTask, SuperNodeTasks, bound_orders, foreign_files
-from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.flower import SuperNodeTasks, bound_orders, foreign_files
+from fedmri.clients.process.home import ClientHome, short_name
+from fedmri.clients.process.messages import tell_of_plan
 from fedmri.clients.process.standing import ORDER as ORDER_NOTE
 from fedmri.clients.process.standing import heed, note
 from fedmri.clients.training.own_data import own_features, prepare_own
@@ -34,6 +37,7 @@ from fedmri.repeats import quiet_root
 from fedmri.signed_plan import SignedPlan
 from fedmri.wire import (
     bundle,
+    is_secure_step,
     no_order,
     notice_of,
     refuse_undeclared_order,
@@ -47,7 +51,15 @@ POLL_S = 0.25
 PATIENCE_S = 60.0
 
 
-def answer(folder: Path, task: SuperNodeTask) -> Message:
+class Order(Protocol):
+    """An order as it came: the message, what was told beside it, and a bundle if one came."""
+
+    message: Message
+    context: Context
+    bundle: bytes | None
+
+
+def answer(folder: Path, task: Order) -> Message:
     """Return a site's answer to an order, or the code of why there is none.
 
     Args:
@@ -60,7 +72,8 @@ def answer(folder: Path, task: SuperNodeTask) -> Message:
     context = copy.copy(task.context)
     context.node_config = {"site": home.consortium.site, "ledger": str(home.ledger)}
     try:
-        refuse_code(task.bundle)
+        if task.bundle is not None:
+            refuse_code(task.bundle)
         refuse_undeclared(task.message)
         heed(home, str(sent["run"]), notice_of(task.message.content))
         task.message.content = unbundle(task.message.content)
@@ -68,11 +81,13 @@ def answer(folder: Path, task: SuperNodeTask) -> Message:
         context.node_config |= _own_settings(home, signed, str(sent["run"]))
         refuse_unapproved(home, signed, str(sent["run"]))
         refuse_beyond(task.message, signed.plan)
+        if not is_secure_step(task.message.content):  # a sum that has begun is brought to its end
+            refuse_other_hours(home.config.train_hours, dt.datetime.now())  # a local clock
         prepared = _prepared(folder, signed, Withdrawn.of(home).version)
         # a table lies where its owner put it; what is written belongs into the site's folder
         is_table = signed.plan.is_for_tables
         own = home.runs / signed.sha256 if is_table else prepared.parent
-        state = own / _short(str(sent["run"]))
+        state = own / short_name(str(sent["run"]))
         context.node_config |= {"prepared": json.dumps([str(prepared)]), "folder": str(state)}
         roll = signed.roll(str(sent["run"]))
         context.run_config = {"plan": to_json(_own_plan(home, signed)), "roll": roll.to_json()}
@@ -104,7 +119,7 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
         "leakage-steps": policy.leakage_steps,
         "leakage-ledger": str(home.leakage_ledger),
         "max-scorings": policy.max_scorings,
-        "scorings": str(home.runs / signed.sha256 / "scorings" / f"{_short(run)}.jsonl"),
+        "scorings": str(home.scorings(signed.sha256, run)),
         "max-site-epsilon": policy.max_site_epsilon,
         "score-digits": policy.score_digits,
     }
@@ -113,11 +128,6 @@ def _own_settings(home: ClientHome, signed: SignedPlan, run: str) -> dict[str, A
 def _own_plan(home: ClientHome, signed: SignedPlan) -> Plan:
     plan, device = signed.plan, home.config.device
     return replace(plan, train=replace(plan.train, device=device)) if device else plan
-
-
-def _short(run: str) -> str:
-    """Return the name of a run as one of files: who made it is not trusted with a path."""
-    return hashlib.sha256(run.encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=4)
@@ -166,13 +176,17 @@ def refuse_beyond(message: Message, plan: Plan) -> None:
         raise no_order(f"round {index!r} of {n_rounds}")
 
 
-def _noted_answer(home: ClientHome, task: SuperNodeTask) -> Message:
+def noted_answer(home: ClientHome, task: Order) -> Message:
     """Return the answer to an order; beginning and end are noted for this site's people."""
     kind, run = task.message.metadata.message_type, str(task.context.run_config.get("run", ""))
-    note(home, ORDER_NOTE, kind=kind, run=run, code="")
+    content = task.message.content if task.message.has_content() else RecordDict()
+    about = {"kind": kind, "run": run, "round": round_of(content)}
+    note(home, ORDER_NOTE, **about, code="")
     reply = answer(home.folder, task)
     code = str(reply.error.reason).split(" ")[-1] if reply.has_error() else "ok"
-    note(home, ORDER_NOTE, kind=kind, run=run, code=code)
+    note(home, ORDER_NOTE, **about, code=code)
+    if code == "P11":
+        tell_of_plan(home, known_runs(home).get(run, ""))
     return reply
 
 
@@ -184,7 +198,7 @@ def work(home: ClientHome, port: int, secret: bytes) -> None:
         try:
             with tasks.next() as task:
                 if task is not None:
-                    reply = _noted_answer(home, task)
+                    reply = noted_answer(home, task)
                     task.answer(reply)
             last_seen = time.monotonic()
         except httpx.HTTPError as error:

@@ -40,6 +40,8 @@ def _as_markdown(context: click.Context) -> str:
     usage = " ".join(command.collect_usage_pieces(context))
     lines = [f"## `{context.command_path}`", "", command.help or "", ""]
     lines += ["```text", f"{context.command_path} {usage}", "```", ""]
+    if command.epilog:
+        lines += ["```text", command.epilog.removeprefix("Example: "), "```", ""]
     rows = [row for param in command.params if (row := _row(param, context))]
     if rows:
         lines += ["| argument or option | default | meaning |", "| --- | --- | --- |", *rows, ""]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from docs.generate.settings import attributes_of
 from fedmri.claims import claims_of, needs_of
 from fedmri.compatibility import DOORS
 from fedmri.data.reader import READERS
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
+from fedmri.setting_words import meanings_of, summary_of
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.stages.registry import STAGES
 from fedmri.strategies.registry import STRATEGIES
@@ -63,8 +62,7 @@ def _one(registry: Registry[Any], name: str) -> Any:
 
 
 def _part(name: str, kind: type[Any]) -> list[str]:
-    summary = inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:")[0]
-    lines = [f"## {name}", "", summary, ""]
+    lines = [f"## {name}", "", summary_of(kind), ""]
     said = getattr(kind, "consent", "")
     if isinstance(said, str) and said:
         lines += [f"A hospital reads before it approves: {said}.", ""]
@@ -75,9 +73,7 @@ def _part(name: str, kind: type[Any]) -> list[str]:
         lines += ["```", ""]
     if source := getattr(kind, "source", ""):
         lines += ["", f"Source: {source}.", ""]
-    meanings: dict[str, str] = {}
-    for one in reversed(kind.__mro__):
-        meanings |= attributes_of(one)
+    meanings = meanings_of(kind)
     own = [field for field in fields(kind) if field.init]
     if own:
         lines += ["| Setting | Default | Meaning |", "| --- | --- | --- |"]

@@ -1,10 +1,12 @@
-"""A group of commands whose help shows the sentence of each argument, not of options alone."""
+"""A group of commands whose help shows the sentence of each argument, and an example."""
 
 from __future__ import annotations
 
 import click
 from typer.core import TyperArgument, TyperGroup
 from typer.utils import get_params_from_function
+
+from fedmri.commands.examples import shown
 
 
 class ArgumentHelp(TyperGroup):
@@ -22,4 +24,12 @@ class ArgumentHelp(TyperGroup):
             for param in command.params:
                 if isinstance(param, TyperArgument) and param.name in declared:
                     param.help = param.help or declared[param.name].default.help
+        if command is not None:
+            command.epilog = command.epilog or shown(_words(ctx, cmd_name))
         return command
+
+
+def _words(ctx: click.Context, name: str) -> str:
+    """Return the words after ``fedmri`` that call a command."""
+    above = ctx.command_path.split()[1:]
+    return " ".join([*above, name])

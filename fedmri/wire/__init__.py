@@ -42,6 +42,7 @@ from fedmri.wire.records import (
     UndeclaredError,
     as_plain_record,
     content_of,
+    is_secure_step,
     metrics_of,
     no_order,
     notice_of,
@@ -52,6 +53,7 @@ from fedmri.wire.records import (
     round_of,
     with_notice,
 )
+from fedmri.wire.refusal import reason_of, with_reason
 
 __all__ = [
     "ADAPTED",
@@ -89,6 +91,7 @@ __all__ = [
     "as_tensors",
     "bundle",
     "content_of",
+    "is_secure_step",
     "metrics_of",
     "n_bytes",
     "no_order",
@@ -98,10 +101,12 @@ __all__ = [
     "put_together",
     "read_answer",
     "read_order",
+    "reason_of",
     "refuse_undeclared_order",
     "round_of",
     "take_apart",
     "unbundle",
     "unpack",
     "with_notice",
+    "with_reason",
 ]

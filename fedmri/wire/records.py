@@ -21,6 +21,7 @@ from fedmri.wire.kinds import (
     METRICS,
     NOTICE,
     ORDER,
+    SECURE_STEP,
     ArrayGroupsField,
     ArraysField,
     Field,
@@ -320,6 +321,14 @@ def round_of(content: RecordDict) -> int | None:
     except _NOT_OURS:
         return None
     return found if type(found) is int else None
+
+
+def is_secure_step(content: RecordDict) -> bool:
+    """Tell whether a message is a step of a secure sum besides its values."""
+    try:
+        return bool(_plain(content).get(KIND) == SECURE_STEP.name)
+    except _NOT_OURS:
+        return False
 
 
 def with_notice(content: RecordDict, left_out: tuple[int, str] | None) -> RecordDict:

@@ -12,8 +12,13 @@ from fedmri.server.runs import utc, write_json
 
 FILE = "asking.json"
 
-State = Literal["asked", "answered", "unapproved", "unreachable", "lost", "late"]
-"""``asked`` has its order; ``lost`` crashed and is asked again; ``late`` let a deadline pass."""
+State = Literal[
+    "asked", "answered", "unapproved", "waiting", "refused", "unreachable", "lost", "late"
+]
+"""``asked`` has its order; ``waiting`` trains at other hours; ``refused`` takes no part in the run;
+``lost`` crashed and is asked again; ``late`` let a deadline pass."""
+PUT_OFF: Mapping[State, str] = {"unapproved": "P11", "waiting": "P19"}
+"""Code of a site that may still say yes, by where it stands: it is asked again, ever later."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Standing:
         is_missed: Whether it let the last order pass. The others no longer wait for it, until it
             shows that it is there.
         activation: When its node had come online then; empty where it was away.
+        reason: Why it refuses the run, in its people's words; empty where they tell none.
     """
 
     state: State
@@ -34,6 +40,7 @@ class Standing:
     code: str = ""
     is_missed: bool = False
     activation: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,14 +100,25 @@ class Attendance:
         if before is not None and (before.state, before.code) == (state, code):
             return False
         old = before or Standing(state, "")
-        self._sites[site] = replace(old, state=state, since=utc(), code=code)
+        self._sites[site] = replace(old, state=state, since=utc(), code=code, reason="")
         self._write()
         return True
+
+    def refuse(self, site: str, activation: str, reason: str) -> None:
+        """Note that a site refuses the run; ``activation`` is when its node had come online."""
+        code = "P18"
+        self._sites[site] = Standing("refused", utc(), code, activation=activation, reason=reason)
+        self._write()
+
+    def refusal(self, site: str) -> Standing | None:
+        """Return the standing of a site that refuses the run; None where it does not."""
+        found = self._sites.get(site)
+        return found if found is not None and found.state == "refused" else None
 
     def miss(self, site: str, missed: Missed) -> None:
         """Note that a site let its order pass."""
         self.missed[site] = missed
-        code = "P11" if missed.state == "unapproved" else ""
+        code = PUT_OFF.get(missed.state, "")
         before = self._sites.get(site)
         is_same = before is not None and before.state == missed.state
         since = before.since if before is not None and is_same else utc()
@@ -145,5 +163,5 @@ def _standing(fields: Mapping[str, Any]) -> Standing:
     state = fields["state"]
     if state not in get_args(State):
         raise ValueError(state)
-    texts = {name: str(fields[name]) for name in ("since", "code", "activation")}
+    texts = {name: str(fields[name]) for name in ("since", "code", "activation", "reason")}
     return Standing(state, is_missed=bool(fields["is_missed"]), **texts)

@@ -20,9 +20,9 @@ from fedmri.server.transport.asking import (
     Asking,
     Taken,
     Terms,
-    code_of,
     present,
 )
+from fedmri.server.transport.refusals import code_of
 from fedmri.wire import EXTRA, START, bundle, unbundle, with_notice
 
 log = logging.getLogger("fedmri.server")
@@ -78,8 +78,8 @@ class Exchanges:
             n_needed: Answers without which nothing comes of it.
 
         Yields:
-            Answers. Who gave none in time has the code R05, or P11 where nobody there has
-            approved the plan.
+            Answers. Who gave none in time has the code R05, P11 where nobody there has approved
+            the plan, or P19 where it trains at other hours.
         """
         order = sorted(names)
         if isinstance(self.grid, StreamingGrid):

@@ -13,18 +13,16 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from google.protobuf.message import DecodeError
 
-from fedmri.errors import CODES, RoundError
-from fedmri.server.registry.attendance import Attendance, Missed, State
+from fedmri.errors import RoundError
+from fedmri.server.registry.attendance import PUT_OFF, Attendance, Missed, State
 from fedmri.server.transport.answers import Answers
+from fedmri.server.transport.refusals import REFUSED, SILENT, code_of, is_put_off, reason_told
 
 log = logging.getLogger("fedmri.server")
 
 POLL_S = 0.5
 MAX_ASKED = 5
 """Times that a site is asked in one exchange; a site that always crashes is not asked for ever."""
-UNAPPROVED = "P11"
-"""Code of a site whose people have not looked at the plan yet: it is asked again, ever later."""
-SILENT = "R05"
 FIRST_PAUSE_S, LAST_PAUSE_S = 10.0, 300.0
 GRACE_S = 15.0
 """A site that has not refused an order for so long has taken it: a refusal takes no work."""
@@ -131,18 +129,20 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Refused:
-    """A site that may still say yes: when it refused, and when it is asked again."""
+    """A site that may still say yes: when it refused, when it is asked again, and its code."""
 
     at: float
     again: float
     pause_s: float
+    code: str
 
 
 class Asking:
     """One order at several sites, side by side, until each has answered or one deadline is over.
 
     A site whose process or machine went away, or that comes late, is asked (again) as soon as it
-    is online; one whose people have not approved the plan yet is asked again after each pause.
+    is online; one whose people have not approved the plan yet, or that trains at other hours, is
+    asked again after each pause. One that refused the run is not asked before it comes online anew.
     No site waits for another. Answers are taken as they come and handed on in ascending order of
     site: one is in memory, those before their turn are on the disk.
 
@@ -189,10 +189,20 @@ class Asking:
         self._attendance.begin(self._terms.kind, until)
         with Answers(self._attendance.folder) as answers:
             self._answers = answers
+            self._pass_over_refusing()
             for site in self._sites:
                 self._head = site
                 yield self._wait(site)
         self._attendance.end()
+
+    def _pass_over_refusing(self) -> None:
+        """Leave sites in peace that refused this run, until they come online anew."""
+        there = present(self._grid)
+        for site in self._sites:
+            refusal, node = self._attendance.refusal(site), there.get(site)
+            if refusal is not None and (node is None or node.since == refusal.activation):
+                self._open.pop(site)
+                self._taken[site] = Taken(None, REFUSED, 0.0)
 
     def _wait(self, site: str) -> Taken:
         while True:
@@ -202,7 +212,7 @@ class Asking:
                 return self._handed_on(site)
             if self._is_closed or self._is_over():
                 self._close()
-                code = UNAPPROVED if site in self._refused else SILENT
+                code = self._refused[site].code if site in self._refused else SILENT
                 return Taken(None, code, self._seconds(site))
             time.sleep(POLL_S * max(1.0, len(self._asked) / N_QUICK))
 
@@ -242,7 +252,7 @@ class Asking:
         # an answer to the first order may be on its way still: either will do
         at = asked.at if asked else time.monotonic()
         self._asked[site] = _Asked((*ids, *new), node, n_asked + 1, at)
-        if self._attendance.state(site) not in ("unapproved", "late"):
+        if self._attendance.state(site) not in (*PUT_OFF, "late"):
             self._attendance.note(site, "asked")
 
     def _note_absent(self, site: str) -> None:
@@ -261,8 +271,8 @@ class Asking:
             self._finish(site, None, UNREADABLE_CODE)
             return
         for reply in replies:
-            if is_unapproved(reply):
-                self._let_think(site)
+            if is_put_off(reply):
+                self._let_think(site, code_of(reply))
             elif not reply.has_error() or reply.error.code not in LOST:
                 self._finish(site, reply)
             else:
@@ -293,14 +303,17 @@ class Asking:
             content = None
         self._taken[site] = Taken(content, code, self._seconds(site))
         self._attendance.is_back(site)
-        self._attendance.note(site, "answered", code)
+        if code == REFUSED:
+            self._attendance.refuse(site, self._asked[site].node.since, reason_told(reply))
+        else:
+            self._attendance.note(site, "answered", code)
 
-    def _let_think(self, site: str) -> None:
+    def _let_think(self, site: str, code: str) -> None:
         before, now = self._refused.get(site), time.monotonic()
         pause_s = min(2 * before.pause_s, LAST_PAUSE_S) if before else FIRST_PAUSE_S
-        if self._attendance.note(site, "unapproved", UNAPPROVED):
-            log.warning("site %s has not approved the plan; it is asked again and again", site)
-        self._refused[site] = _Refused(now, now + pause_s, pause_s)
+        if self._attendance.note(site, _state_of(code), code):
+            log.warning("site %s puts its answer off and is asked again: %s", site, code)
+        self._refused[site] = _Refused(now, now + pause_s, pause_s, code)
         self._asked.pop(site)
         if site in self._attendance.missed:
             self._expected.discard(site)
@@ -319,7 +332,7 @@ class Asking:
         if missed is None or site in self._expected:
             return
         is_new = node is not None and node.since != missed.activation
-        is_new = is_new and missed.state != "unapproved"
+        is_new = is_new and missed.state not in PUT_OFF
         is_done = self._is_done_with_older(site, missed)
         if is_new or is_done or (is_accepted and not missed.message_ids):
             self._expected.add(site)
@@ -370,21 +383,15 @@ class Asking:
         self._is_closed = True
         for site in self._open:
             node, asked = self._there.get(site), self._asked.get(site)
-            state: State = "unapproved" if site in self._refused else "late"
-            state = "unreachable" if node is None and site not in self._refused else state
+            refused = self._refused.get(site)
+            state: State = "late" if refused is None else _state_of(refused.code)
+            state = "unreachable" if node is None and refused is None else state
             before = self._attendance.missed.get(site, Missed(state)).message_ids
             ids = (*before, *(asked.message_ids if asked else ())) if state == "late" else ()
             self._attendance.miss(site, Missed(state, node.since if node else "", ids))
             log.warning("site %s gave no answer in time (%s)", site, state)
 
 
-def code_of(reply: Message | None) -> str:
-    """Return the fedmri code at the end of an error's public text; any other failure is R05."""
-    reason = str(reply.error.reason) if reply is not None and reply.has_error() else ""
-    last = reason.split(" ")[-1]
-    return last if last in CODES else SILENT
-
-
-def is_unapproved(reply: Message) -> bool:
-    """Tell whether a site answers that nobody there has approved the plan yet."""
-    return reply.has_error() and str(reply.error.reason).endswith(f" {UNAPPROVED}")
+def _state_of(code: str) -> State:
+    """Return where a site stands that puts its answer off."""
+    return next(state for state, own in PUT_OFF.items() if own == code)

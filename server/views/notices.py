@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from fedmri.errors import CODES
 from fedmri.reports.pages.templates import duration
+from fedmri.server.registry.attendance import PUT_OFF
 from fedmri.server.views.status import RunStatus, SiteStatus
 
 DOING = {"train": "trains", "evaluate": "scores the model", "query": "adds up"}
@@ -27,21 +28,25 @@ def notices(run: RunStatus, now: str) -> list[str]:
 
 def _of(run: RunStatus, site: SiteStatus, now: str) -> Iterator[str]:
     standing = site.standing
-    if standing is None or not run.order:
+    if standing is None or not (run.order or standing.state == "refused"):
         return
-    since = lasting(standing.since, now)
-    goes_on = "; the others no longer wait for it" if standing.is_missed else ""
-    if standing.state == "unapproved":
-        asks = "has not approved the plan and is asked again and again"
-        yield f"{site.site} {asks}, for {since}{goes_on} [P11]."
-    elif standing.state == "unreachable":
-        yield f"{site.site} is not online, for {since}{goes_on}."
-    elif standing.state == "late":
-        yield f"{site.site} has let its deadline pass and is silent, for {since}{goes_on}."
-    elif standing.state == "lost":
-        yield f"{site.site} lost its order and is asked again, for {since}."
-    elif standing.state == "asked":
-        yield f"{site.site} {DOING.get(run.order, 'has its order')}, for {since}."
+    since, name = lasting(standing.since, now), site.site
+    said = {
+        "asked": f"{DOING.get(run.order, 'has its order')}, for {since}",
+        "lost": f"lost its order and is asked again, for {since}",
+        "late": f"has let its deadline pass and is silent, for {since}",
+        "unreachable": f"is not online, for {since}",
+        "unapproved": f"has not approved the plan and is asked again and again, for {since}",
+        "waiting": f"trains at other hours and is asked again, for {since}",
+        "refused": f"refuses this run, for {since}: {standing.reason or 'it does not tell why'}",
+    }
+    if standing.state not in said:
+        return
+    is_passed_over = standing.is_missed and standing.state not in ("asked", "lost")
+    goes_on = "; the others no longer wait for it" if is_passed_over else ""
+    code = f" [{standing.code}]" if standing.state in (*PUT_OFF, "refused") else ""
+    ends = ". It is not asked any more" if standing.state == "refused" else ""
+    yield f"{name} {said[standing.state]}{goes_on}{code}{ends}."
 
 
 def _left_out(run: RunStatus) -> Iterator[str]:

@@ -182,7 +182,8 @@ def read_run(home: ServerHome, name: str) -> RunStatus:
             replace(s, standing=standings.get(s.site), left_out_since=_since(rounds, s.site))
             for s in plain
         )
-        is_cut = state["status"] == "running" and not presence.is_server_running
+        has_process = bool(state.get("mailbox")) or presence.is_server_running
+        is_cut = state["status"] == "running" and not has_process
         return RunStatus(
             name=name,
             status="interrupted" if is_cut else str(state["status"]),

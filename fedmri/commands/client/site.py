@@ -6,15 +6,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fedmri.commands.apps import HERE, AsJson, ClientDir, client_app
-
-if TYPE_CHECKING:
-    from fedmri.clients.process.home import ClientHome
-    from fedmri.plan import Plan
 
 
 @client_app.command("check")
@@ -37,12 +33,13 @@ def check(
     from fedmri.clients.consent.withdrawn import Withdrawn
     from fedmri.clients.process.home import ClientHome
     from fedmri.clients.training.own_data import checked_own, n_subjects
+    from fedmri.commands.client.plan_file import plan_of
     from fedmri.data.checks.check import enforce
     from fedmri.simulation.preflight import as_json as json_of
     from fedmri.simulation.preflight import as_tables
 
     home = ClientHome(folder)
-    config, wanted = home.config, _plan_of(home, plan)
+    config, wanted = home.config, plan_of(home, plan)
     manifest = home.folder / "manifest.tsv"
     table = checked_own(config, wanted, home.site, manifest, Withdrawn.of(home))
     counts = n_subjects(table, wanted)
@@ -96,7 +93,7 @@ def approve(
     if not yes and not typer.confirm("Approve this plan for this site?"):
         print("Not approved.")
         raise typer.Exit(1)
-    done = approval.approve(home, signed, "command")
+    done = approval.approve_as_person(home, signed)
     print(f"Approved {done.time} by {done.who}. The next round that the server asks for is run.")
 
 
@@ -114,6 +111,28 @@ def withdraw(
     approval.withdraw(home, signed)
     print(f"Withdrawn. This site refuses plan {signed.sha256[: approval.N_SHOWN]} from now on.")
     print("What it sent before is in the models of others: no command takes that back.")
+
+
+@client_app.command("refuse")
+def refuse(
+    run: Annotated[str, typer.Argument(help="Name of the run, as `fedmri client watch` shows it.")],
+    reason: Annotated[str, typer.Option(help="Why, in a sentence without patients' data.")],
+    folder: ClientDir = HERE,
+) -> None:
+    """Refuse a run: the server does not ask this site for it any more.
+
+    The refusal lasts until `fedmri client approve` takes it back. The coordinator reads the reason
+    if policy.is_reason_told of site.yaml is true.
+    """
+    from fedmri.clients.consent.refusal import refuse_run
+    from fedmri.clients.process.home import ClientHome
+
+    home = ClientHome(folder)
+    is_told = home.config.policy.is_reason_told
+    refusal = refuse_run(home, run, reason)
+    print(f"Refused. This site takes no part in run {run} from its next order on.")
+    print("The coordinator sees the reason." if is_told else "The reason stays at this site.")
+    print(f"To take it back: fedmri client approve {refusal.plan[:12]}")
 
 
 @client_app.command("status")
@@ -144,16 +163,12 @@ def status(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
 
 def _status_lines(said: dict[str, Any], pid: int | None) -> Iterator[str]:
     from fedmri.clients.consent.approval import N_SHOWN, plain
+    from fedmri.clients.process.standing import SAID
     from fedmri.errors import CODES
 
     yield f"Site {said['site']} of the consortium at {said['address']}."
     yield f"Its client runs (process {pid})." if pid is not None else "Its client does not run."
-    yield {
-        "enrolled": "The server answers and knows this site.",
-        "revoked": "REVOKED: the coordinator has shut this site out. Call them [P12].",
-        "not known": "The server does not know this site's key: call the coordinator.",
-        "no answer": "The server does not answer: see `fedmri client doctor`.",
-    }[said["standing"]]
+    yield SAID[said["standing"]]
     order, told = said["order"], said["left_out"]
     if order:
         code = order.get("code")
@@ -222,16 +237,3 @@ def _line_of(entry: dict[str, Any]) -> str:
     number = "-" if entry["round"] is None else entry["round"]
     where = f"plan {entry['plan'][:12]} run {entry['run']} round {number}"
     return plain(f"{start}  {where}  {entry['sha256'][:12]}  {'; '.join(entry['what'])}")
-
-
-def _plan_of(home: ClientHome, path: Path) -> Plan:
-    """Return the plan of a file; a signed one must be the coordinator's, once the site joined."""
-    from fedmri.config import load
-    from fedmri.signed_plan import SignedPlan
-
-    if path.suffix != ".json":
-        return load([], path).plan
-    signed = SignedPlan.from_json(path.read_text(encoding="utf-8"))
-    if home.consortium_file.exists():
-        signed.verify(home.consortium.coordinator)
-    return signed.plan

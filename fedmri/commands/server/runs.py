@@ -72,8 +72,15 @@ def run(
         Path | None,
         typer.Option(help="File of weights to start from; the plan gets its hash, sites no file."),
     ] = None,
+    mailbox: Annotated[
+        Path | None,
+        typer.Option(help="Run it here by sealed files in this shared folder; opens no port."),
+    ] = None,
 ) -> None:
-    """Sign a plan and submit it; the running server takes it up."""
+    """Sign a plan and submit it; the running server takes it up.
+
+    With --mailbox the run goes on in this process until its end. Its sites are named by --sites.
+    """
     from fedmri.compatibility import plan_advice
     from fedmri.server.registry.home import ServerHome
     from fedmri.server.runs import new_run, run_named
@@ -82,17 +89,33 @@ def run(
     _refuse_unclear(plan, resume)
     if plan is None:
         found = run_named(home.runs, resume)
+        if found.note.mailbox:
+            _run_by_mailbox(home, found, mailbox or Path(found.note.mailbox))
+            return
         wait_stopped(home, found)
         found.queue_again()
         print(f"Run {resume} goes on from its last checkpoint. See: fedmri server status {resume}")
         return
     members = _members(home.sites(), sites)
+    if mailbox is not None and not members:
+        fix = "name them, as in --sites hospital-a,hospital-b: nobody is seen online"
+        raise UsageError("U01", "server run --mailbox", found="no --sites", want="sites", fix=fix)
     signed = _signed(home, plan, overrides or [], members, weights)
-    submitted = new_run(home.runs, signed, name, members or sorted(signed.sites), weights)
+    box = str(mailbox.absolute()) if mailbox is not None else ""
+    submitted = new_run(home.runs, signed, name, members or sorted(signed.sites), weights, box)
     print(f"Run {submitted.name} is submitted; its plan is {signed.sha256[:12]}.")
     print("Sites that have not approved it do so by: fedmri client approve " + signed.sha256[:12])
     for text in plan_advice(signed.plan):
         print(text)
+    if mailbox is not None:
+        _run_by_mailbox(home, submitted, mailbox)
+
+
+def _run_by_mailbox(home: ServerHome, run: RunFolder, mailbox: Path) -> None:
+    from fedmri.server.mailbox.serving import run_by_mailbox
+
+    print(f"Orders and answers travel by {mailbox}. Ctrl-C stops the run.", flush=True)
+    print(f"Run {run.name} is finished: {run_by_mailbox(home, run, mailbox)}.")
 
 
 @server_app.command()

@@ -1,0 +1,1 @@
+"""A site that takes orders from sealed files in a shared folder, and answers by the same."""

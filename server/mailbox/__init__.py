@@ -1,0 +1,1 @@
+"""A run whose orders and answers travel as sealed files in a shared folder."""

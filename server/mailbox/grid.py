@@ -1,0 +1,218 @@
+"""A Flower grid over a shared folder: orders go out as sealed files, answers come in as such."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_public_key
+from flwr.app import Error, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedmri.errors import NetworkError
+from fedmri.files import write_private, write_whole
+from fedmri.sealed import (
+    ANSWERS,
+    LETTER,
+    ORDERS,
+    Sign,
+    Verify,
+    address_of,
+    put_aside,
+    seal,
+    unseal,
+)
+from fedmri.server.registry.home import ServerHome
+from fedmri.server.runs import RunFolder, utc
+from fedmri.swollen import SLACK
+from fedmri.wire.letters import AnswerHead, OrderHead, as_letter, read_letter
+
+log = logging.getLogger("fedmri.server")
+
+RUN_ID, SERVER_NODE, FIRST_NODE = 1, 1, 1000
+
+
+@dataclass(frozen=True)
+class _Out:
+    """An order that is out: its message, its site, its file."""
+
+    message: Message
+    site: str
+    file: Path
+
+
+@dataclass
+class MailboxGrid(Grid):
+    """The sites of a run, reached by files alone; all of them count as there.
+
+    Args:
+        home: The coordinator's folder: its key signs orders, its registry knows the sites' keys.
+        folder: The run.
+        mailbox: The shared folder.
+        members: Sites of the run.
+    """
+
+    home: ServerHome
+    folder: RunFolder
+    mailbox: Path
+    members: tuple[str, ...]
+    _out: dict[str, _Out] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SERVER_NODE
+        self._run = Run.create_empty(RUN_ID)
+        self._since = utc()  # a run that is resumed asks anew those who refused
+        self._nodes = {FIRST_NODE + n: site for n, site in enumerate(sorted(self.members))}
+        self._plan = self.folder.signed.to_json()
+        self._own = _reply_key(self.folder)
+        self._number = time.time_ns()
+
+    def set_run(self, run: Run) -> None:
+        """Set the run that messages belong to."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """Run that messages belong to."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a message to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        """Return the nodes' ids."""
+        return [node.node_id for node in self.get_nodes()]
+
+    def get_nodes(self) -> list[NodeInfo]:
+        """Return the sites that were not revoked: nobody knows who looks into the folder."""
+        known = self.home.sites()
+        return [
+            NodeInfo(node_id=i, name=site, last_activated_at=self._since)
+            for i, site in self._nodes.items()
+            if site in known and not known[site].is_revoked
+        ]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Write the order of each site; an older one that lies there yet is taken away."""
+        return [self._push(message) for message in messages]
+
+    def _push(self, message: Message) -> str:
+        site, number = self._nodes[message.metadata.dst_node_id], uuid.uuid4().hex
+        vars(message.metadata)["_message_id"] = number
+        key = _site_key(self.home, site)
+        box = self.mailbox / ORDERS / address_of(key)
+        box.mkdir(parents=True, exist_ok=True)  # others carry it: what lies there is sealed
+        for old in [one for one in self._out.values() if one.site == site]:
+            old.file.unlink(missing_ok=True)
+        self._number = max(self._number + 1, time.time_ns())  # grows over restarts, too
+        head = OrderHead(
+            *(site, self.folder.name, self._plan, self._number, number),
+            *(message.metadata.message_type, _as_pem(self._own.public_key())),
+        )
+        letter = seal(as_letter(head, message.content), key, _signer(self.home))
+        file = box / f"{number}{LETTER}"
+        write_whole(file, letter)
+        self._out[number] = _Out(message, site, file)
+        return number
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the answers that are there, once; a letter that is none is put aside."""
+        found = []
+        for number in list(message_ids):
+            file = self.mailbox / ANSWERS / f"{number}{LETTER}"
+            if number in self._out and file.exists():
+                reply = self._answer(self._out[number], number, file)
+                if reply is not None:
+                    del self._out[number]
+                    found.append(reply)
+        return found
+
+    def _answer(self, out: _Out, number: str, file: Path) -> Message | None:
+        try:
+            if file.stat().st_size > SLACK + 2 * self.folder.answer_bytes:
+                raise _refused("a letter that is far too large")
+            verify = _verifier(_site_key(self.home, out.site))
+            opened = unseal(file.read_bytes(), self._own, verify)
+            head, content = read_letter(opened, AnswerHead)
+            if head.id != number:
+                raise _refused("the answer to another order")
+        except NetworkError as error:
+            if put_aside(file):
+                log.warning("answer of site %s: %s", out.site, error)
+            return None
+        with suppress(OSError):  # in a folder of the site's it stays, and is not read again
+            file.unlink()
+        if head.code:
+            return Message(Error(head.code, head.reason), reply_to=out.message)
+        return Message(content, reply_to=out.message)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Send messages and return the replies that are there by then."""
+        ids = self.push_messages(messages)
+        time.sleep(timeout or 0.0)
+        return self.pull_messages(ids)
+
+    def close(self) -> None:
+        """Take the orders away that nobody will answer any more."""
+        for out in self._out.values():
+            out.file.unlink(missing_ok=True)
+
+
+def _reply_key(folder: RunFolder) -> ec.EllipticCurvePrivateKey:
+    """Return the key that answers of a run are sealed for; it is made with the run."""
+    file = folder.path / "mailbox.key"
+    if not file.exists():
+        made = ec.generate_private_key(ec.SECP384R1())
+        form = serialization.PrivateFormat.PKCS8
+        plain = serialization.NoEncryption()
+        write_private(file, made.private_bytes(serialization.Encoding.PEM, form, plain))
+    key = load_pem_private_key(file.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # as it was made
+    return key
+
+
+def _site_key(home: ServerHome, site: str) -> ec.EllipticCurvePublicKey:
+    key = load_ssh_public_key(home.sites()[site].public_key.encode())
+    assert isinstance(key, ec.EllipticCurvePublicKey)  # checked at its enrolment
+    return key
+
+
+def _signer(home: ServerHome) -> Sign:
+    key = load_pem_private_key(home.signing_key.read_bytes(), None)
+    assert isinstance(key, Ed25519PrivateKey)  # checked when the plan was signed
+    return key.sign
+
+
+def _verifier(key: ec.EllipticCurvePublicKey) -> Verify:
+    return lambda signature, text: key.verify(signature, text, ec.ECDSA(hashes.SHA384()))
+
+
+def _as_pem(key: ec.EllipticCurvePublicKey) -> str:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(serialization.Encoding.PEM, form).decode()
+
+
+def _refused(found: str) -> NetworkError:
+    want, fix = "the answer of the site that was asked", "ask that site whether it sent it"
+    return NetworkError("N41", "letter of the mailbox", found=found, want=want, fix=fix)

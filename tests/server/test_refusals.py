@@ -1,0 +1,75 @@
+"""Sites that say no to a run, or not now: asked no more than they want to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flwr.app import Error, RecordDict
+
+from fedmri.server.registry.attendance import Attendance
+from fedmri.server.registry.home import ServerHome
+from fedmri.server.rounds.exchange import Exchanges
+from fedmri.server.transport import asking
+from fedmri.server.views.notices import notices
+from fedmri.server.views.status import read_run
+from fedmri.wire import with_reason
+from tests.server.conftest import Deploy
+from tests.server.test_asking import Deployment
+
+REASON = "our ethics board meets in June"
+NO = Error(100, with_reason("privacy error P18", REASON))
+LATER = Error(100, "privacy error P19")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for nothing between looks."""
+    monkeypatch.setattr(asking, "POLL_S", 0.0)
+
+
+def ask(grid: Deployment, attendance: Attendance, timeout_s: float = 5.0) -> dict[str, str]:
+    """Return the code of each site's answer to one order."""
+    names = [node.site for node in grid.nodes.values()]
+    exchanges = Exchanges(grid, timeout_s, attendance)
+    return {answer.site: answer.code for answer in exchanges.ask("train", RecordDict(), names)}
+
+
+def test_a_site_that_refuses_is_asked_once_until_it_comes_anew(tmp_path: Path) -> None:
+    """Neither a next round nor a resumed run asks it; its client's new start does."""
+    grid = Deployment("ab")
+    grid.fate["a"] = [NO]
+    assert ask(grid, Attendance(tmp_path)) == {"a": "P18", "b": "ok"}
+    assert ask(grid, Attendance(tmp_path)) == {"a": "P18", "b": "ok"}
+    assert grid.asked.count("a") == 1
+    refusal = Attendance(tmp_path).refusal("a")
+    assert refusal is not None
+    assert refusal.reason == REASON
+    grid.online[min(grid.online)] += "0"
+    assert ask(grid, Attendance(tmp_path)) == {"a": "ok", "b": "ok"}
+    assert Attendance(tmp_path).refusal("a") is None
+
+
+def test_a_site_outside_of_its_hours_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It trains as soon as its hours begin; where they do not, its code says why."""
+    monkeypatch.setattr(asking, "FIRST_PAUSE_S", 0.0)
+    grid = Deployment("ab")
+    grid.fate["a"] = [LATER] * 3
+    assert ask(grid, Attendance()) == {"a": "ok", "b": "ok"}
+    monkeypatch.setattr(asking, "FIRST_PAUSE_S", 9.0)
+    grid.fate["a"] = [LATER]
+    attendance = Attendance()
+    assert ask(grid, attendance, timeout_s=0.2) == {"a": "P19", "b": "ok"}
+    assert attendance.missed["a"].state == "waiting"
+
+
+def test_the_coordinator_reads_the_reason(coordinator: ServerHome, deploy: Deploy) -> None:
+    """Status and page have one sentence of who refuses and why."""
+    run = deploy("tiny", 4)
+    attendance = Attendance(run.path)
+    site = read_run(coordinator, "tiny").sites[0].site
+    attendance.refuse(site, "", REASON)
+    refusal = attendance.refusal(site)
+    assert refusal is not None
+    said = notices(read_run(coordinator, "tiny"), refusal.since)
+    assert f"{site} refuses this run, for 0.0 s: {REASON} [P18]. It is not asked any more." in said
