@@ -218,6 +218,11 @@ def groups() -> dict[str, list[str]]:
     return {name: choices for name, choices in found.items() if choices}
 
 
+@cache
+def _known() -> tuple[str, ...]:
+    return tuple(known_keys(Experiment, root=ROOT))
+
+
 def setting_names() -> list[str]:
     """Return every setting by its dotted key, inner nodes and those of all parts among them."""
     own = {
@@ -234,7 +239,7 @@ def setting_names() -> list[str]:
         for name in PROTOCOLS.names
         for key in (PROTOCOLS.key, *PROTOCOLS.settings(name))
     ]
-    return [*known_keys(Experiment, root=ROOT), *own, *of_stages, *dict.fromkeys(of_protocols)]
+    return [*_known(), *own, *of_stages, *dict.fromkeys(of_protocols)]
 
 
 def _overrides_of(file: Path) -> Iterator[str]:
@@ -303,7 +308,7 @@ def refuse_unknown(text: str) -> None:
             fix, what = "leave none out of the list", f"the list {key}"
             raise ConfigError("C03", what, found=", ".join(names), want="none alone", fix=fix)
         return
-    if not _is_open(key) and key not in known_keys(Experiment, root=ROOT):
+    if not _is_open(key) and key not in _known():
         raise unknown_setting(key, [*setting_names(), *choices], ALL_PRINTED)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from fedmri.errors import ConfigError
 
 ValueT = TypeVar("ValueT")
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 NEAR, NEAR_IN_ALL = 0.75, 0.85
 """Likeness of a last word, or of a whole name, from which on it is taken for a slip."""
@@ -33,31 +33,27 @@ WANTED: Mapping[str, str] = {
 """What is wanted, by the first word of pydantic's type of error."""
 
 
-@cache
 def checked_as(kind: type[ValueT]) -> TypeAdapter[ValueT]:
     """Return what reads and checks values of a type; making it takes longer than using it."""
-    return TypeAdapter(kind)
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
-@cache
-def known_keys(kind: type[Any], prefix: str = "", root: str = "") -> tuple[str, ...]:
-    """Return every setting by its dotted key, inner nodes among them.
+def known_keys(kind: type[Any], prefix: str = "", root: str = "") -> Iterator[str]:
+    """Yield every setting by its dotted key, inner nodes among them.
 
     Args:
         kind: A dataclass of settings.
         prefix: What stands before its keys.
         root: Field whose own fields stand without its name.
     """
-    return tuple(_keys(kind, prefix, root))
-
-
-def _keys(kind: type[Any], prefix: str, root: str) -> Iterator[str]:
     for name, inner in get_type_hints(kind).items():
         is_root = not prefix and name == root
         if not is_root:
             yield f"{prefix}{name}"
         if isinstance(inner, type) and is_dataclass(inner):
-            yield from _keys(inner, "" if is_root else f"{prefix}{name}.", "")
+            yield from known_keys(inner, "" if is_root else f"{prefix}{name}.")
 
 
 def unknown_setting(key: str, known: Sequence[str], more: str = "") -> ConfigError:

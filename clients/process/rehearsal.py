@@ -28,7 +28,7 @@ from fedmri.secagg.settings import SecAggConfig
 from fedmri.stages.stage import When
 from fedmri.training.device import pick_device
 from fedmri.training.local import n_round_steps
-from fedmri.wire import EvaluateOrder, TrainOrder
+from fedmri.wire import START, EvaluateOrder, TrainOrder
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 N_TAKEN = 2
@@ -114,9 +114,13 @@ def _measured(  # noqa: PLR0913  # what is measured, on what, and where
     site = Site(home.site, to_json(step), [prepared], folder / "run", guard)
     device = pick_device(plan.train.device)
     made = assemble(plan)
-    shared = made.shared(made.entries)
-    extra = plan.strategy.broadcast(plan.strategy.start(made.entries, made.layout))
-    orders = [TrainOrder(number, shared, extra) for number in range(1, N_TAKEN + 1)]
+    entries = made.entries
+    extra = plan.strategy.broadcast(plan.strategy.start(entries, made.layout))
+    if plan.start.sha256:  # the file is the server's; a step takes as long from the seed
+        extra = {**extra, START: {name: entries[name] for name in made.untold}}
+    orders = [
+        TrainOrder(number, made.shared(entries, number), extra) for number in range(1, N_TAKEN + 1)
+    ]
     update = [site.train(order) for order in orders][-1]
     data = site.view.data
     subjects = {split: len({e.subject for e in data.examples(split)}) for split in SPLITS}
@@ -128,12 +132,14 @@ def _measured(  # noqa: PLR0913  # what is measured, on what, and where
         prepare_seconds=preparing,
         step_seconds=update.metrics["train_seconds"] / max(1.0, update.metrics["n_steps"]),
         n_steps=_n_steps(plan, len(data.examples("train")), subjects["train"]),
-        score_seconds=_scored(site, EvaluateOrder(N_TAKEN, "val", shared), subjects["val"]),
+        score_seconds=_scored(
+            site, EvaluateOrder(N_TAKEN, "val", orders[-1].weights), subjects["val"]
+        ),
         n_rounds=plan.rounds.n_rounds,
         n_scorings=plan.rounds.n_scorings,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         peak_device_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
-        bytes_a_round=update_bytes(plan, shared, made.extra_forms) + keys,
+        bytes_a_round=update_bytes(plan, made.shared(entries, made.last), made.extra_forms) + keys,
         epsilon=epsilon,
         delta=delta,
         left_aside=tuple(type(one).__name__ for one in plan.stages if one.when is not When.NEVER),

@@ -51,7 +51,7 @@ def plan_cost(signed: SignedPlan, n_train: int, max_epsilon: float) -> PlanCost:
     """
     plan = signed.plan
     made = assemble(plan)
-    n_bytes = update_bytes(plan, made.shared(made.entries), made.extra_forms)
+    n_bytes = update_bytes(plan, made.shared(made.entries, made.last), made.extra_forms)
     n_bytes += key_bytes(len(signed.sites)) if plan.secagg.is_on else 0
     epsilon, delta = plan_epsilon(plan, n_train, max_epsilon)
     return PlanCost(plan.rounds.n_rounds, n_bytes, epsilon, delta, n_train)

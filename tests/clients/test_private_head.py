@@ -15,6 +15,7 @@ from fedmri.clients.training.site import Site
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError
 from fedmri.privacy.head_sums import N_SITES
+from fedmri.round import Weights
 from fedmri.server.rounds.fitting import as_weights
 from fedmri.stages.embeddings.private_head import PrivateHead
 from fedmri.stages.stage import Made
@@ -27,9 +28,15 @@ HEAD = ("harmonize=private_head", "rounds.n_rounds=0")
 NOISED = (*HEAD, "stages.private_head.noise_multiplier=0.5")
 
 
+def shared_of(site: Site) -> Weights:
+    """Return the entries of the first model that travel."""
+    made = site.view.network.made
+    return made.shared(made.entries, made.last)
+
+
 def answered(site: Site) -> list[dict[str, np.ndarray]]:
     """Return what leaves in both steps, as a server asks for it."""
-    weights, fit = site.view.shared, site.plan.stages[0].fit(made_of(site))
+    weights, fit = shared_of(site), site.plan.stages[0].fit(made_of(site))
     assert fit is not None
     shared: dict[str, np.ndarray] = {}
     found = []
@@ -42,7 +49,7 @@ def answered(site: Site) -> list[dict[str, np.ndarray]]:
 
 def made_of(site: Site) -> Made:
     """Return what the sums of the plan's stage depend on."""
-    return Made(site.plan, site.view.shared, site.layout)
+    return Made(site.plan, shared_of(site), site.layout)
 
 
 def test_the_cost_is_on_the_disk_once(make_site: MakeSite, tmp_path: Path) -> None:
@@ -61,7 +68,7 @@ def test_the_cost_is_on_the_disk_once(make_site: MakeSite, tmp_path: Path) -> No
 def test_the_noise_has_the_size_of_the_share(make_site: MakeSite) -> None:
     """Of two hospitals that share the noise each adds the root of a half of it."""
     site = make_site(*HEAD)
-    at, n = site.view.summing(SumsOrder(0, {}, site.view.shared), site.plan.stages[0]), 60
+    at, n = site.view.summing(SumsOrder(0, {}, shared_of(site)), site.plan.stages[0]), 60
     clear = PrivateHead().own_sums(at, 0, {})
     for n_shares in (1, 2):
         stage = PrivateHead(noise_multiplier=0.5, n_shares=n_shares)

@@ -86,7 +86,9 @@ def test_a_patients_gradient_is_that_of_adapters_alone() -> None:
     moved(network, adapters)
     loss = nn.CrossEntropyLoss()
     with rest_frozen(network, adapters):
-        both = [by(network, loss, images("vit"), torch.tensor([0, 2])) for by in (by_vmap, by_loop)]
+        both = [
+            by(network, loss, (images("vit"),), torch.tensor([0, 2])) for by in (by_vmap, by_loop)
+        ]
     assert set(both[0]) == set(both[1]) == adapters | layout(network).head
     assert all(torch.allclose(both[0][n], both[1][n], atol=1e-5) for n in both[0])
 

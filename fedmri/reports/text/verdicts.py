@@ -116,8 +116,8 @@ def calibration_rows(found: Sequence[Calibration]) -> tuple[list[str], list[list
     head = ["Model", "Calibration error", "Of a perfect model", "p", "Brier", "Slope", "Intercept"]
     rows = []
     for one in found:
-        line = one.line
-        estimates = (one.brier, line and line.slope, line and line.intercept)
+        of_line = (None, None) if one.line is None else (one.line.slope, one.line.intercept)
+        estimates = (one.brier, *of_line)
         cells = [f"{number(e.value)} ({span(e)})" if e is not None else DASH for e in estimates]
         first = (number(one.ece), number(one.null), f"{one.p_value:.3f}")
         rows.append([one.label, *first, *cells])
