@@ -11,6 +11,7 @@ from fedmri.evaluate.comparisons.paired import holm
 from fedmri.evaluate.estimate import Estimate
 from fedmri.reports import models
 from fedmri.reports.elsewhere import estimate_of_sum, inside_of
+from fedmri.reports.models import Model
 from fedmri.reports.results import Results
 from fedmri.reports.statistics.metrics import Measured
 from fedmri.reports.statistics.scoring import Scorer
@@ -47,11 +48,12 @@ def beside(runs: Sequence[Results], task: Measured) -> tuple[Beside, ...]:
         UsageError: Two runs have no test patient in common (U14).
     """
     scorer = Scorer(task, 2000, 0)
-    firsts = [models.compared(run)[0] for run in runs]
+    firsts = [_named(models.compared(run)[0], number) for number, run in enumerate(runs)]
     names = [run.run.resolve().name for run in runs]
     reference, found = firsts[0], []
     for name, model in zip(names, firsts, strict=True):
-        one = Beside(name, model.label, scorer.primary(model, inside_of(model)).estimate)
+        label = model.group.arms[0]
+        one = Beside(name, label, scorer.primary(model, inside_of(model)).estimate)
         if model is not reference:
             shared = models.common(inside_of(model), inside_of(reference))
             if not shared:
@@ -63,6 +65,11 @@ def beside(runs: Sequence[Results], task: Measured) -> tuple[Beside, ...]:
         found.append(one)
     adjusted = iter(holm([one.p_value for one in found[1:]]))
     return (found[0], *(_judged(one, next(adjusted), task) for one in found[1:]))
+
+
+def _named(model: Model, number: int) -> Model:
+    """Return a model with a name of its own: a scorer knows models by their names."""
+    return replace(model, group=replace(model.group, label=f"{number}: {model.label}"))
 
 
 def _judged(one: Beside, p: float, task: Measured) -> Beside:

@@ -39,7 +39,8 @@ def _alone(drawing: Markup) -> str:
     """Return a drawing of a page as a file: with a size, and on white."""
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawing)
     size = f' width="{box[1]}pt" height="{box[2]}pt" style="background:#fff"' if box else ""
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + drawing.replace("<svg", f"<svg{size}", 1)
+    text = str(drawing)  # a Markup would escape what is put into it
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + text.replace("<svg", f"<svg{size}", 1)
 
 
 def curve_name(kind: str, site: str) -> str:
