@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def test_runs_on_other_patients_are_not_chosen_among(tiny: Tiny, tmp_path: Path)
 
 def test_a_grid_is_every_combination_and_its_mistakes_are_named(tmp_path: Path) -> None:
     """Sections of a list are gone through one after another; a value alone is no list."""
-    grid = [{"a": [1, 2], "b": ["x"]}, {"c": [3]}]
+    grid: list[Mapping[str, Any]] = [{"a": [1, 2], "b": ["x"]}, {"c": [3]}]
     file = StudyFile("s", grid=grid)
     assert list(file.variants()) == [{"a": 1, "b": "x"}, {"a": 2, "b": "x"}, {"c": 3}]
     assert list(StudyFile("s").variants()) == [{}]

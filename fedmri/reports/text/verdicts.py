@@ -117,7 +117,8 @@ def calibration_rows(found: Sequence[Calibration]) -> tuple[list[str], list[list
     rows = []
     for one in found:
         line = one.line
-        estimates = (one.brier, line and line.slope, line and line.intercept)
+        fitted = (None, None) if line is None else (line.slope, line.intercept)
+        estimates = (one.brier, *fitted)
         cells = [f"{number(e.value)} ({span(e)})" if e is not None else DASH for e in estimates]
         first = (number(one.ece), number(one.null), f"{one.p_value:.3f}")
         rows.append([one.label, *first, *cells])
