@@ -116,8 +116,9 @@ def calibration_rows(found: Sequence[Calibration]) -> tuple[list[str], list[list
     head = ["Model", "Calibration error", "Of a perfect model", "p", "Brier", "Slope", "Intercept"]
     rows = []
     for one in found:
-        of_line = (None, None) if one.line is None else (one.line.slope, one.line.intercept)
-        estimates = (one.brier, *of_line)
+        line = one.line
+        fitted = (None, None) if line is None else (line.slope, line.intercept)
+        estimates = (one.brier, *fitted)
         cells = [f"{number(e.value)} ({span(e)})" if e is not None else DASH for e in estimates]
         first = (number(one.ece), number(one.null), f"{one.p_value:.3f}")
         rows.append([one.label, *first, *cells])
