@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-for script in ("rounds.py", "cache_epoch.py", "dp_sgd.py", "secagg.py", "combat.py"):
+for script in (
+    *("speed/rounds.py", "speed/cache_epoch.py", "speed/dp_sgd.py", "speed/secagg.py"),
+    "harmonization/combat.py",
+):
     print(f"== {script}", flush=True)
     subprocess.run([sys.executable, str(Path(__file__).parent / script)], check=True)

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from fedmri.api.archive import DicomExchange, DicomPredictions, predict_dicom
     from fedmri.api.arrays import Sites
     from fedmri.api.claims import ClaimsCheck, lint_claims
-    from fedmri.api.comparing import compare_runs
     from fedmri.api.data import DataCheck, check_data
     from fedmri.api.example import example_data
     from fedmri.api.export import export_model
     from fedmri.api.grid.study_grid import StudyGrid
     from fedmri.api.parts import list_models
-    from fedmri.api.privacy import PrivacyPlan, privacy_plan
-    from fedmri.api.privacy_site import SitePrivacyPlan, site_privacy_plan
+    from fedmri.api.privacy.site import SitePrivacyPlan, site_privacy_plan
+    from fedmri.api.privacy.training import PrivacyPlan, privacy_plan
     from fedmri.api.result import StudyResult
     from fedmri.api.study import Study
     from fedmri.api.submission.bundle import bundle_run
+    from fedmri.api.submission.comparing import compare_runs
     from fedmri.api.tables import HarmonizedTable, TableHarmonizer, harmonize_table
     from fedmri.api.targets import (
         Classification,
@@ -101,11 +101,11 @@ _HOMES = {
     "MultiLabel": "api.targets",
     "Need": "claims",
     "Normed": "models.model",
-    "PrivacyPlan": "api.privacy",
+    "PrivacyPlan": "api.privacy.training",
     "Reader": "data.reader",
     "Regression": "api.targets",
     "Segmentation": "api.targets",
-    "SitePrivacyPlan": "api.privacy_site",
+    "SitePrivacyPlan": "api.privacy.site",
     "Sites": "api.arrays",
     "Strategy": "round",
     "Study": "api.study",
@@ -118,15 +118,15 @@ _HOMES = {
     "TrainedModel": "trained",
     "bundle_run": "api.submission.bundle",
     "check_data": "api.data",
-    "compare_runs": "api.comparing",
+    "compare_runs": "api.submission.comparing",
     "example_data": "api.example",
     "export_model": "api.export",
     "harmonize_table": "api.tables",
     "lint_claims": "api.claims",
     "list_models": "api.parts",
     "predict_dicom": "api.archive",
-    "privacy_plan": "api.privacy",
-    "site_privacy_plan": "api.privacy_site",
+    "privacy_plan": "api.privacy.training",
+    "site_privacy_plan": "api.privacy.site",
 }
 """Where each name is defined."""
 

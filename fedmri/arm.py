@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from fedmri.errors import UsageError, told
-from fedmri.files import write_unsynced
+from fedmri.machine.files import write_unsynced
 
 ARMS = "arms.json"
 """File of a run folder that says what its arms are."""

@@ -34,11 +34,11 @@ from fedmri.commands.model.serve import serve
 from fedmri.commands.model.trained import predict, score, show
 from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.plan import plan_app
-from fedmri.commands.privacy import privacy_app
+from fedmri.commands.privacy.training import privacy_app
 from fedmri.commands.study import study as run_grid
 from fedmri.commands.submission import bundle, compare
 from fedmri.errors import FedmriError, UsageError
-from fedmri.system_errors import as_usage_error
+from fedmri.machine.system_errors import as_usage_error
 
 if TYPE_CHECKING:
     from fedmri.api.result import StudyResult

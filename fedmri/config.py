@@ -28,7 +28,7 @@ from fedmri.errors import ConfigError, told
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
 from fedmri.plan import Plan, StartConfig, to_dict
-from fedmri.setting_keys import checked_as, known_keys, refused_value, unknown_setting
+from fedmri.settings.keys import checked_as, known_keys, refused_value, unknown_setting
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.settings import SimulationConfig

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from fedmri.errors import ConfigError, told
 from fedmri.outside import OF_THIS_PROCESS, Origin, origin_of, refuse_other
-from fedmri.setting_keys import checked_as, refused_value, unknown_setting
+from fedmri.settings.keys import checked_as, refused_value, unknown_setting
 
 NAME, ORIGIN = "name", "origin"
 """Keys beside the settings of a part, where it is written down."""

@@ -28,7 +28,7 @@ from fedmri.privacy.settings import PrivacyConfig
 from fedmri.round import Strategy, Target
 from fedmri.secagg.conflicts import refuse_inspections
 from fedmri.secagg.settings import SecAggConfig
-from fedmri.setting_keys import checked_as
+from fedmri.settings.keys import checked_as
 from fedmri.stages.registry import as_list, made_stages, refuse_same_place
 from fedmri.stages.stage import Place, Stage
 from fedmri.strategies.averaging.fedavg import FedAvg
@@ -125,7 +125,7 @@ class TransportConfig:
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """Which part of an update's change leaves a site; see ``fedmri.filters``. No guarantee.
+    """Which part of an update's change leaves a site; see ``fedmri.updates.filters``. No guarantee.
 
     Attributes:
         clip_norm: Largest L2 norm of the change of all parameters together; 0 bounds nothing.

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedmri.arm import Arm
 from fedmri.assembly import assemble
 from fedmri.errors import FedmriError
-from fedmri.repeats import quiet_root
+from fedmri.machine.repeats import quiet_root
 from fedmri.server.memory import return_large_blocks
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.rounds.loop import Rounds

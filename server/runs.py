@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fedmri.consortium import SITE_NAME
+from fedmri.agreement.consortium import SITE_NAME
+from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.errors import UsageError
-from fedmri.files import write_whole
-from fedmri.signed_plan import SignedPlan
+from fedmri.machine.files import write_whole
 
 Status = Literal["queued", "running", "finished", "failed", "stopped", "interrupted"]
 WEIGHTS = "start-weights"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from fedmri.files import PRIVATE_FILE, write_whole
+from fedmri.machine.files import PRIVATE_FILE, write_whole
 from fedmri.server.memory import return_large_blocks
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.registry.presence import hold
@@ -172,7 +172,7 @@ class _Service:
             return
         token = self._home.state / "token"  # not among the arguments, which any user can list
         write_whole(token, task[0], PRIVATE_FILE)
-        command = [sys.executable, "-m", "fedmri.child"]
+        command = [sys.executable, "-m", "fedmri.machine.child"]
         command += [str(Path(sys.executable).with_name("flwr-serverapp")), "--insecure"]
         command += ["--runtime-api-address", self._address, "--token-file", str(token)]
         command += ["--parent-pid", str(os.getpid())]

@@ -21,7 +21,7 @@ from fedmri.clients.process.home import ClientHome
 from fedmri.clients.training.private import simulated_secret
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import RoundError
-from fedmri.files import write_private, write_whole
+from fedmri.machine.files import write_private, write_whole
 from fedmri.plan import Plan
 from fedmri.server.registry.enrolment import enroll, sign_for
 from fedmri.server.registry.enrolment import make_home as make_server
@@ -29,8 +29,8 @@ from fedmri.server.registry.home import ServerHome
 from fedmri.server.rounds.checkpoint import digest, load_weights_file
 from fedmri.server.runs import OVER, RunFolder, new_run
 from fedmri.server.transport.superlink import free_port
-from fedmri.simulation.arm_runs import ArmSites
-from fedmri.simulation.arms import arm_runs, run_arm
+from fedmri.simulation.arms.arm_runs import ArmSites
+from fedmri.simulation.arms.running import arm_runs, run_arm
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.simulation.sites import SiteSource, prepare_sites

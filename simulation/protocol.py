@@ -10,7 +10,7 @@ from fedmri.parts import Registry
 
 if TYPE_CHECKING:
     from fedmri.plan import Plan
-    from fedmri.simulation.arm_runs import ArmRun, ArmSites
+    from fedmri.simulation.arms.arm_runs import ArmRun, ArmSites
     from fedmri.simulation.settings import SimulationConfig
 
 

@@ -13,9 +13,9 @@ from fedmri.clients.training.results import write_cases
 from fedmri.data.batches.examples import open_site
 from fedmri.data.batches.site_data import SiteData
 from fedmri.errors import DataError, FedmriError
-from fedmri.file_names import file_name
+from fedmri.machine.file_names import file_name
 from fedmri.plan import Plan
-from fedmri.simulation.arm_runs import ArmSites
+from fedmri.simulation.arms.arm_runs import ArmSites
 from fedmri.simulation.baselines.linear import linear_cases, table_cases
 from fedmri.simulation.baselines.no_image import baseline_cases
 from fedmri.tasks.task import Case, Task

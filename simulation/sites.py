@@ -27,8 +27,8 @@ from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
 from fedmri.data.synthetic.data_set import SyntheticConfig, ensure
 from fedmri.errors import DataError
-from fedmri.file_names import file_name
-from fedmri.files import PRIVATE_FILE, write_unsynced
+from fedmri.machine.file_names import file_name
+from fedmri.machine.files import PRIVATE_FILE, write_unsynced
 from fedmri.plan import Plan
 from fedmri.simulation.partition import (
     Partition,

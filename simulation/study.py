@@ -25,28 +25,28 @@ from fedmri.data.preparation.prepared import LABEL_LOSSES
 from fedmri.data.reader import AUTO, READERS
 from fedmri.data.synthetic.data_set import refuse_foreign
 from fedmri.errors import ConfigError, HarmonizeError, RoundError, UsageError, told
-from fedmri.file_names import file_name, write_names
-from fedmri.files import hold
+from fedmri.machine.file_names import file_name, write_names
+from fedmri.machine.files import hold
 from fedmri.models.pretrained import begin
 from fedmri.plan import Plan, to_dict
 from fedmri.server.rounds.records import Observer
-from fedmri.simulation.arm_runs import POOL, ArmRun, ArmSites, by_strategy, size_of
-from fedmri.simulation.arms import arm_runs, can_train, refuse_known, run_arms
+from fedmri.simulation.arms.arm_runs import POOL, ArmRun, ArmSites, by_strategy, size_of
+from fedmri.simulation.arms.ensembles import ensemble_arms, write_ensembles
+from fedmri.simulation.arms.running import arm_runs, can_train, refuse_known, run_arms
+from fedmri.simulation.arms.site_budget import site_budget
+from fedmri.simulation.arms.store import PACKAGES, Store, data_key
 from fedmri.simulation.divisions import AllTested, divided_site
 from fedmri.simulation.engines.pool import Engine, ProcessEngine
-from fedmri.simulation.ensembles import ensemble_arms, write_ensembles
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.references import reference_arms, write_references
 from fedmri.simulation.settings import SimulationConfig
-from fedmri.simulation.site_budget import site_budget
 from fedmri.simulation.sites import (
     COLUMN,
     SiteSource,
     StudySites,
     prepare_sites,
 )
-from fedmri.simulation.store import PACKAGES, Store, data_key
 from fedmri.stages.registry import STAGES
 from fedmri.strategies.averaging.cyclic import Cyclic
 from fedmri.training.budget import Budget

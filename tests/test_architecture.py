@@ -23,17 +23,25 @@ SETTINGS = {
     "training.settings",
 }
 PARTS = {"models.registry", "stages.registry", "strategies.registry", "tasks.registry"}
-TRUST = {"child", "repeats", "files", "sealed", "settings_file", "consortium", "signed_plan"}
+TRUST = {
+    "machine.child",
+    "machine.repeats",
+    "machine.files",
+    "agreement.sealed",
+    "settings.file",
+    "agreement.consortium",
+    "agreement.signed_plan",
+}
 ARROWS = {
     # the library: knows MRI, learning and the round; opens no socket
     "errors": set(),
     "round": {"errors"},
-    "data": WORDS | {"delimited", "files", "parts"},
-    "arm": WORDS | {"files"},
+    "data": WORDS | {"machine.delimited", "machine.files", "parts"},
+    "arm": WORDS | {"machine.files"},
     "assembly": WORDS | {"models", "plan", "privacy.site_level", "training.seeds"},
     "claims": set(),
     "outside": WORDS,
-    "parts": WORDS | {"setting_keys", "outside"},
+    "parts": WORDS | {"settings.keys", "outside"},
     "compatibility": WORDS | PARTS | {"claims", "parts", "plan"},
     "models": WORDS | {"claims", "parts"},
     "tasks": WORDS
@@ -44,62 +52,63 @@ ARROWS = {
     "strategies": WORDS | {"claims", "parts", "models.embedding", "models.weights"},
     # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
     "stages": WORDS
-    | {"claims", "parts", "plan", "harmonize", "codec", "filters", "privacy"}
-    | {"data.batches.site_data", "data.preparation.own_grids", "files", "tasks.task"}
+    | {"claims", "parts", "plan", "harmonize", "updates.codec", "updates.filters", "privacy"}
+    | {"data.batches.site_data", "data.preparation.own_grids", "machine.files", "tasks.task"}
     | {"models.build", "models.embedding", "models.layers.fuzzy", "models.planning"}
     | {"models.weights", "training.device", "training.seeds", "training.settings"},
     "secagg": WORDS,
-    "filters": WORDS | {"plan"},
     "leakage": WORDS | {"data.batches.site_data"},
-    "harmonize": WORDS | {"delimited"},
+    "harmonize": WORDS | {"machine.delimited"},
     "privacy": WORDS | {"data.batches.site_data", "data.settings", "training.settings"},
     # pure functions on arrays; the report of a run calls them
     "evaluate": {"errors"},
-    "reports": WORDS | {"arm", "evaluate", "file_names", "files", "tasks.registry", "tasks.task"},
+    "reports": WORDS
+    | {"arm", "evaluate", "machine.file_names", "machine.files", "tasks.registry", "tasks.task"},
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
-    | {"arm", "parts", "plan", "files", "file_names", "data", "models", "tasks", "training"}
-    | {"strategies", "stages", "setting_keys", "harmonize", "reports"}
+    | {
+        "arm",
+        "parts",
+        "plan",
+        "machine.files",
+        "machine.file_names",
+        "data",
+        "models",
+        "tasks",
+        "training",
+    }
+    | {"strategies", "stages", "settings.keys", "harmonize", "reports"}
     | {"explain.explained", "explain.options", "explain.record"},
     # what a finished model looks at: a branch of trained, which alone calls it
     "explain": WORDS
-    | {"files", "data", "models", "tasks.task", "training.device"}
+    | {"machine.files", "data", "models", "tasks.task", "training.device"}
     | {"harmonize.embeddings.invariance", "reports.statistics"}
     | {"trained.inputs", "trained.model_file", "trained.outputs", "trained.predict"},
     # a finished model elsewhere: in archives, in other programs, behind an address
-    "archive": WORDS | {"data", "extras", "files", "trained"},
-    "export": WORDS | {"extras", "files", "plan", "stages.registry", "trained", "training.device"},
-    "serve": WORDS | {"data.files.pictures", "local_web", "reports.pages.templates", "trained"},
+    "archive": WORDS | {"data", "machine.extras", "machine.files", "trained"},
+    "export": WORDS
+    | {"machine.extras", "machine.files", "plan", "stages.registry", "trained", "training.device"},
+    "serve": WORDS
+    | {"data.files.pictures", "machine.local_web", "reports.pages.templates", "trained"},
     "wire": WORDS,
     "swollen": set(),
     "plan": WORDS
     | SETTINGS
     | PARTS
     | {"compatibility", "models.model", "models.image.cnn5", "strategies.averaging.fedavg"}
-    | {"setting_keys", "stages.stage", "tasks.task"},
-    "codec": WORDS | {"plan"},
-    "child": set(),
-    "delimited": set(),
-    "extras": WORDS,
-    "file_names": WORDS | {"files"},
-    "local_web": WORDS,
-    "repeats": set(),
-    "files": WORDS,
-    "setting_keys": WORDS,
-    "setting_words": set(),
-    "plan_changes": WORDS | PARTS | {"parts", "plan", "setting_words"},
-    "settings_file": WORDS | {"setting_keys"},
-    "system_errors": WORDS,
-    "consortium": WORDS,
-    "sealed": WORDS,
-    "signed_plan": WORDS | {"parts", "plan", "consortium", "secagg.secure_sum"},
+    | {"settings.keys", "stages.stage", "tasks.task"},
+    "updates": WORDS | {"plan"},
+    # what this machine gives, how settings are told, what parties agree on
+    "machine": WORDS,
+    "settings": WORDS,
+    "agreement": WORDS | PARTS | {"parts", "plan", "secagg.secure_sum", "settings.words"},
     # the processes
     "server": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "secagg", "reports"}
     | {
         "arm",
-        "local_web",
+        "machine.local_web",
         "assembly",
         "models",
         "privacy",
@@ -111,8 +120,8 @@ ARROWS = {
     "clients": WORDS
     | TRUST
     | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "data", "models"}
-    | {"assembly", "parts", "tasks", "training", "privacy", "secagg", "filters", "leakage"}
-    | {"local_web", "plan_changes", "reports.pages.templates"},
+    | {"assembly", "parts", "tasks", "training", "privacy", "secagg", "updates.filters", "leakage"}
+    | {"machine.local_web", "agreement.plan_changes", "reports.pages.templates"},
     "simulation": WORDS
     | TRUST
     | {
@@ -122,7 +131,7 @@ ARROWS = {
         "assembly",
         "parts",
         "compatibility",
-        "file_names",
+        "machine.file_names",
         "plan",
         "secagg",
         "wire",
@@ -142,21 +151,27 @@ ARROWS = {
     # the way in
     "api": WORDS
     | PARTS
-    | {"arm", "config", "file_names", "reports", "simulation", "trained", "tasks", "parts"}
+    | {"arm", "config", "machine.file_names", "reports", "simulation", "trained", "tasks", "parts"}
     | {"evaluate.claims"}
-    | {"data", "files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
-    | {"archive", "export", "extras", "stages.account", "stages.stage"}
-    | {"assembly", "plan_changes", "setting_keys", "setting_words", "signed_plan"},
+    | {"data", "machine.files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
+    | {"archive", "export", "machine.extras", "stages.account", "stages.stage"}
+    | {
+        "assembly",
+        "agreement.plan_changes",
+        "settings.keys",
+        "settings.words",
+        "agreement.signed_plan",
+    },
     "config": WORDS
     | SETTINGS
     | PARTS
-    | {"parts", "plan", "setting_keys", "server.settings", "clients.settings"}
+    | {"parts", "plan", "settings.keys", "server.settings", "clients.settings"}
     | {"simulation.settings", "simulation.partition", "simulation.protocol"}
     | {"tasks.kinds.regression"}
     | {"models.pretrained"},
     "cli": WORDS
     | {"api", "config", "data", "plan", "reports", "server", "clients", "simulation", "commands"}
-    | {"system_errors"}
+    | {"machine.system_errors"}
     | PARTS,
     "commands": WORDS
     | TRUST
@@ -178,8 +193,8 @@ ARROWS = {
         "explain.record",
         "export",
         "serve",
-        "plan_changes",
-        "setting_words",
+        "agreement.plan_changes",
+        "settings.words",
     }
     | {"models.registry", "models.pretrained"},
     "configs": set(),
@@ -209,7 +224,7 @@ ALONE = {
         "round",
         "privacy",
         "wire",
-        "codec",
+        "updates",
         "data",
         "models",
         "tasks",
@@ -217,7 +232,7 @@ ALONE = {
         "stages",
         "strategies",
     }
-    | {"filters", "leakage", "harmonize"}
+    | {"leakage", "harmonize"}
     | {"server", "clients", "simulation"},
 }
 """The only rooms that may import a library."""

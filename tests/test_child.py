@@ -10,7 +10,7 @@ import pytest
 
 PARENT = """
 import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-m", "fedmri.child", sys.executable, "-c",
+child = subprocess.Popen([sys.executable, "-m", "fedmri.machine.child", sys.executable, "-c",
     "import os, time; print(os.getpid(), flush=True); time.sleep(60)"])
 time.sleep(60)
 """

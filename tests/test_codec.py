@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedmri.codec import PLAIN, declared, decode, encode
 from fedmri.errors import ConfigError, RoundError
 from fedmri.plan import TransportConfig
 from fedmri.round import Update, Weights
+from fedmri.updates.codec import PLAIN, declared, decode, encode
 from fedmri.wire import UPDATE, content_of, n_bytes, read_answer
 from tests.test_wire import over_a_network
 

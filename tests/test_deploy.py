@@ -21,8 +21,8 @@ from fedmri.cli import app
 from fedmri.clients.process.home import SiteConfig
 from fedmri.config import load
 from fedmri.server.registry.home import ServerConfig
-from fedmri.setting_keys import known_keys
-from fedmri.settings_file import read_settings
+from fedmri.settings.file import read_settings
+from fedmri.settings.keys import known_keys
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fedmri import errors
+from fedmri.agreement.consortium import read_consortium
 from fedmri.clients.process.keys import public_half
-from fedmri.consortium import read_consortium
 from fedmri.errors import CODES, FedmriError
 from fedmri.server.registry.home import ServerHome
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedmri.errors import UsageError
-from fedmri.file_names import INDEX, file_name, label_of, read_names, write_names
+from fedmri.machine.file_names import INDEX, file_name, label_of, read_names, write_names
 
 ODD = [
     "Siemens/1.5T",

@@ -17,14 +17,14 @@ from typing import Literal
 import pytest
 
 from fedmri.errors import ConfigError, require
-from fedmri.files import (
+from fedmri.machine.files import (
     PRIVATE_FILE,
     make_private_folder,
     write_private,
     write_unsynced,
     write_whole,
 )
-from fedmri.settings_file import read_settings
+from fedmri.settings.file import read_settings
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_secret_that_is_replaced_is_never_readable_by_others(
 WRITER = """
 import sys
 from pathlib import Path
-from fedmri import files
+from fedmri.machine import files
 path, write = Path(sys.argv[1]), getattr(files, sys.argv[2])
 write(path, bytes(2_000_000))
 print("go", flush=True)
@@ -138,7 +138,7 @@ LIMITED = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from fedmri import files
+from fedmri.machine import files
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 path, write = Path(sys.argv[1]), getattr(files, sys.argv[2])
 write(path, b"old")

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmri.errors import ConfigError, PrivacyError
-from fedmri.filters import (
+from fedmri.plan import FilterConfig
+from fedmri.round import Weights
+from fedmri.updates.filters import (
     change_norm,
     clipped,
     filtered,
@@ -16,8 +18,6 @@ from fedmri.filters import (
     largest,
     to_sparse,
 )
-from fedmri.plan import FilterConfig
-from fedmri.round import Weights
 
 
 def change(seed: int = 0) -> Weights:

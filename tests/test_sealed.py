@@ -7,8 +7,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedmri.agreement.sealed import CURVE, MAGIC, N_POINT, address_of, seal, unseal
 from fedmri.errors import NetworkError
-from fedmri.sealed import CURVE, MAGIC, N_POINT, address_of, seal, unseal
 
 WRITER = Ed25519PrivateKey.generate()
 READER = ec.generate_private_key(CURVE)

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmri.agreement.signed_plan import SignedPlan, sign_plan
 from fedmri.errors import NetworkError
 from fedmri.plan import Plan
-from fedmri.signed_plan import SignedPlan, sign_plan
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.training.settings import TrainConfig
 

@@ -22,7 +22,7 @@ from fedmri.clients.process.home import SiteConfig
 from fedmri.config import ROOT as ROOT_FIELD
 from fedmri.config import Experiment
 from fedmri.server.registry.home import ServerConfig
-from fedmri.setting_words import sections
+from fedmri.settings.words import sections
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.system_errors import MEANING, as_usage_error
+from fedmri.machine.system_errors import MEANING, as_usage_error
 from tests.reports_of_others.bids_worlds import world
 
 

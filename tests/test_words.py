@@ -17,7 +17,7 @@ from fedmri.cli import app
 from fedmri.clients.process.home import SiteConfig
 from fedmri.config import Experiment
 from fedmri.server.registry.home import ServerConfig
-from fedmri.setting_words import sections
+from fedmri.settings.words import sections
 
 MOST_WORDS = 22
 ROOT = Path(__file__).parents[1]

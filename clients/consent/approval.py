@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.clients.consent.policy import SitePolicy, violations
 from fedmri.clients.consent.refusal import refusals, refuse_refused, take_back
 from fedmri.clients.process.home import ClientHome
 from fedmri.errors import NetworkError, PrivacyError, UsageError
-from fedmri.files import append_line, whole_lines, write_whole
+from fedmri.machine.files import append_line, whole_lines, write_whole
 from fedmri.plan import Plan
-from fedmri.signed_plan import SignedPlan
 
 N_SHOWN = 12
 """Digits of a hash that a person is shown; enough to tell plans apart."""

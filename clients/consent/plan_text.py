@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.assembly import Assembly, assemble
 from fedmri.clients.consent.approval import plain
 from fedmri.clients.consent.leaving import key_bytes, score_metrics, train_metrics, update_bytes
@@ -14,7 +15,6 @@ from fedmri.errors import PrivacyError
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
 from fedmri.plan import Plan
-from fedmri.signed_plan import SignedPlan
 from fedmri.stages.registry import STAGES
 from fedmri.stages.stage import Made, Place, Stage, When, fitted_stages
 from fedmri.strategies.registry import STRATEGIES

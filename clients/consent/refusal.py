@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from fedmri.clients.egress.ledger import entries
 from fedmri.clients.process.home import ClientHome
 from fedmri.errors import PrivacyError, UsageError
-from fedmri.files import append_line, whole_lines
+from fedmri.machine.files import append_line, whole_lines
 
 AGAIN = "state/again"
 """File by which a command has the running client come online anew: its server then asks again."""

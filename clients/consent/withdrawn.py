@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fedmri.clients.process.home import ClientHome
 from fedmri.errors import PrivacyError
-from fedmri.files import append_line, whole_lines
+from fedmri.machine.files import append_line, whole_lines
 
 
 @dataclass(frozen=True)

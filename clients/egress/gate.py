@@ -20,7 +20,6 @@ from torch import nn
 from fedmri.clients.egress.ledger import Ledger
 from fedmri.data.batches.site_data import Split
 from fedmri.errors import PrivacyError
-from fedmri.filters import change_norm
 from fedmri.leakage.inversion import InversionConfig
 from fedmri.leakage.membership import losses_of, perfect
 from fedmri.leakage.meter import Evidence, LeakageReport, attack
@@ -33,6 +32,7 @@ from fedmri.stages.chain import chain
 from fedmri.stages.stage import AtSite, Leaving, Place, Stage
 from fedmri.training.device import memory_explained, pick_device, reproducible
 from fedmri.training.seeds import derive_seed
+from fedmri.updates.filters import change_norm
 
 log = logging.getLogger("fedmri.client")
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from fedmri.errors import PrivacyError, told
-from fedmri.files import PRIVATE_FILE, make_private_folder, write_whole
+from fedmri.machine.files import PRIVATE_FILE, make_private_folder, write_whole
 
 TORN = "torn"
 FIRST = "0" * 64

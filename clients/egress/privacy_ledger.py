@@ -23,7 +23,7 @@ from typing import Literal
 
 from fedmri.clients.egress.ledger import Ledger, entries, head_file, unwritable, verify
 from fedmri.errors import PrivacyError
-from fedmri.files import PRIVATE_FILE, make_private_folder, write_whole
+from fedmri.machine.files import PRIVATE_FILE, make_private_folder, write_whole
 from fedmri.privacy.accounting import Spent, Steps, spent
 
 Unit = Literal["dp", "dp-site"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmri.errors import PrivacyError
-from fedmri.files import append_line, whole_lines
+from fedmri.machine.files import append_line, whole_lines
 from fedmri.privacy.stream import Stream, key_for
 
 N_BUCKETS = 256

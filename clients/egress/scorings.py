@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmri.errors import FedmriError, PrivacyError
-from fedmri.files import append_line, whole_lines
+from fedmri.machine.files import append_line, whole_lines
 from fedmri.wire import Scores
 
 

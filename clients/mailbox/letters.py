@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_private_key
 from flwr.app import Context, Message, RecordDict
 
+from fedmri.agreement.sealed import ANSWERS, LETTER, ORDERS, address_of, put_aside, seal, unseal
 from fedmri.clients.process.flower import identify_site
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.keys import public_half
 from fedmri.clients.process.worker import noted_answer
 from fedmri.errors import NetworkError
-from fedmri.files import append_line, whole_lines, write_whole
-from fedmri.sealed import ANSWERS, LETTER, ORDERS, address_of, put_aside, seal, unseal
+from fedmri.machine.files import append_line, whole_lines, write_whole
 from fedmri.wire.letters import AnswerHead, OrderHead, as_letter, read_letter
 
 log = logging.getLogger("fedmri.client")

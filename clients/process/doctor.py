@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fedmri.agreement.consortium import installed_version
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.keys import public_half
 from fedmri.clients.process.reach import DoctorFinding, examine_network
 from fedmri.clients.process.standing import ask_standing, revoked
-from fedmri.consortium import installed_version
 from fedmri.data.bids.data_set import modalities_in
 from fedmri.data.read import read
 from fedmri.errors import FedmriError, NetworkError

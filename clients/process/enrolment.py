@@ -12,12 +12,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from fedmri.agreement.consortium import Consortium, read_consortium, refuse_folder_in_use
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.keys import make_key_pair, public_half
-from fedmri.consortium import Consortium, read_consortium, refuse_folder_in_use
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import DataError, NetworkError, told
-from fedmri.files import make_private_folder, write_whole
+from fedmri.machine.files import make_private_folder, write_whole
 
 SETTINGS = """\
 # Settings of this site. They stay here, no plan can change them, and the policy wins over any plan.

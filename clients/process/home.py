@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from fedmri.agreement.consortium import Consortium, read_consortium
 from fedmri.clients.consent.hours import Hours
 from fedmri.clients.consent.policy import SitePolicy
-from fedmri.consortium import Consortium, read_consortium
 from fedmri.data.settings import CheckConfig, SourceConfig
-from fedmri.files import make_private_folder, write_private
-from fedmri.settings_file import read_home
+from fedmri.machine.files import make_private_folder, write_private
+from fedmri.settings.file import read_home
 
 N_SECRET = 32
 NOT_JOINED = "this-site"

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedmri.errors import NetworkError, told
-from fedmri.files import make_private_folder, write_private, write_whole
+from fedmri.machine.files import make_private_folder, write_private, write_whole
 
 CURVE = ec.SECP384R1.name
 SSH = serialization.PublicFormat.OpenSSH

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from fedmri.clients.process.home import ClientHome
 from fedmri.errors import CODES
-from fedmri.files import append_line, whole_lines
+from fedmri.machine.files import append_line, whole_lines
 
 log = logging.getLogger("fedmri.client")
 

@@ -13,14 +13,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedmri.child import die_with_parent
 from fedmri.clients.consent.refusal import AGAIN
 from fedmri.clients.process.flower import supernode_command
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.messages import tell_of_revoked
 from fedmri.clients.process.standing import LOCK, STANDING, ask_standing, note, noted, revoked
 from fedmri.errors import NetworkError
-from fedmri.files import hold, write_private, write_whole
+from fedmri.machine.child import die_with_parent
+from fedmri.machine.files import hold, write_private, write_whole
 
 log = logging.getLogger("fedmri.client")
 

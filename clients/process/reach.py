@@ -20,7 +20,7 @@ from urllib.request import getproxies, proxy_bypass
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from fedmri.consortium import Consortium, is_ip
+from fedmri.agreement.consortium import Consortium, is_ip
 
 TIMEOUT_S = 5.0
 AHEAD_S, BEHIND_S = 4.0, 300.0

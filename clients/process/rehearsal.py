@@ -21,7 +21,7 @@ from fedmri.clients.training.site import Site
 from fedmri.clients.views.costs import plan_epsilon
 from fedmri.data.batches.site_data import Split
 from fedmri.errors import HarmonizeError
-from fedmri.files import write_whole
+from fedmri.machine.files import write_whole
 from fedmri.plan import Plan, to_json
 from fedmri.privacy.dp_sgd import round_steps
 from fedmri.secagg.settings import SecAggConfig

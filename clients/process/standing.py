@@ -19,7 +19,7 @@ from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.messages import tell_of_left_out
 from fedmri.clients.process.reach import connect, proxy_for
 from fedmri.errors import CODES, FedmriError, PrivacyError
-from fedmri.files import is_held, write_whole
+from fedmri.machine.files import is_held, write_whole
 
 log = logging.getLogger("fedmri.client")
 

@@ -19,6 +19,8 @@ from typing import Any, Protocol
 import httpx
 from flwr.app import Context, Message, RecordDict
 
+from fedmri.agreement.consortium import installed_version
+from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.clients.app import app, border_of, refusal
 from fedmri.clients.consent.approval import refuse_unapproved
 from fedmri.clients.consent.hours import refuse_other_hours
@@ -30,11 +32,9 @@ from fedmri.clients.process.messages import tell_of_plan
 from fedmri.clients.process.standing import ORDER as ORDER_NOTE
 from fedmri.clients.process.standing import heed, note
 from fedmri.clients.training.own_data import own_features, prepare_own
-from fedmri.consortium import installed_version
 from fedmri.errors import PrivacyError
+from fedmri.machine.repeats import quiet_root
 from fedmri.plan import Plan, to_json
-from fedmri.repeats import quiet_root
-from fedmri.signed_plan import SignedPlan
 from fedmri.wire import (
     bundle,
     is_secure_step,

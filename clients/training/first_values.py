@@ -13,7 +13,7 @@ from typing import TypeVar
 from safetensors.torch import load_file, save
 
 from fedmri.errors import RoundError
-from fedmri.files import write_whole
+from fedmri.machine.files import write_whole
 from fedmri.models.weights import digest
 from fedmri.round import Weights
 from fedmri.wire import START, EvaluateOrder, SumsOrder, TrainOrder

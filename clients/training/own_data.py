@@ -18,8 +18,8 @@ from fedmri.data.preparation.prepared import LABEL_LOSSES, read_site, write_labe
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.errors import DataError, HarmonizeError, UsageError
-from fedmri.files import PRIVATE_FILE, write_whole
 from fedmri.harmonize.combat.own_table import without_subjects
+from fedmri.machine.files import PRIVATE_FILE, write_whole
 from fedmri.plan import Plan
 
 log = logging.getLogger("fedmri.client")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmri.files import write_whole
+from fedmri.machine.files import write_whole
 from fedmri.tasks.task import Case
 from fedmri.training.pictures import Picture
 

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save
 
 from fedmri.clients.egress.revealed import Revealed, Subject
 from fedmri.errors import PrivacyError
-from fedmri.files import PRIVATE_FILE, make_private_folder, write_whole
+from fedmri.machine.files import PRIVATE_FILE, make_private_folder, write_whole
 from fedmri.round import Form, Weights
 from fedmri.secagg.messages import N_ADVERT, N_BOX, Boxes, Roster, Survivors
 from fedmri.secagg.ring import Slot, n_words

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fedmri.files import write_whole
+from fedmri.machine.files import write_whole
 from fedmri.round import Weights
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.assembly import assemble
 from fedmri.clients.consent.leaving import key_bytes, update_bytes
 from fedmri.clients.training.private import Guard
 from fedmri.plan import Plan
 from fedmri.privacy.accounting import Steps, spent
 from fedmri.privacy.dp_sgd import round_steps
-from fedmri.signed_plan import SignedPlan
 
 
 @dataclass(frozen=True)

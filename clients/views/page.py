@@ -23,7 +23,7 @@ from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.standing import Standing, ask_standing
 from fedmri.clients.views.state import SiteState, as_json, read_state
 from fedmri.errors import FedmriError, UsageError
-from fedmri.local_web import Guard, end_when_asked, listen, page_policy, page_server
+from fedmri.machine.local_web import Guard, end_when_asked, listen, page_policy, page_server
 from fedmri.reports.pages.templates import template
 
 LONGEST_ASKED = 4096

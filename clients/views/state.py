@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from fedmri.agreement.plan_changes import Change, plan_changes
+from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.clients.consent.approval import consent, plain, seen_plans, status_of
 from fedmri.clients.consent.plan_text import plan_facts
 from fedmri.clients.consent.policy import SitePolicy
@@ -22,9 +24,7 @@ from fedmri.clients.process.standing import ORDER, SAID, TOLD, Standing, client_
 from fedmri.clients.training.own_data import MANIFEST, PREPARED, n_prepared
 from fedmri.clients.views.costs import PlanCost, delta_of, plan_cost
 from fedmri.errors import CODES, FedmriError
-from fedmri.files import whole_lines
-from fedmri.plan_changes import Change, plan_changes
-from fedmri.signed_plan import SignedPlan
+from fedmri.machine.files import whole_lines
 
 N_PLANS = 5
 """Plans whose costs are computed: the newest that wait."""

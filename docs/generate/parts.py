@@ -11,7 +11,7 @@ from fedmri.compatibility import DOORS
 from fedmri.data.reader import READERS
 from fedmri.models.registry import MODELS
 from fedmri.parts import Registry
-from fedmri.setting_words import meanings_of, summary_of
+from fedmri.settings.words import meanings_of, summary_of
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.stages.registry import STAGES
 from fedmri.strategies.registry import STRATEGIES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedmri.clients.process.home import SiteConfig
 from fedmri.config import CONFIGS, ROOT, Experiment
 from fedmri.server.registry.home import ServerConfig
-from fedmri.setting_words import REQUIRED, Section, sections
+from fedmri.settings.words import REQUIRED, Section, sections
 
 HEAD = """# Settings
 

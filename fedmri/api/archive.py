@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmri.errors import UsageError
-from fedmri.extras import require_packages
+from fedmri.machine.extras import require_packages
 
 if TYPE_CHECKING:
     from fedmri.archive.dicomweb import Archive

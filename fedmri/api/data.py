@@ -60,7 +60,7 @@ class DataCheck:
         Raises:
             UsageError: The folder cannot be written to (U01).
         """
-        from fedmri.api.head_page import write_head_pages
+        from fedmri.api.pages.head_page import write_head_pages
 
         return write_head_pages(Path(folder), self.scans, self.target, self.modalities)
 

@@ -96,7 +96,7 @@ class StudyResult:
 
         It is written once, beside the report.
         """
-        from fedmri.api.image_page import image_page
+        from fedmri.api.pages.image_page import image_page
 
         plan = self._experiment.plan
         return image_page(plan, self.folder, self.summary)
@@ -140,7 +140,7 @@ class StudyResult:
         Raises:
             UsageError: There is no such model (U10), or its file cannot be used.
         """
-        from fedmri.file_names import file_name
+        from fedmri.machine.file_names import file_name
         from fedmri.trained import TrainedModel
 
         first = self._experiment.plan.seed if seed is None else seed

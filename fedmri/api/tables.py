@@ -161,7 +161,7 @@ class FittedTable(HarmonizedTable):
 
     def report(self, path: str | os.PathLike[str], found: Judged, seed: int = 0) -> None:
         """Write the page that shows features, site and model before and after."""
-        from fedmri.api.table_page import show
+        from fedmri.api.pages.table_page import show
 
         show(Path(path), self.work, self.result, found, seed)
 

@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 
 from fedmri.archive.source import Source, source_of
 from fedmri.errors import DataError, UsageError, told
-from fedmri.extras import require_packages
-from fedmri.files import write_whole
+from fedmri.machine.extras import require_packages
+from fedmri.machine.files import write_whole
 from fedmri.trained.card import ModelCard
 from fedmri.trained.inputs import Input
 from fedmri.trained.predict import Prediction

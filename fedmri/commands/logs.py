@@ -6,7 +6,7 @@ import logging
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from fedmri.repeats import quiet_root
+from fedmri.machine.repeats import quiet_root
 
 MOST_BYTES, N_KEPT = 20_000_000, 10
 

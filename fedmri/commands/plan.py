@@ -14,8 +14,8 @@ from fedmri.commands.argument_help import ArgumentHelp
 from fedmri.errors import UsageError
 
 if TYPE_CHECKING:
-    from fedmri.api.plans import DeclaredSite
-    from fedmri.setting_words import Section
+    from fedmri.api.plans.check import DeclaredSite
+    from fedmri.settings.words import Section
 
 plan_app = typer.Typer(
     cls=ArgumentHelp,
@@ -44,8 +44,8 @@ def init(
     """
     from dataclasses import replace
 
-    from fedmri.api.plan_draft import PlanAnswers, answers_from, draft_plan
-    from fedmri.api.plans import check_plan
+    from fedmri.api.plans.check import check_plan
+    from fedmri.api.plans.draft import PlanAnswers, answers_from, draft_plan
 
     if file.exists():
         want, fix = "a new file", "choose another name, or remove it"
@@ -93,7 +93,7 @@ def check(
     Every problem is printed, each with its code. The exit status is that of the first: 4 for
     settings, 5 for privacy, 3 for data.
     """
-    from fedmri.api.plans import check_plan
+    from fedmri.api.plans.check import check_plan
 
     declared = [] if server is None else _declared(server)
     found = check_plan(file, settings or [], data=data or [], sites=declared)
@@ -114,8 +114,8 @@ def diff(before: PlanFile, after: PlanFile, as_json: AsJson = False) -> None:
     """Show in which settings two plans differ, with the meaning of each."""
     from dataclasses import asdict
 
-    from fedmri.api.plans import plan_of_file
-    from fedmri.plan_changes import plan_changes
+    from fedmri.agreement.plan_changes import plan_changes
+    from fedmri.api.plans.check import plan_of_file
 
     found = plan_changes(plan_of_file(before), plan_of_file(after))
     if as_json:
@@ -140,7 +140,7 @@ def explain(
     """Tell what settings mean, what they take and their defaults; without a key, of all."""
     from dataclasses import asdict
 
-    from fedmri.api.settings import explain_settings
+    from fedmri.api.plans.reference import explain_settings
 
     found = explain_settings(key)
     if as_json:
@@ -160,7 +160,7 @@ def _print_section(section: Section) -> None:
 
 
 def _declared(folder: Path) -> list[DeclaredSite]:
-    from fedmri.api.plans import DeclaredSite
+    from fedmri.api.plans.check import DeclaredSite
     from fedmri.server.registry.home import ServerHome
 
     enrolled = ServerHome(folder).sites()

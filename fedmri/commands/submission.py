@@ -19,7 +19,7 @@ def compare(
     from rich.table import Table
     from rich.text import Text
 
-    from fedmri.api.comparing import compare_runs
+    from fedmri.api.submission.comparing import compare_runs
     from fedmri.reports.text.words import with_interval
 
     found = compare_runs(runs)

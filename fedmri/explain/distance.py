@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from fedmri.errors import UsageError
-from fedmri.files import write_whole
 from fedmri.harmonize.embeddings.invariance import consensus_of, moment_sums
+from fedmri.machine.files import write_whole
 
 SUMS, MODEL = "embedding_sums.safetensors", "model_sha256"
 LEAST_SCANS = 3

@@ -27,7 +27,7 @@ from fedmri.explain.options import ExplainOptions, Method
 from fedmri.explain.record import Explained, Judged, ScanExplained, summary_of
 from fedmri.explain.scores import Scores, classes_of, feature_layers
 from fedmri.explain.uncertainty import Doubt
-from fedmri.files import write_whole
+from fedmri.machine.files import write_whole
 from fedmri.trained.inputs import Gathered, LeftOut, label_of
 from fedmri.trained.model_file import ModelFile
 from fedmri.trained.outputs import BIDS_VERSION, make_empty, place_of, write_map

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fedmri.extras import require_packages
+from fedmri.machine.extras import require_packages
 
 INPUT, OUTPUT = "image", "output"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")

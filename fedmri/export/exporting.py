@@ -19,7 +19,7 @@ from fedmri.export.measured import Measured, measured
 from fedmri.export.onnx_file import read_onnx, write_int8, write_onnx, write_pruned
 from fedmri.export.program import read_program, write_program
 from fedmri.export.subject import Subject, contract, subject_of
-from fedmri.files import write_whole
+from fedmri.machine.files import write_whole
 from fedmri.trained.model_file import ModelFile
 from fedmri.trained.scoring import ScoreOptions, score
 from fedmri.training.device import reproducible

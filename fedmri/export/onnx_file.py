@@ -11,7 +11,7 @@ import torch
 from fedmri.export.called import Called
 from fedmri.export.capture import INPUT, OUTPUT, PACKAGES, quiet_exporters
 from fedmri.export.subject import Subject
-from fedmri.extras import require_packages
+from fedmri.machine.extras import require_packages
 
 
 def write_onnx(subject: Subject, folder: Path) -> Path:

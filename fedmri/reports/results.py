@@ -11,7 +11,7 @@ from typing import Any
 
 from fedmri.arm import Comparison, read_comparison
 from fedmri.errors import UsageError
-from fedmri.file_names import label_of, read_names
+from fedmri.machine.file_names import label_of, read_names
 from fedmri.round import Truth
 from fedmri.tasks.task import Case
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from fedmri.local_web import HOST, end_when_asked, listen, page_server
+from fedmri.machine.local_web import HOST, end_when_asked, listen, page_server
 from fedmri.serve.limits import Limits
 from fedmri.serve.web import Service, web_app
 from fedmri.serve.worker import Worker

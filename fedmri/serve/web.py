@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fedmri.errors import DataError, FedmriError
-from fedmri.local_web import Guard, page_policy
+from fedmri.machine.local_web import Guard, page_policy
 from fedmri.reports.pages.templates import template
 from fedmri.serve.limits import Limits
 from fedmri.serve.upload import received, safe_name, unpacked

@@ -70,7 +70,7 @@ class Worker:
     def _started(self) -> subprocess.Popen[str]:
         self.end()
         program = [sys.executable, "-m", "fedmri.serve.worker", str(self._model)]
-        command = [sys.executable, "-m", "fedmri.child", *program]
+        command = [sys.executable, "-m", "fedmri.machine.child", *program]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
         self._read(self._process, START_S)

@@ -14,7 +14,7 @@ from typing import Any
 from fedmri.arm import Arm
 from fedmri.plan import Plan, to_dict
 from fedmri.round import Layout
-from fedmri.setting_keys import checked_as
+from fedmri.settings.keys import checked_as
 from fedmri.stages.registry import STAGES
 from fedmri.trained.ranges import Ranges
 

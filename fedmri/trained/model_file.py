@@ -20,8 +20,8 @@ from safetensors.torch import save
 from torch.overrides import TorchFunctionMode
 
 from fedmri.errors import FedmriError, UsageError, told
-from fedmri.files import write_whole
 from fedmri.harmonize.images.nyul import PERCENTILES
+from fedmri.machine.files import write_whole
 from fedmri.models.build import build_network
 from fedmri.models.weights import digest, layout
 from fedmri.plan import Plan

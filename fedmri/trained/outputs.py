@@ -19,7 +19,7 @@ from fedmri.data.preparation.geometry import Grid
 from fedmri.data.scans import Scan
 from fedmri.data.target import BACKGROUND, LabelMap
 from fedmri.errors import UsageError
-from fedmri.files import write_whole
+from fedmri.machine.files import write_whole
 from fedmri.tasks.task import Case, Task
 from fedmri.trained.card import ModelCard
 from fedmri.trained.inputs import LeftOut, label_of

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedmri.arm import Group
 from fedmri.errors import DataError, UsageError
-from fedmri.file_names import file_name
+from fedmri.machine.file_names import file_name
 from fedmri.reports.models import Model, is_external
 from fedmri.reports.results import SiteCases, load_results
 from fedmri.reports.statistics.metrics import Measured

@@ -18,7 +18,7 @@ from fedmri.data.preparation.prepared import write_site
 from fedmri.data.read import count_by_site, read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.errors import DataError, UsageError
-from fedmri.file_names import file_name
+from fedmri.machine.file_names import file_name
 from fedmri.reports.results import Results, SiteCases
 from fedmri.reports.summary import Summary, summarise
 from fedmri.tasks.task import Case

@@ -20,9 +20,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedmri.errors import NetworkError
-from fedmri.files import write_private, write_whole
-from fedmri.sealed import (
+from fedmri.agreement.sealed import (
     ANSWERS,
     LETTER,
     ORDERS,
@@ -33,6 +31,8 @@ from fedmri.sealed import (
     seal,
     unseal,
 )
+from fedmri.errors import NetworkError
+from fedmri.machine.files import write_private, write_whole
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.runs import RunFolder, utc
 from fedmri.swollen import SLACK

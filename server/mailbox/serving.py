@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedmri.assembly import assemble
 from fedmri.errors import FedmriError, NetworkError
-from fedmri.files import hold
+from fedmri.machine.files import hold
 from fedmri.server.deployed import log_to, note_record, run_of
 from fedmri.server.mailbox.grid import MailboxGrid
 from fedmri.server.memory import return_large_blocks

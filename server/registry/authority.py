@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fedmri.consortium import is_ip
+from fedmri.agreement.consortium import is_ip
 from fedmri.errors import NetworkError
-from fedmri.files import make_private_folder, write_private, write_whole
+from fedmri.machine.files import make_private_folder, write_private, write_whole
 from fedmri.server.registry.home import ServerHome
 
 CA_LIFE = timedelta(days=3652)

@@ -17,19 +17,19 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedmri.consortium import (
+from fedmri.agreement.consortium import (
     Consortium,
     installed_version,
     is_ip,
     refuse_folder_in_use,
     refuse_site_name,
 )
+from fedmri.agreement.signed_plan import SignedPlan, sign_plan
 from fedmri.errors import UsageError, require, told
-from fedmri.files import make_private_folder, write_private, write_whole
+from fedmri.machine.files import make_private_folder, write_private, write_whole
 from fedmri.plan import Plan
 from fedmri.server.registry.authority import make_authority
 from fedmri.server.registry.home import EnrolledSite, ServerConfig, ServerHome
-from fedmri.signed_plan import SignedPlan, sign_plan
 
 DNS_NAME = re.compile(r"(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9-]+)*")
 CURVE = ec.SECP384R1.name

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from fedmri.consortium import is_ip
+from fedmri.agreement.consortium import is_ip
 from fedmri.errors import UsageError, require, told
-from fedmri.files import write_whole
-from fedmri.settings_file import read_home
+from fedmri.machine.files import write_whole
+from fedmri.settings.file import read_home
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fedmri import files
 from fedmri.errors import NetworkError
+from fedmri.machine import files
 from fedmri.server.registry.home import ServerHome
 
 STALE_S = 30.0

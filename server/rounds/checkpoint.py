@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from fedmri.errors import RoundError, told
-from fedmri.files import replace_durably
+from fedmri.machine.files import replace_durably
 from fedmri.models.weights import digest as digest  # whoever has the one asks for the other
 from fedmri.round import ServerState, Weights
 from fedmri.trained.names import PARAMETERS

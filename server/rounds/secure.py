@@ -19,8 +19,8 @@ from flwr.app import MessageType, RecordDict
 from numpy.typing import NDArray
 
 from fedmri.errors import FedmriError
-from fedmri.files import write_whole
 from fedmri.harmonize.sums import Arrays
+from fedmri.machine.files import write_whole
 from fedmri.round import Update
 from fedmri.secagg.messages import Advert, Boxes, Masked, Reveal, Roster, Sealed
 from fedmri.secagg.ring import Slot, n_words

@@ -13,7 +13,7 @@ from typing import Any
 
 from fedmri.arm import Group
 from fedmri.errors import CODES
-from fedmri.files import write_whole
+from fedmri.machine.files import write_whole
 from fedmri.reports.pages import figures
 from fedmri.reports.pages.templates import template
 from fedmri.reports.privacy import privacy_table

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedmri.errors import CODES, FedmriError
-from fedmri.local_web import end_when_asked, listen, page_policy, page_server, private
+from fedmri.machine.local_web import end_when_asked, listen, page_policy, page_server, private
 from fedmri.reports.pages.templates import template
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.views.notices import notices

@@ -10,7 +10,7 @@ from typing import ClassVar
 from fedmri.arm import Arm, Comparison, compared
 from fedmri.errors import ConfigError
 from fedmri.plan import Plan
-from fedmri.simulation.arm_runs import ArmRun, ArmSites, federated_runs, marked, pooled_runs
+from fedmri.simulation.arms.arm_runs import ArmRun, ArmSites, federated_runs, marked, pooled_runs
 from fedmri.simulation.divisions import OtherDomain
 from fedmri.simulation.protocols.sites import Sites
 from fedmri.simulation.settings import SimulationConfig

@@ -9,7 +9,7 @@ from typing import ClassVar
 from fedmri.arm import Arm, Comparison, compared
 from fedmri.errors import require
 from fedmri.plan import Plan
-from fedmri.simulation.arm_runs import ArmRun, ArmSites, marked
+from fedmri.simulation.arms.arm_runs import ArmRun, ArmSites, marked
 from fedmri.simulation.divisions import Fold
 from fedmri.simulation.protocols.sites import Sites
 from fedmri.simulation.settings import SimulationConfig

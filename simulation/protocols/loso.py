@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from fedmri.arm import Arm, Comparison, compared
 from fedmri.plan import Plan
-from fedmri.simulation.arm_runs import ArmRun, ArmSites, left_out_runs
+from fedmri.simulation.arms.arm_runs import ArmRun, ArmSites, left_out_runs
 from fedmri.simulation.protocols.sites import Sites
 from fedmri.simulation.settings import SimulationConfig
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from fedmri.arm import Arm, Comparison, compared
 from fedmri.plan import Plan
-from fedmri.simulation.arm_runs import (
+from fedmri.simulation.arms.arm_runs import (
     ArmRun,
     ArmSites,
     federated_runs,

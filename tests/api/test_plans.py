@@ -10,12 +10,12 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from docs.generate.settings import settings_page
-from fedmri.api.plans import DeclaredSite, check_plan
-from fedmri.api.settings import explain_settings
+from fedmri.agreement.plan_changes import plan_changes
+from fedmri.api.plans.check import DeclaredSite, check_plan
+from fedmri.api.plans.reference import explain_settings
 from fedmri.cli import app
 from fedmri.config import load
 from fedmri.errors import ConfigError, FedmriError
-from fedmri.plan_changes import plan_changes
 
 WRONG = """
 target: {kind: regression, name: age}

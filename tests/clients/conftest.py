@@ -10,15 +10,15 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedmri.agreement.consortium import Consortium
+from fedmri.agreement.signed_plan import SignedPlan, sign_plan
 from fedmri.clients.egress.gate import Gate
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.training.own_data import prepare_own
 from fedmri.clients.training.private import Guard
 from fedmri.clients.training.site import Site
 from fedmri.config import load
-from fedmri.consortium import Consortium
 from fedmri.plan import Plan, to_json
-from fedmri.signed_plan import SignedPlan, sign_plan
 
 OWN = "site02"
 """The hospital of the shared data set that these tests play."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.clients.consent.approval import (
     N_KEPT,
     Consent,
@@ -25,7 +26,6 @@ from fedmri.clients.process.home import ClientHome
 from fedmri.errors import NetworkError, PrivacyError, UsageError
 from fedmri.plan import Plan, ReleaseConfig
 from fedmri.privacy.settings import PrivacyConfig, SiteNoiseConfig
-from fedmri.signed_plan import SignedPlan
 from fedmri.strategies.personal.fedbn import FedBN
 from fedmri.tasks.kinds.regression import Regression
 from tests.clients.conftest import Sign

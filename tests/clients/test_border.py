@@ -25,7 +25,6 @@ from fedmri.clients.egress.border import (
     public_of,
 )
 from fedmri.clients.egress.ledger import Ledger, entries, verify
-from fedmri.codec import declared
 from fedmri.errors import DataError, FedmriError, PrivacyError
 from fedmri.plan import Plan
 from fedmri.round import Layout, Update, Weights
@@ -35,6 +34,7 @@ from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.task import Task
 from fedmri.training.settings import TrainConfig
+from fedmri.updates.codec import declared
 from fedmri.wire import SCORES, UPDATE, Scores, content_of, read_answer
 
 PLAN = Plan(Classification("lesion", ("mass", "spots")))

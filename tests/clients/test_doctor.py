@@ -17,11 +17,11 @@ from typing import ClassVar
 
 import pytest
 
+from fedmri.agreement.consortium import Consortium
 from fedmri.clients.process.doctor import examine, refuse_failed
 from fedmri.clients.process.enrolment import join, make_home
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.reach import DoctorFinding, examine_network
-from fedmri.consortium import Consortium
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import NetworkError
 from fedmri.server.registry import authority

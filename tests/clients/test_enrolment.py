@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fedmri.agreement.consortium import Consortium, key_fingerprint
 from fedmri.clients.process.enrolment import join, make_home
 from fedmri.clients.process.home import ClientHome, SiteConfig
 from fedmri.clients.process.keys import public_half
-from fedmri.consortium import Consortium, key_fingerprint
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import DataError, NetworkError, UsageError
 from fedmri.server.registry import enrolment as server_enrolment

@@ -9,15 +9,15 @@ from fedmri.clients.consent.plan_text import describe
 from fedmri.clients.consent.policy import SitePolicy
 from fedmri.clients.training.network import network_of
 from fedmri.clients.training.site import Site
-from fedmri.codec import decode
 from fedmri.errors import ConfigError
-from fedmri.filters import change_norm, n_values
 from fedmri.models.weights import weights
 from fedmri.plan import FilterConfig, Plan, TransportConfig, to_json
 from fedmri.round import Layout, Weights
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.training.settings import TrainConfig
+from fedmri.updates.codec import decode
+from fedmri.updates.filters import change_norm, n_values
 from fedmri.wire import TrainOrder
 from tests.clients.conftest import MakeSite, Sign
 from tests.made import strategy as made

@@ -26,7 +26,7 @@ from fedmri.clients.training.network import network_of
 from fedmri.clients.views.page import Watch, web_app
 from fedmri.clients.views.state import SiteState, as_json, read_state
 from fedmri.clients.views.terminal import lines_of
-from fedmri.local_web import page_server
+from fedmri.machine.local_web import page_server
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
 from fedmri.privacy.settings import PrivacyConfig

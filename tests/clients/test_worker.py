@@ -18,6 +18,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
+from fedmri.agreement.signed_plan import PURPOSE, SignedPlan, sign_plan
 from fedmri.clients.egress.ledger import entries
 from fedmri.clients.process import worker
 from fedmri.clients.process.flower import SuperNodeTask
@@ -28,7 +29,6 @@ from fedmri.clients.training.own_data import PREPARED, n_prepared
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
 from fedmri.server.transport.flower import thin_bundle
-from fedmri.signed_plan import PURPOSE, SignedPlan, sign_plan
 from fedmri.simulation.engines.flower import SERVER_NODE, identify_task, sent
 from fedmri.wire import UPDATE, TrainOrder, bundle, content_of, read_answer, unbundle, unpack
 from tests.clients.conftest import OWN, Sign

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.api.image_page import PAGE, image_page
+from fedmri.api.pages.image_page import PAGE, image_page
 from fedmri.api.result import StudyResult
 from fedmri.commands.image_page import try_image_page
 from fedmri.config import load_resolved

@@ -12,10 +12,10 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from fedmri.agreement.consortium import key_fingerprint
 from fedmri.cli import app
 from fedmri.clients.process.home import ClientHome
 from fedmri.commands.apps import client_app, server_app
-from fedmri.consortium import key_fingerprint
 from fedmri.errors import ConfigError, NetworkError, UsageError
 from fedmri.server.registry.home import ServerHome
 

@@ -19,7 +19,7 @@ import psutil
 from fedmri.clients.egress.ledger import verify
 from fedmri.clients.process.home import ClientHome
 from fedmri.errors import FedmriError
-from fedmri.files import write_whole
+from fedmri.machine.files import write_whole
 from fedmri.plan import Plan
 from fedmri.server.registry.presence import read_presence
 from fedmri.server.runs import RunFolder

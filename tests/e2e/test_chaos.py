@@ -1,6 +1,6 @@
 """Whatever is killed or cut off, a run ends with the bits of an undisturbed one, records and all.
 
-``benchmarks/chaos.py`` does this many times, at random moments.
+``benchmarks/resilience/chaos.py`` does this many times, at random moments.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fedmri.clients.egress.ledger import entries
-from fedmri.simulation import arms, demo
+from fedmri.simulation import demo
+from fedmri.simulation.arms import running
 from tests.e2e.breaking import Lane, Scenario, go
 from tests.e2e.conftest import plan_of
 from tests.latecomers import NEVER, Latecomers
@@ -117,7 +118,7 @@ def test_a_silent_hospital_and_a_failure_change_no_bit(
 ) -> None:
     """One hospital never approves and a process of another dies: the two others end as planned."""
     plan = plan_of(*SILENT, "rounds.timeout_s=60")
-    monkeypatch.setattr(arms, "InProcessGrid", partial(Latecomers, {"site03": NEVER}))
+    monkeypatch.setattr(running, "InProcessGrid", partial(Latecomers, {"site03": NEVER}))
     right = demo.simulated(plan, hospitals, tmp_path / "simulated", tmp_path / "cache")
     lane = Lane(tmp_path / "lane", hospitals, silent="site03")
     lane.usual_s = 10.0

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from fedmri.errors import RoundError
-from fedmri.files import write_whole
+from fedmri.machine.files import write_whole
 from fedmri.plan import Plan
 from fedmri.server.runs import RunFolder
 from fedmri.simulation import demo

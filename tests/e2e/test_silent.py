@@ -14,7 +14,8 @@ from fedmri.clients.consent import approval
 from fedmri.clients.consent.approval import seen_plans
 from fedmri.plan import Plan
 from fedmri.server.runs import RunFolder
-from fedmri.simulation import arms, demo
+from fedmri.simulation import demo
+from fedmri.simulation.arms import running
 from tests.e2e.breaking import ask_before_each_plan
 from tests.e2e.conftest import plan_of
 from tests.latecomers import Latecomers
@@ -65,7 +66,7 @@ def simulated(
     hospitals: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Plan], str]:
     """Return what simulates a plan with the same sites in each round, for its SHA-256."""
-    monkeypatch.setattr(arms, "InProcessGrid", partial(Latecomers, {LATE: JOINS}))
+    monkeypatch.setattr(running, "InProcessGrid", partial(Latecomers, {LATE: JOINS}))
     return lambda plan: demo.simulated(plan, hospitals, tmp_path, cache)
 
 

@@ -1,7 +1,7 @@
 """On pure noise every interval holds chance about as often as it says.
 
-Patients are those of ``benchmarks/null_data.py``, which has 1,000 repetitions. Here they are few,
-so the limits are wide: of 40 at 0.95, fewer than 0.8 are held about once in 5,000 times.
+Patients are those of ``benchmarks/statistics/null_data.py``, which has 1,000 repetitions. Here they
+are few, so the limits are wide: of 40 at 0.95, fewer than 0.8 are held about once in 5,000 times.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from fedmri.plan import Plan, to_json
 from fedmri.server.rounds.loop import Rounds
 from fedmri.server.rounds.records import Record
 from fedmri.server.rounds.run import Run
-from fedmri.simulation.arms import simulated_roll
+from fedmri.simulation.arms.running import simulated_roll
 from fedmri.simulation.engines.flower import Node
 from fedmri.simulation.engines.in_process import InProcessGrid
 

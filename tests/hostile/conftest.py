@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, Message, RecordDict
 
+from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.clients.process.flower import SuperNodeTask
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.worker import answer
 from fedmri.server.transport.flower import thin_bundle
-from fedmri.signed_plan import SignedPlan
 from fedmri.simulation.engines.flower import SERVER_NODE, identify_task, sent
 from fedmri.wire import bundle
 from tests.clients.conftest import coordinator, home, make_site, own_scans, plan, sign

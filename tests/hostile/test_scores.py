@@ -12,6 +12,7 @@ import pytest
 import torch
 from flwr.app import Message
 
+from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.clients.consent.approval import approve, keep_seen
 from fedmri.clients.egress.border import declared_scores, rounded
 from fedmri.clients.egress.ledger import entries
@@ -22,7 +23,6 @@ from fedmri.config import load
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
 from fedmri.round import Weights
-from fedmri.signed_plan import SignedPlan
 from fedmri.stages.embeddings.coral import Coral
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.regression import Regression

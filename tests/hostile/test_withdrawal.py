@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.assembly import assemble
 from fedmri.cli import app
 from fedmri.clients.consent.approval import approve, keep_seen
@@ -23,7 +24,6 @@ from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.errors import HarmonizeError, PrivacyError
 from fedmri.plan import Plan
 from fedmri.round import Weights
-from fedmri.signed_plan import SignedPlan
 from fedmri.wire import UPDATE, EvaluateOrder, TrainOrder, content_of, read_answer, unbundle
 from tests.clients.conftest import OWN, Sign
 from tests.hostile.conftest import Order, code_of, with_policy

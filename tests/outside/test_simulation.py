@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fedmri.agreement.signed_plan import sign_plan
 from fedmri.clients.consent.plan_text import describe
 from fedmri.clients.consent.policy import SitePolicy
 from fedmri.config import load
@@ -22,7 +23,6 @@ from fedmri.errors import ConfigError, DataError, FedmriError
 from fedmri.outside import forget_hashes
 from fedmri.plan import from_dict, to_dict
 from fedmri.reports import headline, load_results, summarise
-from fedmri.signed_plan import sign_plan
 from fedmri.strategies.registry import STRATEGIES
 from tests.conftest import RunTiny
 from tests.outside.conftest import FEDMRI, python_path

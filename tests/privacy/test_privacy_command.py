@@ -8,7 +8,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from fedmri.commands.privacy import privacy_app
+from fedmri.commands.privacy.training import privacy_app
 from fedmri.config import load
 from fedmri.errors import ConfigError
 

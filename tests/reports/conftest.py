@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fedmri.arm import Arm, Role, compared, write_comparison
-from fedmri.file_names import label_of
+from fedmri.machine.file_names import label_of
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.kinds.segmentation import Segmentation

@@ -1,7 +1,8 @@
 """Intervals hold the true value as often as they say, and chance is seldom called a difference.
 
-Patients and truths are those of ``benchmarks/simulated_patients.py``. Repetitions are few, so the
-limits are wide: of 300 at 0.95, fewer than 0.91 are covered about twice in a thousand times.
+Patients and truths are those of ``benchmarks/statistics/simulated_patients.py``. Repetitions are
+few, so the limits are wide: of 300 at 0.95, fewer than 0.91 are covered about twice in a thousand
+times.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ LOW = 0.91
 
 def load(name: str) -> ModuleType:
     """Return a module of the benchmarks, which are no package."""
-    path = ROOT / "benchmarks" / f"{name}.py"
+    path = ROOT / "benchmarks" / "statistics" / f"{name}.py"
     specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None
     assert specification.loader is not None

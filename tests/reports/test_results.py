@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fedmri.errors import UsageError
-from fedmri.file_names import label_of
+from fedmri.machine.file_names import label_of
 from fedmri.reports.results import load_results
 
 WriteRun = Callable[..., Path]

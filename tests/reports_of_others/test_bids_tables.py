@@ -11,7 +11,7 @@ from fedmri.data.checks.check import enforce
 from fedmri.data.read import read
 from fedmri.data.settings import CheckConfig, SourceConfig
 from fedmri.errors import ConfigError
-from fedmri.file_names import file_name
+from fedmri.machine.file_names import file_name
 from fedmri.simulation.partition import PartitionConfig, partition
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.task import single

@@ -23,8 +23,8 @@ from fedmri.errors import UsageError
 from fedmri.reports.results import load_results
 from fedmri.reports.summary import summarise
 from fedmri.round import Batch
-from fedmri.simulation.arm_runs import ArmSites
-from fedmri.simulation.arms import arm_runs
+from fedmri.simulation.arms.arm_runs import ArmSites
+from fedmri.simulation.arms.running import arm_runs
 from fedmri.simulation.baselines.linear import linear_cases
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.tasks.kinds.classification import Classification

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from fedmri.errors import DataError, UsageError
-from fedmri.local_web import listen, page_server
+from fedmri.machine.local_web import listen, page_server
 from fedmri.serve.answer import answer_of
 from fedmri.serve.limits import Limits
 from fedmri.serve.serving import SHOWN, serve

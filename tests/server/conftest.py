@@ -13,11 +13,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from fedmri.agreement.signed_plan import sign_plan
 from fedmri.config import load
 from fedmri.plan import Plan
 from fedmri.server.registry.home import EnrolledSite, ServerHome
 from fedmri.server.runs import RunFolder, new_run
-from fedmri.signed_plan import sign_plan
 from fedmri.simulation.study import Study, refuse_failed, run_study
 from tests.conftest import TINY
 

@@ -13,14 +13,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from fedmri.consortium import read_consortium
+from fedmri.agreement.consortium import read_consortium
+from fedmri.agreement.signed_plan import sign_plan
 from fedmri.errors import ConfigError, NetworkError, UsageError
 from fedmri.plan import Plan
 from fedmri.server.registry import authority
 from fedmri.server.registry.authority import days_left, renew
 from fedmri.server.registry.enrolment import enroll, make_home, revoke
 from fedmri.server.registry.home import ServerHome
-from fedmri.signed_plan import sign_plan
 from fedmri.tasks.kinds.regression import Regression
 
 Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey

@@ -23,7 +23,7 @@ from fedmri.clients.training.private import simulated_secret
 from fedmri.config import load_resolved
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import NetworkError
-from fedmri.files import hold, write_private
+from fedmri.machine.files import hold, write_private
 from fedmri.plan import Plan
 from fedmri.server.mailbox.serving import run_by_mailbox
 from fedmri.server.registry.enrolment import enroll, sign_for

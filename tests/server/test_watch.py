@@ -24,7 +24,7 @@ import pytest
 from rich.console import Console
 
 from fedmri.errors import UsageError
-from fedmri.local_web import page_server
+from fedmri.machine.local_web import page_server
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.views.status import read_run
 from fedmri.server.views.terminal import ago, run_view, watch_terminal

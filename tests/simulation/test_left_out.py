@@ -12,8 +12,8 @@ from fedmri.config import load
 from fedmri.data.preparation.prepared import read_site, write_site
 from fedmri.errors import ConfigError, UsageError
 from fedmri.reports import load_results, summarise
-from fedmri.simulation.arm_runs import ArmRun
-from fedmri.simulation.arms import refuse_known
+from fedmri.simulation.arms.arm_runs import ArmRun
+from fedmri.simulation.arms.running import refuse_known
 from tests.conftest import RunTiny
 
 LEFT_OUT, POOLED_LEFT_OUT = "federated (site left out)", "pooled (site left out)"

@@ -16,7 +16,7 @@ import pytest
 from fedmri.clients.egress.ledger import entries
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError, RoundError, UsageError
-from fedmri.files import hold
+from fedmri.machine.files import hold
 from fedmri.reports import load_results, summarise
 from fedmri.server.rounds.checkpoint import digest, load_weights_file
 from fedmri.server.rounds.records import Record

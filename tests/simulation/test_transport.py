@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.codec import PLAIN, declared, encode
 from fedmri.config import load
 from fedmri.models.build import build_network
 from fedmri.models.weights import weights
 from fedmri.plan import Plan
 from fedmri.round import Update, Weights
 from fedmri.server.rounds.records import Record
-from fedmri.simulation.arm_runs import ArmSites
-from fedmri.simulation.arms import arm_runs
+from fedmri.simulation.arms.arm_runs import ArmSites
+from fedmri.simulation.arms.running import arm_runs
 from fedmri.simulation.engines.blocks import Block
 from fedmri.simulation.settings import SimulationConfig
+from fedmri.updates.codec import PLAIN, declared, encode
 from fedmri.wire import UPDATE, content_of, put_together, read_answer, take_apart
 from tests.conftest import TINY, RunTiny
 from tests.simulation.test_study import StopHere, model_of, records

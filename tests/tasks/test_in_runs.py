@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import fedmri
+from fedmri.agreement.signed_plan import sign_plan
 from fedmri.api.study import Study
 from fedmri.clients.consent.plan_text import describe
 from fedmri.clients.consent.policy import SitePolicy
@@ -18,7 +19,6 @@ from fedmri.clients.egress.border import declared_scores
 from fedmri.config import load
 from fedmri.plan import Plan, from_json, to_json
 from fedmri.reports import load_results, summarise
-from fedmri.signed_plan import sign_plan
 from fedmri.tasks.registry import TASKS
 from tests.test_signed_plan import key_pair
 

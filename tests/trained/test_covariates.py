@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from fedmri.agreement.signed_plan import sign_plan
 from fedmri.clients.consent.plan_text import describe
 from fedmri.clients.consent.policy import SitePolicy
 from fedmri.errors import UsageError
 from fedmri.export.exporting import ExportOptions, export
 from fedmri.reports import load_results
-from fedmri.signed_plan import sign_plan
 from fedmri.trained.model import TrainedModel
 from fedmri.trained.scoring import ScoreOptions
 from tests.test_signed_plan import key_pair

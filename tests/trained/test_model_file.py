@@ -309,7 +309,7 @@ def test_a_card_that_was_not_withheld_from_must_match_its_hash(nyul: Run) -> Non
 
 
 WRITE_AND_DIE = """
-import os, sys, fedmri.files as files
+import os, sys, fedmri.machine.files as files
 real = os.fsync
 def die(number):
     real(number)

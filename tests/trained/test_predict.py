@@ -442,7 +442,7 @@ def test_a_full_disk_leaves_no_half_mask(
         raise OSError(28, "No space left on device")
 
     def then_full(image: nib.Nifti1Image) -> bytes:
-        monkeypatch.setattr("fedmri.files.os.fsync", full)
+        monkeypatch.setattr("fedmri.machine.files.os.fsync", full)
         return bytes(real(image))
 
     monkeypatch.setattr(nib.Nifti1Image, "to_bytes", then_full)

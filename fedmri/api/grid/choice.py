@@ -13,8 +13,8 @@ from typing import Any
 from fedmri.arm import REFERENCES, read_comparison, write_comparison
 from fedmri.arm import compared as rows_of
 from fedmri.errors import ConfigError
-from fedmri.file_names import file_name
-from fedmri.files import write_whole
+from fedmri.machine.file_names import file_name
+from fedmri.machine.files import write_whole
 from fedmri.reports.results import TRIALS, Results, load_results
 from fedmri.tasks.task import Task
 

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fedmri.config import as_overrides
 from fedmri.errors import ConfigError, require, told
-from fedmri.setting_keys import refused_value
+from fedmri.settings.keys import refused_value
 
 Block = Mapping[str, Any]
 """By the dotted key of a setting: its values, a list of them."""

@@ -15,7 +15,7 @@ from fedmri.api.grid.pace import Pace
 from fedmri.api.result import CONFIG, StudyResult
 from fedmri.api.study import COMMAND, Study
 from fedmri.errors import UsageError
-from fedmri.files import hold, write_whole
+from fedmri.machine.files import hold, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +135,7 @@ class StudyGrid:
         return result
 
     def _variants(self) -> Iterator[Variant]:
-        from fedmri.simulation.store import data_key
+        from fedmri.simulation.arms.store import data_key
 
         for values in self.file.variants():
             study = Study.from_settings(self.file.overrides(values))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fedmri.agreement.signed_plan import SignedPlan
     from fedmri.clients.process.home import ClientHome
     from fedmri.plan import Plan
-    from fedmri.signed_plan import SignedPlan
 
 
 def plan_of(home: ClientHome, path: Path) -> Plan:
@@ -25,7 +25,7 @@ def signed_of(home: ClientHome, path: Path) -> SignedPlan:
     Raises:
         NetworkError: It is none (N01), or the coordinator did not sign it (N02).
     """
-    from fedmri.signed_plan import SignedPlan
+    from fedmri.agreement.signed_plan import SignedPlan
 
     signed = SignedPlan.from_json(path.read_text(encoding="utf-8"))
     if home.consortium_file.exists():
@@ -38,8 +38,8 @@ def plan_and_text(home: ClientHome, path: Path) -> tuple[Plan, str, int]:
 
     A plan that nobody has signed yet is read as if it were: only its sites are not known.
     """
+    from fedmri.agreement.signed_plan import unsigned
     from fedmri.clients.consent.plan_text import describe
-    from fedmri.signed_plan import unsigned
 
     signed = signed_of(home, path) if path.suffix == ".json" else unsigned(plan_of(home, path))
     return signed.plan, describe(signed, home.config.policy), len(signed.sites)

@@ -29,8 +29,8 @@ def init(
     """Make a site's folder: a key pair whose private half never leaves it, and settings."""
     from pydantic import TypeAdapter
 
+    from fedmri.agreement.consortium import key_fingerprint
     from fedmri.clients.process.enrolment import make_home
-    from fedmri.consortium import key_fingerprint
     from fedmri.data.settings import SourceConfig
     from fedmri.errors import require
 

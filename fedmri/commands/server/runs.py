@@ -16,9 +16,9 @@ from fedmri.commands.logs import log_to
 from fedmri.errors import UsageError
 
 if TYPE_CHECKING:
+    from fedmri.agreement.signed_plan import SignedPlan
     from fedmri.server.registry.home import EnrolledSite, ServerHome
     from fedmri.server.runs import RunFolder
-    from fedmri.signed_plan import SignedPlan
 
 STOP_S, POLL_S = 30.0, 0.2
 """Longest wait for the end of a run: its process has seconds to end."""

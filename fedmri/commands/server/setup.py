@@ -68,7 +68,7 @@ def enroll(
         fix = f"ask the site, then: fedmri server enroll {name} {key} --max-patients N"
         what, want = "server enroll", "--max-patients (0: this site's weight has no bound)"
         raise UsageError("U01", what, found="no number of patients", want=want, fix=fix)
-    from fedmri.consortium import key_fingerprint
+    from fedmri.agreement.consortium import key_fingerprint
     from fedmri.server.registry.enrolment import enroll as enroll_site
     from fedmri.server.registry.home import ServerHome
 
@@ -128,7 +128,7 @@ def sites(folder: ServerDir = HERE, as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fedmri.consortium import key_fingerprint
+    from fedmri.agreement.consortium import key_fingerprint
     from fedmri.server.registry.home import ServerHome
 
     home = ServerHome(folder)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmri.data.scans import Finding
-from fedmri.delimited import TableLine, decoded, foreign_kind, lines_of, text_of
 from fedmri.errors import DataError
+from fedmri.machine.delimited import TableLine, decoded, foreign_kind, lines_of, text_of
 
 MAX_TABLE_BYTES = 64 * 2**20
 MISSING = frozenset({"", "n/a", "nan"})  # BIDS writes n/a; not "NA", which may be a site's name

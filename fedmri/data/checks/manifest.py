@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedmri.data.scans import Finding, ScanTable
 from fedmri.errors import CODES
-from fedmri.files import write_unsynced
+from fedmri.machine.files import write_unsynced
 
 HEADER = ("site", "subject", "session", "code", "excluded", "reason")
 

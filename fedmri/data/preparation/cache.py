@@ -28,7 +28,7 @@ from fedmri.data.preparation.transforms import PreparedArrays
 from fedmri.data.settings import PrepareConfig, SourceConfig
 from fedmri.data.target import DataTarget
 from fedmri.errors import DataError
-from fedmri.files import PRIVATE_FILE, write_unsynced
+from fedmri.machine.files import PRIVATE_FILE, write_unsynced
 
 FORMAT = 6
 """Raise it when preparation gives other bits under the same settings."""

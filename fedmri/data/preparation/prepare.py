@@ -34,7 +34,7 @@ from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
 from fedmri.data.target import DataTarget, LabelMap, no_truth
 from fedmri.errors import ConfigError, DataError, told
-from fedmri.files import PRIVATE_FILE, write_unsynced
+from fedmri.machine.files import PRIVATE_FILE, write_unsynced
 
 CACHE_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """What a disk answers that takes no more files."""

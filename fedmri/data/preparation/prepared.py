@@ -17,7 +17,7 @@ from fedmri.data.preparation.geometry import Geometry
 from fedmri.data.preparation.native import Native
 from fedmri.data.scans import Finding, Scan
 from fedmri.errors import DataError, told
-from fedmri.files import PRIVATE_FILE, write_unsynced
+from fedmri.machine.files import PRIVATE_FILE, write_unsynced
 from fedmri.round import Truth
 
 FORMAT = 3

@@ -13,9 +13,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedmri.delimited import TableLine, Text, decoded, foreign_kind, is_quoted, lines_of, text_of
 from fedmri.errors import HarmonizeError, told
 from fedmri.harmonize.cautions import Caution
+from fedmri.machine.delimited import (
+    TableLine,
+    Text,
+    decoded,
+    foreign_kind,
+    is_quoted,
+    lines_of,
+    text_of,
+)
 
 SEPARATORS = "\t;,|"  # of two that fit alike the first: commas also stand in numbers
 N_SNIFFED = 200

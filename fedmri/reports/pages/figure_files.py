@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from markupsafe import Markup
 
-from fedmri.file_names import file_name
-from fedmri.files import write_unsynced
+from fedmri.machine.file_names import file_name
+from fedmri.machine.files import write_unsynced
 from fedmri.reports.pages.figures import Line
 from fedmri.reports.results import Results, site_name
 from fedmri.reports.summary import Row, Summary

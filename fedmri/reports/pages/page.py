@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from fedmri.arm import ALL, Group
 from fedmri.errors import CODES
-from fedmri.files import write_unsynced
+from fedmri.machine.files import write_unsynced
 from fedmri.reports.budget import budget_rows
 from fedmri.reports.label_losses import label_loss_sentences
 from fedmri.reports.pages import figure_files as files

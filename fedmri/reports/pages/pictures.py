@@ -20,7 +20,7 @@ from PIL import Image, ImageColor
 
 from fedmri.arm import Role, read_comparison
 from fedmri.errors import UsageError
-from fedmri.file_names import read_names
+from fedmri.machine.file_names import read_names
 from fedmri.reports.results import label_in
 
 TRUTH_COLOR, PREDICTED_COLOR = "#E69F00", "#56B4E9"

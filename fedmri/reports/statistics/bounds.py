@@ -29,7 +29,8 @@ OUTLIER = 4.0
 """A failure of an error metric is an error of so many times the usual one."""
 HEAVY_TAILS = 1.15
 """How much larger the variance of a correlation is than a few hundred patients show, where errors
-have the tails of Student's t with 5 degrees of freedom; measured by ``benchmarks/coverage.py``."""
+have the tails of Student's t with 5 degrees of freedom; measured by
+``benchmarks/statistics/coverage.py``."""
 
 
 @dataclass(frozen=True)

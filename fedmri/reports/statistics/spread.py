@@ -62,7 +62,7 @@ def careful(df: float) -> float:
     """Return by how much Student's quantile is widened where the spread is poorly known.
 
     Scores are skewed and sites differ in spread, so few degrees of freedom are fewer than counted;
-    the size was set by simulation (``benchmarks/coverage.py``).
+    the size was set by simulation (``benchmarks/statistics/coverage.py``).
     """
     return 1 + 0.5 / (df + 3)
 

@@ -72,8 +72,8 @@ class Fingerprint(Stage):
         """Write the settings of the planned network, with the medians that it was planned from."""
         import json
 
-        from fedmri.files import write_whole
         from fedmri.harmonize.images.fingerprint import SHAPE, SPACING, TARGET
+        from fedmri.machine.files import write_whole
         from fedmri.models.planning import planned
 
         spacing, shape = fitted[TARGET].tolist(), fitted[SHAPE].tolist()

@@ -19,7 +19,7 @@ NAME = "codec"
 
 @dataclass(frozen=True)
 class Codec(Stage):
-    """The transport of a plan; see ``fedmri.codec``."""
+    """The transport of a plan; see ``fedmri.updates.codec``."""
 
     config: TransportConfig
 
@@ -27,7 +27,7 @@ class Codec(Stage):
 
     def outgoing(self, at: AtSite, leaving: Leaving) -> Leaving:
         """Encode what leaves; what rounding leaves out stays for the next round."""
-        from fedmri.codec import encode
+        from fedmri.updates.codec import encode
 
         sent = encode(leaving.arrays, leaving.received, self.config, at.kept)
         return replace(leaving, arrays=sent.arrays).keeping(NAME, sent.residual)
@@ -36,12 +36,12 @@ class Codec(Stage):
         self, received: Mapping[str, torch.Tensor], forms: Mapping[str, Form]
     ) -> Mapping[str, Form]:
         """Return the encoded entries."""
-        from fedmri.codec import declared
+        from fedmri.updates.codec import declared
 
         return declared(received, self.config)
 
     def incoming(self, update: Update, received: Weights) -> Update:
         """Decode what came."""
-        from fedmri.codec import decode
+        from fedmri.updates.codec import decode
 
         return decode(update, received, self.config)

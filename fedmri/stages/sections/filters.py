@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Filters(Stage):
-    """The filters of a plan; see ``fedmri.filters``."""
+    """The filters of a plan; see ``fedmri.updates.filters``."""
 
     config: FilterConfig
 
@@ -21,7 +21,7 @@ class Filters(Stage):
 
     def outgoing(self, at: AtSite, leaving: Leaving) -> Leaving:
         """Filter the change of the parameters."""
-        from fedmri.filters import filtered_update
+        from fedmri.updates.filters import filtered_update
 
         arrays = filtered_update(leaving.arrays, leaving.received, leaving.parameters, self.config)
         return replace(leaving, arrays=arrays)

@@ -1,0 +1,102 @@
+"""Every model for a few rounds on real data: its score beside no image, its size, time and memory.
+
+    python benchmarks/training/zoo.py FOLDER IMAGES MASKS [MODEL ...]
+
+IMAGES is a folder as ``experiment=tumour_kind`` takes it, MASKS one as ``experiment=lgg_tumour``
+does. Models are as narrow as they can be, on images of 64 x 64: this is a test that each of them
+learns, and what it costs, and no contest. Each model has a process of its own, whose peak of
+memory is measured. A row is written as soon as it is known; a second call goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fedmri
+from fedmri.models.registry import MODELS, model_names
+from tests.made import narrow
+
+N_ROUNDS, SIDE = 4, 64
+MEASURE = "--measure"
+KINDS = {
+    "images": ("experiment=tumour_kind", "balanced_accuracy"),
+    "masks": ("experiment=lgg_tumour", "dice"),
+}
+COLUMNS = ("model", "metric", "score", "no_image", "parameters", "s_an_epoch", "mb_a_round", "mb")
+
+
+def main() -> None:
+    """Measure the models that have no row yet, and print the table."""
+    folder, images, masks, *names = sys.argv[1:]
+    rows = Path(folder) / "zoo.jsonl"
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    done = {json.loads(line)["model"] for line in _lines(rows)}
+    for name in names or MODELS.own:
+        if name not in done:
+            data = masks if name in model_names("voxel") else images
+            command = [sys.executable, __file__, MEASURE, name, data, folder]
+            if subprocess.run(command, check=False).returncode:
+                print(f"{name} failed", file=sys.stderr)
+    print("\t".join(COLUMNS))
+    for line in _lines(rows):
+        found = json.loads(line)
+        print("\t".join(str(found[column]) for column in COLUMNS))
+
+
+def measure(name: str, data: str, folder: str) -> dict[str, Any]:
+    """Train one model and return its row."""
+    experiment, metric = KINDS["masks" if name in model_names("voxel") else "images"]
+    study = fedmri.Study(data, model=narrow(name), settings=_settings(experiment, name, folder))
+    result = study.run()
+    table = result.table()
+    scores = table[table["metric"] == metric].set_index("model")["value"]
+    records = [json.loads(line) for line in _lines(result.folder / "metrics.jsonl")]
+    rounds = [row for row in records if row["kind"] == "round"]
+    n_bytes = sum(row.get("bytes_up", 0) + row.get("bytes_down", 0) for row in rounds)
+    network = result.model().network
+    return {
+        "model": name,
+        "metric": metric,
+        "score": round(float(scores["federated"]), 3),
+        "no_image": round(float(scores["baseline"]), 3),
+        "parameters": sum(value.numel() for value in network.parameters()),
+        "s_an_epoch": round(sum(row["seconds"] for row in rounds) / N_ROUNDS, 1),
+        "mb_a_round": round(n_bytes / N_ROUNDS / 1e6, 2),
+        "mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
+    }
+
+
+def _settings(experiment: str, name: str, folder: str) -> list[str]:
+    return [
+        experiment,
+        f"data.prepare.size=[{SIDE},{SIDE}]",
+        f"rounds.n_rounds={N_ROUNDS}",
+        f"rounds.evaluate_every={N_ROUNDS}",
+        "train.batch_size=16",
+        "train.n_threads=1",
+        "simulation.arms=[federated]",
+        "simulation.workers=1",
+        "simulation.n_pictures=0",
+        f"simulation.cache={folder}/cache",
+        f"simulation.runs={folder}/runs",
+        f"name={name}",
+    ]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+if __name__ == "__main__":
+    if MEASURE in sys.argv:
+        *_, given, data_folder, out = sys.argv
+        row = measure(given, data_folder, out)
+        with (Path(out) / "zoo.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    else:
+        main()

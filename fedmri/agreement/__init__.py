@@ -1,0 +1,1 @@
+"""What parties agree on before a run: keys, signed plans, letters, what two plans differ in."""

@@ -1,0 +1,1 @@
+"""Pages that belong to a call: head masks, images, tables."""

@@ -1,0 +1,1 @@
+"""Plans: begun, checked, and their settings explained."""

@@ -1,0 +1,1 @@
+"""What privacy will cost, before it is spent."""

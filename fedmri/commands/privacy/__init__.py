@@ -1,0 +1,1 @@
+"""The command ``fedmri privacy`` and its sub-commands."""

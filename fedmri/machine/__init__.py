@@ -1,0 +1,1 @@
+"""What this machine gives: files, processes, pages for it alone, packages."""

@@ -1,0 +1,1 @@
+"""What is done to an update as a whole before it travels."""
