@@ -81,15 +81,19 @@ class TrainConfig:
         for text in self.frozen:
             is_read = re.fullmatch(r"(\*|[\w.]+)(:[1-9]\d*)?", text) is not None
             require(is_read, "train.frozen", text, "NAME, or NAME:ROUND with a round from 1")
-        is_thawing = any(first > 1 for first in self.thaws.values())
         want = "false where train.frozen has rounds: an optimizer keeps to its parameters"
         is_kept = self.is_optimizer_kept
-        require(not (is_kept and is_thawing), "train.is_optimizer_kept", is_kept, want)
+        require(not (is_kept and self.is_thawing), "train.is_optimizer_kept", is_kept, want)
         rank, want = (
             self.adapter_rank,
             "0 or more; 0 with train.frozen, for adapters freeze the rest",
         )
         require(rank >= 0 and not (rank and self.frozen), "train.adapter_rank", rank, want)
+
+    @property
+    def is_thawing(self) -> bool:
+        """Whether a part of the network begins to move in a later round."""
+        return any(first > 1 for first in self.thaws.values())
 
     @property
     def thaws(self) -> Mapping[str, int]:

@@ -243,9 +243,10 @@ def _alone(plan: Plan) -> Plan:
     """Return the plan of one data holder: nothing to weigh, and no round interrupts its optimizer.
 
     Nothing travels either, so nothing is filtered, rounded or hidden on the way. Everything else is
-    the same: network, optimizer, schedule, rounds, and a site's steps in each.
+    the same: network, optimizer, schedule, rounds, and a site's steps in each. Where parts thaw,
+    an optimizer begins anew each round here too: it keeps to its parameters.
     """
-    train = replace(plan.train, is_optimizer_kept=True)
+    train = replace(plan.train, is_optimizer_kept=not plan.train.is_thawing)
     return replace(
         plan,
         strategy=FedAvg(),

@@ -100,7 +100,8 @@ def test_a_site_beyond_the_fit_is_scored_with_the_frozen_parameters(
     by_fit: dict[str, set[tuple[str, str]]] = {}
     for site, split, fit in used:
         by_fit.setdefault(fit, set()).add((site, split))
-    assert {(SITES[0], "test"), (SITES[1], "val"), (SITES[2], "val")} in by_fit.values()
+    of_others = {(SITES[0], "test"), (SITES[1], "val"), (SITES[2], "val")}
+    assert any(of_others <= asked - {(SITES[0], "val")} == asked for asked in by_fit.values())
     name = arm.replace(":", "-")
     assert model_of(scored, name) == model_of(left, name)
     losses = [
