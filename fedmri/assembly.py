@@ -75,6 +75,14 @@ class Assembly:
         """Return the entries of a finished model, as its file holds them."""
         return merged(values, self.adapters) if self.adapters else values
 
+    def scored(self, values: Weights) -> Weights:
+        """Return the entries with which this network answers as the finished model, to the bit.
+
+        What an adapter adds afterwards and what is added to a weight differ in their rounding.
+        """
+        idle = {name: values[name].new_zeros(values[name].shape) for name in self.adapters}
+        return {**self.finished(values), **idle}
+
     def checked(self) -> Assembly:
         """Return it where it can be trained; a plan is described to people without.
 

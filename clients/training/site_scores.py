@@ -65,6 +65,8 @@ class SiteScores:
         view, strategy = self.view, self.view.plan.strategy
         network = view.load(order, state)
         load_weights(network.module, strategy.own_model(state.memory if state else {}))
+        if network.made.adapters:
+            load_weights(network.module, network.made.scored(network.made.entries))
         if state is not None:
             return False
         own = network.layout.parameters - network.layout.norm_parameters

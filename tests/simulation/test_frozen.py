@@ -11,7 +11,7 @@ from fedmri.assembly import assemble
 from fedmri.config import load, load_resolved
 from fedmri.errors import ConfigError
 from fedmri.models.build import build_network
-from fedmri.models.weights import weights
+from fedmri.models.weights import load_weights, weights
 from fedmri.round import Weights
 from fedmri.server.rounds.checkpoint import load_weights_file
 from fedmri.trained.model_file import read_model
@@ -106,6 +106,21 @@ def test_adapters_travel_alone_and_the_finished_model_has_none(
     with pytest.raises(StopHere):
         run_tiny("stopped", *settings, observe=stop_at("round", 5))
     assert model_of(run_tiny("stopped", *settings)) == model_of(folder)
+
+
+def test_adapters_are_scored_as_the_finished_model() -> None:
+    """Scores of a run are those of its file, so each answer has the same bits."""
+    made = assemble(load([*TINY, "train.adapter_rank=2"]).plan)
+    draws = torch.Generator().manual_seed(0)
+    moved = {n: torch.randn(made.entries[n].shape, generator=draws) for n in sorted(made.adapters)}
+    load_weights(made.network, moved)
+    plain = build_network(made.plan.model, **made.plan.network).eval()
+    load_weights(plain, made.finished(made.entries))
+    images = torch.randn(2, 1, *made.plan.shape, generator=draws)
+    with torch.no_grad():
+        assert not torch.equal(made.network.eval()(images), plain(images))
+        load_weights(made.network, made.scored(made.entries))
+        assert torch.equal(made.network(images), plain(images))
 
 
 def test_what_a_site_keeps_starts_from_the_file(
