@@ -46,9 +46,11 @@ class Calibration:
 def calibrations(rows: Sequence[Model], seed: int) -> tuple[Calibration, ...]:
     """Return the calibration of each main model that gives probabilities of classes.
 
-    Probabilities are means over the trainings of a patient.
+    Probabilities are means over the trainings of a patient. A row that is the mean of several
+    models' scores has none of its own.
     """
-    shown = [row for row in rows if not row.group.is_beside and not row.group.is_reference]
+    groups = [(row, row.group) for row in rows if row.group.reading != "mean"]
+    shown = [row for row, group in groups if not (group.is_beside or group.is_reference)]
     found = (_calibration(row, seed) for row in shown)
     return tuple(one for one in found if one is not None)
 
