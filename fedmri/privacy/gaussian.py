@@ -18,6 +18,8 @@ from scipy.special import log_ndtr, ndtr
 
 MOST_EPSILON = 1e6
 """Where the search ends: nothing is hidden long before."""
+ROUNDED_UP = 1e-9
+"""What is added for the rounding of the search and its sums: an account is never told too little."""
 
 
 def gaussian_delta(epsilon: float, mu: float) -> float:
@@ -36,4 +38,4 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     if high >= MOST_EPSILON:
         return math.inf
     found = brentq(lambda epsilon: gaussian_delta(epsilon, mu) - delta, 0.0, high, xtol=1e-12)
-    return float(found)
+    return float(found) + ROUNDED_UP
