@@ -8,9 +8,9 @@ from typing import Any
 
 from flwr.app import Error, Message
 
-from fedmri.simulation.engines.flower import sent
 from fedmri.simulation.engines.in_process import InProcessGrid
 from fedmri.wire import ORDER
+from fedmri.wire.grid import sent
 
 NEVER = 10**9
 """A round that no run has."""

@@ -19,7 +19,7 @@ from scipy.special import log_ndtr, ndtr
 MOST_EPSILON = 1e6
 """Where the search ends: nothing is hidden long before."""
 ROUNDED_UP = 1e-9
-"""What is added for the rounding of the search and its sums: an account is never told too little."""
+"""What is added for the rounding of the search: nobody is told too little."""
 
 
 def gaussian_delta(epsilon: float, mu: float) -> float:

@@ -14,11 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_public_key
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Error, Message
 from flwr.proto.node_pb2 import NodeInfo
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
 from fedmri.agreement.sealed import (
     ANSWERS,
@@ -36,11 +33,10 @@ from fedmri.machine.files import write_private, write_whole
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.runs import RunFolder, utc
 from fedmri.swollen import SLACK
+from fedmri.wire.grid import FIRST_NODE, OwnGrid
 from fedmri.wire.letters import AnswerHead, OrderHead, as_letter, read_letter
 
 log = logging.getLogger("fedmri.server")
-
-RUN_ID, SERVER_NODE, FIRST_NODE = 1, 1, 1000
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class _Out:
 
 
 @dataclass
-class MailboxGrid(Grid):
+class MailboxGrid(OwnGrid):
     """The sites of a run, reached by files alone; all of them count as there.
 
     Args:
@@ -70,37 +66,12 @@ class MailboxGrid(Grid):
     _out: dict[str, _Out] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SERVER_NODE
-        self._run = Run.create_empty(RUN_ID)
+        super().__init__()
         self._since = utc()  # a run that is resumed asks anew those who refused
         self._nodes = {FIRST_NODE + n: site for n, site in enumerate(sorted(self.members))}
         self._plan = self.folder.signed.to_json()
         self._own = _reply_key(self.folder)
         self._number = time.time_ns()
-
-    def set_run(self, run: Run) -> None:
-        """Set the run that messages belong to."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """Run that messages belong to."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a message to a node."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def get_node_ids(self) -> list[int]:
-        """Return the nodes' ids."""
-        return [node.node_id for node in self.get_nodes()]
 
     def get_nodes(self) -> list[NodeInfo]:
         """Return the sites that were not revoked: nobody knows who looks into the folder."""

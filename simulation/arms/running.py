@@ -27,13 +27,14 @@ from fedmri.server.app import create_app
 from fedmri.server.rounds.records import Observer
 from fedmri.simulation.arms.arm_runs import ArmRun, ArmSites
 from fedmri.simulation.arms.store import Store, training_key
-from fedmri.simulation.engines.flower import RUN_ID, SERVER_NODE, Node, SimulatedGrid
+from fedmri.simulation.engines.flower import Node, SimulatedGrid
 from fedmri.simulation.engines.in_process import InProcessGrid
 from fedmri.simulation.engines.pool import Engine, PooledGrid
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.trained.names import MODEL
 from fedmri.trained.run_folder import put_ranges
+from fedmri.wire.grid import RUN_ID, SERVER_NODE
 
 log = logging.getLogger("fedmri.simulation")
 

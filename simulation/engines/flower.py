@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+
+from fedmri.wire.grid import FIRST_NODE, RUN_ID, OwnGrid
 
 # flwr writes to the terminal by itself: its log shall go where all logs go.
 logging.getLogger("flwr").handlers.clear()
 logging.getLogger("flwr").propagate = True
 
-RUN_ID = 1
-SERVER_NODE = 1
-FIRST_NODE = 1000
 CRASHED = 100
 
 
@@ -29,17 +24,6 @@ class Node:
 
     site: str
     config: dict[str, str]
-
-
-def identify_task() -> None:
-    """Say who makes messages in this process; flwr has one identity a process."""
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SERVER_NODE
-
-
-def sent(message: Message) -> Message:
-    """Return the message with the id that SuperLink would give it."""
-    vars(message.metadata)["_message_id"] = uuid.uuid4().hex
-    return message
 
 
 def context_of(node_id: int, node: Node, run_config: dict[str, str | int]) -> Context:
@@ -52,12 +36,11 @@ def failure(reason: str, message: Message) -> Message:
     return Message(Error(CRASHED, reason), reply_to=message)
 
 
-class SimulatedGrid(Grid):
+class SimulatedGrid(OwnGrid):
     """What all engines of a simulation share: nodes with names, and a stream of replies."""
 
     def __init__(self, nodes: Iterable[Node], run_config: dict[str, str | int]) -> None:
-        identify_task()
-        self._run = Run.create_empty(RUN_ID)
+        super().__init__()
         self.run_config = run_config
         self.nodes = {FIRST_NODE + i: node for i, node in enumerate(nodes)}
         self._replies: dict[str, Message] = {}
@@ -65,30 +48,6 @@ class SimulatedGrid(Grid):
     def stream(self, messages: Iterable[Message]) -> Iterator[Message]:
         """Yield the reply to each message, in order; each is valid until the next is taken."""
         raise NotImplementedError
-
-    def set_run(self, run: Run) -> None:
-        """Set the run that messages belong to."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """Run that messages belong to."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a message to a node."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def get_node_ids(self) -> list[int]:
-        """Return the nodes' ids."""
-        return list(self.nodes)
 
     def get_nodes(self) -> list[NodeInfo]:
         """Return the nodes with their sites' names."""

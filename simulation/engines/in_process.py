@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fedmri.simulation.engines.flower import Node, SimulatedGrid, context_of, failure, sent
+from fedmri.simulation.engines.flower import Node, SimulatedGrid, context_of, failure
+from fedmri.wire.grid import sent
 
 log = logging.getLogger("fedmri.simulation")
 

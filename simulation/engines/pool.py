@@ -23,15 +23,9 @@ from typing import Any, Protocol
 from flwr.app import Error, Message
 
 from fedmri.simulation.engines.blocks import Block, TensorPlace, make_folder
-from fedmri.simulation.engines.flower import (
-    Node,
-    SimulatedGrid,
-    context_of,
-    failure,
-    identify_task,
-    sent,
-)
+from fedmri.simulation.engines.flower import Node, SimulatedGrid, context_of, failure
 from fedmri.wire import put_together, take_apart
+from fedmri.wire.grid import identify_task, sent
 
 log = logging.getLogger("fedmri.simulation")
 

@@ -15,9 +15,10 @@ from flwr.app import Error, Message
 
 from fedmri.errors import ConfigError
 from fedmri.round import Weights
-from fedmri.simulation.engines.flower import failure, identify_task
+from fedmri.simulation.engines.flower import failure
 from fedmri.simulation.engines.pool import Job, Outcome, answer_of, log_to
 from fedmri.wire import put_together
+from fedmri.wire.grid import identify_task
 
 
 class SiteActor:

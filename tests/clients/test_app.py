@@ -22,8 +22,8 @@ from fedmri.data.batches.site_data import Split
 from fedmri.errors import DataError
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
-from fedmri.simulation.engines.flower import SERVER_NODE, identify_task, sent
 from fedmri.wire import SCORES, UPDATE, EvaluateOrder, TrainOrder, content_of, read_answer
+from fedmri.wire.grid import SERVER_NODE, identify_task, sent
 from tests.clients.conftest import OWN
 
 CANARY = "Käthe Zweistein"

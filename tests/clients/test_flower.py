@@ -24,7 +24,7 @@ from fedmri.clients.process.flower import (
     foreign_files,
     supernode_command,
 )
-from fedmri.simulation.engines.flower import sent
+from fedmri.wire.grid import sent
 
 
 def zipped(*names: str) -> bytes:

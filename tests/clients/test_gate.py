@@ -22,11 +22,11 @@ from fedmri.data.batches.examples import PreparedSite
 from fedmri.errors import PrivacyError, RoundError
 from fedmri.plan import Plan
 from fedmri.server.transport.flower import thin_bundle
-from fedmri.simulation.engines.flower import SERVER_NODE, identify_task, sent
 from fedmri.stages.account import NothingLeaves
 from fedmri.stages.stage import AtSite, Leaving
 from fedmri.updates.filters import change_norm
 from fedmri.wire import TrainOrder, bundle, content_of
+from fedmri.wire.grid import SERVER_NODE, identify_task, sent
 from tests.clients.conftest import MakeSite, Sign
 from tests.clients.test_filtered import change_of, received
 from tests.conftest import RunTiny

@@ -29,8 +29,8 @@ from fedmri.clients.training.own_data import PREPARED, n_prepared
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
 from fedmri.server.transport.flower import thin_bundle
-from fedmri.simulation.engines.flower import SERVER_NODE, identify_task, sent
 from fedmri.wire import UPDATE, TrainOrder, bundle, content_of, read_answer, unbundle, unpack
+from fedmri.wire.grid import SERVER_NODE, identify_task, sent
 from tests.clients.conftest import OWN, Sign
 from tests.test_signed_plan import key_pair
 

@@ -26,11 +26,12 @@ from fedmri.plan import Plan, to_json
 from fedmri.server.rounds.loop import Rounds
 from fedmri.server.rounds.run import Run
 from fedmri.server.transport import asking
-from fedmri.simulation.engines.flower import Node, sent
+from fedmri.simulation.engines.flower import Node
 from fedmri.simulation.engines.in_process import InProcessGrid
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.sites import SiteSource, prepare_sites
 from fedmri.wire import bundle, pack, unbundle, unpack
+from fedmri.wire.grid import sent
 from tests.e2e.conftest import plan_of
 
 Mangle = Callable[[RecordDict], RecordDict]

@@ -13,8 +13,8 @@ from fedmri.clients.process.flower import SuperNodeTask
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.worker import answer
 from fedmri.server.transport.flower import thin_bundle
-from fedmri.simulation.engines.flower import SERVER_NODE, identify_task, sent
 from fedmri.wire import bundle
+from fedmri.wire.grid import SERVER_NODE, identify_task, sent
 from tests.clients.conftest import coordinator, home, make_site, own_scans, plan, sign
 
 __all__ = ["coordinator", "home", "make_site", "own_scans", "plan", "sign"]

@@ -13,7 +13,8 @@ from flwr.proto.node_pb2 import NodeInfo
 from fedmri.server.registry.attendance import Attendance
 from fedmri.server.rounds.exchange import Answer, Exchanges
 from fedmri.server.transport import asking
-from fedmri.simulation.engines.flower import Node, SimulatedGrid, sent
+from fedmri.simulation.engines.flower import Node, SimulatedGrid
+from fedmri.wire.grid import sent
 
 LOST, OFFLINE, SITE_FAILED = 3, 5, 100
 REFUSAL_S = 1.0

@@ -13,7 +13,8 @@ from fedmri.errors import RoundError
 from fedmri.server.rounds.exchange import Answer, exchange
 from fedmri.server.transport import asking
 from fedmri.server.transport.asking import MAX_ASKED, wait_for_sites
-from fedmri.simulation.engines.flower import Node, SimulatedGrid, sent
+from fedmri.simulation.engines.flower import Node, SimulatedGrid
+from fedmri.wire.grid import sent
 
 
 class Deployment(SimulatedGrid):
