@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -34,14 +36,28 @@ def test_the_mean_of_all_sites_does_for_a_strategy_that_needs_sums(name: str) ->
     """One update that is the weighted mean leads to the model that all the updates lead to."""
     strategy = made(name)
     state = strategy.start(model(0), LAYOUT)
-    updates = [Update(f"site{i}", model(i), n_examples=i, n_subjects=i) for i in (1, 2, 5)]
-    mean = {key: sum(u.n_examples * u.weights[key] for u in updates) / 8 for key in model(0)}
-    pooled = Update("all", {k: torch.as_tensor(v) for k, v in mean.items()}, 8, 8)
+    beside = strategy.extra_forms(model(0), LAYOUT)
+
+    def extra(values: Weights) -> dict[str, Weights]:
+        return {kind: {key: values[key].abs() for key in form} for kind, form in beside.items()}
+
+    updates = [Update(f"site{i}", model(i), i, i, extra=extra(model(i + 50))) for i in (1, 2, 5)]
+
+    def mean(of: Callable[[Update], Weights]) -> Weights:
+        keys = of(updates[0])
+        return {key: torch.stack([u.n_examples * of(u)[key] for u in updates]).sum(0) / 8
+                for key in keys}  # fmt: skip
+
+    means = {kind: mean(lambda u, kind=kind: u.extra[kind]) for kind in beside}  # type: ignore[misc]
+    pooled = Update("all", mean(lambda u: dict(u.weights)), 8, 8, extra=means)
     for _ in range(2):
         each = strategy.aggregate(state, updates, model(9))
         once = strategy.aggregate(state, [pooled], model(9))
         for key, value in each.model.items():
             torch.testing.assert_close(once.model[key], value, rtol=1e-9, atol=1e-12)
+        for kind in beside:
+            for key, value in each.memory[kind].items():
+                torch.testing.assert_close(once.memory[kind][key], value, rtol=1e-9, atol=1e-12)
         state = each
 
 
