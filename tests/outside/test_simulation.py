@@ -40,6 +40,7 @@ def model_of(where: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow  # four processes, one after another
 def test_it_runs_with_workers_and_is_killed_and_resumed_to_the_same_bits(
     tiny: Tiny, installed: Path, tmp_path: Path
 ) -> None:
