@@ -6,13 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fedmri.data.batches.site_data import Split
 from fedmri.data.batches.split import unit_hash
-from fedmri.data.preparation.prepared import PreparedScan, read_site, write_site
 from fedmri.round import Truth
 
+if TYPE_CHECKING:
+    from fedmri.data.preparation.prepared import PreparedScan
+
+COLUMN = "column.json"
+"""File of a run: value of the protocol's column, by site and patient."""
 Sides = Mapping[str, Split | None]
 """Side of each patient of a site; None leaves the patient out."""
 
@@ -117,6 +121,8 @@ def divided_site(path: Path, folder: Path, divide: Divide) -> Path:
     Raises:
         DataError: The prepared site is damaged (D43).
     """
+    from fedmri.data.preparation.prepared import read_site, write_site  # torch loads here
+
     new = folder / path.name
     if not new.exists():
         prepared = read_site(path)

@@ -30,6 +30,7 @@ from fedmri.errors import DataError
 from fedmri.machine.file_names import file_name
 from fedmri.machine.files import PRIVATE_FILE, write_unsynced
 from fedmri.plan import Plan
+from fedmri.simulation.divisions import COLUMN
 from fedmri.simulation.partition import (
     Partition,
     PartitionConfig,
@@ -42,8 +43,6 @@ log = logging.getLogger("fedmri.simulation")
 
 EXTERNAL = "external:"
 N_EXAMPLE_SITES = 5
-COLUMN = "column.json"
-"""Value of the protocol's column, by site and patient."""
 
 
 @dataclass(frozen=True)

@@ -303,8 +303,9 @@ LIGHT = (
 
 
 def test_what_people_ask_for_often_loads_no_learning() -> None:
-    """Status, plans, ledger and registry answer in a second, and not in the ten of PyTorch."""
-    lines = [f"import fedmri.{module}" for module in LIGHT]
+    """Status, ledger, registry and settings answer in a second, and not in the ten of PyTorch."""
+    settings = "from fedmri.config import load; load(['experiment=smoke'])"
+    lines = [*(f"import fedmri.{module}" for module in LIGHT), settings]
     code = "; ".join([*lines, "import sys", "print(*sys.modules)"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "monai", "sklearn", "matplotlib"} & set(done.stdout.split()) == set()

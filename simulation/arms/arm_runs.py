@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fedmri.arm import Arm
-from fedmri.assembly import assemble
 from fedmri.machine.file_names import file_name
 from fedmri.plan import FilterConfig, Plan, TransportConfig
 from fedmri.secagg.settings import SecAggConfig
-from fedmri.simulation.arms.site_budget import site_budget
 from fedmri.simulation.divisions import Calibration, Divide, divided_site
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.strategies.averaging.fedavg import FedAvg
@@ -98,6 +96,8 @@ class ArmSites:
             name: Folder of the new files.
             divide: Gives the side of each patient of a site.
         """
+        from fedmri.simulation.arms.site_budget import site_budget  # torch loads here
+
         place = self.folder / file_name(name)
         sites = {site: divided_site(path, place, divide) for site, path in self.sites.items()}
         budgets = {site: site_budget(plan, path) for site, path in sites.items()}
@@ -159,6 +159,8 @@ def size_of(run: ArmRun, sites: ArmSites) -> float:
 
 def keeps_at_sites(plan: Plan) -> bool:
     """Whether the strategy leaves a part of the model at each site: each has its own already."""
+    from fedmri.assembly import assemble  # torch loads here
+
     return bool(assemble(plan).local)
 
 

@@ -11,10 +11,9 @@ from fedmri.arm import Arm, Comparison, compared
 from fedmri.errors import ConfigError
 from fedmri.plan import Plan
 from fedmri.simulation.arms.arm_runs import ArmRun, ArmSites, federated_runs, marked, pooled_runs
-from fedmri.simulation.divisions import OtherDomain
+from fedmri.simulation.divisions import COLUMN, OtherDomain
 from fedmri.simulation.protocols.sites import Sites
 from fedmri.simulation.settings import SimulationConfig
-from fedmri.simulation.sites import COLUMN
 
 MOST_VALUES = 8
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from fedmri.arm import Arm, Comparison, compared
-from fedmri.data.preparation.prepared import read_site
 from fedmri.errors import require
 from fedmri.plan import Plan
 from fedmri.simulation.arms.arm_runs import ArmRun, ArmSites, federated_runs, marked, pooled_runs
@@ -65,5 +64,7 @@ class LearningCurve:
 
 def _most_trained(sites: ArmSites) -> int:
     """Return the training patients of the largest site."""
+    from fedmri.data.preparation.prepared import read_site  # torch loads here
+
     scans = [read_site(path).scans for path in sites.sites.values()]
     return max(len({scan.subject for scan in own if scan.split == "train"}) for own in scans)

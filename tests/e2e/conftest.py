@@ -29,7 +29,7 @@ def plan_of(*settings: str) -> Plan:
     return load([*TINY, *DEPLOYED, *settings]).plan
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its processes look for orders as long as they live
 def deployment(hospitals: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """Run a coordinator and three sites, each with its own keys, folder and processes."""
     folder = tmp_path_factory.mktemp("consortium")
