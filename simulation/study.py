@@ -35,18 +35,13 @@ from fedmri.simulation.arms.ensembles import ensemble_arms, write_ensembles
 from fedmri.simulation.arms.running import arm_runs, can_train, refuse_known, run_arms
 from fedmri.simulation.arms.site_budget import site_budget
 from fedmri.simulation.arms.store import PACKAGES, Store, data_key
-from fedmri.simulation.divisions import AllTested, divided_site
+from fedmri.simulation.divisions import COLUMN, AllTested, divided_site
 from fedmri.simulation.engines.pool import Engine, ProcessEngine
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.references import reference_arms, write_references
 from fedmri.simulation.settings import SimulationConfig
-from fedmri.simulation.sites import (
-    COLUMN,
-    SiteSource,
-    StudySites,
-    prepare_sites,
-)
+from fedmri.simulation.sites import SiteSource, StudySites, prepare_sites
 from fedmri.stages.registry import STAGES
 from fedmri.strategies.averaging.cyclic import Cyclic
 from fedmri.training.budget import Budget
