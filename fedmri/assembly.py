@@ -52,6 +52,8 @@ class Assembly:
 
     def still(self, round_index: int) -> frozenset[str]:
         """Return the entries that neither move nor travel in a round."""
+        if not (self.adapters or self.plan.train.frozen):
+            return frozenset()
         entries, head = self.network.state_dict(), self.layout.head
         if self.adapters:
             return frozenset(entries.keys() - self.adapters - head)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from fedmri.agreement.consortium import SITE_NAME
 from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.errors import UsageError
+from fedmri.machine.clock import utc
 from fedmri.machine.files import write_whole
 
 Status = Literal["queued", "running", "finished", "failed", "stopped", "interrupted"]
@@ -173,11 +173,6 @@ def all_runs(runs: Path) -> list[RunFolder]:
     """Return all runs, in order of submission."""
     folders = [RunFolder(path.parent) for path in runs.glob("[!.]*/run.json")]
     return sorted(folders, key=lambda run: (run.note.submitted, run.name))
-
-
-def utc() -> str:
-    """Return the time, UTC, as ISO text with seconds."""
-    return f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from fedmri.machine.clock import utc
 from fedmri.machine.files import PRIVATE_FILE, write_whole
 from fedmri.server.memory import return_large_blocks
 from fedmri.server.registry.home import ServerHome
@@ -135,7 +135,7 @@ class _Service:
         is_online = node.is_online and not is_silent
         if bool(before.get("online")) != is_online:
             log.info("site %s is %s", name, "online" if is_online else "offline")
-        last = before.get("last_seen") if contact is None else _utc_of(contact)
+        last = before.get("last_seen") if contact is None else utc(contact)
         self._seen[name] = {"online": is_online, "last_seen": last, "node": node.node_id}
 
     def _begin_next(self) -> None:
@@ -218,10 +218,6 @@ class _Service:
             self._control.stop_run(number)
         except httpx.HTTPStatusError:  # it has ended, or a new database does not know it
             log.debug("run %d could not be stopped", number)
-
-
-def _utc_of(seconds: float) -> str:
-    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def compact(database: Path) -> None:

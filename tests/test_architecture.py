@@ -25,6 +25,7 @@ SETTINGS = {
 PARTS = {"models.registry", "stages.registry", "strategies.registry", "tasks.registry"}
 TRUST = {
     "machine.child",
+    "machine.clock",
     "machine.repeats",
     "machine.files",
     "agreement.sealed",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import getpass
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +14,7 @@ from fedmri.clients.consent.policy import SitePolicy, violations
 from fedmri.clients.consent.refusal import refusals, refuse_refused, take_back
 from fedmri.clients.process.home import ClientHome
 from fedmri.errors import NetworkError, PrivacyError, UsageError
+from fedmri.machine.clock import utc
 from fedmri.machine.files import append_line, whole_lines, write_whole
 from fedmri.plan import Plan
 
@@ -22,6 +23,7 @@ N_SHOWN = 12
 N_KEPT = 100
 """Plans that are kept although nobody has said anything to them."""
 WITHDRAWN = "withdrawn"
+DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Consent:
 def consent(home: ClientHome, sha256: str) -> Consent:
     """Return what the site has said to a plan: since it was withdrawn, and as long as it lasts."""
     days, found = home.config.policy.approval_days, Consent()
-    oldest = _text_of(dt.datetime.now(dt.UTC) - dt.timedelta(days=days)) if days else ""
+    oldest = utc(time.time() - days * DAY_S) if days else ""
     for line in _read(home.approvals):
         if line.plan != sha256:
             continue
@@ -138,7 +140,7 @@ def withdraw(home: ClientHome, signed: SignedPlan) -> None:
         what, found = f"plan {signed.sha256[:N_SHOWN]}", there.ended or "no approval of it"
         want, fix = "a plan that this site has approved", "see `fedmri client plans`"
         raise UsageError("U31", what, found=found, want=want, fix=fix)
-    taken = Approval(signed.sha256, _now(), getpass.getuser(), WITHDRAWN)
+    taken = Approval(signed.sha256, utc(), getpass.getuser(), WITHDRAWN)
     append_line(home.approvals, asdict(taken))
 
 
@@ -147,7 +149,7 @@ def approve(home: ClientHome, signed: SignedPlan, how: str) -> Approval:
     there = consent(home, signed.sha256)
     if there.is_free:
         return there.given[-1]
-    approval = Approval(signed.sha256, _now(), getpass.getuser(), how)
+    approval = Approval(signed.sha256, utc(), getpass.getuser(), how)
     append_line(home.approvals, asdict(approval))
     return approval
 
@@ -158,14 +160,6 @@ def approve_as_person(home: ClientHome, signed: SignedPlan) -> Approval:
     if taken and there.given and there.begun >= set(taken):
         return there.given[-1]  # the run goes on under the approval that it began under
     return approve(home, signed, "command")
-
-
-def _now() -> str:
-    return _text_of(dt.datetime.now(dt.UTC))
-
-
-def _text_of(time: dt.datetime) -> str:
-    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def refuse_unapproved(home: ClientHome, signed: SignedPlan, run: str) -> None:
@@ -195,7 +189,7 @@ def refuse_unapproved(home: ClientHome, signed: SignedPlan, run: str) -> None:
             raise _used(signed, there) if there.given else _unapproved(signed, there, changed)
         approve(home, signed, how)
     by = consent(home, signed.sha256).given[-1]
-    append_line(home.approvals, asdict(replace(by, time=_now(), run=run)))
+    append_line(home.approvals, asdict(replace(by, time=utc(), run=run)))
 
 
 def _how(policy: SitePolicy, signed: SignedPlan, there: Consent, changed: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import getpass
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass
 from fedmri.clients.egress.ledger import entries
 from fedmri.clients.process.home import ClientHome
 from fedmri.errors import PrivacyError, UsageError
+from fedmri.machine.clock import utc
 from fedmri.machine.files import append_line, whole_lines
 
 AGAIN = "state/again"
@@ -83,7 +83,7 @@ def refuse_run(home: ClientHome, run: str, reason: str) -> Refusal:
         what, want = f"run {run!r}", f"one that this site was asked for: {there}"
         fix = "see `fedmri client watch --once`; a run appears once its first order has come"
         raise UsageError("U33", what, found="no order of it", want=want, fix=fix)
-    refusal = Refusal(known[run], run, reason, _now(), getpass.getuser())
+    refusal = Refusal(known[run], run, reason, utc(), getpass.getuser())
     append_line(home.refusals, asdict(refusal))
     return refusal
 
@@ -92,7 +92,7 @@ def take_back(home: ClientHome, plan: str) -> tuple[str, ...]:
     """Take back every refusal of a plan's runs; return these runs."""
     held = [one for (of, _), one in refusals(home).items() if of == plan]
     for one in held:
-        told = Refusal(one.plan, one.run, "", _now(), getpass.getuser(), is_taken_back=True)
+        told = Refusal(one.plan, one.run, "", utc(), getpass.getuser(), is_taken_back=True)
         append_line(home.refusals, asdict(told))
     if held:
         again = home.folder / AGAIN
@@ -104,7 +104,3 @@ def take_back(home: ClientHome, plan: str) -> tuple[str, ...]:
 def known_runs(home: ClientHome) -> dict[str, str]:
     """Return the plan of each run that was answered, if only by a code, by the run's name."""
     return {line["run"]: line["plan"] for line in entries(home.ledger) if line.get("plan")}
-
-
-def _now() -> str:
-    return f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import shlex
 import subprocess
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from fedmri.clients.process.home import ClientHome
 from fedmri.errors import CODES
+from fedmri.machine.clock import utc
 from fedmri.machine.files import append_line, whole_lines
 
 log = logging.getLogger("fedmri.client")
@@ -62,7 +62,7 @@ def _tell(home: ClientHome, about: str, text: str) -> None:
         return
     shown = "".join(letter if letter.isprintable() else "?" for letter in text)
     try:
-        append_line(home.messages, asdict(Told(about, shown, _now())))
+        append_line(home.messages, asdict(Told(about, shown, utc())))
         _hand_on(home.config.notify, shown)
     except (OSError, subprocess.SubprocessError) as error:  # news never ends a site
         log.warning("a message did not reach its reader: %s", type(error).__name__)
@@ -72,7 +72,3 @@ def _hand_on(command: str, text: str) -> None:
     if command:
         words = [*shlex.split(command), text]
         subprocess.run(words, stdin=subprocess.DEVNULL, timeout=LONGEST_S, check=True)
-
-
-def _now() -> str:
-    return f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import http.client
 import json
 import logging
@@ -19,6 +18,7 @@ from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.messages import tell_of_left_out
 from fedmri.clients.process.reach import connect, proxy_for
 from fedmri.errors import CODES, FedmriError, PrivacyError
+from fedmri.machine.clock import utc
 from fedmri.machine.files import is_held, write_whole
 
 log = logging.getLogger("fedmri.client")
@@ -59,7 +59,7 @@ def ask_standing(home: ClientHome) -> Standing:
 
 def note(home: ClientHome, name: str, **fields: Any) -> None:
     """Write what the site's people may ask for; the time goes with it."""
-    text = json.dumps({**fields, "time": _now()})
+    text = json.dumps({**fields, "time": utc()})
     try:
         write_whole(_folder(home) / name, text)
     except OSError as error:  # news, not a record: a full disk is said elsewhere
@@ -113,7 +113,3 @@ def client_pid(home: ClientHome) -> int | None:
 
 def _folder(home: ClientHome) -> Path:
     return home.folder / "state"
-
-
-def _now() -> str:
-    return f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -23,7 +23,7 @@ from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.standing import Standing, ask_standing
 from fedmri.clients.views.state import SiteState, as_json, read_state
 from fedmri.errors import FedmriError, UsageError
-from fedmri.machine.local_web import Guard, end_when_asked, listen, page_policy, page_server
+from fedmri.machine.local_web import Guard, listen, page_policy, serve_page
 from fedmri.reports.pages.templates import template
 
 LONGEST_ASKED = 4096
@@ -133,11 +133,8 @@ def serve(folder: Path, port: int) -> None:
     """
     watch = Watch(folder)
     watch.state()  # a wrong folder is refused here, not in the browser
-    listener = listen(port)
-    token = secrets.token_urlsafe(24)
-    server = page_server(web_app(watch, token))
-    end_when_asked(server)
-    address = f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}"
+    serve_page(lambda token: web_app(watch, token), listen(port), _say)
+
+
+def _say(address: str) -> None:
     Console(soft_wrap=True).print(f"{address}\nEnds with Ctrl-C.", markup=False, highlight=False)
-    with listener:
-        server.run(sockets=[listener])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from fedmri.clients.process.standing import ORDER, SAID, TOLD, Standing, client_
 from fedmri.clients.training.own_data import MANIFEST, PREPARED, n_prepared
 from fedmri.clients.views.costs import PlanCost, delta_of, plan_cost
 from fedmri.errors import CODES, FedmriError
+from fedmri.machine.clock import utc
 from fedmri.machine.files import whole_lines
 
 N_PLANS = 5
@@ -168,7 +169,7 @@ def read_state(home: ClientHome, standing: Standing) -> SiteState:
     return SiteState(
         site=home.consortium.site,
         address=home.consortium.address,
-        time=_now(),
+        time=utc(),
         is_running=client_pid(home) is not None,
         standing=SAID[standing],
         work=work,
@@ -178,7 +179,7 @@ def read_state(home: ClientHome, standing: Standing) -> SiteState:
         scores=tuple(_scores(home, signed, work, lines)) if signed and work else (),
         left_out=_left_out(home),
         messages=tuple(reversed(messages(home))),
-        plans=tuple(_plans(home, lines, n_train)),
+        plans=tuple(_plans(home, plans.values(), lines, n_train)),
         broken=tuple(broken),
     )
 
@@ -309,24 +310,28 @@ def _left_out(home: ClientHome) -> str:
 
 
 def _plans(
-    home: ClientHome, lines: Sequence[Mapping[str, Any]], n_train: int
+    home: ClientHome,
+    seen: Collection[SignedPlan],
+    lines: Sequence[Mapping[str, Any]],
+    n_train: int,
 ) -> Iterator[PlanView]:
     """Yield the plans, the newest first; the newest that wait with all that is to be known."""
-    every = [one for one in reversed(seen_plans(home)) if _is_of_this_version(one)]
-    waits = [one for one in every if "waits" in status_of(home, one)]
+    every = [one for one in reversed(tuple(seen)) if _is_of_this_version(one)]
+    statuses = {one.sha256: status_of(home, one) for one in every}
+    waits = [one for one in every if "waits" in statuses[one.sha256]]
     policy = home.config.policy
     for signed in every:
         is_waiting = signed in waits
         is_told = signed in waits[:N_PLANS]
         before = _approved_before(home, signed, every) if is_told else None
         runs = {plain(str(line["run"])) for line in lines if line.get("plan") == signed.sha256}
-        seen = (home.plans / f"{signed.sha256}.json").stat().st_mtime
+        came = (home.plans / f"{signed.sha256}.json").stat().st_mtime
         yield PlanView(
             sha256=signed.sha256,
             name=plain(signed.plan.name),
-            seen=f"{dt.datetime.fromtimestamp(seen, dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+            seen=utc(came),
             is_waiting=is_waiting,
-            status=status_of(home, signed),
+            status=statuses[signed.sha256],
             runs=tuple(sorted(runs)),
             facts=_told_facts(signed, policy) if is_told else {},
             cost=plan_cost(signed, n_train, policy.max_epsilon) if is_told else None,
@@ -354,7 +359,3 @@ def _approved_before(
     given = [(consent(home, one.sha256).given, one) for one in every if one != signed]
     approved = [(there[-1].time, one.sha256, one) for there, one in given if there]
     return max(approved)[2] if approved else None
-
-
-def _now() -> str:
-    return f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"

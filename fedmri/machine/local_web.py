@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 import signal
 import socket
+from collections.abc import Callable
 
 import uvicorn
 from starlette.datastructures import MutableHeaders
@@ -84,7 +86,30 @@ def page_server(app: ASGIApp) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def end_when_asked(server: uvicorn.Server) -> None:
+def serve_page(
+    application: Callable[[str], ASGIApp],
+    listener: socket.socket,
+    say: Callable[[str], None],
+    host: str = HOST,
+) -> None:
+    """Serve an application until SIGTERM or Ctrl-C.
+
+    Args:
+        application: Makes it of the token of this start.
+        listener: Where it listens; closed at the end.
+        say: Is told the address with the token, once the page can be opened.
+        host: Of the address, as people know it.
+    """
+    token = secrets.token_urlsafe(24)
+    server = page_server(application(token))
+    _end_when_asked(server)
+    shown = f"[{host}]" if ":" in host else host
+    say(f"http://{shown}:{listener.getsockname()[1]}/?token={token}")
+    with listener:
+        server.run(sockets=[listener])
+
+
+def _end_when_asked(server: uvicorn.Server) -> None:
     """Let SIGTERM and Ctrl-C end the server, also before uvicorn listens to them itself."""
 
     def end(*_: object) -> None:

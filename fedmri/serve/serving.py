@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from fedmri.machine.local_web import HOST, end_when_asked, listen, page_server
+from fedmri.machine.local_web import listen, serve_page
 from fedmri.serve.limits import Limits
 from fedmri.serve.web import Service, web_app
 from fedmri.serve.worker import Worker
@@ -35,13 +34,9 @@ def serve(model: Path, port: int, limits: Limits, say: Callable[[str], None]) ->
     refuse_incomplete(opened.file)
     facts = describe(opened.card)
     listener = listen(port)
-    token, worker = secrets.token_urlsafe(24), Worker(path)
+    worker = Worker(path)
     service = Service(worker, limits, {name: facts[name] for name in SHOWN})
-    server = page_server(web_app(service, token))
-    end_when_asked(server)
-    say(f"http://{HOST}:{listener.getsockname()[1]}/?token={token}")
     try:
-        with listener:
-            server.run(sockets=[listener])
+        serve_page(lambda token: web_app(service, token), listener, say)
     finally:
         worker.end()

@@ -29,9 +29,10 @@ from fedmri.agreement.sealed import (
     unseal,
 )
 from fedmri.errors import NetworkError
+from fedmri.machine.clock import utc
 from fedmri.machine.files import write_private, write_whole
 from fedmri.server.registry.home import ServerHome
-from fedmri.server.runs import RunFolder, utc
+from fedmri.server.runs import RunFolder
 from fedmri.swollen import SLACK
 from fedmri.wire.grid import FIRST_NODE, OwnGrid
 from fedmri.wire.letters import AnswerHead, OrderHead, as_letter, read_letter

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from fedmri.server.runs import utc, write_json
+from fedmri.machine.clock import utc
+from fedmri.server.runs import write_json
 
 FILE = "asking.json"
 

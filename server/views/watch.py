@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedmri.errors import CODES, FedmriError
-from fedmri.machine.local_web import end_when_asked, listen, page_policy, page_server, private
+from fedmri.machine.local_web import listen, page_policy, private, serve_page
 from fedmri.reports.pages.templates import template
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.views.notices import notices
@@ -80,15 +80,15 @@ def serve(home: ServerHome, name: str, host: str, port: int) -> None:
         UsageError: There is no such run (U52), or the address cannot be had (U45).
     """
     page_view(home, name)  # a wrong name is refused here, not in the browser
-    listener = listen(port, host)
-    token = secrets.token_urlsafe(24)
-    server = page_server(web_app(lambda asked: page_view(home, asked or name), token))
-    end_when_asked(server)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listener.getsockname()[1]}/?token={token}"
+
+    def made(token: str) -> ASGIApp:
+        return web_app(lambda asked: page_view(home, asked or name), token)
+
+    serve_page(made, listen(port, host), _say, host)
+
+
+def _say(address: str) -> None:
     Console(soft_wrap=True).print(f"{address}\nEnds with Ctrl-C.", markup=False, highlight=False)
-    with listener:
-        server.run(sockets=[listener])
 
 
 class _Guard:

@@ -7,9 +7,7 @@ import http.client
 import json
 import re
 import shutil
-import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,6 @@ from fedmri.clients.training.network import network_of
 from fedmri.clients.views.page import Watch, web_app
 from fedmri.clients.views.state import SiteState, as_json, read_state
 from fedmri.clients.views.terminal import lines_of
-from fedmri.machine.local_web import page_server
 from fedmri.models.weights import weights
 from fedmri.plan import Plan, to_json
 from fedmri.privacy.settings import PrivacyConfig
@@ -34,6 +31,7 @@ from fedmri.wire import EvaluateOrder, bundle, content_of
 from tests.clients.conftest import Sign
 from tests.clients.test_commands import client
 from tests.clients.test_worker import Ask, ask, content, of_order, signed  # noqa: F401  # fixtures
+from tests.serve.browser import serving as in_thread
 
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # flwr's
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -131,18 +129,10 @@ def test_a_broken_privacy_ledger_does_not_hide_the_rest(lived: ClientHome) -> No
 @contextlib.contextmanager
 def serving(home: ClientHome) -> Iterator[str]:
     """Serve a hospital's page in a thread and yield its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
     watch = Watch(home.folder)
     watch._asked = float("inf")  # its server is nowhere
-    server = page_server(web_app(watch, TOKEN))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/?token={TOKEN}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+    with in_thread(web_app(watch, TOKEN)) as address:
+        yield f"{address}?token={TOKEN}"
 
 
 def post(address: str, asked: object, token: str = TOKEN) -> tuple[int, str]:

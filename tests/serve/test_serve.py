@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 
 from fedmri.errors import DataError, UsageError
-from fedmri.machine.local_web import listen, page_server
 from fedmri.serve.answer import answer_of
 from fedmri.serve.limits import Limits
 from fedmri.serve.serving import SHOWN, serve
@@ -31,7 +30,7 @@ from fedmri.trained.describe import describe
 from fedmri.trained.model import TrainedModel
 from tests.archive.conftest import oblique
 from tests.data.worlds import save, volume
-from tests.serve.browser import ABSENT, CHROMIUM, opened
+from tests.serve.browser import ABSENT, CHROMIUM, opened, serving
 from tests.trained.conftest import images, labels
 from tests.untrained import finding, untrained, written
 
@@ -89,19 +88,13 @@ def served(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     model = finding(untrained("mask"), scan)
     worker = Worker(written(model, place / "model.safetensors"))
     facts = {name: describe(model.card)[name] for name in SHOWN}
-    server = page_server(web_app(Service(worker, Limits(upload_mb=1), facts), TOKEN))
-    listener, before = listen(0), tempfile.tempdir
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    before = tempfile.tempdir
     (place / "tmp").mkdir()
     tempfile.tempdir = str(place / "tmp")
-    thread.start()
     try:
-        page = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        yield Served(page, model, worker, place / "tmp")
+        with serving(web_app(Service(worker, Limits(upload_mb=1), facts), TOKEN)) as page:
+            yield Served(page, model, worker, place / "tmp")
     finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
         worker.end()
         tempfile.tempdir = before
 

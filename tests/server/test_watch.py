@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +23,11 @@ import pytest
 from rich.console import Console
 
 from fedmri.errors import UsageError
-from fedmri.machine.local_web import page_server
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.views.status import read_run
 from fedmri.server.views.terminal import ago, run_view, watch_terminal
 from fedmri.server.views.watch import View, page_view, web_app
+from tests.serve.browser import serving as in_thread
 from tests.server.conftest import Deploy
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -269,13 +268,5 @@ def chromium(profile: Path, address: str) -> subprocess.CompletedProcess[str]:
 @contextlib.contextmanager
 def serving(read: Callable[[str], View]) -> Iterator[str]:
     """Serve the page in a thread and yield its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = page_server(web_app(read, TOKEN))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/?token={TOKEN}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+    with in_thread(web_app(read, TOKEN)) as address:
+        yield f"{address}?token={TOKEN}"

@@ -6,18 +6,14 @@ arXiv:2311.08105.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
 from fedmri.claims import Claims, Need, Needs
-from fedmri.round import ServerState, Update, Weights
 from fedmri.strategies.adaptive.fedavgm import FedAvgM
 from fedmri.strategies.averaging.fedavg import FedAvg
-from fedmri.strategies.mean import weighted_mean
-from fedmri.strategies.moments import MOMENTUM
 
 
 @dataclass(frozen=True)
@@ -35,13 +31,6 @@ class DiLoCo(FedAvgM):
         "the server averages all models, and goes on in the direction of earlier rounds"
     )
 
-    def aggregate(self, state: ServerState, updates: Iterable[Update], out: Weights) -> ServerState:
-        """Return the state with the next model in ``out``; see ``Strategy.aggregate``."""
-        mean = weighted_mean(state.model, updates, self.weigh, out)
-        momentum: Weights = {}
-        for name, old in state.memory[MOMENTUM].items():
-            change = mean[name].sub_(state.model[name])
-            momentum[name] = change.add(old, alpha=self.beta)
-            step = change.add(momentum[name], alpha=self.beta)
-            torch.add(state.model[name], step, alpha=self.server_lr, out=mean[name])
-        return replace(state, model=mean, memory={MOMENTUM: momentum})
+    def step(self, change: torch.Tensor, momentum: torch.Tensor) -> torch.Tensor:
+        """Look ahead: the change, and where the momentum goes next."""
+        return change.add(momentum, alpha=self.beta)

@@ -52,5 +52,10 @@ class FedAvgM(FedAvg):
         for name, old in state.memory[MOMENTUM].items():
             change = mean[name].sub_(state.model[name])
             momentum[name] = change.add(old, alpha=self.beta)
-            torch.add(state.model[name], momentum[name], alpha=self.server_lr, out=mean[name])
+            step = self.step(change, momentum[name])
+            torch.add(state.model[name], step, alpha=self.server_lr, out=mean[name])
         return replace(state, model=mean, memory={MOMENTUM: momentum})
+
+    def step(self, change: torch.Tensor, momentum: torch.Tensor) -> torch.Tensor:
+        """Return where a parameter goes; ``change`` may be overwritten, ``momentum`` not."""
+        return momentum
