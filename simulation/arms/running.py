@@ -41,6 +41,9 @@ log = logging.getLogger("fedmri.simulation")
 Patient: TypeAlias = "tuple[str, str]"
 """Site and name."""
 
+N_WAITING = 1
+"""Arms beyond one a worker: their sites fill the gaps where a federation waits for its last."""
+
 
 def arm_runs(plan: Plan, config: SimulationConfig, sites: ArmSites) -> tuple[ArmRun, ...]:
     """Return all trainings of a comparison, the federated ones first."""
@@ -105,12 +108,10 @@ def run_arms(
     engine: Engine | None,
     observe: Observer,
 ) -> dict[Arm, str]:
-    """Run all arms; return the error of each that failed.
+    """Run all arms, side by side where there are workers; return the error of each that failed.
 
-    A federation uses all workers, one after another; single data holders share the workers.
+    What goes on from another arm's model waits for it.
     """
-    federations = [run for run in runs if len(run.members) > 1]
-    singles = [run for run in runs if len(run.members) == 1]
     failed: dict[Arm, str] = {}
 
     def attempt(run: ArmRun) -> None:
@@ -122,18 +123,18 @@ def run_arms(
             log.error("arm %s failed: %s", run.label, error)
             failed[run.arm] = str(error)
 
-    for run in federations:
-        attempt(run)
-    if engine is None:
-        for run in singles:
-            attempt(run)
-    else:
-        _side_by_side(attempt, singles, engine.n_workers)
+    for are_begun in (False, True):
+        now = [run for run in runs if (run.start is not None) is are_begun]
+        if engine is None:
+            for run in now:
+                attempt(run)
+        else:
+            _side_by_side(attempt, now, engine.n_workers + N_WAITING)
     return failed
 
 
 def _side_by_side(work: Callable[[ArmRun], None], runs: Sequence[ArmRun], n_threads: int) -> None:
-    # The pooled arm trains as long as all others together: it must not start last.
+    # The pooled arm trains as long as all sites of a federation, and on one worker: it starts first.
     order = sorted(runs, key=lambda run: run.arm.role != "pooled")
     threads = ThreadPoolExecutor(n_threads)
     try:

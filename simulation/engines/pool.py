@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -53,6 +54,12 @@ class Outcome:
     release: Callable[[], None]
 
 
+def _released(future: Future[Outcome]) -> None:
+    """Give back the block of an answer that nobody reads."""
+    if not future.cancelled() and future.exception() is None:
+        future.result().release()
+
+
 class Engine(Protocol):
     """Somewhere to run ClientApps: processes of this machine, or a Ray cluster."""
 
@@ -91,12 +98,17 @@ class PooledGrid(SimulatedGrid):
         futures = [
             self._engine.submit(self._job(message, skeleton), published) for message in waiting
         ]
-        for message, future in zip(waiting, futures, strict=True):
-            outcome = future.result()
-            try:
-                yield outcome.reply(message)
-            finally:  # also where nobody asks for more: the worker waits for its block
-                outcome.release()
+        unread = deque(futures)
+        try:
+            for message in waiting:
+                outcome = unread.popleft().result()
+                try:
+                    yield outcome.reply(message)
+                finally:
+                    outcome.release()
+        finally:  # where nobody asks for more: a worker waits for its block, and other arms for it
+            for future in unread:
+                future.add_done_callback(_released)
 
     def _job(self, message: Message, skeleton: dict[str, Any]) -> Job:
         node_id, meta = message.metadata.dst_node_id, message.metadata
