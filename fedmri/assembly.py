@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmri.errors import ConfigError
@@ -98,6 +99,32 @@ class Assembly:
     def extra_forms(self) -> ExtraForms:
         """What a site sends beside its model."""
         return self.plan.strategy.extra_forms(self.shared(self.entries, self.last), self.layout)
+
+
+def settled(plan: Plan, memory: Path) -> Plan:
+    """Return the plan with what its network computes with: see ``fedmri.training.probe``.
+
+    A run begins with it, and its plan holds the choice. So bits stay defined wherever it goes on.
+    Private steps compute in float32, and images whose size the data decide are not known here.
+
+    Args:
+        plan: The plan.
+        memory: File in which this machine keeps its choices.
+
+    Raises:
+        ConfigError: As ``assemble``; or the device is not there (C23).
+    """
+    is_open = "auto" in {plan.train.precision, plan.train.memory_format}
+    is_known = all(plan.shape) and plan.rounds.n_rounds > 0
+    if not (is_open and is_known) or plan.privacy.is_on or plan.is_for_tables:
+        return plan
+    from fedmri.training.probe import settled as chosen
+
+    known = plan.network
+    shapes: list[tuple[int, ...]] = [(known["n_channels"], *plan.shape)]
+    if known["n_covariates"]:
+        shapes.append((known["n_covariates"],))
+    return replace(plan, train=chosen(plan.train, assemble(plan).network, shapes, memory))
 
 
 def assemble(plan: Plan) -> Assembly:

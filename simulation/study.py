@@ -25,6 +25,7 @@ from fedmri.data.preparation.prepared import LABEL_LOSSES
 from fedmri.data.reader import AUTO, READERS
 from fedmri.data.synthetic.data_set import refuse_foreign
 from fedmri.errors import ConfigError, HarmonizeError, RoundError, UsageError, told
+from fedmri.machine.cache import cache_folder
 from fedmri.machine.file_names import file_name, write_names
 from fedmri.machine.files import hold
 from fedmri.models.pretrained import begin
@@ -234,12 +235,6 @@ def make_engine(study: Study) -> Engine | None:
 
         return RayEngine(n_workers, CLIENT, log_file)
     return ProcessEngine(n_workers, CLIENT, log_file) if n_workers > 1 else None
-
-
-def cache_folder(path: str) -> Path:
-    """Return the folder of prepared scans, by default where the system keeps what can be remade."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(path) if path else Path(base) / "fedmri"
 
 
 def _sites_of(study: Study) -> StudySites:

@@ -39,7 +39,8 @@ ARROWS = {
     "round": {"errors"},
     "data": WORDS | {"machine.delimited", "machine.files", "parts"},
     "arm": WORDS | {"machine.files"},
-    "assembly": WORDS | {"models", "plan", "privacy.site_level", "training.seeds"},
+    "assembly": WORDS
+    | {"models", "plan", "privacy.site_level", "training.probe", "training.seeds"},
     "claims": set(),
     "outside": WORDS,
     "parts": WORDS | {"settings.keys", "outside"},
@@ -49,7 +50,7 @@ ARROWS = {
     | {"claims", "parts", "reports.statistics"}
     | {"data.batches.site_data", "data.checks.target_values", "data.partial", "data.scans"}
     | {"data.target"},
-    "training": WORDS | {"data.batches.site_data", "tasks.task"},
+    "training": WORDS | {"data.batches.site_data", "machine.files", "tasks.task"},
     "strategies": WORDS | {"claims", "parts", "models.embedding", "models.weights"},
     # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
     "stages": WORDS
@@ -132,6 +133,7 @@ ARROWS = {
         "assembly",
         "parts",
         "compatibility",
+        "machine.cache",
         "machine.file_names",
         "plan",
         "secagg",
@@ -154,7 +156,16 @@ ARROWS = {
     | PARTS
     | {"arm", "config", "machine.file_names", "reports", "simulation", "trained", "tasks", "parts"}
     | {"evaluate.claims"}
-    | {"data", "machine.files", "harmonize", "plan", "privacy", "models.model", "models.sizes"}
+    | {
+        "data",
+        "machine.cache",
+        "machine.files",
+        "harmonize",
+        "plan",
+        "privacy",
+        "models.model",
+        "models.sizes",
+    }
     | {"archive", "export", "machine.extras", "stages.account", "stages.stage"}
     | {
         "assembly",
@@ -180,6 +191,7 @@ ARROWS = {
         "api",
         "assembly",
         "compatibility",
+        "machine.cache",
         "plan",
         "config",
         "data",

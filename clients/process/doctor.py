@@ -124,6 +124,7 @@ def _disk(home: ClientHome) -> Iterator[DoctorFinding]:
 def _device(home: ClientHome) -> Iterator[DoctorFinding]:
     import torch
 
+    from fedmri.training.arithmetic import computes
     from fedmri.training.device import pick_device
 
     device = pick_device(home.config.device or "auto")
@@ -137,6 +138,9 @@ def _device(home: ClientHome) -> Iterator[DoctorFinding]:
     else:
         fix = "install a GPU driver and a build of PyTorch for it, or be patient"
         yield DoctorFinding("device", "warn", "no GPU is seen, training runs on the CPU", fix)
+    is_low = computes(device, "bf16")
+    does = "computes in bfloat16" if is_low else "computes plans for bfloat16 in float32"
+    yield DoctorFinding("precision", "ok", f"{device} {does}")
 
 
 def _data(home: ClientHome) -> Iterator[DoctorFinding]:

@@ -75,8 +75,8 @@ class SiteScores:
         if not network.made.local:
             return False
         # No batch norm of its own: this site took no part, so its images supply the statistics.
-        data, device = view.changed(order.extra), view.plan.train.device
-        return adapt_norm_statistics(network.module, data, split, device=device)
+        data = view.changed(order.extra)
+        return adapt_norm_statistics(network.module, data, split, view.plan.train)
 
     @contextmanager
     def _stages(self, seen: Mapping[str, AtSite], split: Split) -> Iterator[bool]:
@@ -89,16 +89,9 @@ class SiteScores:
             yield any(found)
 
     def _evaluated(self, order: EvaluateOrder, data: SiteData, split: Split) -> Evaluation:
-        train = self.view.plan.train
-        return evaluate(
-            self.view.network.module,
-            data,
-            split,
-            self.task,
-            batch_size=train.batch_size,
-            device=train.device,
-            n_pictures=order.n_pictures,
-        )
+        view = self.view
+        network, train, n_pictures = view.network.module, view.plan.train, order.n_pictures
+        return evaluate(network, data, split, self.task, train, n_pictures=n_pictures)
 
     def _audited(self, data: SiteData) -> dict[str, float]:
         """Return what the losses of the model that was tested prove of its privacy."""

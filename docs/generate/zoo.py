@@ -9,11 +9,6 @@ import inspect
 import re
 from pathlib import Path
 
-import torch
-from torch import nn
-from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
-
 from fedmri.claims import Claim, claims_of
 from fedmri.errors import ConfigError
 from fedmri.models.build import build_network, n_parameters
@@ -21,6 +16,7 @@ from fedmri.models.registry import MODELS, model_names
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.task import Task
+from fedmri.training.probe import n_flops
 
 PAGE = Path(__file__).parents[1] / "models.md"
 BEGIN, END = "<!-- table of models: made by docs/generate/zoo.py -->", "<!-- end of the table -->"
@@ -65,18 +61,6 @@ def with_table(page: str, made: str) -> str:
     return between.sub(lambda _: f"{BEGIN}\n{made}\n{END}", page)
 
 
-def n_flops(network: nn.Module, shape: tuple[int, ...], n_covariates: int = 0) -> int:
-    """Return the floating-point operations of one image going through; nothing is calculated."""
-    entries = dict(network.named_parameters()) | dict(network.named_buffers())
-    empty = {key: torch.empty_like(value, device="meta") for key, value in entries.items()}
-    inputs = [torch.empty(1, 1, *shape, device="meta")]
-    if n_covariates:
-        inputs.append(torch.empty(1, n_covariates, device="meta"))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        functional_call(network, empty, tuple(inputs))
-    return int(counter.get_total_flops())
-
-
 def _counted(name: str, target: Task, shape: tuple[int, ...]) -> list[str]:
     model = MODELS.made(name)
     n_covariates = N_COVARIATES if Claim.READS_COVARIATES in claims_of(model) else 0
@@ -92,7 +76,8 @@ def _counted(name: str, target: Task, shape: tuple[int, ...]) -> list[str]:
         ).eval()
     except ConfigError:
         return ["refused", "refused"]
-    return [f"{n_parameters(network):,}", f"{n_flops(network, shape, n_covariates) / 1e9:.2f}"]
+    inputs = [(1, *shape), (n_covariates,)] if n_covariates else [(1, *shape)]
+    return [f"{n_parameters(network):,}", f"{n_flops(network, inputs) / 1e9:.2f}"]
 
 
 if __name__ == "__main__":

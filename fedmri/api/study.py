@@ -139,10 +139,20 @@ class Study:
         from fedmri.simulation.study import new_folder
 
         self.check()  # before there is a run folder
+        chosen = self.settled()
         folder = new_folder(Path(self.experiment.simulation.runs), self.experiment.plan.name)
-        (folder / CONFIG).write_text(self.settings(), encoding="utf-8")
+        (folder / CONFIG).write_text(chosen.settings(), encoding="utf-8")
         (folder / COMMAND).write_text(command, encoding="utf-8", errors="backslashreplace")
-        return self._from(self.experiment, folder)
+        return self._from(chosen.experiment, folder)
+
+    def settled(self) -> Study:
+        """Return the study with what its network computes with, which this machine chooses once."""
+        from fedmri.assembly import settled
+        from fedmri.machine.cache import arithmetic_file
+
+        memory = arithmetic_file(self.experiment.simulation.cache)
+        plan = settled(self.experiment.plan, memory)
+        return self._from(replace(self.experiment, plan=plan), self.folder)
 
     @property
     def run_folder(self) -> Path:

@@ -32,7 +32,8 @@ from fedmri.trained.fit import looked_at, misfits
 from fedmri.trained.harmonized import as_trained, reads_own_site
 from fedmri.trained.inputs import Input, LeftOut, Remark
 from fedmri.trained.model_file import ModelFile
-from fedmri.training.device import memory_explained, pick_device, reproducible
+from fedmri.training.arithmetic import Arithmetic
+from fedmri.training.device import memory_explained, reproducible
 
 Made = TypeVar("Made")
 
@@ -162,7 +163,12 @@ class Predictor:
 
     def refuse_device(self) -> None:
         """Raise ConfigError C23 where the device is not there: no scan is to blame for it."""
-        pick_device(self.options.device or self.plan.train.device)
+        _ = self._arithmetic
+
+    @property
+    def _arithmetic(self) -> Arithmetic:
+        device = self.options.device or self.plan.train.device
+        return Arithmetic.of(replace(self.plan.train, device=device))
 
     @property
     def task(self) -> Task:
@@ -246,12 +252,14 @@ class Predictor:
 
     def _outputs(self, scan: PreparedScan) -> torch.Tensor:
         """Return what the task makes of the network's outputs, for the examples in order."""
-        place = pick_device(self.options.device or self.plan.train.device)
-        network, found = self.network.to(place), []
-        with memory_explained(place):
+        how, found = self._arithmetic, []
+        network = self.network.to(how.device)
+        with memory_explained(how.device):
             batches = self._data(scan).eval_batches("test", batch_size=self.plan.train.batch_size)
             for batch in batches:
-                found.append(self.task.predict(network(*batch.inputs_on(place))).cpu())
+                found.append(
+                    self.task.predict(how.outputs(network, how.inputs(batch.inputs))).cpu()
+                )
         return torch.cat(found)
 
     def _read(self, scan: PreparedScan) -> Reading:
@@ -265,15 +273,15 @@ class Predictor:
 
     def _windowed(self, scan: PreparedScan) -> np.ndarray:
         """Return probabilities of a whole volume, from windows of the size of training."""
-        place = pick_device(self.options.device or self.plan.train.device)
-        network = self.network.to(place)
+        how = self._arithmetic
+        network = self.network.to(how.device)
         [batch] = self._data(scan).eval_batches("test", batch_size=1)
-        with memory_explained(place):
+        with memory_explained(how.device):
             found = sliding_window_inference(
-                batch.image.to(place),
+                batch.image.to(how.device),
                 self.plan.shape,
                 sw_batch_size=1,
-                predictor=lambda part: self.task.predict(network(part)),
+                predictor=lambda part: self.task.predict(how.outputs(network, how.inputs([part]))),
                 overlap=OVERLAP,
                 mode="gaussian",
                 cval=0.0

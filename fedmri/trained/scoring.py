@@ -154,15 +154,14 @@ def _evaluated(
     """Return the cases of a site, and whether the model was adapted to the images scored."""
     plan = file.card.plan
     data = as_trained(open_site([path], plan.target, plan.data), file)
-    place, is_adapted = device or plan.train.device, False
+    train, is_adapted = replace(plan.train, device=device or plan.train.device), False
     if file.card.entries.at_sites:
-        is_adapted = adapt_norm_statistics(network, data, "test", device=place)
-    task, batch_size = plan.target, plan.train.batch_size
+        is_adapted = adapt_norm_statistics(network, data, "test", train)
     with (
         reproducible(plan.train.n_threads),
         scored_with(file, network, data, site, "test") as is_fitted,
     ):
-        found = evaluate(network, data, "test", task, batch_size=batch_size, device=place)
+        found = evaluate(network, data, "test", plan.target, train)
     return found.cases, is_adapted or is_fitted
 
 

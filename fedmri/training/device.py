@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,22 +29,6 @@ def pick_device(name: str) -> torch.device:
         want = "a device of this machine"
         raise ConfigError("C23", "setting train.device", found=name, want=want, fix=fix) from error
     return device
-
-
-def precision_of(device: torch.device, precision: str) -> str:
-    """Return ``fp32``, ``bf16`` or ``fp16``: ``auto`` resolved, and float32 on the CPU."""
-    if device.type != "cuda":
-        return "fp32"
-    if precision == "auto":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return precision
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return the context that a forward pass of a precision runs in; it may be entered again."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 @contextmanager

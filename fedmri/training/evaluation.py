@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,9 +13,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedmri.data.batches.site_data import Example, SiteData, Split
+from fedmri.round import Batch
 from fedmri.tasks.task import Case, Reading, Task
-from fedmri.training.device import memory_explained, pick_device, reproducible
+from fedmri.training.arithmetic import Arithmetic
+from fedmri.training.device import memory_explained, reproducible
 from fedmri.training.pictures import Picture, picture_of
+from fedmri.training.settings import TrainConfig
 
 Patient = tuple[str, str]
 """Site and subject."""
@@ -50,43 +53,43 @@ class _Row:
     loss: float
 
 
-def evaluate(  # noqa: PLR0913  # every one is named at the call
+def evaluate(  # noqa: PLR0913  # what, on whom, and how
     network: nn.Module,
     data: SiteData,
     split: Split,
     task: Task,
+    train: TrainConfig,
     *,
-    batch_size: int,
-    device: str = "auto",
     n_pictures: int = 0,
 ) -> Evaluation:
     """Score a network on every patient of a split, without gradients and in evaluation mode.
 
     Examples of a scan are put together, and dropped when the next scan comes; scans of a patient
     make one case. The network is left in the mode that it was in. Losses are float32, of each
-    example by itself; neither they nor cases depend on ``batch_size``.
+    example by itself; in float32 neither they nor cases depend on the size of a batch.
 
     Args:
         network: Network to score; it is moved to the device.
         data: Examples of the site.
         split: ``train``, ``val`` or ``test``.
         task: What is predicted and how it is scored.
-        batch_size: Examples that go through the network together.
-        device: As ``train.device``.
+        train: How the network computes, and on how many examples together.
         n_pictures: Pictures wanted, one patient each.
 
     Raises:
-        ConfigError: The device is not there (C23).
+        ConfigError: The device is not there, or lacks the precision (C23).
         RoundError: Memory ran out (R21), or slices cannot be put back together (R22).
     """
     readings: dict[Patient, list[Reading]] = {}
     pictures: list[Picture] = []
     wanted = _spaced(data.examples(split), n_pictures)
-    place = pick_device(device)
+    arithmetic = Arithmetic.of(train)
+    place = arithmetic.device
     losses: dict[Patient, list[float]] = {}
     n_examples = 0
     with reproducible(), memory_explained(place), _evaluating(network.to(place)):
-        rows = _rows(network, data, split, task, batch_size=batch_size)
+        outputs = _outputs(network, data, split, train.batch_size, arithmetic)
+        rows = _rows(iter(data.examples(split)), outputs, task)
         for _, group in groupby(rows, key=lambda row: (row.example.site, row.example.scan)):
             scan = list(group)
             reading = _read(task, scan)
@@ -110,12 +113,7 @@ def _mean_loss(task: Task, losses: Mapping[Patient, Sequence[float]]) -> float:
 
 
 def adapt_norm_statistics(
-    network: nn.Module,
-    data: SiteData,
-    split: Split,
-    *,
-    batch_size: int = 8,
-    device: str = "auto",
+    network: nn.Module, data: SiteData, split: Split, train: TrainConfig
 ) -> bool:
     """Estimate batch norm's running statistics anew from a split's images; labels are not read.
 
@@ -127,8 +125,7 @@ def adapt_norm_statistics(
         network: Network to change; it is moved to the device.
         data: Examples of the site.
         split: Images to take.
-        batch_size: Images whose statistics are taken together.
-        device: As ``train.device``.
+        train: How the network computes, and of how many images statistics are taken together.
 
     Returns:
         Whether anything was estimated. Scores on the same images are transductive then.
@@ -139,15 +136,15 @@ def adapt_norm_statistics(
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if not norms or not data.examples(split):
         return False
-    place = pick_device(device)
-    momenta = [norm.momentum for norm in norms]
+    arithmetic, momenta = Arithmetic.of(train), [norm.momentum for norm in norms]
+    place = arithmetic.device
     with reproducible(), memory_explained(place), _evaluating(network.to(place)):
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a cumulative mean
             norm.train()
-        for batch in data.eval_batches(split, batch_size=batch_size):
-            network(*batch.inputs_on(place))
+        for batch in data.eval_batches(split, batch_size=train.batch_size):
+            arithmetic.outputs(network, arithmetic.inputs(batch.inputs))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return True
@@ -165,14 +162,18 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
             module.training = is_training
 
 
-def _rows(
-    network: nn.Module, data: SiteData, split: Split, task: Task, *, batch_size: int
-) -> Iterator[_Row]:
-    examples = iter(data.examples(split))
-    device = next(network.parameters()).device
+def _outputs(
+    network: nn.Module, data: SiteData, split: Split, batch_size: int, arithmetic: Arithmetic
+) -> Iterator[tuple[Batch, torch.Tensor]]:
     for batch in data.eval_batches(split, batch_size=batch_size):
-        outputs, target = network(*batch.inputs_on(device)), batch.target.to(device)
-        predictions = task.predict(outputs).cpu()
+        yield batch, arithmetic.outputs(network, arithmetic.inputs(batch.inputs))
+
+
+def _rows(
+    examples: Iterator[Example], found: Iterable[tuple[Batch, torch.Tensor]], task: Task
+) -> Iterator[_Row]:
+    for batch, outputs in found:
+        target, predictions = batch.target.to(outputs.device), task.predict(outputs).cpu()
         for i, (image, truth, prediction) in enumerate(
             zip(batch.image, batch.target, predictions, strict=True)
         ):

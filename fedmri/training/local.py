@@ -16,14 +16,8 @@ from fedmri.data.batches.site_data import Example, SiteData
 from fedmri.errors import RoundError
 from fedmri.round import Batch, GradientTerm, LossTerm, Weights
 from fedmri.tasks.task import Task
-from fedmri.training.device import (
-    autocast,
-    memory_explained,
-    pick_device,
-    precision_of,
-    reproducible,
-    seeded,
-)
+from fedmri.training.arithmetic import Arithmetic
+from fedmri.training.device import memory_explained, reproducible, seeded
 from fedmri.training.optimizers import (
     make_lookahead,
     make_optimizer,
@@ -135,11 +129,12 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
         Counts, mean loss, and the state of the optimizer.
 
     Raises:
-        ConfigError: The device is not there (C23).
+        ConfigError: The device is not there, or lacks the precision (C23).
         RoundError: No step had a finite loss (R20), or memory ran out (R21).
     """
     started = time.perf_counter()
-    device = pick_device(config.device)
+    arithmetic = Arithmetic.of(config)
+    device = arithmetic.device
     examples = data.examples("train")
     n_steps = n_round_steps(config, len(examples))
     if steps is not None and examples:
@@ -148,7 +143,7 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
     network.to(device).train()
     if prepare is not None:
         prepare(network)
-    trainer = _Trainer(network, task.at_site(examples), config, device)
+    trainer = _Trainer(network, task.at_site(examples), config, arithmetic)
     trainer.resume(optimizer_state)
     take_squares(network, trainer.optimizer, squares or {})
     factor = plateau_factor(loss_history, config.patience) if config.schedule == "plateau" else 1.0
@@ -196,15 +191,14 @@ class _Trainer:
     """The optimizer of a round and the sums over its steps."""
 
     def __init__(
-        self, network: nn.Module, task: Task, config: TrainConfig, device: torch.device
+        self, network: nn.Module, task: Task, config: TrainConfig, arithmetic: Arithmetic
     ) -> None:
-        precision = precision_of(device, config.precision)
-        self.network, self.task, self.device = network, task, device
+        device, is_scaled = arithmetic.device, arithmetic.precision == "fp16"
+        self.network, self.task, self.arithmetic, self.device = network, task, arithmetic, device
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.parameters, config)
         self.lookahead = make_lookahead(self.parameters, config)
-        self.autocast = autocast(device, precision)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=is_scaled)
         self.clip_norm = config.clip_grad_norm
         self.loss_sum = torch.zeros((), device=device)
         self.norm_sum = self.rate_sum = 0.0
@@ -219,10 +213,8 @@ class _Trainer:
         self, batch: Batch, gradient_term: GradientTerm | None, loss_term: LossTerm | None
     ) -> None:
         """Take one step, or leave it out where its loss or gradient is not finite."""
-        inputs = batch.inputs_on(self.device)
         target = batch.target.to(self.device, non_blocking=True)
-        with self.autocast:
-            outputs = self.network(*inputs)
+        outputs = self.arithmetic.outputs(self.network, self.arithmetic.inputs(batch.inputs))
         loss = self.task.mean_loss(outputs, target)
         total = loss if loss_term is None else loss + loss_term(target)
         self.optimizer.zero_grad(set_to_none=True)

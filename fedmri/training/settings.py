@@ -31,8 +31,13 @@ class TrainConfig:
         cycle_steps: Steps of one ``cyclic`` cycle, up and down.
         patience: Rounds that ``plateau`` waits.
         clip_grad_norm: L2 bound of the gradient of a step; 0 does not clip.
-        precision: ``auto`` is bfloat16 autocast on GPUs that have it, else float32. The CPU always
+        precision: Of the network's layers; all else is float32. A run begins with the choice for
+            ``auto``: a few timed steps choose bfloat16 where it is faster and loses nothing. Left
+            as ``auto`` it is bfloat16 on GPUs that have it, and float32 on a CPU.
+        is_precision_required: Whether a site whose machine lacks the precision is refused. Else it
             computes in float32.
+        memory_format: Order of images in memory. ``auto`` is chosen like the precision, and left
+            as it is it is ``contiguous``. ``channels_last`` is faster for some networks.
         device: ``auto`` takes a GPU where there is one.
         n_threads: CPU threads of one site's training. The bits of a result depend on it, so it
             belongs to the experiment and not to the machine.
@@ -59,6 +64,8 @@ class TrainConfig:
     patience: int = 5
     clip_grad_norm: float = 1.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    is_precision_required: bool = False
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     device: str = "auto"
     n_threads: int = 1
     is_optimizer_kept: bool = False

@@ -134,7 +134,7 @@ def run_arms(
 
 
 def _side_by_side(work: Callable[[ArmRun], None], runs: Sequence[ArmRun], n_threads: int) -> None:
-    # The pooled arm trains as long as all sites of a federation, and on one worker: it starts first.
+    # The pooled arm trains as long as all sites of a federation, on one worker: it starts first.
     order = sorted(runs, key=lambda run: run.arm.role != "pooled")
     threads = ThreadPoolExecutor(n_threads)
     try:

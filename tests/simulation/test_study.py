@@ -64,7 +64,10 @@ def test_the_same_seed_gives_the_same_weights(run_tiny: RunTiny) -> None:
             ("train.is_optimizer_kept=true", "train.schedule=plateau", "model.dropout=0.2"),
             marks=pytest.mark.slow,
         ),
-        ("data.augment.affine=1", "data.augment.noise=1", "data.augment.mixup=1"),
+        (
+            *("data.augment.affine=1", "data.augment.noise=1", "data.augment.mixup=1"),
+            *("train.precision=bf16", "train.memory_format=channels_last"),
+        ),
         ("strategy=scaffold", "harmonize=nyul", "rounds.n_rounds=3", *PLAIN_SGD),
         ("strategy=fedrep", "train.is_optimizer_kept=true"),
     ],

@@ -20,6 +20,7 @@ from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.task import Task
 from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
+from fedmri.training.settings import TrainConfig
 
 LESION = Classification("lesion", ("none", "round"))
 TUMOUR = Segmentation("mask", ("tumour",))
@@ -62,9 +63,8 @@ def constant_images(values: list[float]) -> torch.Tensor:
 
 def run(network: nn.Module, data: SiteData, target: Task, **settings: Any) -> Evaluation:
     """Evaluate on the test split, on the CPU."""
-    task = target
-    chosen: dict[str, Any] = {"batch_size": 2, "device": "cpu"} | settings
-    return evaluate(network, data, "test", task, **chosen)
+    train = TrainConfig(batch_size=settings.pop("batch_size", 2), device="cpu")
+    return evaluate(network, data, "test", target, train, **settings)
 
 
 def test_slices_and_scans_of_a_patient_make_one_case(make_site: MakeSite) -> None:
@@ -200,7 +200,7 @@ def test_norm_statistics_become_those_of_the_sites_images(make_site: MakeSite) -
     assert norm.running_mean is not None
     assert norm.running_var is not None
     norm.running_mean.fill_(100)
-    adapt_norm_statistics(network, data, "test", batch_size=2, device="cpu")
+    adapt_norm_statistics(network, data, "test", TrainConfig(batch_size=2, device="cpu"))
     assert norm.running_mean.item() == pytest.approx(4.5)
     # unbiased variance of 32 voxels, half at each of two values: 1 and 4, times 32 / 31
     assert norm.running_var.item() == pytest.approx((1 + 4) / 2 * 32 / 31)
@@ -228,7 +228,7 @@ def test_norm_statistics_need_no_labels(make_site: MakeSite) -> None:
     """A hospital that only wants predictions has none."""
     data = Unlabelled(make_site(constant_images([1, 3]), torch.zeros(2), split="test"))
     network = nn.Sequential(nn.BatchNorm2d(1), Mean(1))
-    adapt_norm_statistics(network, data, "test", device="cpu")
+    adapt_norm_statistics(network, data, "test", TrainConfig(device="cpu"))
     assert network[0].running_mean.item() == 2  # type: ignore[operator]
 
 
@@ -237,5 +237,5 @@ def test_a_split_without_images_keeps_the_statistics(make_site: MakeSite) -> Non
     network = nn.Sequential(nn.BatchNorm2d(1), Mean(1))
     network[0].running_mean.fill_(7)  # type: ignore[operator]
     data = make_site(constant_images([1]), torch.zeros(1))
-    adapt_norm_statistics(network, data, "test", device="cpu")
+    adapt_norm_statistics(network, data, "test", TrainConfig(device="cpu"))
     assert network[0].running_mean.item() == 7  # type: ignore[operator]

@@ -202,12 +202,16 @@ def _run(variant: Variant, observe: Callable[[dict[str, Any]], None]) -> None:
     from fedmri.reports import as_json, as_markdown
 
     study, folder = variant.study, variant.folder
-    if not (folder / CONFIG).exists():
+    if (folder / CONFIG).exists():
+        begun = replace(study.experiment, plan=Study.resumed(folder).experiment.plan)
+        study = Study.placed(begun, folder)
+    else:
         study.check()
+        study = study.settled()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / COMMAND).write_text("fedmri study", encoding="utf-8")
-        write_whole(folder / CONFIG, study.settings())
         write_whole(folder / "values.json", json.dumps(dict(variant.values)) + "\n")
+        write_whole(folder / CONFIG, study.settings())
     result = study.trained(observe)
     result.refuse_failed()
     write_whole(folder / RUN_TABLE, as_markdown(result.summary))

@@ -174,8 +174,9 @@ def _signed(
     members: list[str],
     weights: Path | None,
 ) -> SignedPlan:
-    from fedmri.assembly import assemble
+    from fedmri.assembly import assemble, settled
     from fedmri.config import load
+    from fedmri.machine.cache import arithmetic_file
     from fedmri.models.pretrained import begin
     from fedmri.server.registry.enrolment import sign_for
 
@@ -185,7 +186,11 @@ def _signed(
     fit = begin(made.network, loaded.start.sha256, weights, loaded.n_channels)
     if fit is not None:
         print(f"The model starts from {weights}: {fit.summary}.")
-    return sign_for(home, loaded, members)
+    chosen = settled(loaded, arithmetic_file())
+    if chosen.train != loaded.train:
+        train = chosen.train
+        print(f"The fastest here: precision {train.precision}, memory {train.memory_format}.")
+    return sign_for(home, chosen, members)
 
 
 def _members(enrolled: Mapping[str, EnrolledSite], text: str) -> list[str]:
