@@ -50,7 +50,7 @@ ARROWS = {
     | {"claims", "parts", "reports.statistics"}
     | {"data.batches.site_data", "data.checks.target_values", "data.partial", "data.scans"}
     | {"data.target"},
-    "training": WORDS | {"data.batches.site_data", "machine.files", "tasks.task"},
+    "training": WORDS | {"data.batches.site_data", "machine.files", "machine.memory", "tasks.task"},
     "strategies": WORDS | {"claims", "parts", "models.embedding", "models.weights"},
     # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
     "stages": WORDS
@@ -61,7 +61,8 @@ ARROWS = {
     "secagg": WORDS,
     "leakage": WORDS | {"data.batches.site_data"},
     "harmonize": WORDS | {"machine.delimited"},
-    "privacy": WORDS | {"data.batches.site_data", "data.settings", "training.settings"},
+    "privacy": WORDS
+    | {"data.batches.site_data", "data.settings", "training.arithmetic", "training.settings"},
     # pure functions on arrays; the report of a run calls them
     "evaluate": {"errors"},
     "reports": WORDS
@@ -123,7 +124,7 @@ ARROWS = {
     | TRUST
     | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "data", "models"}
     | {"assembly", "parts", "tasks", "training", "privacy", "secagg", "updates.filters", "leakage"}
-    | {"machine.local_web", "agreement.plan_changes", "reports.pages.templates"},
+    | {"machine.local_web", "machine.memory", "agreement.plan_changes", "reports.pages.templates"},
     "simulation": WORDS
     | TRUST
     | {

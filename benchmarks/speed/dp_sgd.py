@@ -39,6 +39,7 @@ from fedmri.privacy.settings import PrivacyConfig
 from fedmri.round import Batch
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.training.arithmetic import Arithmetic
 
 N_PATIENTS = 8
 N_REPEATS = 5
@@ -110,7 +111,7 @@ def fedmri(case: Case, noise: float) -> Callable[[], object]:
     seen = Batch(case.image, case.target, torch.ones(N_PATIENTS, 1), names, names)
 
     def step() -> None:
-        steps.fill(case.network, case.loss, optimizer, [seen])
+        steps.fill(case.network, case.loss, optimizer, [seen], Arithmetic(torch.device("cpu")))
         optimizer.step()
 
     return step

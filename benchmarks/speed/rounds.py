@@ -129,7 +129,9 @@ def bare(bench: Bench, _: Path) -> None:
             load_weights(network, model)
             optimizer = torch.optim.SGD(network.parameters(), plan.train.lr, weight_decay=1e-4)
             for step in range(plan.train.local_steps):
-                for batch in site.train_batches(batch_size=2, seed=round_index + step):
+                for batch in site.train_batches(
+                    batch_size=plan.train.batch_size, seed=round_index + step
+                ):
                     optimizer.zero_grad()
                     task.mean_loss(network(batch.image), batch.target).backward()
                     optimizer.step()
@@ -250,7 +252,7 @@ def overhead(folder: Path) -> None:
         for _ in range(N_REPEATS):
             for work in works:
                 times[work.__name__].append(timed(work, bench))
-        _print_ratios(times)
+        print_ratios(times)
 
 
 def secure(folder: Path) -> None:
@@ -263,10 +265,11 @@ def secure(folder: Path) -> None:
         for _ in range(N_REPEATS):
             for work in (bare, engine, engine_with_secure_sums):
                 times.setdefault(work.__name__, []).append(timed(work, bench))
-        _print_ratios(times)
+        print_ratios(times)
 
 
-def _print_ratios(times: dict[str, list[tuple[float, float]]]) -> None:
+def print_ratios(times: dict[str, list[tuple[float, float]]]) -> None:
+    """Print medians over the first, the bare loop."""
     base = times["bare"]
     for name, measured in times.items():
         wall = statistics.median(m[0] / b[0] for m, b in zip(measured, base, strict=True))

@@ -33,6 +33,7 @@ from fedmri.clients.process.standing import ORDER as ORDER_NOTE
 from fedmri.clients.process.standing import heed, note
 from fedmri.clients.training.own_data import own_features, prepare_own
 from fedmri.errors import PrivacyError
+from fedmri.machine.memory import give_back
 from fedmri.machine.repeats import quiet_root
 from fedmri.plan import Plan, to_json
 from fedmri.wire import (
@@ -200,6 +201,7 @@ def work(home: ClientHome, port: int, secret: bytes) -> None:
                 if task is not None:
                     reply = noted_answer(home, task)
                     task.answer(reply)
+                    give_back()  # the next order may be hours away
             last_seen = time.monotonic()
         except httpx.HTTPError as error:
             log.warning("SuperNode: %s", type(error).__name__)

@@ -29,10 +29,11 @@ class NoisedSum(DPOptimizer):  # type: ignore[misc]  # opacus has no types for i
         """Clip each example's gradient and add it to the sum; one that is not finite is 0."""
         norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()])
         is_finite = norms.isfinite().all(dim=0)
+        if not is_finite.all():
+            gradients = {name: _only(is_finite, found) for name, found in gradients.items()}
         parameters = dict(network.named_parameters())
         for name, found in gradients.items():
-            keep = is_finite.view(-1, *[1] * (found.ndim - 1))
-            parameters[name].grad_sample = torch.where(keep, found, 0.0)  # type: ignore[attr-defined]
+            parameters[name].grad_sample = found  # type: ignore[attr-defined]  # Opacus's own
         self.clip_and_accumulate()
         for parameter in self.params:
             parameter.grad_sample = None
@@ -46,3 +47,8 @@ class NoisedSum(DPOptimizer):  # type: ignore[misc]  # opacus has no types for i
             noised = std * noise.view_as(parameter) + (0 if total is None else total)
             parameter.grad = noised / expected
             parameter.summed_grad = None
+
+
+def _only(kept: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    """Return the gradients of some examples, and zeros for the others."""
+    return torch.where(kept.view(-1, *[1] * (found.ndim - 1)), found, 0.0)

@@ -12,6 +12,7 @@ import hmac
 from typing import Protocol
 
 import numpy as np
+import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numpy.typing import NDArray
 
@@ -55,8 +56,10 @@ class Stream:
 
     def uniform(self, n: int) -> Floats:
         """Return ``n`` numbers above 0 and below 1, on a grid of ``2**-53``."""
-        words = np.frombuffer(self._take(8 * n), dtype="<u8")
-        return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+        found = (np.frombuffer(self._take(8 * n), dtype="<u8") >> np.uint64(12)).astype(np.float64)
+        found += 0.5
+        found *= 2.0**-52
+        return found
 
     def signs(self, n: int) -> Floats:
         """Return ``n`` times 1 or -1, each as likely, of a bit each."""
@@ -77,6 +80,12 @@ class Stream:
     def normal(self, n: int) -> Floats:
         """Return ``n`` standard normal numbers (Box and Muller 1958, 10.1214/aoms/1177706645)."""
         half = -(-n // 2)
-        radius = np.sqrt(-2 * np.log(self.uniform(half)))
-        angle = 2 * np.pi * self.uniform(half)
-        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:n]
+        radius, angle = self.uniform(half), self.uniform(half)
+        np.log(radius, out=radius)  # in place: fresh memory costs more than the arithmetic
+        radius *= -2
+        np.sqrt(radius, out=radius)
+        angle *= 2 * np.pi
+        turn, found = torch.from_numpy(angle), np.empty(2 * half)
+        np.multiply(radius, turn.cos().numpy(), out=found[:half])
+        np.multiply(radius, turn.sin_().numpy(), out=found[half:])
+        return found[:n]

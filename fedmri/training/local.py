@@ -14,6 +14,7 @@ from torch import nn
 
 from fedmri.data.batches.site_data import Example, SiteData
 from fedmri.errors import RoundError
+from fedmri.machine.memory import keep_freed
 from fedmri.round import Batch, GradientTerm, LossTerm, Weights
 from fedmri.tasks.task import Task
 from fedmri.training.arithmetic import Arithmetic
@@ -49,6 +50,7 @@ class StepSource(Protocol):
         loss: Loss,
         optimizer: torch.optim.Optimizer,
         batches: Sequence[Batch],
+        how: Arithmetic,
     ) -> None:
         """Put the gradient of a step into ``.grad`` of every trained parameter."""
         ...
@@ -132,8 +134,8 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
         ConfigError: The device is not there, or lacks the precision (C23).
         RoundError: No step had a finite loss (R20), or memory ran out (R21).
     """
-    started = time.perf_counter()
-    arithmetic = Arithmetic.of(config)
+    keep_freed()
+    started, arithmetic = time.perf_counter(), Arithmetic.of(config)
     device = arithmetic.device
     examples = data.examples("train")
     n_steps = n_round_steps(config, len(examples))
@@ -235,7 +237,7 @@ class _Trainer:
         self, steps: StepSource, batches: Sequence[Batch], gradient_term: GradientTerm | None
     ) -> None:
         """Take one step along a gradient that another source gives, noise included."""
-        steps.fill(self.network, self.task.mean_loss, self.optimizer, batches)
+        steps.fill(self.network, self.task.mean_loss, self.optimizer, batches, self.arithmetic)
         if gradient_term is not None:
             gradient_term(self.network)  # after the noise: it spends nothing
         norm = self._clipped_norm() if self.clip_norm else 0.0

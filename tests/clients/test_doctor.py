@@ -167,7 +167,7 @@ def test_a_healthy_site_is_green_on_every_line(
     names = ["enrolment", "name", "proxy", "port", "authority", "certificate", "expiry", "TLS"]
     assert [finding.name for finding in findings] == [
         *names,
-        *("clock", "version", "disk", "device", "data"),
+        *("clock", "version", "disk", "device", "precision", "data"),
     ]
     assert set(levels(findings).values()) <= {"ok", "warn"}
     assert {n for n, level in levels(findings).items() if level == "warn"} <= {"disk"}
