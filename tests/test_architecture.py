@@ -26,6 +26,7 @@ PARTS = {"models.registry", "stages.registry", "strategies.registry", "tasks.reg
 TRUST = {
     "machine.child",
     "machine.clock",
+    "machine.pauses",
     "machine.repeats",
     "machine.files",
     "agreement.sealed",

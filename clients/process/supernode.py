@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,9 +22,13 @@ from flwr.supercore.run import RunNotRunningException
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
 
+from fedmri.machine.pauses import Pauses
+
 LOST_THREAD = 3
 PULL = "_pull_and_store_message"
 CALLS = ("pull_object", "confirm_message_received")
+SHORTEST_S, LONGEST_S = 0.1, 3.0
+"""Between two questions for an order, or two looks for the site's own answer."""
 MAKE_INVOKER = "make_simple_http_retry_invoker"
 
 
@@ -35,6 +40,7 @@ def main() -> None:
     names[MAKE_INVOKER] = lambda: patient(make())
     loop = vars(start_client_internal)
     loop[PULL] = tidy(loop[PULL])
+    loop["time"] = Watch()
     code: Any = 1
     try:
         flower_supernode()
@@ -43,6 +49,30 @@ def main() -> None:
     except BaseException:  # noqa: BLE001  # outermost frame: the traceback goes into the log
         sys.excepthook(*sys.exc_info())
     _leave(code if isinstance(code, int) else 1)
+
+
+class Watch:
+    """The clock of Flower's loop: it asks for orders often while they come, and seldom else.
+
+    Flower's own asks every three seconds, so that an order and its answer took four.
+    """
+
+    def __init__(self) -> None:
+        self._pauses, self._last_s = Pauses(SHORTEST_S, LONGEST_S), 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """Wait until it is worth looking again.
+
+        Args:
+            seconds: Of Flower's own pause, another for an order than for the site's own answer.
+        """
+        if seconds != self._last_s:  # an order has come, or was answered
+            self._pauses.restart()
+        self._last_s = seconds
+        time.sleep(min(seconds, self._pauses.next_s()))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
 
 
 def patient(invoker: RetryInvoker) -> RetryInvoker:

@@ -34,6 +34,7 @@ from fedmri.clients.process.standing import heed, note
 from fedmri.clients.training.own_data import own_features, prepare_own
 from fedmri.errors import PrivacyError
 from fedmri.machine.memory import give_back
+from fedmri.machine.pauses import Pauses
 from fedmri.machine.repeats import quiet_root
 from fedmri.plan import Plan, to_json
 from fedmri.wire import (
@@ -48,7 +49,8 @@ from fedmri.wire import (
 
 log = logging.getLogger("fedmri.client")
 
-POLL_S = 0.25
+SHORTEST_S, LONGEST_S = 0.05, 0.5
+"""Between two questions for an order, after one has come and when none does."""
 PATIENCE_S = 60.0
 
 
@@ -194,7 +196,7 @@ def noted_answer(home: ClientHome, task: Order) -> Message:
 def work(home: ClientHome, port: int, secret: bytes) -> None:
     """Answer orders until the SuperNode is gone."""
     tasks = SuperNodeTasks(port, secret)
-    last_seen = time.monotonic()
+    last_seen, pauses = time.monotonic(), Pauses(SHORTEST_S, LONGEST_S)
     while time.monotonic() - last_seen < PATIENCE_S:
         try:
             with tasks.next() as task:
@@ -210,7 +212,9 @@ def work(home: ClientHome, port: int, secret: bytes) -> None:
             log.exception("an order is none")
             task = None
         if task is None:
-            time.sleep(POLL_S)
+            time.sleep(pauses.next_s())
+        else:
+            pauses.restart()
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from google.protobuf.message import DecodeError
 
 from fedmri.errors import RoundError
+from fedmri.machine.pauses import Pauses
 from fedmri.server.registry.attendance import PUT_OFF, Attendance, Missed, State
 from fedmri.server.transport.answers import Answers
 from fedmri.server.transport.refusals import REFUSED, SILENT, code_of, is_put_off, reason_told
@@ -21,6 +22,9 @@ from fedmri.server.transport.refusals import REFUSED, SILENT, code_of, is_put_of
 log = logging.getLogger("fedmri.server")
 
 POLL_S = 0.5
+"""Between two looks at who is online."""
+SHORTEST_S, LONGEST_S = 0.05, 1.0
+"""Between two looks at answers, after one has come and when none does."""
 MAX_ASKED = 5
 """Times that a site is asked in one exchange; a site that always crashes is not asked for ever."""
 FIRST_PAUSE_S, LAST_PAUSE_S = 10.0, 300.0
@@ -176,7 +180,7 @@ class Asking:
         self._taken: dict[str, Taken] = {}
         self._there: dict[str, Present] = {}
         self._head, self._n_good, self._is_closed = "", 0, False
-        self._began = time.monotonic()
+        self._began, self._pauses = time.monotonic(), Pauses(SHORTEST_S, LONGEST_S)
 
     def replies(self) -> Iterator[Taken]:
         """Yield what came of each site, in their order.
@@ -214,7 +218,7 @@ class Asking:
                 self._close()
                 code = self._refused[site].code if site in self._refused else SILENT
                 return Taken(None, code, self._seconds(site))
-            time.sleep(POLL_S * max(1.0, len(self._asked) / N_QUICK))
+            time.sleep(self._pauses.next_s() * max(1.0, len(self._asked) / N_QUICK))
 
     def _handed_on(self, site: str) -> Taken:
         taken = self._taken.pop(site)
@@ -297,6 +301,7 @@ class Asking:
         content = reply.content if reply is not None and reply.has_content() else None
         code = "ok" if content is not None else odd or code_of(reply)
         self._open.pop(site)
+        self._pauses.restart()
         self._n_good += content is not None
         if content is not None and site != self._head:
             self._answers.put(site, content)

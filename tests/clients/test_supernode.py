@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 
@@ -16,7 +18,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeStateFactory
 
-from fedmri.clients.process.supernode import LOST_THREAD, patient, tidy
+from fedmri.clients.process import supernode
+from fedmri.clients.process.supernode import LOST_THREAD, Watch, patient, tidy
 
 ENDLESS = "threading.Thread(target=threading.Event().wait).start()"
 """Flower's HTTP server is such a thread: Python waits for it."""
@@ -89,3 +92,23 @@ def test_a_supernode_that_cannot_go_on_ends(work: str, code: int) -> None:
     ]
     command = [sys.executable, "-c", "\n".join(program)]
     assert subprocess.run(command, capture_output=True, timeout=50, check=False).returncode == code
+
+
+def test_an_idle_site_asks_seldom_and_a_busy_one_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower's loop pauses 3 s without an order and 0.5 s for the answer; ours begins with less."""
+    slept: list[float] = []
+    monkeypatch.setattr(supernode.time, "sleep", slept.append)
+    watch = Watch()
+    for seconds in [3] * 40 + [0.5] * 20 + [3]:
+        watch.sleep(seconds)
+    idle, busy, after = slept[:40], slept[40:60], slept[60]
+    assert (idle[0], idle[-1]) == (supernode.SHORTEST_S, 3)
+    assert (busy[0], busy[-1]) == (supernode.SHORTEST_S, 0.5)
+    assert idle == sorted(idle)
+    assert after == supernode.SHORTEST_S
+    assert watch.monotonic() > 0
+    loop = inspect.getsource(start_client_internal)
+    assert sorted(set(re.findall(r"time\.(\w+)\(([\d.]*)\)", loop))) == [
+        ("sleep", "0.5"),
+        ("sleep", "3"),
+    ]

@@ -62,7 +62,8 @@ class Deployment(SimulatedGrid):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for nothing between looks."""
-    monkeypatch.setattr(asking, "POLL_S", 0.0)
+    for pause in ("POLL_S", "SHORTEST_S", "LONGEST_S"):
+        monkeypatch.setattr(asking, pause, 0.0)
 
 
 def ask(grid: Deployment, timeout_s: float = 5.0) -> list[Answer]:
