@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.metrics.regression import SSIMMetric
 from torch import nn
 
 from fedmri.errors import require
@@ -188,6 +187,8 @@ def ssim(found: torch.Tensor, truth: torch.Tensor) -> float:
     Source:
         Wang, Bovik, Sheikh and Simoncelli 2004, doi:10.1109/TIP.2003.819861, by MONAI.
     """
+    from monai.metrics.regression import SSIMMetric  # MONAI takes seconds to import
+
     smallest = min(truth.shape[2:])
     window = min(11, smallest - 1 + smallest % 2)
     value_range = float(truth.max() - truth.min()) or 1.0

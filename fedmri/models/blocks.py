@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from monai.networks.layers.factories import Conv, Norm, Pool
-from monai.networks.nets.vit import ViT
 from torch import nn
 
 from fedmri.models.sizes import Sizes
+
+if TYPE_CHECKING:
+    from monai.networks.nets.vit import ViT
+
+# torch's own: MONAI names them by dimensions too, but takes seconds to import in every process
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_MEAN = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
 
 def block(n_dims: int, n_in: int, n_out: int, *, is_pooled: bool) -> nn.Module:
     """Return a convolution with norm and ReLU, and max pooling where asked for."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["conv"] = Conv[Conv.CONV, n_dims](n_in, n_out, kernel_size=3, padding=1)
-    layers["norm"] = Norm[Norm.BATCH, n_dims](n_out)
+    layers["conv"] = _CONV[n_dims](n_in, n_out, kernel_size=3, padding=1)
+    layers["norm"] = _NORM[n_dims](n_out)
     layers["relu"] = nn.ReLU()
     if is_pooled:
-        layers["pool"] = Pool[Pool.MAX, n_dims](2)
+        layers["pool"] = _MAX_POOL[n_dims](2)
     return nn.Sequential(layers)
 
 
@@ -37,7 +45,7 @@ def classifier(
     """
     n_features, n_hidden, n_outputs = widths
     layers = OrderedDict((f"block{i}", block) for i, block in enumerate(blocks, 1))
-    layers["pool"] = Pool[Pool.ADAPTIVEAVG, n_dims](1)
+    layers["pool"] = _MEAN[n_dims](1)
     layers["flatten"] = nn.Flatten(1)
     layers["hidden"] = nn.Linear(n_features, n_hidden)
     layers["relu"] = nn.ReLU()
@@ -52,10 +60,10 @@ def conv_norm(  # noqa: PLR0913  # the numbers of a convolution
     """Return a convolution that keeps the sides but for its stride, and a norm."""
     padding = kernel // 2
     return nn.Sequential(
-        Conv[Conv.CONV, n_dims](
+        _CONV[n_dims](
             n_in, n_out, kernel, stride=stride, padding=padding, groups=groups, bias=False
         ),
-        Norm[Norm.BATCH, n_dims](n_out),
+        _NORM[n_dims](n_out),
     )
 
 
@@ -71,7 +79,7 @@ def answering(
         dropout: Rate before the linear layer.
     """
     tail: dict[str, nn.Module] = {
-        "pool": Pool[Pool.ADAPTIVEAVG, sizes.n_dims](1),
+        "pool": _MEAN[sizes.n_dims](1),
         "flatten": nn.Flatten(1),
         "dropout": nn.Dropout(dropout),
         "out": nn.Linear(n_features, sizes.n_outputs),

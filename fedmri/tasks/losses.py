@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.losses.dice import DiceCELoss, DiceLoss
-from monai.losses.focal_loss import FocalLoss
-from monai.losses.tversky import TverskyLoss
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
@@ -47,6 +44,8 @@ def class_loss(
         Lin, Goyal, Girshick, He and Dollar 2017, Focal loss, arXiv:1708.02002.
     """
     if name == "focal":
+        from monai.losses.focal_loss import FocalLoss  # MONAI takes seconds to import
+
         focal = FocalLoss(use_softmax=True, gamma=gamma, reduction="none")
         return lambda outputs, target: focal(outputs, _one_hot(outputs, target)).sum(1).mean()
     weight = torch.tensor(weights) if weights else None
@@ -83,6 +82,9 @@ def mask_loss(name: str, *, smoothing: float = 0.0, gamma: float = 2.0, alpha: f
     if name in ("ce", "focal"):
         by_voxel = class_loss(name, smoothing=smoothing, gamma=gamma)
         return lambda outputs, target: by_voxel(outputs, target[:, 0])
+    from monai.losses.dice import DiceCELoss, DiceLoss
+    from monai.losses.tversky import TverskyLoss
+
     overlap: dict[str, Any] = {
         "include_background": False,
         "to_onehot_y": True,

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
-from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
 from fedmri.data.batches.site_data import Example
 from fedmri.errors import RoundError
@@ -60,6 +59,8 @@ def mask_scores(
 
 def hd95_mm(a: torch.Tensor, b: torch.Tensor, spacing_mm: Sequence[float]) -> float:
     """Return the larger of the two directed 95th percentiles between surfaces, in mm."""
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+
     with warnings.catch_warnings():  # MONAI 1.6 calls itself with an argument that it deprecates
         warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
         distance = compute_hausdorff_distance(

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from monai.inferers.utils import sliding_window_inference
 from torch import nn
 
 from fedmri.data.batches.examples import open_images
@@ -273,6 +272,8 @@ class Predictor:
 
     def _windowed(self, scan: PreparedScan) -> np.ndarray:
         """Return probabilities of a whole volume, from windows of the size of training."""
+        from monai.inferers.utils import sliding_window_inference  # MONAI takes seconds to import
+
         how = self._arithmetic
         network = self.network.to(how.device)
         [batch] = self._data(scan).eval_batches("test", batch_size=1)

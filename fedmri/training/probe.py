@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -103,7 +104,7 @@ def _choices(train: TrainConfig) -> list[TrainConfig]:
 
 def _fastest(
     choices: Sequence[TrainConfig], network: nn.Module, shapes: Sequence[tuple[int, ...]]
-) -> dict[str, str]:
+) -> dict[str, Any]:
     trials = [_tried(choice, network, shapes) for choice in choices]
     plain = trials[0]
     fit = [
@@ -135,7 +136,7 @@ def _tried(train: TrainConfig, network: nn.Module, shapes: Sequence[tuple[int, .
                 outputs = how.outputs(own, how.inputs(batch))
                 loss = (outputs - _random(outputs)).square().mean()
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 losses.append(float(loss.detach()))  # waits for the device
                 times.append(time.perf_counter() - started)
@@ -157,7 +158,7 @@ def _key(train: TrainConfig, network: nn.Module, shapes: Sequence[tuple[int, ...
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=list).encode()).hexdigest()
 
 
-def _read(memory: Path) -> dict[str, dict[str, str]]:
+def _read(memory: Path) -> dict[str, dict[str, Any]]:
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
     except FileNotFoundError:

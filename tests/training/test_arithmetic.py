@@ -6,6 +6,7 @@ import json
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from fedmri.assembly import assemble, settled
 from fedmri.config import load
+from fedmri.data.batches.site_data import SiteData
 from fedmri.errors import ConfigError
 from fedmri.models.build import build_network
 from fedmri.models.weights import digest, weights
@@ -23,7 +25,7 @@ from fedmri.training.arithmetic import Arithmetic, computes
 from fedmri.training.probe import Trial
 from fedmri.training.settings import TrainConfig
 from tests.made import model
-from tests.training.test_local import MakeSite, lesions, train
+from tests.training.test_local import lesions, train
 
 CPU = torch.device("cpu")
 PLAIN = TrainConfig(device="cpu", precision="fp32", memory_format="contiguous", batch_size=5)
@@ -45,7 +47,12 @@ def network() -> nn.Module:
 @pytest.mark.parametrize("n_dims", [2, 3])
 def test_the_order_of_memory_changes_no_value(n_dims: int) -> None:
     """Neither answers nor gradients, but for the rounding of other sums; weights keep their own."""
-    settings = {"target": LESION, "n_channels": 2, "shape": (16,) * n_dims, "seed": 0}
+    settings: dict[str, Any] = {
+        "target": LESION,
+        "n_channels": 2,
+        "shape": (16,) * n_dims,
+        "seed": 0,
+    }
     own = build_network(model("cnn5", norm="group"), n_dims=n_dims, **settings)
     images = torch.randn(3, 2, *(16,) * n_dims, generator=torch.Generator().manual_seed(0))
     found = []
@@ -53,16 +60,14 @@ def test_the_order_of_memory_changes_no_value(n_dims: int) -> None:
         how = Arithmetic.of(replace(PLAIN, memory_format=order))
         outputs = how.outputs(own, how.inputs([images]))
         own.zero_grad()
-        outputs.square().mean().backward()
+        torch.autograd.backward(outputs.square().mean())
         found.append([outputs, *(p.grad for p in own.parameters() if p.grad is not None)])
         assert all(p.is_contiguous() for p in own.parameters())
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 @needs_bf16
-def test_bfloat16_trains_as_float32_does(
-    network: nn.Module, make_site: MakeSite, lesions: torch.Tensor
-) -> None:
+def test_bfloat16_trains_as_float32_does(network: nn.Module, lesions: SiteData) -> None:
     """Other bits, nearly the same loss; weights stay float32, and the same run gives the same."""
     low, again = deepcopy(network), deepcopy(network)
     results = [train(n, lesions, c, task=LESION) for n, c in ((network, PLAIN), (low, LOW))]
