@@ -84,7 +84,9 @@ class RoundsConfig:
         The server goes on from its last checkpoint, or from the one before where that is damaged.
         """
         n_late = self.max_staleness if self.late == "added" else 0
-        return self.n_rounds + 1 if self.select == "best" else 2 * self.checkpoint_every + 1 + n_late
+        return (
+            self.n_rounds + 1 if self.select == "best" else 2 * self.checkpoint_every + 1 + n_late
+        )
 
     @property
     def is_late_possible(self) -> bool:
