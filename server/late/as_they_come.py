@@ -239,3 +239,4 @@ class AsTheyCome:
         last = range(now.index - 2 * self._rounds.checkpoint_every, now.index + 1)
         rounds = [one for r in last if (one := self._closed.of(r)) is not None]
         self._sent.forget_others({sent for one in rounds for sent in one.out.values()})
+        self._closed.let_go(last.start)

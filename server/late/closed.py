@@ -50,6 +50,10 @@ class ClosedRounds:
         if any(known >= round_index for known in self._rounds):
             self.add(round_index, Closed({}))
 
+    def let_go(self, before: int) -> None:
+        """Keep older rounds on the disk alone: no later one asks for them."""
+        self._rounds = {r: one for r, one in self._rounds.items() if r >= before}
+
     def _put(self, round_index: int, closed: Closed) -> None:
         """Put a round in place of what was known of it and of all later ones."""
         self._rounds = {r: one for r, one in self._rounds.items() if r < round_index}
