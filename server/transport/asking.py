@@ -182,6 +182,7 @@ class Asking:
                 self._close()
                 code = self._refused[site].code if site in self._refused else SILENT
                 return Taken(None, code, self._seconds(site))
+            self._attendance.write()
             time.sleep(POLL_S * max(1.0, len(self._asked) / N_QUICK))
 
     def _handed_on(self, site: str) -> Taken:

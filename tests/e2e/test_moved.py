@@ -55,7 +55,7 @@ def test_a_run_goes_on_elsewhere_and_with_who_was_away(
     there = {name: site for name, site in made.sites.items() if name != AWAY}
     with demo.running(replace(made, sites=there)):
         run = demo.submit(made, plan, "moving")
-        until(lambda: 2 in left_out(run), "the second round without the third hospital")
+        until(lambda: 3 in left_out(run), "three rounds without the third hospital")
     server = moved(made.server, tmp_path / "elsewhere")
     for name, site in made.sites.items():
         join(site, server.enrolments / f"{name}.json")
