@@ -230,9 +230,8 @@ class AsTheyCome:
             self._sent.keep(now.index, now.order.weights)
         n_good = len(now.sites) - len(now.rejected)
         if n_good < self._rounds.n_needed(len(now.sites)):
-            self._closed.forget(
-                now.index
-            )  # the run stops here; it takes what comes when it goes on
+            # the run stops here, and takes what comes when it goes on
+            self._closed.forget(now.index)
             return
         self._closed.add(now.index, closed)
         # a resumed run may go on from the checkpoint before the last
