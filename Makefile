@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv simulate test test-all pythons check fix docs wheel-test lock release benchmarks clean
+.PHONY: help venv simulate test test-all pythons check fix docs man wheel-test lock release benchmarks clean
 
 is_new_enough := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for name in python3.11 python3; do \
@@ -71,6 +71,9 @@ fix: $(READY) ## Put format and lint right where a machine can
 docs: $(READY) ## Build the documentation into site/; a dead link ends it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+man: $(READY) ## Write a manual page of each command into man/
+	$(BIN)/python -m docs.generate.man man
 
 wheel-test: $(READY) ## Build the wheel and use it in a clean environment, from another folder
 	.ci/wheel_test.sh $(BIN)/python

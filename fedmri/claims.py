@@ -26,6 +26,9 @@ class Claim(Enum):
     PATIENTS_APART = "which may mix the patients of a step"
     """A model: what it makes of an image depends on no other image of the batch. A task: the loss
     of a patient depends on no other patient of the site, nor on counts of them."""
+    LATE_IS_FINE = "whose server and sites may lose step where an update is late or dropped"
+    """A strategy: all sites train side by side, and nothing that a round decides goes beside the
+    model. An update of an earlier round may join a later one, or none."""
     READS_COVARIATES = "which looks at images alone"
     """A model: it is built for covariates, and called with them beside the image."""
 

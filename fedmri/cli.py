@@ -139,6 +139,12 @@ def simulate(
         Path | None,
         typer.Option(help="Go on with an interrupted run folder, to the same bits."),
     ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train a run folder's federation again; each round takes the same updates."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the settings, print them and do nothing.")
     ] = False,
@@ -154,8 +160,11 @@ def simulate(
     from fedmri.api.study import Study
 
     if resume is not None:
-        _refuse_with_resume(overrides, sites, data, arms, strategies, external, config)
+        _refuse_beside("resume", overrides, sites, data, arms, strategies, external, config, replay)
         study = Study.resumed(resume)
+    elif replay is not None:
+        _refuse_beside("replay", overrides, sites, data, arms, strategies, external, config)
+        study = Study.replayed(replay)
     else:
         names = [name.strip() for name in strategies.split(",") if name.strip()]
         given = _given(sites, data, arms, external)
@@ -164,7 +173,10 @@ def simulate(
         study.check()
         print(study.settings(), end="")
         return
-    _simulate(study, is_json=as_json)
+    result = _simulate(study, is_json=as_json)
+    if replay is not None:
+        result.refuse_other_bits(replay)
+        print(f"The weights are those of {replay}, bit for bit.", file=sys.stderr)
 
 
 @data_app.command("check", cls=OptionalFolder)
@@ -272,15 +284,15 @@ def _quoted(key: str, path: Path) -> str:
     return f"{key}={json.dumps(str(path.absolute()), ensure_ascii=False)}"
 
 
-def _refuse_with_resume(*options: object) -> None:
+def _refuse_beside(option: str, *options: object) -> None:
     if any(options):
-        fix = "drop the other options: a run goes on with the settings in its folder"
-        want = "--resume alone"
+        fix = "drop the other options: the settings are those in the run's folder"
+        want = f"--{option} alone"
         found = "other options beside it"
-        raise UsageError("U01", "simulate --resume", found=found, want=want, fix=fix)
+        raise UsageError("U01", f"simulate --{option}", found=found, want=want, fix=fix)
 
 
-def _simulate(study: Study, *, is_json: bool) -> None:
+def _simulate(study: Study, *, is_json: bool) -> StudyResult:
     begun = study.begun(_command())
     folder = begun.run_folder
     _log_to(folder / "log.txt")
@@ -295,6 +307,7 @@ def _simulate(study: Study, *, is_json: bool) -> None:
     if result.is_federation_there:
         _report(result, is_json=is_json)
     result.refuse_failed()
+    return result
 
 
 def _report(result: StudyResult, *, is_json: bool) -> None:

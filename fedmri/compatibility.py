@@ -75,6 +75,15 @@ DOORS = (
         "set strategy=lgfedavg or fedavg, or privacy.site.noise_multiplier=0",
     ),
     Door(
+        "rounds that do not wait for all",
+        lambda plan: plan.rounds.is_late_possible,
+        "strategy",
+        Claim.LATE_IS_FINE,
+        ConfigError,
+        "C03",
+        "set strategy=fedavg, or rounds.close_at=1 rounds.late=dropped",
+    ),
+    Door(
         "filters of updates",
         lambda plan: plan.filters.is_on,
         "strategy",

@@ -232,6 +232,8 @@ CODES: dict[str, str] = {
     "R42": "a site claims more patients or examples than it declared",
     "R43": "a run did not come to its end",
     "R44": "answers cannot wait on the server's disk",
+    "R45": "an update is late and joins a later round",
+    "R46": "a replayed run ends with other weights",
     "H01": "sums of sites do not fit each other",
     "H02": "a site has too few rows",
     "H03": "the effect of a covariate cannot be told from that of the sites",

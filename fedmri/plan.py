@@ -29,77 +29,14 @@ from fedmri.round import Strategy, Target
 from fedmri.secagg.conflicts import refuse_inspections
 from fedmri.secagg.settings import SecAggConfig
 from fedmri.settings.keys import checked_as
+from fedmri.settings.rounds import RoundsConfig
 from fedmri.stages.registry import as_list, made_stages, refuse_same_place
-from fedmri.stages.stage import Place, Stage
+from fedmri.stages.stage import Place, Stage, When
 from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.tasks.registry import TASKS
 from fedmri.tasks.task import Task
 from fedmri.training.settings import TrainConfig
-
-
-@dataclass(frozen=True)
-class RoundsConfig:
-    """How many rounds, and what makes one count.
-
-    Attributes:
-        n_rounds: Rounds of training.
-        quorum: Share of the sites that must return a usable update; below it the run stops.
-        evaluate_every: Rounds between scores on the validation patients; 0 scores never.
-        checkpoint_every: Rounds between checkpoints; the last round always has one.
-        timeout_s: Longest time from an order to its last answer; no answer extends it. A silent
-            site costs this time once. Until it shows that it is there, enough other sites do not
-            wait for it.
-        min_sites: Sites that must be online before a round begins.
-        is_late_join_allowed: Whether a site that was absent at the start may take part from the
-            round in which it comes.
-        max_norm_ratio: Norm of a site's parameters over the norm of the parameters that it
-            received. An update above it is left out.
-        select: Final model: from the last round, or from the round with the best mean validation
-            score. The best round is known only at the end, so sites then keep the state of every
-            round.
-    """
-
-    n_rounds: int = 20
-    quorum: float = 0.5
-    evaluate_every: int = 1
-    checkpoint_every: int = 1
-    timeout_s: float = 3600.0
-    min_sites: int = 1
-    is_late_join_allowed: bool = False
-    max_norm_ratio: float = 30.0
-    select: Literal["last", "best"] = "last"
-
-    def __post_init__(self) -> None:
-        require(self.n_rounds >= 0, "rounds.n_rounds", self.n_rounds, "0 or more")
-        require(0 < self.quorum <= 1, "rounds.quorum", self.quorum, "above 0, up to 1")
-        require(self.evaluate_every >= 0, "rounds.evaluate_every", self.evaluate_every, "0 or more")
-        every = self.checkpoint_every
-        require(every >= 1, "rounds.checkpoint_every", every, "1 or more")
-        require(self.timeout_s > 0, "rounds.timeout_s", self.timeout_s, "a positive number")
-        require(self.min_sites >= 1, "rounds.min_sites", self.min_sites, "1 or more")
-        ratio = self.max_norm_ratio
-        require(ratio > 1, "rounds.max_norm_ratio", ratio, "a number above 1")
-        is_scored = self.select == "last" or self.evaluate_every > 0
-        require(is_scored, "rounds.select", self.select, "last where evaluate_every is 0")
-
-    @property
-    def n_scorings(self) -> int:
-        """Models that a site is asked to score: on validation patients, and the final one."""
-        every = self.evaluate_every
-        return (self.n_rounds // every if every else 0) + 1
-
-    @property
-    def n_states(self) -> int:
-        """States of a site that may still be asked for, one a round, counted from the newest.
-
-        The server goes on from its last checkpoint, or from the one before where that is damaged.
-        """
-        return self.n_rounds + 1 if self.select == "best" else 2 * self.checkpoint_every + 1
-
-    def n_needed(self, n_members: int) -> int:
-        """Return how many of the sites must give a usable answer: the quorum, and one at least."""
-        return max(1, math.ceil(self.quorum * n_members))
 
 
 @dataclass(frozen=True)
@@ -268,6 +205,7 @@ class Plan:
             lambda: refuse_conflicts(self.privacy, self.train, self.data.augment),
             lambda: _refuse_covariates(self.data, self.target),
             lambda: refuse_inspections(inspections),
+            lambda: _refuse_late(self),
         )
         for check in checks:
             try:
@@ -298,6 +236,7 @@ class Plan:
         rounds, is_whole = self.rounds, self.transport == TransportConfig()
         asked = {
             "rounds.is_late_join_allowed": rounds.is_late_join_allowed,
+            "rounds.close_at below 1, or rounds.late=added,": rounds.is_late_possible,
             "transport, which rounds each update by itself,": not is_whole,
         }
         return [name for name, is_set in asked.items() if is_set]
@@ -319,6 +258,22 @@ def _refuse_unfiltered(filters: FilterConfig, transport: TransportConfig) -> Non
         found = f"transport.dtype={transport.dtype}, which adds what it rounded off a round later"
         fix = "set transport.dtype=fp32, or filters.clip_norm=0 filters.percentile=0"
         raise ConfigError("C31", "setting filters", found=found, want="fp32", fix=fix)
+
+
+def _refuse_late(plan: Plan) -> None:
+    """Refuse late updates where a round's order is more than the model at that time (C03)."""
+    if not plan.rounds.is_late_possible:
+        return
+    asked = {
+        "parts that thaw in a later round": plan.train.is_thawing,
+        "a stage that is fitted before each round": any(
+            stage.when is When.BEFORE_EACH_ROUND for stage in plan.stages
+        ),
+    }
+    if found := "; ".join(name for name, is_set in asked.items() if is_set):
+        what, want = "rounds that do not wait for all", "orders that hold the model alone"
+        fix = "set rounds.close_at=1 rounds.late=dropped, or leave the other out"
+        raise ConfigError("C03", what, found=found, want=want, fix=fix)
 
 
 def _refuse_covariates(data: DataConfig, target: Task) -> None:

@@ -25,7 +25,8 @@ def create_app(observe: Observer = _ignore) -> ServerApp:
 
     Its ``run_config`` names the ``plan`` (JSON), the ``arm``, the ``members`` that train and the
     sites that are ``tested`` (JSON lists; empty takes all), the ``folder`` and ``n-pictures``, and
-    the ``roll`` of secure sums and the file of ``weights`` where the plan has them.
+    the ``roll`` of secure sums and the file of ``weights`` where the plan has them. ``slow`` names
+    the rounds that sites of a simulation take for an answer (JSON), where it declares any.
 
     Args:
         observe: Is handed every record as it is written.
@@ -44,6 +45,7 @@ def create_app(observe: Observer = _ignore) -> ServerApp:
             n_pictures=int(config["n-pictures"]),
             weights=Path(str(config["weights"])) if "weights" in config else None,
             roll=Roll.from_json(str(config["roll"])) if "roll" in config else Roll(),
+            slow=json.loads(str(config.get("slow", "{}"))),
         )
         Rounds(run, grid, observe).go()
 

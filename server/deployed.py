@@ -17,11 +17,11 @@ from fedmri.errors import FedmriError
 from fedmri.machine.repeats import quiet_root
 from fedmri.server.memory import return_large_blocks
 from fedmri.server.registry.home import ServerHome
+from fedmri.server.registry.nodes import present, wait_for_sites
 from fedmri.server.rounds.loop import Rounds
 from fedmri.server.rounds.records import Record
 from fedmri.server.rounds.run import Run
 from fedmri.server.runs import RunFolder, write_json
-from fedmri.server.transport.asking import present, wait_for_sites
 from fedmri.server.transport.inflating import bound_answers
 
 log = logging.getLogger("fedmri.server")

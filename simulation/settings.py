@@ -19,7 +19,8 @@ Arm = Literal["federated", "local", "pooled", "balanced", "ensemble", "personali
 class SimulationConfig:
     """What is compared, and on what machinery.
 
-    Nothing here changes the bits of a result, but for an update that ``max_leakage`` holds back.
+    Nothing here changes the bits of a result, but for an update that ``max_leakage`` holds back,
+    and for ``slow`` and ``replay``.
 
     Attributes:
         arms: ``federated``; ``local``, each site alone; ``pooled``, all data in one place.
@@ -55,6 +56,10 @@ class SimulationConfig:
             does not measure; 1 measures and lets every update leave. Scores stay in the sites'
             folders.
         leakage_every: Rounds from one measurement to the next.
+        slow: Sites that take several rounds for an answer, each as ``site:rounds``. The plan's
+            ``rounds.late`` says what becomes of their updates.
+        replay: File ``taken.jsonl`` of another run. Each round takes the updates that it took
+            there. ``""`` replays nothing.
     """
 
     arms: tuple[Arm, ...] = ("federated", "local", "pooled")
@@ -75,6 +80,8 @@ class SimulationConfig:
     n_pictures: int = 2
     max_leakage: float = 0.0
     leakage_every: int = 1
+    slow: tuple[str, ...] = ()
+    replay: str = ""
 
     def __post_init__(self) -> None:
         require(bool(self.arms), "simulation.arms", self.arms, "one or more arms")
@@ -102,3 +109,11 @@ class SimulationConfig:
         require(0 <= leakage <= 1, "simulation.max_leakage", leakage, "0 to 1")
         require(every >= 1, "simulation.leakage_every", every, "1 or more")
         require(self.n_pictures >= 0, "simulation.n_pictures", self.n_pictures, "0 or more")
+        said = [text.rpartition(":") for text in self.slow]
+        is_said = all(site and n.isdecimal() and int(n) >= 2 for site, _, n in said)
+        require(is_said, "simulation.slow", self.slow, "site:rounds each, with 2 rounds or more")
+
+    @property
+    def slow_sites(self) -> dict[str, int]:
+        """Rounds that slow sites take for an answer."""
+        return {site: int(n) for site, _, n in (text.rpartition(":") for text in self.slow)}

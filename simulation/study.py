@@ -171,6 +171,7 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
         DataError: A data set is not there (D04).
     """
     _refuse_sums_alone(plan)
+    _refuse_late(plan, config)
     if not plan.data.source.path:
         refuse_foreign(plan.target, plan.data.source.modalities)
     PROTOCOLS.made(config.protocol)
@@ -196,6 +197,18 @@ def _refuse_sums_alone(plan: Plan) -> None:
         what, want = "a simulation of tables of features", "a plan for images"
         found = ", ".join(STAGES.name_of(stage) for stage in plan.stages)
         raise HarmonizeError("H25", what, found=found, want=want, fix=fix)
+
+
+def _refuse_late(plan: Plan, config: SimulationConfig) -> None:
+    """Refuse slow sites, or a record of the updates of rounds, where rounds wait for all (C03)."""
+    asked = {"simulation.slow": config.slow, "simulation.replay": config.replay}
+    found = [name for name, is_set in asked.items() if is_set]
+    if found and not plan.rounds.is_late_possible:
+        want, fix = "rounds that do not wait for all", "set rounds.close_at=0.75 rounds.late=added"
+        raise ConfigError("C03", found[0], found="rounds that wait for all", want=want, fix=fix)
+    if config.replay and not Path(config.replay).expanduser().is_file():
+        fix = "name the file taken.jsonl of a run"
+        raise UsageError("U01", "simulation.replay", found="no file", want="a record", fix=fix)
 
 
 def _path(file: str) -> Path | None:

@@ -100,7 +100,7 @@ ARROWS = {
     | SETTINGS
     | PARTS
     | {"compatibility", "models.model", "models.image.cnn5", "strategies.averaging.fedavg"}
-    | {"settings.keys", "stages.stage", "tasks.task"},
+    | {"settings.keys", "settings.rounds", "stages.stage", "tasks.task"},
     "updates": WORDS | {"plan"},
     # what this machine gives, how settings are told, what parties agree on
     "machine": WORDS,

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typer.models import ParameterInfo
 from typer.testing import CliRunner
 from typer.utils import get_params_from_function
 
+from docs.generate.man import man_pages
 from fedmri.cli import app, main
 from fedmri.commands.examples import EXAMPLES
 from fedmri.config import load
@@ -372,3 +374,17 @@ def test_a_plan_without_data_is_not_rehearsed_on_made_patients(
     assert done.returncode == 4
     assert "found target 'glioma_mask'" in done.stderr
     assert "--data PATH" in done.stderr
+
+
+def test_each_command_has_a_manual_page_that_roff_takes(tmp_path: Path) -> None:
+    """Every command below another has its page; groff has no warning about any."""
+    pages = man_pages()
+    assert {"fedmri.1", "fedmri-simulate.1", "fedmri-server-run.1"} <= pages.keys()
+    assert "\\-\\-replay" in pages["fedmri-simulate.1"]
+    if (program := shutil.which("groff")) is None:
+        pytest.skip("groff is not installed")
+    for name, text in pages.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    command = [program, "-man", "-ww", "-z", "-Kutf8", *map(str, tmp_path.iterdir())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -194,6 +194,67 @@ def test_a_container_is_hardened(name: str) -> None:
     assert service.get("ports", []) == (["9443:9443"] if name == "server" else [])
 
 
+def manifests(name: str) -> dict[str, dict[str, Any]]:
+    """Return the objects of a file for Kubernetes, by kind."""
+    text = (DEPLOY / f"kubernetes/{name}.yaml").read_text()
+    found = {one["kind"]: one for one in yaml.safe_load_all(text)}
+    assert all({"apiVersion", "metadata", "spec"} <= one.keys() for one in found.values())
+    return found
+
+
+@pytest.mark.parametrize("name", ["server", "client"])
+def test_a_pod_is_hardened_and_there_once(name: str) -> None:
+    """It runs as the image's user, writes to its own folder, and no second one beside it."""
+    objects = manifests(name)
+    deployment = objects["Deployment"]["spec"]
+    pod = deployment["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    assert deployment["selector"]["matchLabels"] == deployment["template"]["metadata"]["labels"]
+    assert pod["automountServiceAccountToken"] is False
+    assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsNonRoot"]) == (
+        10001,
+        True,
+    )
+    secured = container["securityContext"]
+    assert secured["readOnlyRootFilesystem"] is True
+    assert secured["allowPrivilegeEscalation"] is False
+    assert secured["capabilities"] == {"drop": ["ALL"]}
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert mounts.keys() == {volume["name"] for volume in pod["volumes"]}
+    writable = {key for key, mount in mounts.items() if not mount.get("readOnly")}
+    assert writable == {"folder", "tmp"}
+    (folder,) = (v["persistentVolumeClaim"] for v in pod["volumes"] if v["name"] == "folder")
+    assert folder["claimName"] == objects["PersistentVolumeClaim"]["metadata"]["name"]
+    party = "SERVER" if name == "server" else "CLIENT"
+    assert container["env"] == [{"name": f"FEDMRI_{party}_DIR", "value": "/var/lib/fedmri"}]
+    parse(container["args"])
+
+
+def test_only_the_server_is_reached_in_a_cluster() -> None:
+    """Its service leads to its port; the client takes no connection at all."""
+    server, client = manifests("server"), manifests("client")
+    template = server["Deployment"]["spec"]["template"]
+    assert server["Service"]["spec"]["selector"] == template["metadata"]["labels"]
+    (port,) = template["spec"]["containers"][0]["ports"]
+    assert server["Service"]["spec"]["ports"][0]["targetPort"] == port["name"]
+    assert port["containerPort"] == 9443
+    assert "Service" not in client
+    policy = client["NetworkPolicy"]["spec"]
+    assert policy["ingress"] == []
+    assert policy["podSelector"] == client["Deployment"]["spec"]["selector"]
+
+
+@pytest.mark.parametrize("script", sorted((DEPLOY / "slurm").iterdir()), ids=lambda path: path.name)
+def test_a_script_for_slurm_is_sound(script: Path) -> None:
+    """The shell parses it, and ShellCheck finds nothing where it is installed."""
+    subprocess.run(["bash", "-n", script], check=True)
+    if program := shutil.which("shellcheck"):
+        subprocess.run([program, script], check=True)
+    elif script.suffix == ".sh":
+        pytest.skip("shellcheck is not installed")
+
+
 def test_the_image_holds_every_room_and_runs_without_root() -> None:
     """A room that is not copied would be missing in the wheel that the image installs."""
     lines = (DEPLOY / "Containerfile").read_text().splitlines()

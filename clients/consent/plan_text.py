@@ -56,6 +56,7 @@ def plan_facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "network": f"{MODELS.name_of(plan.model)}, {n_numbers:,} numbers"
         f"{_whence(MODELS, plan.model)}{_start(plan)}",
         "strategy": f"{_strategy(plan)}; {amount} a round, {plan.rounds.n_rounds} rounds",
+        "a round ends": _end(plan),
         "aggregation": _aggregation(signed),
         "leaves before the rounds": _sums(made, When.BEFORE_ROUNDS),
         "leaves before each round": _sums(made, When.BEFORE_EACH_ROUND),
@@ -103,6 +104,17 @@ def _whence(registry: Registry[Any], part: object) -> str:
     if origin is None:
         return ""
     return f"; CODE OF {origin.distribution}, installed here, files SHA-256 {origin.sha256}"
+
+
+def _end(plan: Plan) -> str:
+    """Return when a round ends, and what becomes of an update that comes later."""
+    rounds = plan.rounds
+    share = "all sites" if rounds.close_at == 1 else f"{rounds.close_at:.0%} of the sites"
+    late = "an update that comes later is not used"
+    if rounds.late == "added":
+        most = rounds.max_staleness
+        late = f"an update that comes later is still used for {most} rounds, with less weight"
+    return f"when {share} have answered, or after {rounds.timeout_s:g} s; {late}"
 
 
 def _aggregation(signed: SignedPlan) -> str:

@@ -82,7 +82,7 @@ policy:
 # train_hours: "19:00-06:00"
 
 # Command that is run with a short text as its last word: a plan waits, an update was left out,
-# or the site was revoked. The text names no patient and no file.
+# a certificate ends soon, or the site was revoked. The text names no patient and no file.
 # notify: /usr/local/bin/tell-the-team
 
 # Where to train, such as cuda:0 or cpu; empty leaves it to the plan.

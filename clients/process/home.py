@@ -33,7 +33,8 @@ class SiteConfig:
         train_hours: When the site answers orders, by the machine's own clock, such as
             ``19:00-06:00``. An order that comes at another time waits. Empty answers at any time.
         notify: Command that gets a short text as its last word. It is run when a plan waits, an
-            update was left out, or the site was revoked. The text names no patient and no file.
+            update was left out, a certificate ends soon, or the site was revoked. The text names no
+            patient and no file.
     """
 
     data: SourceConfig = field(default_factory=SourceConfig)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import shlex
 import subprocess
@@ -54,6 +55,14 @@ def tell_of_left_out(home: ClientHome, run: str, round_index: int, code: str) ->
 def tell_of_revoked(home: ClientHome) -> None:
     """Tell that the coordinator shut this site out, once."""
     _tell(home, "revoked", "The coordinator has revoked this site. Call them [P12].")
+
+
+def tell_of_end(home: ClientHome, whose: str, end: dt.datetime, n_days: int) -> None:
+    """Tell that a certificate ends within some days, once for each number of days."""
+    date = f"{end:%Y-%m-%d}"
+    fix = "The coordinator can renew it" if whose == "server" else "A new consortium is needed"
+    text = f"The certificate of the consortium's {whose} ends on {date}. {fix}: call them."
+    _tell(home, f"end {whose} {date} {n_days}", text)
 
 
 def _tell(home: ClientHome, about: str, text: str) -> None:

@@ -17,7 +17,15 @@ from fedmri.clients.consent.refusal import AGAIN
 from fedmri.clients.process.flower import supernode_command
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.messages import tell_of_revoked
-from fedmri.clients.process.standing import LOCK, STANDING, ask_standing, note, noted, revoked
+from fedmri.clients.process.standing import (
+    LOCK,
+    STANDING,
+    ask_standing,
+    note,
+    noted,
+    revoked,
+    tell_of_ends,
+)
 from fedmri.errors import NetworkError
 from fedmri.machine.child import die_with_parent
 from fedmri.machine.files import hold, write_private, write_whole
@@ -28,6 +36,7 @@ TICK_S = 0.25
 END_S = 4.0
 PAUSES_S = (0.5, 2.0, 5.0, 15.0, 60.0)
 """Waits before a restart, the longer the more often it failed."""
+DAY_S = 86400.0
 STEADY_S = 30.0
 """A pair that ran as long has not failed at its start."""
 
@@ -54,6 +63,7 @@ class SiteNode:
             PrivacyError: The coordinator has revoked this site (P12).
         """
         self._write_files()
+        threading.Thread(target=self._look_at_ends, args=(stop,), daemon=True).start()
         n_failed = 0
         try:
             while not stop.is_set():
@@ -80,6 +90,13 @@ class SiteNode:
             log.error("%s", error)
             tell_of_revoked(self._home)
             raise error
+
+    def _look_at_ends(self, stop: threading.Event) -> None:
+        """Look at the consortium's certificates, now and daily: a year is a long time."""
+        while True:
+            tell_of_ends(self._home, is_dialled=True)
+            if stop.wait(DAY_S):
+                return
 
     def _write_files(self) -> None:
         for folder in (self._run, self._home.logs, self._home.ledger.parent, self._home.cache):

@@ -271,6 +271,21 @@ def connect(
     return connection
 
 
+def server_certificate(consortium: Consortium) -> x509.Certificate:
+    """Return the certificate that the server shows, once the authority vouches for it.
+
+    Raises:
+        OSError: Nobody answers, or another than the server.
+    """
+    context = ssl.create_default_context(cadata=consortium.ca)
+    connection = connect(consortium, proxy_for(consortium.host), context)
+    try:
+        peer = _wrapped(connection).getpeercert(binary_form=True) or b""
+    finally:
+        connection.close()
+    return x509.load_der_x509_certificate(peer)
+
+
 def _wrapped(connection: http.client.HTTPConnection) -> ssl.SSLSocket:
     assert isinstance(connection.sock, ssl.SSLSocket)  # the connection was made with a context
     return connection.sock

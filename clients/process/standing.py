@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import http.client
 import json
 import logging
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from fedmri.clients.process.flower import signed_headers
 from fedmri.clients.process.home import ClientHome
-from fedmri.clients.process.messages import tell_of_left_out
-from fedmri.clients.process.reach import connect, proxy_for
+from fedmri.clients.process.messages import tell_of_end, tell_of_left_out
+from fedmri.clients.process.reach import SOON_DAYS, connect, proxy_for, server_certificate
 from fedmri.errors import CODES, FedmriError, PrivacyError
 from fedmri.machine.clock import utc
 from fedmri.machine.files import is_held, write_whole
@@ -36,6 +39,8 @@ SAID: Mapping[Standing, str] = {
     "no answer": "The server does not answer: see `fedmri client doctor`.",
 }
 """What each standing means to the site's people."""
+TOLD_DAYS: Mapping[str, tuple[int, ...]] = {"authority": (180, 30), "server": (SOON_DAYS, 7)}
+"""Days before the end of a certificate at which its end is told, by whose it is."""
 ANSWERS: Mapping[int, Standing] = {204: "enrolled", 410: "revoked", 401: "not known"}
 
 
@@ -55,6 +60,27 @@ def ask_standing(home: ClientHome) -> Standing:
             connection.close()
     except (OSError, http.client.HTTPException):
         return "no answer"
+
+
+def tell_of_ends(home: ClientHome, *, is_dialled: bool) -> None:
+    """Tell this site's people in good time that a certificate of the consortium ends.
+
+    Args:
+        home: The site's folder.
+        is_dialled: Whether the server is asked for its own; the authority's lies here.
+    """
+    found: dict[str, x509.Certificate] = {}
+    # a damaged file, or a server that is away, is said elsewhere
+    with suppress(ValueError, OSError, http.client.HTTPException):
+        found["authority"] = x509.load_pem_x509_certificate(home.consortium.ca.encode())
+        if is_dialled:
+            found["server"] = server_certificate(home.consortium)
+    for whose, certificate in found.items():
+        end = certificate.not_valid_after_utc
+        n_left = (end - dt.datetime.now(dt.UTC)).days
+        due = [n_days for n_days in TOLD_DAYS[whose] if n_left < n_days]
+        if due:
+            tell_of_end(home, whose, end, min(due))
 
 
 def note(home: ClientHome, name: str, **fields: Any) -> None:
@@ -89,7 +115,8 @@ def heed(home: ClientHome, run: str, told: tuple[int, str] | None) -> None:
             *(round_index, run, CODES[code], code),
         )
         note(home, TOLD, run=run, round=round_index, code=code)
-        tell_of_left_out(home, run, round_index, code)
+        if (before.get("run"), before.get("code")) != (run, code):  # once, however many rounds
+            tell_of_left_out(home, run, round_index, code)
 
 
 def revoked(home: ClientHome) -> FedmriError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmri.arm import Arm
-from fedmri.errors import UsageError
+from fedmri.errors import RoundError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,6 +150,14 @@ class StudyResult:
             what, found = f"model {label}, seed {first}", f"no {path}"
             raise UsageError("U10", what, found=found, want="it", fix=fix)
         return TrainedModel.open(path)
+
+    def refuse_other_bits(self, folder: Path) -> None:
+        """Refuse a federated model whose weights are not those of another run folder (R46)."""
+        own, other = (one.model().card.sha256 for one in (self, StudyResult.open(folder)))
+        if own != other:
+            fix = "replay it with the same version, machine, data and number of threads"
+            what, found = f"replay of {folder}", f"weights {own[:12]}"
+            raise RoundError("R46", what, found=found, want=f"weights {other[:12]}", fix=fix)
 
     def refuse_failed(self) -> None:
         """Raise RoundError R08 where an arm failed."""

@@ -18,7 +18,7 @@ from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.strategies.mean import in_site_order, nobody_trained, step_to
 from fedmri.strategies.spool import Spool
 
-ROBUST_CLAIMS = FedAvg.claims - {Claim.SUM_IS_ENOUGH}
+ROBUST_CLAIMS = FedAvg.claims - {Claim.SUM_IS_ENOUGH, Claim.LATE_IS_FINE}
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ class Attendance:
     told: dict[str, tuple[int, str]] = field(default_factory=dict)
     _sites: dict[str, Standing] = field(default_factory=dict)
     _order: dict[str, str] = field(default_factory=dict)
+    _is_news: bool = False
 
     def __post_init__(self) -> None:
         if self.folder is not None:
@@ -83,13 +84,13 @@ class Attendance:
 
     def begin(self, kind: str, until: str) -> None:
         """Note that an order of a kind goes out, and when its deadline is (UTC)."""
-        self._order = {"kind": kind, "since": utc(), "until": until}
-        self._write()
+        self._order, self._is_news = {"kind": kind, "since": utc(), "until": until}, True
+        self.write()
 
     def end(self) -> None:
         """Note that nobody is waited for."""
-        self._order = {}
-        self._write()
+        self._order, self._is_news = {}, True
+        self.write()
 
     def state(self, site: str) -> State | None:
         """Return where a site stands, or None where nothing is known."""
@@ -102,14 +103,14 @@ class Attendance:
             return False
         old = before or Standing(state, "")
         self._sites[site] = replace(old, state=state, since=utc(), code=code, reason="")
-        self._write()
+        self._is_news = True
         return True
 
     def refuse(self, site: str, activation: str, reason: str) -> None:
         """Note that a site refuses the run; ``activation`` is when its node had come online."""
         code = "P18"
         self._sites[site] = Standing("refused", utc(), code, activation=activation, reason=reason)
-        self._write()
+        self._is_news = True
 
     def refusal(self, site: str) -> Standing | None:
         """Return the standing of a site that refuses the run; None where it does not."""
@@ -126,13 +127,13 @@ class Attendance:
         self._sites[site] = Standing(
             missed.state, since, code, is_missed=True, activation=missed.activation
         )
-        self._write()
+        self._is_news = True
 
     def is_back(self, site: str) -> None:
         """Note that a site is to be waited for again."""
         if self.missed.pop(site, None) is not None and site in self._sites:
             self._sites[site] = replace(self._sites[site], is_missed=False)
-            self._write()
+            self._is_news = True
 
     def tell(self, site: str, round_index: int, code: str) -> None:
         """Note what became of a site's update: its next order says so where it was left out."""
@@ -140,8 +141,10 @@ class Attendance:
         if code != "ok":
             self.told[site] = round_index, code
 
-    def _write(self) -> None:
-        if self.folder is not None:
+    def write(self) -> None:
+        """Write the news, if there are any: with hundreds of sites, not for each by itself."""
+        if self.folder is not None and self._is_news:
+            self._is_news = False
             sites = {site: asdict(one) for site, one in sorted(self._sites.items())}
             write_json(self.folder / FILE, {"order": self._order, "sites": sites})
 

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 
 from fedmri.errors import RoundError
 from fedmri.server.registry.attendance import Attendance
+from fedmri.server.registry.nodes import present
 from fedmri.server.rounds.first_values import FirstValues
 from fedmri.server.transport.asking import (
     UNREADABLE,
@@ -20,7 +21,6 @@ from fedmri.server.transport.asking import (
     Asking,
     Taken,
     Terms,
-    present,
 )
 from fedmri.server.transport.refusals import code_of
 from fedmri.wire import EXTRA, START, bundle, unbundle, with_notice
@@ -84,33 +84,46 @@ class Exchanges:
         order = sorted(names)
         if isinstance(self.grid, StreamingGrid):
             # not a name is kept of what is handed on: it is gone before the next one is taken
+            is_sent = _has_first(content)
             replies = _stream(self.grid, kind, content, order)
             for site in order:
-                yield self._noted(_streamed(site, replies), content)
+                yield self._noted(_streamed(site, replies), is_sent=is_sent)
             next(replies, None)  # so that the grid can put away the last one
             return
-        terms = Terms(kind, self.timeout_s, n_needed)
-        asking = Asking(self.grid, self._maker(kind, content), order, terms, self.attendance)
-        taken = asking.replies()
-        for site in order:
-            yield self._noted(_unbundled(site, taken), content)
+        yield from self.ask_each(lambda _: content, order, Terms(kind, self.timeout_s, n_needed))
+
+    def ask_each(
+        self, content_for: Callable[[str], RecordDict], names: Sequence[str], terms: Terms
+    ) -> Iterator[Answer]:
+        """Send every site of a deployment an order of its own; yield the answers as ``ask`` does.
+
+        Args:
+            content_for: Gives what a site is sent.
+            names: Sites that are asked, in ascending order.
+            terms: How long, and when it is over earlier.
+        """
+        is_sent: dict[str, bool] = {}
+
+        def make(site: str, node_id: int) -> Message:
+            content = content_for(site)
+            is_sent[site] = _has_first(content)
+            own = with_notice(bundle(content), self.attendance.told.get(site))
+            # what waits on the disk of SuperLink must outlive every wait of this exchange
+            return Message(own, node_id, terms.kind, ttl=3 * terms.timeout_s, group_id=terms.kind)
+
+        taken = Asking(self.grid, make, names, terms, self.attendance).replies()
+        for site in names:
+            # in this order: what was sent is known once the site was waited for
+            yield self._noted(_unbundled(site, taken), is_sent=is_sent.get(site, False))
         next(taken, None)  # so that it can put away what is left
 
-    def _noted(self, answer: Answer, content: RecordDict) -> Answer:
-        is_sent = f"{EXTRA}{START}" in content
+    def _noted(self, answer: Answer, *, is_sent: bool) -> Answer:
         self.first.note(answer.site, is_sent=is_sent, is_answered=answer.content is not None)
         return answer
 
-    def _maker(self, kind: str, content: RecordDict) -> Callable[[str, int], Message]:
-        """Return what makes the order for a site and its node."""
-        # what waits on the disk of SuperLink must outlive every wait of this exchange
-        ttl = 3 * self.timeout_s
 
-        def make(site: str, node_id: int) -> Message:
-            own = with_notice(bundle(content), self.attendance.told.get(site))
-            return Message(own, node_id, kind, ttl=ttl, group_id=kind)
-
-        return make
+def _has_first(content: RecordDict) -> bool:
+    return f"{EXTRA}{START}" in content
 
 
 def exchange(

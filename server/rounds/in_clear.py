@@ -13,7 +13,7 @@ from flwr.app import MessageType, RecordDict
 
 from fedmri.errors import RoundError
 from fedmri.harmonize.sums import Arrays, add
-from fedmri.round import ExtraForms, Update, Weights
+from fedmri.round import ExtraForms, Update
 from fedmri.server.rounds.accept import Bounds, check_update
 from fedmri.server.rounds.exchange import Answer
 from fedmri.server.rounds.run import Forms, Running, bytes_down
@@ -30,6 +30,21 @@ from fedmri.wire import (
 )
 
 log = logging.getLogger("fedmri.server")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What answers to an order must be like.
+
+    Attributes:
+        order: The order.
+        max_norm: Largest norm of the parameters of an update.
+        extra: What comes beside the model.
+    """
+
+    order: TrainOrder
+    max_norm: float
+    extra: ExtraForms
 
 
 @dataclass(frozen=True)
@@ -54,33 +69,50 @@ class InClear:
         running = self.running
         # where sites have their turns one by one, the quorum is over all of these
         n_needed = running.plan.rounds.n_needed(len(running.members())) if len(sites) > 1 else 0
-        content, max_norm = content_of(order), running.max_norm(order.weights)
-        extra = running.plan.strategy.extra_forms(order.weights, running.made.layout)
+        content, expected = content_of(order), self.expected(order)
         for answer in running.exchanges.ask(MessageType.TRAIN, content, sites, n_needed):
-            fields: dict[str, Any] = {"seconds": round(answer.seconds, 4)}
-            code, update = answer.code, None
-            if answer.content is not None:
-                try:
-                    update = self._read(answer.site, answer.content, order.weights, fields)
-                    bounds = self._bounds(answer.site, max_norm, extra)
-                    check_update(update, order.weights, bounds)
-                except RoundError as error:
-                    log.warning("%s", error)
-                    code = error.code
-            if code == "ok" and update is not None:
-                counts = {"n_examples": update.n_examples, "n_subjects": update.n_subjects}
-                fields |= counts | {"bytes_down": bytes_down(order)} | dict(update.metrics)
-                yield update
-            running.tell(order, answer.site, code, rejected, **fields)
-            del answer, update  # before the next is taken: one update is held at a time
+            yield from self.accepted(answer, expected, order.round_index, rejected)
+            del answer  # before the next is taken: one update is held at a time
 
-    def _read(
-        self, site: str, content: RecordDict, shared: Weights, fields: dict[str, Any]
+    def expected(self, order: TrainOrder) -> Expected:
+        """Return what answers to an order must be like."""
+        running = self.running
+        extra = running.plan.strategy.extra_forms(order.weights, running.made.layout)
+        return Expected(order, running.max_norm(order.weights), extra)
+
+    def accepted(
+        self, answer: Answer, expected: Expected, round_index: int, rejected: dict[str, str]
+    ) -> Iterator[Update]:
+        """Yield the update of an answer where it may be averaged; write down what came of it."""
+        fields: dict[str, Any] = {"seconds": round(answer.seconds, 4)}
+        order, code, update = expected.order, answer.code, None
+        if order.round_index != round_index:
+            fields["trained"] = order.round_index
+        if answer.content is not None:
+            try:
+                update = self.read(answer.site, answer.content, expected, fields)
+            except RoundError as error:
+                log.warning("%s", error)
+                code = error.code
+        if code == "ok" and update is not None:
+            counts = {"n_examples": update.n_examples, "n_subjects": update.n_subjects}
+            fields |= counts | {"bytes_down": bytes_down(order)} | dict(update.metrics)
+            yield update
+        self.running.tell(round_index, answer.site, code, rejected, **fields)
+
+    def read(
+        self, site: str, content: RecordDict, expected: Expected, fields: dict[str, Any]
     ) -> Update:
-        update = read_answer(UPDATE, site, content)
+        """Return the update of an answer, decoded; its size goes into the fields.
+
+        Raises:
+            RoundError: It cannot be averaged, see ``check_update``.
+        """
+        update, shared = read_answer(UPDATE, site, content), expected.order.weights
         fields["bytes_up"] = n_bytes(update.weights) + sum(map(n_bytes, update.extra.values()))
         for stage in reversed(self.running.stages.values()):
             update = stage.incoming(update, shared)
+        check_update(update, shared, self._bounds(site, expected.max_norm, expected.extra))
         return update
 
     def _bounds(self, site: str, max_norm: float, extra: ExtraForms) -> Bounds:

@@ -16,6 +16,7 @@ from fedmri.errors import RoundError, explained
 from fedmri.harmonize.sums import version
 from fedmri.models.pretrained import begin
 from fedmri.round import ServerState, Update, Weights
+from fedmri.server.late.as_they_come import AsTheyCome
 from fedmri.server.rounds.checkpoint import Checkpoint, Checkpoints, digest, save_weights
 from fedmri.server.rounds.final_model import write_final
 from fedmri.server.rounds.fitting import Fitting
@@ -30,6 +31,13 @@ from fedmri.wire import FITTED, TrainOrder, as_arrays
 log = logging.getLogger("fedmri.server")
 
 
+def _channel(running: Running) -> Channel:
+    """Return how updates reach the server, as the plan has it."""
+    if running.plan.secagg.is_on:
+        return UnderMasks(running)
+    return AsTheyCome(running) if running.plan.rounds.is_late_possible else InClear(running)
+
+
 class Rounds:
     """The server's half of a run over a grid."""
 
@@ -40,8 +48,7 @@ class Rounds:
         self.running = Running(run, made, grid, records)
         self.plan, self.records, self.strategy = run.plan, records, run.plan.strategy
         self.checkpoints = Checkpoints(run.folder / "checkpoints", run.plan.fingerprint)
-        is_secure = run.plan.secagg.is_on
-        self.channel: Channel = UnderMasks(self.running) if is_secure else InClear(self.running)
+        self.channel = _channel(self.running)
         self.fitting = Fitting(self.running, self.channel)
         self.scoring = Scoring(self.running, self.fitting)
 
@@ -143,6 +150,7 @@ class Rounds:
 
     def _finish(self, state: ServerState, notes: dict[str, Any]) -> str:
         """Test the final model and write its file; return its SHA-256."""
+        self.running.release()
         trained, round_index = self.scoring.selected(state.model, notes)
         model = self.fitting.after_rounds(round_index, trained)
         extra = self.fitting.beside_scoring(round_index, model)

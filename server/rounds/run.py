@@ -19,10 +19,10 @@ from fedmri.plan import Plan
 from fedmri.round import Update, Weights
 from fedmri.secagg.secure_sum import Roll
 from fedmri.server.registry.attendance import Attendance
+from fedmri.server.registry.nodes import present, wait_for_sites
 from fedmri.server.rounds.exchange import Exchanges
 from fedmri.server.rounds.first_values import FirstValues
 from fedmri.server.rounds.records import Records
-from fedmri.server.transport.asking import present, wait_for_sites
 from fedmri.stages.chain import chain
 from fedmri.stages.stage import Stage
 from fedmri.wire import SumsOrder, TrainOrder, n_bytes
@@ -45,6 +45,7 @@ class Run:
         declared_subjects: The same of patients.
         roll: Who takes part in secure sums, where the plan has them.
         weights: File that the plan starts from, where it names one by its hash.
+        slow: Rounds that sites of a simulation take for an answer; all others take one.
     """
 
     plan: Plan
@@ -57,7 +58,11 @@ class Run:
     roll: Roll = field(default_factory=Roll)
     declared_subjects: Mapping[str, int] = field(default_factory=dict)
     weights: Path | None = None
+    slow: Mapping[str, int] = field(default_factory=dict)
 
+
+LATE = "R45"
+"""Code of a site whose update joins a later round."""
 
 Forms = dict[str, tuple[int, ...]]
 Total = Callable[[SumsOrder, Forms, Sequence[str], dict[str, str]], Arrays]
@@ -89,12 +94,14 @@ class Running:
         made: Its plan, made real.
         grid: Flower's grid.
         records: What is written down of it.
+        busy: Sites with an order of an earlier round, by that round: nothing else is asked of them.
     """
 
     run: Run
     made: Assembly
     grid: Grid
     records: Records
+    busy: dict[str, int] = field(default_factory=dict)
 
     @property
     def plan(self) -> Plan:
@@ -137,14 +144,26 @@ class Running:
         return self.plan.rounds.max_norm_ratio * max(1.0, norm(shared, parameters))
 
     def tell(
-        self, order: TrainOrder, site: str, code: str, rejected: dict[str, str], **fields: Any
+        self, round_index: int, site: str, code: str, rejected: dict[str, str], **fields: Any
     ) -> None:
-        """Write down what came of an order to train at a site."""
+        """Write down what came of a site in a round of training."""
+        if code not in ("ok", LATE):
+            log.warning("site %s left out of round %d: %s", site, round_index, code)
         if code != "ok":
-            log.warning("site %s left out of round %d: %s", site, order.round_index, code)
             rejected[site] = code
-        self.exchanges.attendance.tell(site, order.round_index, code)
-        self.records.add("round", round=order.round_index, site=site, status=code, **fields)
+        if code != LATE:  # nothing of it is lost
+            self.exchanges.attendance.tell(site, round_index, code)
+        self.records.add("round", round=round_index, site=site, status=code, **fields)
+
+    def free(self) -> tuple[str, ...]:
+        """Return the members that are not busy with an order of an earlier round."""
+        return tuple(site for site in self.members() if site not in self.busy)
+
+    def release(self) -> None:
+        """Let go of orders that sites are busy with: no round comes that could use the answers."""
+        for site in self.busy:
+            self.exchanges.attendance.missed.pop(site, None)
+        self.busy.clear()
 
 
 def bytes_down(order: TrainOrder) -> int:

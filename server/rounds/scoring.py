@@ -13,11 +13,11 @@ from flwr.app import MessageType
 
 from fedmri.errors import RoundError
 from fedmri.round import Weights
+from fedmri.server.registry.nodes import present
 from fedmri.server.rounds.checkpoint import load_weights_file, save_weights
 from fedmri.server.rounds.exchange import Answer
 from fedmri.server.rounds.fitting import Fitting
 from fedmri.server.rounds.run import Running
-from fedmri.server.transport.asking import present
 from fedmri.wire import SCORES, EvaluateOrder, Scores, content_of, read_answer
 
 log = logging.getLogger("fedmri.server")
@@ -38,7 +38,7 @@ class Scoring:
     def validate(self, round_index: int, model: Weights) -> float:
         """Return the primary metric's mean over validation patients."""
         extra = self.fitting.beside_scoring(round_index, model)
-        members, shared = self.running.members(), self.running.made.shared(model, round_index)
+        members, shared = self.running.free(), self.running.made.shared(model, round_index)
         beside = {**extra, **self.running.first.beside(members)}
         order = EvaluateOrder(round_index, "val", shared, extra=beside)
         return self._evaluated("validation", order, members)

@@ -253,7 +253,7 @@ class UnderMasks:
                 if read is not None:
                     fields |= {"bytes_up": read.n_bytes, "bytes_down": bytes_down(order)}
                     fields |= dict(read.metrics)
-                running.tell(order, answer.site, code, rejected, **fields)
+                running.tell(order.round_index, answer.site, code, rejected, **fields)
                 if read is not None:
                     yield answer.site, read.arrays
                     del read  # before the next is taken: one vector is held at a time

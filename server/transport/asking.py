@@ -7,22 +7,19 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from google.protobuf.message import DecodeError
 
-from fedmri.errors import RoundError
 from fedmri.machine.pauses import Pauses
 from fedmri.server.registry.attendance import PUT_OFF, Attendance, Missed, State
+from fedmri.server.registry.nodes import Present, present
 from fedmri.server.transport.answers import Answers
 from fedmri.server.transport.refusals import REFUSED, SILENT, code_of, is_put_off, reason_told
 
 log = logging.getLogger("fedmri.server")
 
-POLL_S = 0.5
-"""Between two looks at who is online."""
 SHORTEST_S, LONGEST_S = 0.05, 1.0
 """Between two looks at answers, after one has come and when none does."""
 MAX_ASKED = 5
@@ -46,53 +43,6 @@ UNREADABLE_CODE = "R03"
 
 
 @dataclass(frozen=True)
-class Present:
-    """A node that is online: its id, and since when."""
-
-    node_id: int
-    since: str
-
-
-def present(grid: Grid) -> dict[str, Present]:
-    """Return the nodes that are online, by site, in ascending order of site."""
-    nodes: Sequence[Any] = list(grid.get_nodes())
-    named = {
-        node.name or str(node.node_id): Present(node.node_id, node.last_activated_at)
-        for node in nodes
-    }
-    return dict(sorted(named.items()))
-
-
-def wait_for_sites(grid: Grid, names: Sequence[str], n_least: int, timeout_s: float) -> None:
-    """Wait until enough sites are online.
-
-    Args:
-        grid: Flower's grid.
-        names: Sites that count; empty counts all.
-        n_least: How many are enough.
-        timeout_s: Longest wait.
-
-    Raises:
-        RoundError: They did not come (R40).
-    """
-    deadline, said = time.monotonic() + timeout_s, ""
-    while True:
-        there = present(grid)
-        online = [name for name in names or there if name in there]
-        if len(online) >= n_least:
-            return
-        if time.monotonic() > deadline:
-            break
-        if said != (said := ", ".join(online) or "none"):
-            log.info("waiting for %d sites; online: %s", n_least, said)
-        time.sleep(POLL_S)
-    absent = ", ".join(sorted(set(names) - set(online))) or "others"
-    found = f"{len(online)} ({', '.join(online) or 'none'}) after {timeout_s:.0f} s"
-    fix = f"ask {absent} to start `fedmri client`, then resume; or lower rounds.min_sites"
-    raise RoundError("R40", "sites online", found=found, want=f"{n_least} or more", fix=fix)
-
-
-@dataclass(frozen=True)
 class Terms:
     """How long an order is waited for.
 
@@ -101,11 +51,17 @@ class Terms:
         timeout_s: Longest time from the order to the last answer.
         n_needed: Answers without which nothing comes of it: with fewer, the whole of that time is
             waited, also for sites that let the last order pass.
+        n_enough: Usable answers with which the order is closed at once; 0 waits for all.
+        busy: Sites that have an order of an earlier exchange: an answer to that one will do.
+        is_usable: Whether a site's answer counts among those.
     """
 
     kind: str
     timeout_s: float
     n_needed: int = 0
+    n_enough: int = 0
+    busy: frozenset[str] = frozenset()
+    is_usable: Callable[[str, RecordDict], bool] = lambda site, content: True
 
 
 @dataclass(frozen=True)
@@ -194,6 +150,7 @@ class Asking:
         with Answers(self._attendance.folder) as answers:
             self._answers = answers
             self._pass_over_refusing()
+            self._go_on_with_busy()
             for site in self._sites:
                 self._head = site
                 yield self._wait(site)
@@ -208,6 +165,15 @@ class Asking:
                 self._open.pop(site)
                 self._taken[site] = Taken(None, REFUSED, 0.0)
 
+    def _go_on_with_busy(self) -> None:
+        """Take the orders that busy sites have as asked; one that is away is asked again."""
+        there = present(self._grid)
+        for site in self._terms.busy & self._open.keys():
+            missed = self._attendance.missed.get(site)
+            if missed is not None and missed.message_ids:
+                node = there.get(site, Present(0, ""))
+                self._asked[site] = _Asked(missed.message_ids, node, 1, self._began)
+
     def _wait(self, site: str) -> Taken:
         while True:
             if not self._is_closed:
@@ -218,6 +184,7 @@ class Asking:
                 self._close()
                 code = self._refused[site].code if site in self._refused else SILENT
                 return Taken(None, code, self._seconds(site))
+            self._attendance.write()
             time.sleep(self._pauses.next_s() * max(1.0, len(self._asked) / N_QUICK))
 
     def _handed_on(self, site: str) -> Taken:
@@ -302,7 +269,7 @@ class Asking:
         code = "ok" if content is not None else odd or code_of(reply)
         self._open.pop(site)
         self._pauses.restart()
-        self._n_good += content is not None
+        self._n_good += content is not None and self._terms.is_usable(site, content)
         if content is not None and site != self._head:
             self._answers.put(site, content)
             content = None
@@ -334,7 +301,7 @@ class Asking:
         if is_accepted and site in self._refused:
             self._refused.pop(site)
             self._attendance.note(site, "asked")
-        if missed is None or site in self._expected:
+        if missed is None or site in self._expected or site in self._terms.busy:
             return
         is_new = node is not None and node.since != missed.activation
         is_new = is_new and missed.state not in PUT_OFF
@@ -361,6 +328,8 @@ class Asking:
 
     def _is_over(self) -> bool:
         if time.monotonic() - self._began > self._terms.timeout_s:
+            return True
+        if 0 < self._terms.n_enough <= self._n_good:
             return True
         if self._n_good < self._terms.n_needed or any(map(self._is_waited_for, self._open)):
             return False
@@ -392,8 +361,9 @@ class Asking:
             state: State = "late" if refused is None else _state_of(refused.code)
             state = "unreachable" if node is None and refused is None else state
             before = self._attendance.missed.get(site, Missed(state)).message_ids
-            ids = (*before, *(asked.message_ids if asked else ())) if state == "late" else ()
-            self._attendance.miss(site, Missed(state, node.since if node else "", ids))
+            ids = dict.fromkeys((*before, *(asked.message_ids if asked else ())))
+            kept = tuple(ids) if state == "late" else ()
+            self._attendance.miss(site, Missed(state, node.since if node else "", kept))
             log.warning("site %s gave no answer in time (%s)", site, state)
 
 

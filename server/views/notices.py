@@ -34,7 +34,7 @@ def _of(run: RunStatus, site: SiteStatus, now: str) -> Iterator[str]:
     said = {
         "asked": f"{DOING.get(run.order, 'has its order')}, for {since}",
         "lost": f"lost its order and is asked again, for {since}",
-        "late": f"has let its deadline pass and is silent, for {since}",
+        "late": f"is late with its answer, for {since}",
         "unreachable": f"is not online, for {since}",
         "unapproved": f"has not approved the plan and is asked again and again, for {since}",
         "waiting": f"trains at other hours and is asked again, for {since}",

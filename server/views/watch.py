@@ -19,12 +19,15 @@ from fedmri.errors import CODES, FedmriError
 from fedmri.machine.local_web import listen, page_policy, private, serve_page
 from fedmri.reports.pages.templates import template
 from fedmri.server.registry.home import ServerHome
+from fedmri.server.views.details import DETAILS
 from fedmri.server.views.notices import notices
 from fedmri.server.views.status import as_json, chosen_run, read_run, read_server
 
 View = dict[str, Any]
 Read = Callable[[str], View]
 """From the name of a run, empty for the newest, to what the page shows; UsageError: no such run."""
+Detail = Callable[[str, str], Response]
+"""From an address of ``DETAILS`` and the name of a run to the answer; UsageError: no such run."""
 
 
 def page_view(home: ServerHome, name: str) -> View:
@@ -46,10 +49,15 @@ def page_view(home: ServerHome, name: str) -> View:
     }
 
 
-def web_app(read: Read, token: str) -> ASGIApp:
-    """Return the application: two addresses that show, none that changes anything.
+def web_app(read: Read, token: str, detail: Detail | None = None) -> ASGIApp:
+    """Return the application: addresses that show, none that changes anything.
 
     Whoever lacks the token gets 403, whatever else is asked for.
+
+    Args:
+        read: Gives what the page shows.
+        token: Whoever has it may look.
+        detail: Gives what ``DETAILS`` has of a run; None has none.
     """
     source = template("live.html.jinja", "fedmri.server.views")
 
@@ -63,11 +71,19 @@ def web_app(read: Read, token: str) -> ASGIApp:
         view = await run_in_threadpool(read, request.query_params.get("run", ""))
         return JSONResponse(view)
 
+    async def details(request: Request) -> Response:
+        assert detail is not None  # else it has no address
+        name = request.query_params.get("run", "")
+        return await run_in_threadpool(detail, request.url.path[1:], name)
+
     async def refuse(_: Request, error: Exception) -> Response:
         return PlainTextResponse(str(error), status_code=404)
 
     app = Starlette(
-        routes=[Route("/", page), Route("/status.json", status)],
+        routes=[
+            *(Route("/", page), Route("/status.json", status)),
+            *(Route(f"/{name}", details) for name in (DETAILS if detail else ())),
+        ],
         exception_handlers={FedmriError: refuse},
     )
     return _Guard(app, token)
@@ -82,7 +98,11 @@ def serve(home: ServerHome, name: str, host: str, port: int) -> None:
     page_view(home, name)  # a wrong name is refused here, not in the browser
 
     def made(token: str) -> ASGIApp:
-        return web_app(lambda asked: page_view(home, asked or name), token)
+        return web_app(
+            lambda asked: page_view(home, asked or name),
+            token,
+            lambda what, asked: DETAILS[what](home, asked or name),
+        )
 
     serve_page(made, listen(port, host), _say, host)
 

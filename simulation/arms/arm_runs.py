@@ -34,6 +34,8 @@ class ArmRun:
         tested: Nodes whose test patients the final model is tested on.
         policy: What the sites' own policies would say, as their nodes are told it.
         start: Arm of the same seed whose model this one starts from; None starts anew.
+        slow: Rounds that members take for an answer; all others take one.
+        replayed: Record of the rounds of another run, which this one takes the same updates in.
     """
 
     arm: Arm
@@ -43,6 +45,8 @@ class ArmRun:
     tested: tuple[str, ...]
     policy: Mapping[str, str] = field(default_factory=dict)
     start: Arm | None = None
+    slow: Mapping[str, int] = field(default_factory=dict)
+    replayed: Path | None = None
 
     @property
     def label(self) -> str:
@@ -258,4 +262,5 @@ def _alone(plan: Plan) -> Plan:
         transport=TransportConfig(),
         secagg=SecAggConfig(),
         filters=FilterConfig(),
+        rounds=replace(plan.rounds, close_at=1.0, late="dropped"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -17,13 +18,14 @@ from fedmri.arm import Arm
 from fedmri.clients.app import app as client_app
 from fedmri.clients.training.secure import simulated_key
 from fedmri.data.preparation.prepared import read_site
-from fedmri.errors import ConfigError, DataError, FedmriError
+from fedmri.errors import ConfigError, DataError, FedmriError, require
 from fedmri.machine.file_names import file_name
 from fedmri.models.pretrained import file_sha256
 from fedmri.plan import Plan, StartConfig, to_json
 from fedmri.secagg.masks import ssh_text
 from fedmri.secagg.secure_sum import Roll
 from fedmri.server.app import create_app
+from fedmri.server.late.closed import FILE
 from fedmri.server.rounds.records import Observer
 from fedmri.simulation.arms.arm_runs import ArmRun, ArmSites
 from fedmri.simulation.arms.store import Store, training_key
@@ -52,8 +54,19 @@ def arm_runs(plan: Plan, config: SimulationConfig, sites: ArmSites) -> tuple[Arm
     runs = [run for seed in seeds for run in protocol.runs(replace(plan, seed=seed), config, sites)]
     policy = {"max-leakage": f"{config.max_leakage}", "leakage-every": f"{config.leakage_every}"}
     # a data holder on its own sends nothing
-    runs = [replace(run, policy=policy) if len(run.members) > 1 else run for run in runs]
+    slow, replayed = config.slow_sites, Path(config.replay).expanduser() if config.replay else None
+    _refuse_unknown(slow, sites.names)
+    runs = [
+        replace(run, policy=policy, slow=slow, replayed=replayed) if len(run.members) > 1 else run
+        for run in runs
+    ]
     return tuple(sorted(runs, key=lambda run: len(run.members) == 1))
+
+
+def _refuse_unknown(slow: Mapping[str, int], sites: Sequence[str]) -> None:
+    """Refuse slowness of a site that is not there (C01)."""
+    for site in slow:
+        require(site in sites, "simulation.slow", site, f"sites among {', '.join(sites)}")
 
 
 def refuse_known(runs: Sequence[ArmRun]) -> None:
@@ -191,6 +204,10 @@ def _train(
     }
     if weights:
         config["weights"] = weights
+    if run.slow:
+        config["slow"] = json.dumps(dict(run.slow))
+    if run.replayed is not None and not (server_folder / FILE).exists():
+        shutil.copyfile(run.replayed, server_folder / FILE)
     if run.plan.secagg.is_on:
         config["roll"] = simulated_roll(run.label, run.plan, run.members).to_json()
     nodes = [_node(site, run, folder) for site in run.prepared]

@@ -99,10 +99,16 @@ def training_key(run: ArmRun, config: SimulationConfig, runs: Sequence[ArmRun]) 
                 node: [_fingerprint(p) for p in paths] for node, paths in run.prepared.items()
             },
             "policy": dict(run.policy),
+            "slow": dict(run.slow),
+            "replayed": _record_of(run.replayed),
             "pictures": config.n_pictures,
             "start": "" if start is None else training_key(start, config, runs),
         }
     )
+
+
+def _record_of(path: Path | None) -> str:
+    return "" if path is None else path.read_text(encoding="utf-8")
 
 
 def _is_same_seed(one: ArmRun, other: ArmRun) -> bool:

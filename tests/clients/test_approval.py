@@ -253,6 +253,15 @@ def test_a_description_says_whether_the_model_will_name_the_hospital(
     assert "names the sites that trained it" in describe(sign(named), SitePolicy())
 
 
+def test_people_read_what_becomes_of_a_late_update(plan: Plan, sign: Sign) -> None:
+    """Whose hospital is slow knows beforehand whether its work counts."""
+    assert "an update that comes later is not used" in describe(sign(plan), SitePolicy())
+    rounds = replace(plan.rounds, close_at=0.75, late="added", max_staleness=4)
+    text = describe(sign(replace(plan, rounds=rounds)), SitePolicy())
+    assert "when 75% of the sites have answered" in text
+    assert "still used for 4 rounds, with less weight" in text
+
+
 def test_a_description_says_whose_privacy_it_is(sign: Sign, plan: Plan) -> None:
     """A hospital's, its patients', or both, each with its own numbers."""
     site = SiteNoiseConfig(2.0, clip_norm=0.1, n_shares=5, max_epsilon=8)

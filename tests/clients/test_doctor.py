@@ -21,7 +21,9 @@ from fedmri.agreement.consortium import Consortium
 from fedmri.clients.process.doctor import examine, refuse_failed
 from fedmri.clients.process.enrolment import join, make_home
 from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.messages import messages
 from fedmri.clients.process.reach import DoctorFinding, examine_network
+from fedmri.clients.process.standing import tell_of_ends
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import NetworkError
 from fedmri.server.registry import authority
@@ -321,3 +323,25 @@ def test_a_lost_or_shared_key_is_named(listen: Listen, site: ClientHome, tmp_pat
     site.key.chmod(0o644)
     finding = only_failures(examine(site))["enrolment"]
     assert f"chmod 600 {site.key}" in finding.fix
+
+
+def test_people_are_told_before_a_certificate_ends(
+    listen: Listen,
+    site: ClientHome,
+    server_home: ServerHome,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once for each step; a certificate that lasts for years is no news."""
+    monkeypatch.setattr(authority, "LEAF_LIFE", timedelta(days=20))
+    renew(server_home, ["127.0.0.1"])
+    file = tmp_path / "a.json"
+    file.write_text(listen().to_json())
+    join(site, file)
+    tell_of_ends(site, is_dialled=False)
+    assert messages(site) == []
+    for _ in range(2):
+        tell_of_ends(site, is_dialled=True)
+    assert [one.text.split(" ends on ")[0] for one in messages(site)] == [
+        "The certificate of the consortium's server"
+    ]

@@ -105,8 +105,9 @@ def test_people_are_told_once_by_their_own_command(home: ClientHome, tmp_path: P
     command = json.dumps(f'{sys.executable} -c "{code}" {told}')
     with home.settings_file.open("a") as file:
         file.write(f"notify: {command}\n")
-    for _ in range(2):
-        heed(ClientHome(home.folder), "a; rm -r ~", (3, "R42"))
+    (home.folder / "state").mkdir()
+    for round_index in (3, 3, 4, 5):  # left out again for the same reason: no news
+        heed(ClientHome(home.folder), "a; rm -r ~", (round_index, "R42"))
     said = told.read_text()
     assert said.startswith("The server left round 3 of run a; rm -r ~ from here out: a site claims")
     assert said.count("The server left") == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from fedmri.clients.training.site_state import SiteState, SiteStates
-from fedmri.plan import RoundsConfig
+from fedmri.settings.rounds import RoundsConfig
 
 
 def kept_after(round_index: int) -> SiteState:

@@ -10,9 +10,10 @@ from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 
 from fedmri.errors import RoundError
+from fedmri.server.registry.nodes import wait_for_sites
 from fedmri.server.rounds.exchange import Answer, exchange
 from fedmri.server.transport import asking
-from fedmri.server.transport.asking import MAX_ASKED, wait_for_sites
+from fedmri.server.transport.asking import MAX_ASKED
 from fedmri.simulation.engines.flower import Node, SimulatedGrid
 from fedmri.wire.grid import sent
 

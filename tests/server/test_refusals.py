@@ -69,6 +69,7 @@ def test_the_coordinator_reads_the_reason(coordinator: ServerHome, deploy: Deplo
     attendance = Attendance(run.path)
     site = read_run(coordinator, "tiny").sites[0].site
     attendance.refuse(site, "", REASON)
+    attendance.write()
     refusal = attendance.refusal(site)
     assert refusal is not None
     said = notices(read_run(coordinator, "tiny"), refusal.since)

@@ -24,9 +24,10 @@ from rich.console import Console
 
 from fedmri.errors import UsageError
 from fedmri.server.registry.home import ServerHome
+from fedmri.server.views.details import DETAILS, LOG_BYTES
 from fedmri.server.views.status import read_run
 from fedmri.server.views.terminal import ago, run_view, watch_terminal
-from fedmri.server.views.watch import View, page_view, web_app
+from fedmri.server.views.watch import Detail, View, page_view, web_app
 from tests.serve.browser import serving as in_thread
 from tests.server.conftest import Deploy
 
@@ -36,7 +37,7 @@ FEDMRI = [sys.executable, "-c", "from fedmri.cli import main; main()"]
 NO_PROXY = {**os.environ, "NO_PROXY": "*", "no_proxy": "*"}
 
 
-PATHS = ("/", "/status.json", "/other", "/../../etc/passwd")
+PATHS = ("/", "/status.json", "/model", "/log.txt", "/other", "/../../etc/passwd")
 RIGHT = f"?token={TOKEN}"
 
 
@@ -52,7 +53,10 @@ class Answer:
 @pytest.fixture
 def ask(coordinator: ServerHome) -> Iterator[Callable[..., Answer]]:
     """Return a function that sends a target as it is, without the tidying of a browser."""
-    with serving(lambda name: page_view(coordinator, name)) as address:
+    with serving(
+        lambda name: page_view(coordinator, name),
+        lambda what, name: DETAILS[what](coordinator, name),
+    ) as address:
         host = urlsplit(address).netloc
 
         def send(target: str, method: str = "GET") -> Answer:
@@ -98,6 +102,30 @@ def test_a_run_that_is_not_listed_is_not_found(ask: Callable[..., Answer], deplo
     for name in ("../tiny", "..%2f..", "%00", "none"):
         assert ask(f"/status.json{RIGHT}&run={name}").status == 404
     assert ask(f"/status.json{RIGHT}&run=tiny").status == 200
+
+
+def test_a_run_is_looked_at_closer(ask: Callable[..., Answer], deploy: Deploy) -> None:
+    """Curves of each site, the end of the log, and the report; a model once there is one."""
+    run = deploy("tiny")
+    lines = "".join(f"line {n}\n" for n in range(20_000))
+    (run.path / "log.txt").write_text(lines)
+    of_run = f"{RIGHT}&run=tiny"
+    found = json.loads(ask(f"/curves.json{of_run}").text)
+    assert list(found["sites"]) == ["site01", "site02", "site03"]
+    for curves in found["sites"].values():
+        assert [point[0] for point in curves["loss"]] == [1, 2]
+        assert [point[0] for point in curves["metric"]] == [1, 2]
+    log = ask(f"/log.txt{of_run}").text
+    assert len(log) <= LOG_BYTES
+    assert lines.endswith(log)
+    assert log.startswith("line ")
+    report = ask(f"/report{of_run}")
+    assert "attachment" in report.headers["content-disposition"]
+    assert "<title>" in report.text
+    (run.path / "model.safetensors").unlink()
+    assert ask(f"/model{of_run}").status == 404
+    for name in ("..%2ftiny", "none"):
+        assert ask(f"/log.txt{RIGHT}&run={name}").status == 404
 
 
 def test_answers_are_private_and_load_nothing(ask: Callable[..., Answer]) -> None:
@@ -159,6 +187,7 @@ def test_a_browser_shows_the_run(
     assert "round 2 of 2" in done.stdout
     assert "Waiting for site03." in done.stdout
     assert len(re.findall("<polyline", done.stdout)) == 2
+    assert re.search(r'href="log.txt\?[^"]*run=tiny', done.stdout)
     assert "Server running, 3 of 3 sites online." in done.stdout
     assert "CONSOLE" not in done.stderr
 
@@ -266,7 +295,7 @@ def chromium(profile: Path, address: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextlib.contextmanager
-def serving(read: Callable[[str], View]) -> Iterator[str]:
+def serving(read: Callable[[str], View], detail: Detail | None = None) -> Iterator[str]:
     """Serve the page in a thread and yield its address."""
-    with in_thread(web_app(read, TOKEN)) as address:
+    with in_thread(web_app(read, TOKEN, detail)) as address:
         yield f"{address}?token={TOKEN}"

@@ -77,11 +77,13 @@ def _ready(folder: Path) -> ClientHome:
     from fedmri.clients.egress.ledger import verify
     from fedmri.clients.process.home import ClientHome
     from fedmri.clients.process.node import lock
+    from fedmri.clients.process.standing import tell_of_ends
 
     home = ClientHome(folder)
     _ = home.consortium, home.config  # a wrong setting is said now, not in a log
     lock(home)
     verify(home.ledger)  # nothing leaves before what has left is known to be whole
+    tell_of_ends(home, is_dialled=False)
     return home
 
 

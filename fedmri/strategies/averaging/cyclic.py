@@ -26,7 +26,7 @@ class Cyclic(FedAvg):
     model as far as any other.
     """
 
-    claims: ClassVar[Claims] = FedAvg.claims - {Claim.SUM_IS_ENOUGH}
+    claims: ClassVar[Claims] = FedAvg.claims - {Claim.SUM_IS_ENOUGH, Claim.LATE_IS_FINE}
     source: ClassVar[str] = "Chang et al. 2018, doi:10.1093/jamia/ocy017"
     consent: ClassVar[str] = (
         "the model travels from hospital to hospital; the server sees the model that you trained"

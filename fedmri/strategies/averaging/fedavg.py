@@ -49,6 +49,7 @@ class FedAvg:
             Claim.MODEL_ALONE,
             Claim.BLIND_TO_PATIENTS,
             Claim.ONE_MODEL,
+            Claim.LATE_IS_FINE,
         }
     )
     source: ClassVar[str] = "McMahan et al. 2017, arXiv:1602.05629"
