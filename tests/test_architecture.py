@@ -88,7 +88,8 @@ ARROWS = {
     # a finished model elsewhere: in archives, in other programs, behind an address
     "archive": WORDS | {"data", "machine.extras", "machine.files", "trained"},
     "export": WORDS
-    | {"machine.extras", "machine.files", "plan", "stages.registry", "trained", "training.device"},
+    | {"machine.extras", "machine.files", "plan", "stages.registry", "trained"}
+    | {"training.device", "training.looking"},
     "serve": WORDS
     | {"data.files.pictures", "machine.local_web", "reports.pages.templates", "trained"},
     "wire": WORDS,

@@ -89,7 +89,7 @@ class SiteScores:
             yield any(found)
 
     def _evaluated(self, order: EvaluateOrder, data: SiteData, split: Split) -> Evaluation:
-        train = self.view.plan.train
+        train, wanted = self.view.plan.train, self.view.plan.data
         return evaluate(
             self.view.network.module,
             data,
@@ -98,6 +98,8 @@ class SiteScores:
             batch_size=train.batch_size,
             device=train.device,
             n_pictures=order.n_pictures,
+            patch=wanted.sample.patch,
+            is_mirrored=wanted.is_mirrored,
         )
 
     def _audited(self, data: SiteData) -> dict[str, float]:

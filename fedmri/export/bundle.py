@@ -12,7 +12,7 @@ import torch
 from fedmri.export.called import Called
 from fedmri.export.capture import quiet_exporters
 from fedmri.export.subject import Subject
-from fedmri.trained.predict import OVERLAP
+from fedmri.training.looking import OVERLAP
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"

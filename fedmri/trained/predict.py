@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from monai.inferers.utils import sliding_window_inference
 from torch import nn
 
 from fedmri.data.batches.examples import open_images
@@ -33,11 +32,9 @@ from fedmri.trained.harmonized import as_trained, reads_own_site
 from fedmri.trained.inputs import Input, LeftOut, Remark
 from fedmri.trained.model_file import ModelFile
 from fedmri.training.device import memory_explained, pick_device, reproducible
+from fedmri.training.looking import Look
 
 Made = TypeVar("Made")
-
-OVERLAP = 0.5
-"""Share of a window that its neighbour sees too."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +248,8 @@ class Predictor:
         with memory_explained(place):
             batches = self._data(scan).eval_batches("test", batch_size=self.plan.train.batch_size)
             for batch in batches:
-                found.append(self.task.predict(network(*batch.inputs_on(place))).cpu())
+                outputs = self._look(scan).outputs(network, batch.inputs_on(place))
+                found.append(self.task.predict(outputs).cpu())
         return torch.cat(found)
 
     def _read(self, scan: PreparedScan) -> Reading:
@@ -269,19 +267,16 @@ class Predictor:
         network = self.network.to(place)
         [batch] = self._data(scan).eval_batches("test", batch_size=1)
         with memory_explained(place):
-            found = sliding_window_inference(
-                batch.image.to(place),
-                self.plan.shape,
-                sw_batch_size=1,
-                predictor=lambda part: self.task.predict(network(part)),
-                overlap=OVERLAP,
-                mode="gaussian",
-                cval=0.0
-                if self.plan.data.prepare.scaling == "zscore"
-                else float(batch.image.min()),
-            )
+            is_zero = self.plan.data.prepare.scaling == "zscore"
+            fill = 0.0 if is_zero else float(batch.image.min())
+            look = replace(self._look(scan), patch=self.plan.shape, fill=fill)
+            found = self.task.predict(look.outputs(network, batch.inputs_on(place)))
         shares: np.ndarray = found[0].cpu().numpy()
         return shares
+
+    def _look(self, scan: PreparedScan) -> Look:
+        wanted = self.plan.data
+        return Look(wanted.sample.patch, scan.mirror_axis if wanted.is_mirrored else None)
 
     def _restored(self, made: Prediction, scan: PreparedScan, shares: np.ndarray) -> Prediction:
         grids = scan.geometry.prepared, scan.geometry.own

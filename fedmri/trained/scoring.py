@@ -157,12 +157,21 @@ def _evaluated(
     place, is_adapted = device or plan.train.device, False
     if file.card.entries.at_sites:
         is_adapted = adapt_norm_statistics(network, data, "test", device=place)
-    task, batch_size = plan.target, plan.train.batch_size
+    task = plan.target
     with (
         reproducible(plan.train.n_threads),
         scored_with(file, network, data, site, "test") as is_fitted,
     ):
-        found = evaluate(network, data, "test", task, batch_size=batch_size, device=place)
+        found = evaluate(
+            network,
+            data,
+            "test",
+            task,
+            batch_size=plan.train.batch_size,
+            device=place,
+            patch=plan.data.sample.patch,
+            is_mirrored=plan.data.is_mirrored,
+        )
     return found.cases, is_adapted or is_fitted
 
 

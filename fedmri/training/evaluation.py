@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.tasks.task import Case, Reading, Task
 from fedmri.training.device import memory_explained, pick_device, reproducible
+from fedmri.training.looking import Look
 from fedmri.training.pictures import Picture, picture_of
 
 Patient = tuple[str, str]
@@ -59,6 +60,8 @@ def evaluate(  # noqa: PLR0913  # every one is named at the call
     batch_size: int,
     device: str = "auto",
     n_pictures: int = 0,
+    patch: tuple[int, ...] = (),
+    is_mirrored: bool = False,
 ) -> Evaluation:
     """Score a network on every patient of a split, without gradients and in evaluation mode.
 
@@ -74,6 +77,8 @@ def evaluate(  # noqa: PLR0913  # every one is named at the call
         batch_size: Examples that go through the network together.
         device: As ``train.device``.
         n_pictures: Pictures wanted, one patient each.
+        patch: As ``data.sample.patch``.
+        is_mirrored: As ``data.is_mirrored``.
 
     Raises:
         ConfigError: The device is not there (C23).
@@ -86,7 +91,8 @@ def evaluate(  # noqa: PLR0913  # every one is named at the call
     losses: dict[Patient, list[float]] = {}
     n_examples = 0
     with reproducible(), memory_explained(place), _evaluating(network.to(place)):
-        rows = _rows(network, data, split, task, batch_size=batch_size)
+        look = Look(patch, _mirror_axis(data, split) if is_mirrored else None)
+        rows = _rows(network, data, split, task, batch_size=batch_size, look=look)
         for _, group in groupby(rows, key=lambda row: (row.example.site, row.example.scan)):
             scan = list(group)
             reading = _read(task, scan)
@@ -165,13 +171,19 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
             module.training = is_training
 
 
-def _rows(
-    network: nn.Module, data: SiteData, split: Split, task: Task, *, batch_size: int
+def _mirror_axis(data: SiteData, split: Split) -> int | None:
+    """Return the axis that runs left to right, the same in all examples of a site."""
+    return next((example.mirror_axis for example in data.examples(split)), None)
+
+
+def _rows(  # noqa: PLR0913  # every one is named at the call
+    network: nn.Module, data: SiteData, split: Split, task: Task, *, batch_size: int, look: Look
 ) -> Iterator[_Row]:
     examples = iter(data.examples(split))
     device = next(network.parameters()).device
     for batch in data.eval_batches(split, batch_size=batch_size):
-        outputs, target = network(*batch.inputs_on(device)), batch.target.to(device)
+        outputs = look.outputs(network, batch.inputs_on(device))
+        target = batch.target.to(device)
         predictions = task.predict(outputs).cpu()
         for i, (image, truth, prediction) in enumerate(
             zip(batch.image, batch.target, predictions, strict=True)
