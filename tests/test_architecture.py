@@ -56,7 +56,8 @@ ARROWS = {
     | {"claims", "parts", "plan", "harmonize", "updates.codec", "updates.filters", "privacy"}
     | {"data.batches.site_data", "data.preparation.own_grids", "machine.files", "tasks.task"}
     | {"models.build", "models.embedding", "models.layers.fuzzy", "models.planning"}
-    | {"models.weights", "training.device", "training.seeds", "training.settings"},
+    | {"models.weights", "tasks.cleaning"}
+    | {"training.device", "training.evaluation", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "leakage": WORDS | {"data.batches.site_data"},
     "harmonize": WORDS | {"machine.delimited"},

@@ -20,8 +20,10 @@ from fedmri.models.weights import load_weights
 from fedmri.plan import Plan, from_json
 from fedmri.round import Layout, Weights
 from fedmri.stages.chain import chain
+from fedmri.stages.on_answers import task_under
 from fedmri.stages.registry import STAGES
 from fedmri.stages.stage import AtSite, Made, Stage, When
+from fedmri.tasks.task import Task
 from fedmri.wire import FITTED, START, EvaluateOrder, SumsOrder, TrainOrder
 
 
@@ -129,12 +131,22 @@ class SiteView:
             layout=Layout() if network is None else network.layout,
             files=self._files,
             folder=self.folder,
+            task=self.task(extra),
         )
 
         def at(name: str, kept: Weights) -> AtSite:
             return replace(common, fitted=extra.get(f"{FITTED}{name}", {}), kept=kept)
 
         return at
+
+    def task(self, extra: Mapping[str, Weights]) -> Task:
+        """Return what is learned, as outputs are read under what came with an order."""
+        fitted = {
+            name: {own: value.numpy().copy() for own, value in extra[f"{FITTED}{name}"].items()}
+            for name in self.stages
+            if f"{FITTED}{name}" in extra
+        }
+        return task_under(self.plan.target, self.stages, fitted)
 
     def changed(self, extra: Mapping[str, Weights]) -> SiteData:
         """Return the site's examples as the stages of images change them."""

@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,9 +27,9 @@ from fedmri.errors import FedmriError, UsageError
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
 from fedmri.plan import Plan
-from fedmri.tasks.task import Case, Reading, Task
+from fedmri.tasks.task import Case, Parted, Reading, Task
 from fedmri.trained.fit import looked_at, misfits
-from fedmri.trained.harmonized import as_trained, reads_own_site
+from fedmri.trained.harmonized import as_trained, reads_own_site, task_of
 from fedmri.trained.inputs import Input, LeftOut, Remark
 from fedmri.trained.model_file import ModelFile
 from fedmri.training.device import memory_explained, pick_device, reproducible
@@ -161,10 +162,10 @@ class Predictor:
         """Raise ConfigError C23 where the device is not there: no scan is to blame for it."""
         pick_device(self.options.device or self.plan.train.device)
 
-    @property
+    @cached_property
     def task(self) -> Task:
         """What is predicted."""
-        return self.plan.target
+        return task_of(self.file)
 
     def each(self, inputs: Iterable[Input]) -> Iterator[Prediction | LeftOut]:
         """Yield what comes of each scan; one that cannot be used ends nothing."""
@@ -281,7 +282,10 @@ class Predictor:
     def _restored(self, made: Prediction, scan: PreparedScan, shares: np.ndarray) -> Prediction:
         grids = scan.geometry.prepared, scan.geometry.own
         kept = restore_shares(shares, *grids) if self.options.has_probabilities else None
-        return replace(made, mask=restore(shares, *grids), shares=kept)
+        mask = restore(shares, *grids)
+        if isinstance(self.task, Parted):
+            mask = self.task.finished(mask, grids[1].spacing_mm)
+        return replace(made, mask=mask, shares=kept)
 
 
 class _Unusable(Exception):  # noqa: N818  # a reason that is told, and no error of the command

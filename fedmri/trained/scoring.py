@@ -22,7 +22,7 @@ from fedmri.machine.file_names import file_name
 from fedmri.reports.results import Results, SiteCases
 from fedmri.reports.summary import Summary, summarise
 from fedmri.tasks.task import Case
-from fedmri.trained.harmonized import as_trained, scored_with
+from fedmri.trained.harmonized import as_trained, scored_with, task_of
 from fedmri.trained.model_file import ModelFile
 from fedmri.trained.predict import make_network
 from fedmri.training.device import reproducible
@@ -157,7 +157,7 @@ def _evaluated(
     place, is_adapted = device or plan.train.device, False
     if file.card.entries.at_sites:
         is_adapted = adapt_norm_statistics(network, data, "test", device=place)
-    task = plan.target
+    task = task_of(file)
     with (
         reproducible(plan.train.n_threads),
         scored_with(file, network, data, site, "test") as is_fitted,

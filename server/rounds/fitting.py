@@ -32,6 +32,7 @@ class Fitting:
         self._running, self._channel = running, channel
         self.of_images: dict[str, Weights] = {}
         self._each: tuple[int, dict[str, Weights]] = (-1, {})
+        self._of_answers: dict[str, Weights] = {}
 
     def before_rounds(self, notes: dict[str, Any]) -> dict[str, Any]:
         """Fit the stages that are fitted once, or take them from the notes of a checkpoint."""
@@ -71,6 +72,8 @@ class Fitting:
             fitted = self._under(model, number, stage, after_round, made)
             name = STAGES.name_of(stage)
             self._running.records.add("finished", stage=name, version=version(fitted))
+            if stage.is_scored_with:
+                self._of_answers[f"{FITTED}{name}"] = as_weights(fitted)
             model = {**model, **stage.finished(made, fitted)}
         return model
 
@@ -82,10 +85,11 @@ class Fitting:
         """Return what a model is scored with: the stages that are fitted for it, and no others."""
         each = fitted_stages(self._running.plan.stages, When.BEFORE_EACH_ROUND)
         scored = [STAGES.name_of(stage) for _, stage in each if stage.is_scored_with]
+        once = {**self.of_images, **self._of_answers}
         if not scored:
-            return self.of_images
+            return once
         found = self.before_round(after_round, model)
-        return {**self.of_images, **{f"{FITTED}{n}": found[f"{FITTED}{n}"] for n in scored}}
+        return {**once, **{f"{FITTED}{n}": found[f"{FITTED}{n}"] for n in scored}}
 
     def hand_out(self) -> Weights:
         """Give sites what was fitted where the run ends with it; return it as it is written."""
