@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,7 +222,7 @@ def test_shading_is_a_polynomial_as_in_monai(shape: tuple[int, ...]) -> None:
     degrees = np.indices(one.shade.shape).sum(0)
     kept = np.where(degrees < 4, changes.BIAS * one.shade, 0)
     axes = [np.linspace(-1, 1, n) for n in shape]
-    polynomial = np.polynomial.legendre
+    polynomial: Any = np.polynomial.legendre
     wanted = (
         polynomial.leggrid2d(*axes, kept) if len(shape) == 2 else polynomial.leggrid3d(*axes, kept)
     )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+from torch import nn
 
 from fedmri.config import load
 from fedmri.errors import ConfigError, HarmonizeError
@@ -20,6 +24,7 @@ from fedmri.tasks.cleaning import RULES, Rule
 from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.trained.model import TrainedModel
 
+LARGEST = {"rule": torch.tensor([5.0]), "scores": torch.zeros(len(RULES))}
 SETTINGS = (
     "experiment=lesion_mask",
     "stages=[kept_parts]",
@@ -102,10 +107,32 @@ def test_a_run_ends_with_a_rule_in_its_file(run_tiny: Callable[..., Path], hospi
     model = TrainedModel.open(place)
     fitted = model.file.harmonized["kept_parts"]
     assert int(fitted["rule"]) == int(fitted["scores"].argmax())
-    mask = model.predict(next(hospitals.rglob("*FLAIR.nii.gz"))).predicted[0].mask
-    assert mask is not None
-    rule = RULES[int(fitted["rule"])]
-    assert (rule.cleaned(mask, (8.0, 8.0, 8.0)) == mask).all()
+    ruled = TrainedModel(replace(model.file, harmonized={"kept_parts": LARGEST}))
+    [made] = ruled.predict(next(hospitals.rglob("*FLAIR.nii.gz")))
+    assert made.mask is not None
+    n_parts = ndimage.label(made.mask, np.ones((3, 3, 3)))[1]
+    assert n_parts <= 1
+
+
+def test_a_site_below_its_floor_says_nothing_and_stops_nothing() -> None:
+    """Two validation patients where three are the least: zeros, behind which nobody stands."""
+    at = _Small()
+    sums = KeptParts().own_sums(at, 0, {})  # type: ignore[arg-type]
+    assert not any(values.any() for values in sums.values())
+    assert KeptParts().counts(at) == (40, 4)  # type: ignore[arg-type]
+    at.account.n_least = 2
+    assert KeptParts().counts(at) == (2, 2)  # type: ignore[arg-type]
+
+
+class _Small:
+    """A site with four training and two validation patients."""
+
+    def __init__(self) -> None:
+        patients = [SimpleNamespace(site="a", subject=name) for name in "xy"]
+        self.data = SimpleNamespace(examples=lambda split: patients)
+        self.account = SimpleNamespace(n_least=3)
+        self.made = Made(load(["experiment=lesion_mask"]).plan)
+        self.network, self.patients, self.n_subjects = nn.Identity(), [("a", "p")] * 40, 4
 
 
 def test_a_class_of_an_image_has_no_parts() -> None:

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from fedmri.agreement.signed_plan import sign_plan
+from fedmri.clients.consent.plan_text import describe
+from fedmri.clients.consent.policy import SitePolicy
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError
 from fedmri.harmonize.sums import run
@@ -17,6 +20,7 @@ from fedmri.harmonize.target_moments import TargetMoments
 from fedmri.tasks.kinds.gaussian_regression import GaussianRegression
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.trained.model import TrainedModel
+from tests.test_signed_plan import key_pair
 
 AGES = [np.array([20.0, 31.0, 77.0]), np.array([45.0]), np.array([])]
 SETTINGS = (
@@ -66,11 +70,22 @@ def test_the_model_file_answers_in_years(run_tiny: Callable[..., Path], hospital
     fitted = model.file.harmonized["target_scale"]
     assert 30 < float(fitted["centre"]) < 70
     assert 5 < float(fitted["scale"]) < 30
-    values = [row[0] for one in model.predict(hospitals) for row in one.reading.predictions]
+    readings = [one.reading for one in model.predict(hospitals) if one.reading]
+    values = [row[0] for reading in readings for row in reading.predictions]
     assert abs(np.mean(values) - float(fitted["centre"])) < float(fitted["scale"])
     records = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     tested = [one for one in records if one["kind"] == "test"]
     assert all(one["status"] == "ok" and one["metrics"]["mae"] < 40 for one in tested)
+
+
+def test_a_hospital_reads_which_sums_leave() -> None:
+    """Before the rounds three numbers, and after them those of another stage."""
+    key, _ = key_pair(1)
+    text = describe(sign_plan(load(SETTINGS).plan, key), SitePolicy())
+    assert "sum of squares of their target (target_scale): n_patients (1,), first (1,)" in text
+    kept = load(["experiment=lesion_mask", "stages=[kept_parts]"]).plan
+    text = describe(sign_plan(kept, key), SitePolicy())
+    assert "Dice under six rules (kept_parts): n_patients (1,), scores (6,)" in text
 
 
 def test_classes_and_private_patients_have_no_scale() -> None:

@@ -23,7 +23,8 @@ class KeptParts(OnAnswers):
 
     After the last round each hospital scores the model under six rules: all parts are kept, those
     from 0.01, 0.1, 0.3 or 1 ml on, or the largest alone. The rule with the best mean Dice over all
-    hospitals then holds in tests and predictions. Test patients have no say.
+    hospitals then holds in tests and predictions. Test patients have no say, and neither has a
+    hospital with fewer validation patients than its own floor.
     """
 
     when: ClassVar[When] = When.AFTER_ROUNDS
@@ -49,6 +50,9 @@ class KeptParts(OnAnswers):
         from fedmri.training.evaluation import evaluate
 
         assert at.network is not None, "rules are judged under a model"
+        fit = self.fit(at.made)
+        if not self._has_enough(at):
+            return fit.site_sums(step, (), shared)
         train, data = at.plan.train, at.plan.data
         with reproducible(train.n_threads):
             found = evaluate(
@@ -62,12 +66,17 @@ class KeptParts(OnAnswers):
                 is_mirrored=data.is_mirrored,
             )
         rows = [list(case.scores.values()) for case in found.cases]
-        return self.fit(at.made).site_sums(step, rows, shared)
+        return fit.site_sums(step, rows, shared)
 
     def counts(self, at: AtSite) -> tuple[int, int]:
-        """Return the validation examples and patients."""
-        examples = at.data.examples("val")
-        return len(examples), len({(one.site, one.subject) for one in examples})
+        """Return the validation examples and patients; those of training where it sums nobody."""
+        if not self._has_enough(at):
+            return super().counts(at)
+        return len(at.data.examples("val")), _n_patients(at)
+
+    def _has_enough(self, at: AtSite) -> bool:
+        """Whether a site's floor lets sums over its validation patients leave; else it says 0."""
+        return _n_patients(at) >= at.account.n_least
 
     def refuse_fitted(self, made: Made, fitted: Arrays) -> None:
         """Refuse parameters that name no rule (H21)."""
@@ -86,6 +95,10 @@ class KeptParts(OnAnswers):
         from fedmri.harmonize.rule_scores import RULE
 
         return parted(task).under_rule(int(fitted[RULE][0]))
+
+
+def _n_patients(at: AtSite) -> int:
+    return len({(one.site, one.subject) for one in at.data.examples("val")})
 
 
 def parted(task: Task) -> Parted:
