@@ -7,6 +7,7 @@ made of the same doors.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -280,6 +281,10 @@ _NEEDS: tuple[tuple[Need, Callable[[Plan], bool], Callable[[Plan], str], str], .
 """What a strategy or model may need of the plan: is it met, what was found, how to put it right."""
 
 
+_SIDE = re.compile(r"(?<![a-z])(left|right|lh|rh)(?![a-z])", re.IGNORECASE)
+"""The name of a side in the name of an answer."""
+
+
 def plan_advice(plan: Plan) -> tuple[str, ...]:
     """Return what of a plan's settings is allowed but seldom meant, a line each."""
     optimizer, needs = plan.train.optimizer, needs_of(plan.strategy)
@@ -293,4 +298,8 @@ def plan_advice(plan: Plan) -> tuple[str, ...]:
     if Need.KEPT_OPTIMIZER in needs and not plan.train.is_optimizer_kept:
         why = f"{name} is made for sites that keep their optimizer's state."
         found.append(f"{why} Set train.is_optimizer_kept=true.")
+    sided = [one for one in plan.target.outputs if _SIDE.search(one)]
+    if sided and (plan.data.augment.flip or plan.data.is_mirrored):
+        why = f"{sided[0]} names a side, and a mirror image of the left looks like the right."
+        found.append(f"{why} Set data.augment.flip=0 data.is_mirrored=false.")
     return tuple(found)

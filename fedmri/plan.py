@@ -171,7 +171,9 @@ class Plan:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Spatial shape of an example, in voxels; 0 where the data decide."""
+        """Spatial shape of what the network sees, in voxels; 0 where the data decide."""
+        if self.data.sample.patch:
+            return self.data.sample.patch
         prepare = self.data.prepare
         cropped = list(prepare.shape)
         if prepare.dimension != "3d":
@@ -202,8 +204,9 @@ class Plan:
             lambda: _refuse_unfiltered(self.filters, self.transport),
             lambda: refuse_same_place(self.stages),
             *(partial(stage.refuse, self) for stage in self.stages),
-            lambda: refuse_conflicts(self.privacy, self.train, self.data.augment),
+            lambda: refuse_conflicts(self.privacy, self.train, self.data),
             lambda: _refuse_covariates(self.data, self.target),
+            lambda: self.data.sample.refuse_unfit(self.target, self.data.prepare),
             lambda: refuse_inspections(inspections),
             lambda: _refuse_late(self),
         )

@@ -58,7 +58,8 @@ ARROWS = {
     | {"claims", "parts", "plan", "harmonize", "updates.codec", "updates.filters", "privacy"}
     | {"data.batches.site_data", "data.preparation.own_grids", "machine.files", "tasks.task"}
     | {"models.build", "models.embedding", "models.layers.fuzzy", "models.planning"}
-    | {"models.weights", "training.device", "training.seeds", "training.settings"},
+    | {"models.weights", "tasks.cleaning"}
+    | {"training.device", "training.evaluation", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "leakage": WORDS | {"data.batches.site_data"},
     "harmonize": WORDS | {"machine.delimited"},
@@ -91,7 +92,8 @@ ARROWS = {
     # a finished model elsewhere: in archives, in other programs, behind an address
     "archive": WORDS | {"data", "machine.extras", "machine.files", "trained"},
     "export": WORDS
-    | {"machine.extras", "machine.files", "plan", "stages.registry", "trained", "training.device"},
+    | {"machine.extras", "machine.files", "plan", "stages.registry", "trained"}
+    | {"training.device", "training.looking"},
     "serve": WORDS
     | {"data.files.pictures", "machine.local_web", "reports.pages.templates", "trained"},
     "wire": WORDS,

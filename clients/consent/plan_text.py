@@ -250,7 +250,8 @@ def _of_stage(stage: Stage, made: Made) -> str:
     )
     often = "once" if fit.n_steps == 1 else f"{fit.n_steps} times"
     forms = ""
-    if stage.place is Place.IMAGES:  # in the first step; those of embeddings go by their length
+    # in the first step; those of embeddings go by their length
+    if stage.place in (Place.IMAGES, Place.ANSWERS):
         shapes = {name: values.shape for name, values in fit.site_sums(0, (), {}).items()}
         forms = ": " + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     elif stage.place is Place.EMBEDDINGS:

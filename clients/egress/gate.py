@@ -216,7 +216,7 @@ def measured(update: Outgoing, n_steps: int) -> LeakageReport:
     own, plan = at.network, at.plan
     seed = derive_seed(plan.seed, at.site, at.round_index, "leakage")
     device = pick_device(plan.train.device)
-    task = plan.target.at_site(at.data.examples("train"))
+    task = at.learned.at_site(at.data.examples("train"))
 
     def build() -> nn.Module:
         network = deepcopy(own)  # with what no round brings, as it came to be by the last

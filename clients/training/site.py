@@ -20,7 +20,6 @@ from fedmri.data.batches.site_data import Split
 from fedmri.plan import Plan
 from fedmri.round import Form, Layout, SiteMemory, SiteRound, Update
 from fedmri.stages.stage import Leaving, Term
-from fedmri.tasks.task import Task
 from fedmri.training.seeds import derive_seed
 from fedmri.wire import (
     EvaluateOrder,
@@ -64,11 +63,6 @@ class Site:
     def layout(self) -> Layout:
         """Which entries of the model are what."""
         return self.view.layout
-
-    @property
-    def task(self) -> Task:
-        """What is minimised, predicted and scored."""
-        return self.plan.target
 
     def sums(self, order: SumsOrder) -> Sums:
         """Return this site's part of the sums of a stage."""
@@ -124,7 +118,7 @@ class Site:
         scores = self._scorings.given(asked)
         if scores is None:
             self.view.guard.refuse_scoring()
-            scores = SiteScores(self.view, self.task).of(order, split)
+            scores = SiteScores(self.view, self.view.task(order.extra)).of(order, split)
             self._scorings.keep(asked, scores)
         return scores
 
@@ -136,7 +130,7 @@ class Site:
         before = self._before(order, state)
         seen = view.seen(order.extra, order.round_index, state)
         training = RoundTraining(
-            self.plan.strategy, self.task, before, state, seen, view.stages, digest,
+            self.plan.strategy, view.task(order.extra), before, state, seen, view.stages, digest,
             made.still(order.round_index),
         )  # fmt: skip
         training.refuse_spending()

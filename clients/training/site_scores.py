@@ -90,8 +90,17 @@ class SiteScores:
 
     def _evaluated(self, order: EvaluateOrder, data: SiteData, split: Split) -> Evaluation:
         view = self.view
-        network, train, n_pictures = view.network.module, view.plan.train, order.n_pictures
-        return evaluate(network, data, split, self.task, train, n_pictures=n_pictures)
+        wanted = view.plan.data
+        return evaluate(
+            view.network.module,
+            data,
+            split,
+            self.task,
+            view.plan.train,
+            n_pictures=order.n_pictures,
+            patch=wanted.sample.patch,
+            is_mirrored=wanted.is_mirrored,
+        )
 
     def _audited(self, data: SiteData) -> dict[str, float]:
         """Return what the losses of the model that was tested prove of its privacy."""

@@ -15,13 +15,15 @@ from fedmri.clients.training.site_state import SiteState, SiteStates
 from fedmri.data.batches.examples import open_images, open_site
 from fedmri.data.batches.site_data import SiteData
 from fedmri.data.preparation.prepared import Prepared
-from fedmri.harmonize.sums import version
+from fedmri.harmonize.sums import Arrays, version
 from fedmri.models.weights import load_weights
 from fedmri.plan import Plan, from_json
 from fedmri.round import Layout, Weights
 from fedmri.stages.chain import chain
+from fedmri.stages.on_answers import task_under
 from fedmri.stages.registry import STAGES
 from fedmri.stages.stage import AtSite, Made, Stage, When
+from fedmri.tasks.task import Task
 from fedmri.wire import FITTED, START, EvaluateOrder, SumsOrder, TrainOrder
 
 
@@ -129,6 +131,7 @@ class SiteView:
             layout=Layout() if network is None else network.layout,
             files=self._files,
             folder=self.folder,
+            task=self.task(extra),
         )
 
         def at(name: str, kept: Weights) -> AtSite:
@@ -136,13 +139,24 @@ class SiteView:
 
         return at
 
+    def task(self, extra: Mapping[str, Weights]) -> Task:
+        """Return what is learned, as outputs are read under what came with an order."""
+        return task_under(self.plan.target, self.stages, self._sent(extra))
+
+    def _sent(self, extra: Mapping[str, Weights]) -> dict[str, Arrays]:
+        """Return what was fitted for stages; copies, for an order's memory is another's soon."""
+        return {
+            name: {own: value.numpy().copy() for own, value in extra[f"{FITTED}{name}"].items()}
+            for name in self.stages
+            if f"{FITTED}{name}" in extra
+        }
+
     def changed(self, extra: Mapping[str, Weights]) -> SiteData:
         """Return the site's examples as the stages of images change them."""
-        # copies: an order's memory is another order's soon
         sent = {
-            name: {own: value.numpy().copy() for own, value in extra[f"{FITTED}{name}"].items()}
-            for name, stage in self.stages.items()
-            if f"{FITTED}{name}" in extra and stage.when is When.BEFORE_ROUNDS
+            name: arrays
+            for name, arrays in self._sent(extra).items()
+            if self.stages[name].when is When.BEFORE_ROUNDS
         }
         if not sent:
             return self.data

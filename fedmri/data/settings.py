@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fedmri.data.covariates import Covariate
-from fedmri.errors import require
+from fedmri.errors import ConfigError, require
+from fedmri.round import Target
 
 
 def _n_groups(pattern: str) -> int:
@@ -216,6 +217,7 @@ class AugmentConfig:
 
     Attributes:
         affine: Rotation up to 10 degrees, scaling up to 10 %, shift up to 5 % of the image.
+        elastic: Smooth bending, by up to 3 % of the image.
         flip: Left-right mirror image. Do not use it where a label names a side.
         noise: Gaussian noise, up to 5 % of the image's range.
         bias: Smooth shading, as a receiver coil gives.
@@ -226,6 +228,7 @@ class AugmentConfig:
     """
 
     affine: float = 0.0
+    elastic: float = 0.0
     flip: float = 0.0
     noise: float = 0.0
     bias: float = 0.0
@@ -240,11 +243,53 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class SampleConfig:
+    """Which training examples a pass takes; by default each once.
+
+    Attributes:
+        foreground: Share of the examples that hold a class of the label map, in every batch. 0
+            takes them as they come. A site without such examples gives the others.
+        is_class_balanced: Whether a site gives each of its classes as often. The loss should not
+            weigh the classes as well.
+        patch: Voxels of the part of a volume that a step sees, as three numbers. Scoring goes over
+            the whole volume by a sliding window. Empty takes whole volumes.
+    """
+
+    foreground: float = 0.0
+    is_class_balanced: bool = False
+    patch: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(0 <= self.foreground <= 1, "sample.foreground", self.foreground, "0 to 1")
+        is_size = len(self.patch) in (0, 3) and all(n >= 1 for n in self.patch)
+        require(is_size, "sample.patch", self.patch, "no number, or three of 1 and more")
+
+    def refuse_unfit(self, target: Target, prepare: PrepareConfig) -> None:
+        """Refuse to draw by what the target or its images do not have (C03)."""
+        wrong = {
+            "data.sample.foreground": self.foreground and target.answer != "voxel",
+            "data.sample.is_class_balanced": self.is_class_balanced and target.n_groups == 1,
+            "data.sample.patch": self.patch
+            and (target.answer != "voxel" or prepare.dimension != "3d"),
+        }
+        if found := [name for name, is_wrong in wrong.items() if is_wrong]:
+            raise ConfigError(
+                "C03",
+                f"setting {', '.join(found)}",
+                found=f"a {target.title}, prepare.dimension={prepare.dimension}",
+                want="label maps for foreground, classes to balance, 3d label maps for patches",
+                fix=f"leave {', '.join(found)} out",
+            )
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """All that happens to scans between the folder and the network.
 
     Attributes:
         is_site_balanced: Whether a pass over data of several sites has each site as often.
+        is_mirrored: Whether the mirror image, left to right, is scored and predicted on as well.
+            The mean of both answers counts. It is slower by half, and no answer may name a side.
     """
 
     source: SourceConfig = field(default_factory=SourceConfig)
@@ -252,4 +297,6 @@ class DataConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
     is_site_balanced: bool = False
+    is_mirrored: bool = False

@@ -12,7 +12,7 @@ import torch
 from fedmri.export.called import Called
 from fedmri.export.capture import quiet_exporters
 from fedmri.export.subject import Subject
-from fedmri.trained.predict import OVERLAP
+from fedmri.training.looking import OVERLAP
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
@@ -83,7 +83,7 @@ def _metadata(subject: Subject) -> dict[str, Any]:
         "required_packages_version": packages,
         "name": plan.name,
         "task": target.learned,
-        "description": f"Trained by fedmri; its outputs become an answer by: {target.activation}.",
+        "description": f"Trained by fedmri; its outputs become an answer by: {subject.reading}.",
         "authors": f"{card.n_sites} sites",
         "copyright": "of the sites that trained it",
         "intended_use": card.intended_use,
@@ -119,7 +119,7 @@ def _readme(subject: Subject) -> str:
         f"# {plan.name}\n\n{subject.card.intended_use}\n\n"
         f"The image is a prepared one, of shape {plan.n_channels, *plan.shape}, as an array of "
         "numpy (`image_path`). The preparation is that of fedmri and is not part of this bundle. "
-        f"The outputs become an answer by: {plan.target.activation}.\n\n"
+        f"The outputs become an answer by: {subject.reading}.\n\n"
         "Run it in the folder of the bundle:\n\n"
         "    python -m monai.bundle run --config_file configs/inference.json\n\n"
         f"SHA-256 of the weights: {subject.card.sha256}\n"

@@ -13,6 +13,7 @@ from fedmri.export.capture import INPUT, OUTPUT, as_onnx, captured
 from fedmri.plan import Plan
 from fedmri.stages.registry import STAGES
 from fedmri.trained.card import ModelCard
+from fedmri.trained.harmonized import reading_of
 from fedmri.trained.model_file import ModelFile
 from fedmri.trained.predict import make_network, refuse_covariates, refuse_incomplete
 
@@ -52,6 +53,11 @@ class Subject:
     def onnx(self) -> bytes:
         """The network as an ONNX file, made once for all formats."""
         return as_onnx(self.program, self.images)
+
+    @property
+    def reading(self) -> str:
+        """How the outputs become what is predicted, for programs that run an export."""
+        return reading_of(self.file)
 
     @property
     def n_outputs(self) -> int:
@@ -113,6 +119,6 @@ def contract(subject: Subject) -> dict[str, object]:
             "name": OUTPUT,
             "shape": ["batch", subject.n_outputs],
             "channels": list(subject.channels),
-            "then": plan.target.activation,
+            "then": subject.reading,
         },
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmri.data.settings import AugmentConfig
+from fedmri.data.settings import DataConfig
 from fedmri.errors import PrivacyError
 from fedmri.privacy.settings import PrivacyConfig
 from fedmri.training.settings import TrainConfig
@@ -11,23 +11,30 @@ from fedmri.training.settings import TrainConfig
 def refuse_conflicts(
     privacy: PrivacyConfig,
     train: TrainConfig,
-    augment: AugmentConfig,
+    data: DataConfig,
 ) -> None:
     """Refuse what would let a patient's data out beside the noise.
 
     Args:
         privacy: Without noise, nothing is refused.
         train: Its schedule must not follow the training loss.
-        augment: Must not mix patients.
+        data: Must not mix patients, nor draw them by what is known of them.
 
     Raises:
         PrivacyError: A setting does not go with it (P32).
     """
     if not privacy.is_on:
         return
+    by_answer = "draws patients by their answers, where each must be as likely"
     is_bad = {
-        "augment.mixup": (augment.mixup > 0, "mixes two patients", "set it to 0"),
-        "augment.cutmix": (augment.cutmix > 0, "mixes two patients", "set it to 0"),
+        "augment.mixup": (data.augment.mixup > 0, "mixes two patients", "set it to 0"),
+        "augment.cutmix": (data.augment.cutmix > 0, "mixes two patients", "set it to 0"),
+        "data.sample.foreground": (data.sample.foreground > 0, by_answer, "set it to 0"),
+        "data.sample.is_class_balanced": (
+            data.sample.is_class_balanced,
+            by_answer,
+            "set it to false",
+        ),
         "train.schedule": (
             train.schedule == "plateau",
             "follows the training loss, which has no noise",

@@ -10,7 +10,11 @@ from fedmri.parts import NAME, Registry
 from fedmri.stages.stage import Place, Stage
 
 STAGES: Registry[Stage] = Registry(
-    "stages", "fedmri.stages", ("tables", "images", "embeddings"), "fedmri.stages", is_list=True
+    "stages",
+    "fedmri.stages",
+    ("tables", "images", "embeddings", "answers"),
+    "fedmri.stages",
+    is_list=True,
 )
 
 _ORDER = tuple(Place)

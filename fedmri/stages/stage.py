@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fedmri.plan import Plan
     from fedmri.privacy.accounting import Steps
     from fedmri.privacy.dp_sgd import PrivateSteps
+    from fedmri.tasks.task import Task
     from fedmri.training.settings import TrainConfig
 
 
@@ -35,6 +36,7 @@ class Place(Enum):
     TABLE = "a table of features"
     IMAGES = "images"
     EMBEDDINGS = "embeddings"
+    ANSWERS = "answers"
     UPDATES = "updates"
 
 
@@ -104,6 +106,7 @@ class AtSite:
         kept: What this stage kept at the site after its last round.
         files: Files that the site's owner prepared: scans, or a table.
         folder: The site's own folder for the run; nothing in it leaves.
+        task: What is learned, as outputs are read under what was fitted so far.
     """
 
     site: str
@@ -118,6 +121,12 @@ class AtSite:
     kept: Weights = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     folder: Path = Path()
+    task: Task | None = None
+
+    @property
+    def learned(self) -> Task:
+        """What is learned; the plan's where nothing was fitted to it."""
+        return self.plan.target if self.task is None else self.task
 
     @property
     def made(self) -> Made:
@@ -259,6 +268,10 @@ class Stage:
     def finished(self, made: Made, fitted: Arrays) -> Weights:
         """Return the entries that the model ends with, where it is fitted after the rounds."""
         return {}
+
+    def task(self, task: Task, fitted: Arrays) -> Task:
+        """Return what is learned, as outputs are read under fitted parameters."""
+        return task
 
     def image_change(self, made: Made, fitted: Arrays) -> ImageChange | None:
         """Return what is done to images under fitted parameters; None for nothing."""

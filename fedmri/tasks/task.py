@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from fedmri.reports.statistics.metrics import Metric
+    from fedmri.tasks.cleaning import Labels
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -210,6 +211,53 @@ class Coded(Protocol):
 
     def coded(self, truths: Array) -> Array:
         """Return answers around 0, shape ``(n, n_outputs)``, no row longer than 1."""
+        ...
+
+
+@runtime_checkable
+class Scaled(Protocol):
+    """What a task has besides, where its target has a unit that the network need not learn in.
+
+    Attributes:
+        centre: Value that a network which answers 0 predicts.
+        scale: Change of the target that a network's 1 stands for.
+        max_error: Largest error of one patient that counts, in units of ``scale``.
+    """
+
+    @property
+    def centre(self) -> float:
+        """In the target's unit."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """In the target's unit."""
+        ...
+
+    @property
+    def max_error(self) -> float:
+        """In units of ``scale``."""
+        ...
+
+    def scaled(self, centre: float, scale: float) -> Task:
+        """Return the task with another centre and scale; no range gets wider."""
+        ...
+
+
+@runtime_checkable
+class Parted(Protocol):
+    """What a task has besides, where small parts of its label maps can be left out."""
+
+    def trying(self) -> Task:
+        """Return a task whose readings have the Dice under each rule of ``cleaning``, in order."""
+        ...
+
+    def under_rule(self, number: int) -> Task:
+        """Return the task whose label maps are cleaned by a rule."""
+        ...
+
+    def finished(self, labels: Labels, spacing_mm: Sequence[float]) -> Labels:
+        """Return a predicted label map as it is scored and handed out."""
         ...
 
 

@@ -10,8 +10,10 @@ from torch import nn
 from fedmri.data.batches.site_data import SiteData, Split
 from fedmri.models.weights import layout
 from fedmri.stages.account import NothingLeaves
+from fedmri.stages.on_answers import task_under
 from fedmri.stages.registry import STAGES
 from fedmri.stages.stage import AtSite, Made, Stage
+from fedmri.tasks.task import Scaled, Task
 from fedmri.trained.model_file import ModelFile
 
 
@@ -26,6 +28,23 @@ def as_trained(data: SiteData, file: ModelFile) -> SiteData:
         change = stage.image_change(made, arrays)
         data = data if change is None else data.changed(change)
     return data
+
+
+def task_of(file: ModelFile) -> Task:
+    """Return what is predicted, as the stages of answers let outputs be read."""
+    fitted = {
+        name: {own: value.numpy() for own, value in file.harmonized[name].items()}
+        for name, _ in _fitted(file)
+    }
+    return task_under(file.card.plan.target, dict(_fitted(file)), fitted)
+
+
+def reading_of(file: ModelFile) -> str:
+    """Return how a network's outputs become what is predicted, for programs that run an export."""
+    task = task_of(file)
+    if not isinstance(task, Scaled):
+        return task.activation
+    return f"{task.activation}, where target.scale={task.scale!r} target.centre={task.centre!r}"
 
 
 @contextmanager

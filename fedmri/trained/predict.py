@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,18 +27,16 @@ from fedmri.errors import FedmriError, UsageError
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
 from fedmri.plan import Plan
-from fedmri.tasks.task import Case, Reading, Task
+from fedmri.tasks.task import Case, Parted, Reading, Task
 from fedmri.trained.fit import looked_at, misfits
-from fedmri.trained.harmonized import as_trained, reads_own_site
+from fedmri.trained.harmonized import as_trained, reads_own_site, task_of
 from fedmri.trained.inputs import Input, LeftOut, Remark
 from fedmri.trained.model_file import ModelFile
 from fedmri.training.arithmetic import Arithmetic
 from fedmri.training.device import memory_explained, reproducible
+from fedmri.training.looking import Look
 
 Made = TypeVar("Made")
-
-OVERLAP = 0.5
-"""Share of a window that its neighbour sees too."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +168,10 @@ class Predictor:
         device = self.options.device or self.plan.train.device
         return Arithmetic.of(replace(self.plan.train, device=device))
 
-    @property
+    @cached_property
     def task(self) -> Task:
         """What is predicted."""
-        return self.plan.target
+        return task_of(self.file)
 
     def each(self, inputs: Iterable[Input]) -> Iterator[Prediction | LeftOut]:
         """Yield what comes of each scan; one that cannot be used ends nothing."""
@@ -256,9 +255,9 @@ class Predictor:
         with memory_explained(how.device):
             batches = self._data(scan).eval_batches("test", batch_size=self.plan.train.batch_size)
             for batch in batches:
-                found.append(
-                    self.task.predict(how.outputs(network, how.inputs(batch.inputs))).cpu()
-                )
+                inputs = how.inputs(batch.inputs)
+                outputs = self._look(scan).outputs(how.answering(network), inputs)
+                found.append(self.task.predict(outputs).cpu())
         return torch.cat(found)
 
     def _read(self, scan: PreparedScan) -> Reading:
@@ -272,30 +271,29 @@ class Predictor:
 
     def _windowed(self, scan: PreparedScan) -> np.ndarray:
         """Return probabilities of a whole volume, from windows of the size of training."""
-        from monai.inferers.utils import sliding_window_inference  # MONAI takes seconds to import
-
         how = self._arithmetic
         network = self.network.to(how.device)
         [batch] = self._data(scan).eval_batches("test", batch_size=1)
         with memory_explained(how.device):
-            found = sliding_window_inference(
-                batch.image.to(how.device),
-                self.plan.shape,
-                sw_batch_size=1,
-                predictor=lambda part: self.task.predict(how.outputs(network, how.inputs([part]))),
-                overlap=OVERLAP,
-                mode="gaussian",
-                cval=0.0
-                if self.plan.data.prepare.scaling == "zscore"
-                else float(batch.image.min()),
-            )
+            is_zero = self.plan.data.prepare.scaling == "zscore"
+            fill = 0.0 if is_zero else float(batch.image.min())
+            look = replace(self._look(scan), patch=self.plan.shape, fill=fill)
+            outputs = look.outputs(how.answering(network), how.inputs(batch.inputs))
+            found = self.task.predict(outputs)
         shares: np.ndarray = found[0].cpu().numpy()
         return shares
+
+    def _look(self, scan: PreparedScan) -> Look:
+        wanted = self.plan.data
+        return Look(wanted.sample.patch, scan.mirror_axis if wanted.is_mirrored else None)
 
     def _restored(self, made: Prediction, scan: PreparedScan, shares: np.ndarray) -> Prediction:
         grids = scan.geometry.prepared, scan.geometry.own
         kept = restore_shares(shares, *grids) if self.options.has_probabilities else None
-        return replace(made, mask=restore(shares, *grids), shares=kept)
+        mask = restore(shares, *grids)
+        if isinstance(self.task, Parted):
+            mask = self.task.finished(mask, grids[1].spacing_mm)
+        return replace(made, mask=mask, shares=kept)
 
 
 class _Unusable(Exception):  # noqa: N818  # a reason that is told, and no error of the command

@@ -22,7 +22,7 @@ from fedmri.machine.file_names import file_name
 from fedmri.reports.results import Results, SiteCases
 from fedmri.reports.summary import Summary, summarise
 from fedmri.tasks.task import Case
-from fedmri.trained.harmonized import as_trained, scored_with
+from fedmri.trained.harmonized import as_trained, scored_with, task_of
 from fedmri.trained.model_file import ModelFile
 from fedmri.trained.predict import make_network
 from fedmri.training.device import reproducible
@@ -161,7 +161,15 @@ def _evaluated(
         reproducible(plan.train.n_threads),
         scored_with(file, network, data, site, "test") as is_fitted,
     ):
-        found = evaluate(network, data, "test", plan.target, train)
+        found = evaluate(
+            network,
+            data,
+            "test",
+            task_of(file),
+            train,
+            patch=plan.data.sample.patch,
+            is_mirrored=plan.data.is_mirrored,
+        )
     return found.cases, is_adapted or is_fitted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,6 +59,10 @@ class Arithmetic:
         with self.autocast():
             outputs: torch.Tensor = network(*inputs)
         return outputs.float()
+
+    def answering(self, network: nn.Module) -> Callable[..., torch.Tensor]:
+        """Return what answers inputs on the device as ``outputs`` does."""
+        return lambda *inputs: self.outputs(network, inputs)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context that a forward pass runs in."""

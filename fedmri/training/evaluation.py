@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import torch
@@ -17,6 +18,7 @@ from fedmri.round import Batch
 from fedmri.tasks.task import Case, Reading, Task
 from fedmri.training.arithmetic import Arithmetic
 from fedmri.training.device import memory_explained, reproducible
+from fedmri.training.looking import Look
 from fedmri.training.pictures import Picture, picture_of
 from fedmri.training.settings import TrainConfig
 
@@ -61,6 +63,8 @@ def evaluate(  # noqa: PLR0913  # what, on whom, and how
     train: TrainConfig,
     *,
     n_pictures: int = 0,
+    patch: tuple[int, ...] = (),
+    is_mirrored: bool = False,
 ) -> Evaluation:
     """Score a network on every patient of a split, without gradients and in evaluation mode.
 
@@ -75,6 +79,8 @@ def evaluate(  # noqa: PLR0913  # what, on whom, and how
         task: What is predicted and how it is scored.
         train: How the network computes, and on how many examples together.
         n_pictures: Pictures wanted, one patient each.
+        patch: As ``data.sample.patch``.
+        is_mirrored: As ``data.is_mirrored``.
 
     Raises:
         ConfigError: The device is not there, or lacks the precision (C23).
@@ -88,7 +94,10 @@ def evaluate(  # noqa: PLR0913  # what, on whom, and how
     losses: dict[Patient, list[float]] = {}
     n_examples = 0
     with reproducible(), memory_explained(place), _evaluating(network.to(place)):
-        outputs = _outputs(network, data, split, train.batch_size, arithmetic)
+        look = Look(patch, _mirror_axis(data, split) if is_mirrored else None)
+        answer = partial(look.outputs, arithmetic.answering(network))
+        batches = data.eval_batches(split, batch_size=train.batch_size)
+        outputs = ((batch, answer(arithmetic.inputs(batch.inputs))) for batch in batches)
         rows = _rows(iter(data.examples(split)), outputs, task)
         for _, group in groupby(rows, key=lambda row: (row.example.site, row.example.scan)):
             scan = list(group)
@@ -162,11 +171,9 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
             module.training = is_training
 
 
-def _outputs(
-    network: nn.Module, data: SiteData, split: Split, batch_size: int, arithmetic: Arithmetic
-) -> Iterator[tuple[Batch, torch.Tensor]]:
-    for batch in data.eval_batches(split, batch_size=batch_size):
-        yield batch, arithmetic.outputs(network, arithmetic.inputs(batch.inputs))
+def _mirror_axis(data: SiteData, split: Split) -> int | None:
+    """Return the axis that runs left to right, the same in all examples of a site."""
+    return next((example.mirror_axis for example in data.examples(split)), None)
 
 
 def _rows(

@@ -30,8 +30,9 @@ class Fitting:
 
     def __init__(self, running: Running, channel: Channel) -> None:
         self._running, self._channel = running, channel
-        self.of_images: dict[str, Weights] = {}
+        self._once: dict[str, Weights] = {}
         self._each: tuple[int, dict[str, Weights]] = (-1, {})
+        self._at_end: dict[str, Weights] = {}
 
     def before_rounds(self, notes: dict[str, Any]) -> dict[str, Any]:
         """Fit the stages that are fitted once, or take them from the notes of a checkpoint."""
@@ -41,12 +42,12 @@ class Fitting:
             if name not in found:
                 members = self._running.members()
                 self._running.wait(members)
-                first = SumsOrder(0, {}, stage=number, extra=self.of_images)
+                first = SumsOrder(0, {}, stage=number, extra=self._once)
                 fitted = self._fitted(stage, first, members, Made(self._running.plan))
                 self._running.records.add("harmonized", stage=name, version=version(fitted))
                 found[name] = _noted(fitted)
             kept = _of_notes(found[name])
-            self.of_images = {**self.of_images, f"{FITTED}{name}": as_weights(kept)}
+            self._once = {**self._once, f"{FITTED}{name}": as_weights(kept)}
         return {**notes, NOTED: found} if found else notes
 
     def before_round(self, after_round: int, model: Weights) -> dict[str, Weights]:
@@ -71,21 +72,24 @@ class Fitting:
             fitted = self._under(model, number, stage, after_round, made)
             name = STAGES.name_of(stage)
             self._running.records.add("finished", stage=name, version=version(fitted))
+            if stage.is_scored_with:
+                self._at_end[f"{FITTED}{name}"] = as_weights(fitted)
             model = {**model, **stage.finished(made, fitted)}
         return model
 
     def beside_training(self) -> dict[str, Weights]:
         """Return what goes with an order to train."""
-        return {**self.of_images, **self._each[1]}
+        return {**self._once, **self._each[1]}
 
     def beside_scoring(self, after_round: int, model: Weights) -> dict[str, Weights]:
         """Return what a model is scored with: the stages that are fitted for it, and no others."""
         each = fitted_stages(self._running.plan.stages, When.BEFORE_EACH_ROUND)
         scored = [STAGES.name_of(stage) for _, stage in each if stage.is_scored_with]
+        once = {**self._once, **self._at_end}
         if not scored:
-            return self.of_images
+            return once
         found = self.before_round(after_round, model)
-        return {**self.of_images, **{f"{FITTED}{n}": found[f"{FITTED}{n}"] for n in scored}}
+        return {**once, **{f"{FITTED}{n}": found[f"{FITTED}{n}"] for n in scored}}
 
     def hand_out(self) -> Weights:
         """Give sites what was fitted where the run ends with it; return it as it is written."""
@@ -93,7 +97,7 @@ class Fitting:
         for number, stage in enumerate(running.plan.stages):
             if not stage.is_handed_out:
                 continue
-            fitted = self.of_images[f"{FITTED}{STAGES.name_of(stage)}"]
+            fitted = self._once[f"{FITTED}{STAGES.name_of(stage)}"]
             made = Made(running.plan)
             sums = stage.fit(made)
             assert sums is not None, "what is handed out was fitted"
@@ -114,7 +118,7 @@ class Fitting:
         members = self._running.members()
         shared = self._running.made.shared(model, after_round)
         start = as_weights(stage.first(members))
-        extra = {**self.of_images, **self._running.first.beside(members)}
+        extra = {**self._once, **self._running.first.beside(members)}
         first = SumsOrder(0, start, shared, after_round, extra, stage=number)
         return self._fitted(stage, first, members, made)
 

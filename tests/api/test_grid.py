@@ -15,6 +15,7 @@ import pytest
 from fedmri.api.grid.choice import choose
 from fedmri.api.grid.file import StudyFile, read_study
 from fedmri.api.grid.pace import Pace
+from fedmri.api.grid.recipe import Recipe
 from fedmri.api.grid.study_grid import TABLE, StudyGrid
 from fedmri.errors import ConfigError
 
@@ -124,6 +125,36 @@ def test_a_changed_file_redoes_only_what_the_change_decides_and_choice_looks_at_
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert choose(runs, task) == before
     assert {one.arm for one in before} == {"federated", "pooled"}
+
+
+def test_a_recipe_tries_settings_of_one_budget_in_every_arm(tiny: Tiny, tmp_path: Path) -> None:
+    """A long round and short ones that keep their optimizer; each arm chooses by itself."""
+    settings = tiny(
+        "simulation.arms=[federated,pooled]", "simulation.n_pictures=0", "model.width=2"
+    )
+    file = write_file(tmp_path / "s.yaml", settings, recipe={"n_steps": 60, "n_trials": 2})
+    study = StudyGrid(file)
+    long, short = (one.study.experiment.plan for one in study.variants)
+    assert (long.rounds.n_rounds, long.train.local_steps) == (1, 60)
+    assert (short.rounds.n_rounds, short.train.local_steps) == (5, 12)
+    assert short.train.is_optimizer_kept
+    assert study.run().chosen is not None
+    told = json.loads((study.folder / "chosen" / "trials.json").read_text())
+    assert told["n_trials"] == len(told["tried"]) == 2
+    for arm in ("federated", "pooled"):
+        scores = [one["scores"][arm] for one in told["tried"]]
+        assert told["chosen"][arm]["score"] == max(scores)
+
+
+def test_a_recipe_counts_the_same_steps_whatever_is_tried() -> None:
+    """Eight trials: each takes a site 1,200 steps; a recipe beside a grid is refused."""
+    file = StudyFile("s", {"experiment": "lgg_tumour"}, recipe=Recipe(1200, 8))
+    tried = [*file.variants()]
+    assert len(tried) == 8
+    assert {one["train.local_steps"] * one["rounds.n_rounds"] for one in tried} == {1200}
+    assert len({json.dumps(one, sort_keys=True) for one in tried}) == 8
+    with pytest.raises(ConfigError, match=r"grid.*recipe.*C01"):
+        StudyFile("s", grid={"train.lr": [1]}, recipe=Recipe(60))
 
 
 @pytest.mark.slow

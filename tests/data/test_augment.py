@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torchio as tio
+from monai.transforms import RandBiasField
 
-from fedmri.data.batches.augment import Sample, augment, mix, refuse_unfit
+from fedmri.data.batches import augment as changes
+from fedmri.data.batches.augment import Sample, augmented, mix, refuse_unfit
+from fedmri.data.batches.drawing import Drawn, draw
+from fedmri.data.batches.grids import DEGREES, SCALES, SHIFT, grids
 from fedmri.data.settings import AugmentConfig
 from fedmri.errors import ConfigError
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.kinds.segmentation import Segmentation
 
-EACH = [AugmentConfig(**{name: 1.0}) for name in ("affine", "bias", "gamma", "ghosting", "noise")]
-ALL = AugmentConfig(affine=1, flip=0.5, noise=1, bias=1, gamma=1, ghosting=1)
+NAMES = ("affine", "elastic", "bias", "gamma", "ghosting", "noise")
+EACH = [AugmentConfig(**{name: 1.0}) for name in NAMES]
+ALL = AugmentConfig(affine=1, elastic=1, flip=0.5, noise=1, bias=1, gamma=1, ghosting=1)
 SHAPES = [(20, 24), (16, 18, 20)]
 EACH_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
 
@@ -33,11 +40,22 @@ def sample(shape: tuple[int, ...], seed: int = 0) -> Sample:
     return Sample(image, label, (True, False), (1.0,) * len(shape), 0)
 
 
+def augment(one: Sample, config: AugmentConfig, seed: int) -> Sample:
+    """Return an example, changed in a batch of its own."""
+    image, label = augmented([one], config, [seed])
+    return replace(one, image=image[0], label=None if label is None else label[0])
+
+
+def drawn(config: AugmentConfig, n_axes: int, seed: int = 0) -> Drawn:
+    """Return what happens to an example of one modality."""
+    return draw(config, seed, n_axes, 1)
+
+
 @EACH_SHAPE
 @pytest.mark.parametrize("seed", range(3))
 def test_a_label_follows_its_image(shape: tuple[int, ...], seed: int) -> None:
     """Where the image is bright after turning, scaling and mirroring, there is the lesion."""
-    changed = augment(sample(shape), AugmentConfig(affine=1, flip=1), seed)
+    changed = augment(sample(shape), AugmentConfig(affine=1, elastic=1, flip=1), seed)
     bright, label = changed.image[0] > 0.5, changed.label
     assert label is not None
     assert label.dtype == torch.uint8
@@ -120,9 +138,104 @@ def test_neighbouring_slices_keep_one_contrast() -> None:
 
 
 def test_without_augmentation_an_example_passes_through() -> None:
-    """No copy, no draw."""
+    """The same bits as in the cache."""
     start = sample((8, 8))
-    assert augment(start, AugmentConfig(mixup=1), 0) is start
+    assert torch.equal(augment(start, AugmentConfig(mixup=1), 0).image, start.image)
+
+
+@EACH_SHAPE
+def test_an_example_does_not_depend_on_its_batch(shape: tuple[int, ...]) -> None:
+    """Other examples change nothing but the rounding of sums; a batch again gives the same bits."""
+    samples = [sample(shape, seed) for seed in range(5)]
+    config = AugmentConfig(affine=0.5, elastic=0.5, flip=0.5, bias=0.5, gamma=0.5, ghosting=0.5)
+    image, label = augmented(samples, config, range(5))
+    assert torch.equal(augmented(samples, config, range(5))[0], image)
+    assert label is not None
+    for row, one in enumerate(samples):
+        alone = augment(one, config, row)
+        assert torch.allclose(image[row], alone.image, atol=1e-4)
+        assert alone.label is not None
+        assert torch.equal(label[row], alone.label)
+
+
+@EACH_SHAPE
+def test_a_grid_turns_as_torchio_does(shape: tuple[int, ...]) -> None:
+    """The same turn, scale and shift through TorchIO, in millimetres of unequal voxels."""
+    one = drawn(AugmentConfig(affine=1), len(shape), seed=4)
+    spacing = (1.0, 2.0, 1.5)[: len(shape)]
+    blob = sample(shape).image[:1].clamp(min=0)
+    found = torch.nn.functional.grid_sample(
+        blob[None], grids([one], [spacing], shape), align_corners=True
+    )[0]
+    assert abs(found - as_torchio(blob, one, spacing)).mean() < 0.05 * found.mean()
+    assert abs(found - blob).mean() > 0.1 * found.mean()
+
+
+def as_torchio(blob: torch.Tensor, one: Drawn, spacing: tuple[float, ...]) -> torch.Tensor:
+    """Return an image after the affine of a draw, by TorchIO's own resampling."""
+    n_axes = blob.ndim - 1
+    ones = (1,) * (3 - n_axes)
+    affine = np.diag([*spacing, *ones, 1.0])
+    image = tio.ScalarImage(tensor=blob.reshape(*blob.shape, *ones), affine=affine)
+    half = [step * (n - 1) / 2 for step, n in zip(spacing, blob.shape[1:], strict=True)]
+    # a place is taken from R S^-1 p + t, so that the image is moved by S R' (p - t)
+    matrix = np.eye(4)
+    angles = np.radians(DEGREES * one.turn)
+    planes = [(0, 1)] if n_axes == 2 else [(1, 2), (0, 2), (0, 1)]
+    for (a, b), angle in zip(planes, angles, strict=False):
+        plane = np.eye(4)
+        plane[a, a] = plane[b, b] = np.cos(angle)
+        plane[a, b], plane[b, a] = -np.sin(angle), np.sin(angle)
+        matrix = matrix @ plane
+    matrix[:n_axes, :n_axes] = matrix[:n_axes, :n_axes] / (1 + SCALES * one.scale)
+    matrix[:n_axes, 3] = 2 * SHIFT * one.shift * half
+    centre = np.eye(4)
+    centre[:n_axes, 3] = half
+    taken = centre @ matrix @ np.linalg.inv(centre)  # from output to input, in millimetres
+    moved = tio.ScalarImage(tensor=image.data, affine=np.linalg.inv(taken) @ affine)
+    sampled = tio.Resample(image)(moved)
+    return sampled.data.reshape(blob.shape)
+
+
+@EACH_SHAPE
+def test_ghosts_are_those_of_torchio(shape: tuple[int, ...]) -> None:
+    """The same lines of k-space, by TorchIO."""
+    one = drawn(AugmentConfig(ghosting=1), len(shape), seed=2)
+    blob = sample(shape).image[:1]
+    unit = blob[None].clone()
+    changes._ghost(unit, [one])
+    of_axis, of_number, of_strength = one.ghost.tolist()
+    low, high = changes.GHOSTS
+    number, axis = changes.N_GHOSTS[0] + int(of_number * 7), int(of_axis * len(shape))
+    whole = blob.reshape(1, *shape, *(1,) * (3 - len(shape)))
+    ghosts = tio.Ghosting(number, axis, low + of_strength * (high - low), restore=None)
+    wanted = ghosts(whole)
+    assert torch.allclose(unit[0, 0], wanted.reshape(shape), atol=1e-4)
+
+
+@EACH_SHAPE
+def test_shading_is_a_polynomial_as_in_monai(shape: tuple[int, ...]) -> None:
+    """The same coefficients of Legendre polynomials, by MONAI; products up to degree three."""
+    one = drawn(AugmentConfig(bias=1), len(shape))
+    unit = torch.ones(1, 1, *shape)
+    changes._shade(unit, [one])
+    degrees = np.indices(one.shade.shape).sum(0)
+    kept = np.where(degrees < 4, changes.BIAS * one.shade, 0)
+    axes = [np.linspace(-1, 1, n) for n in shape]
+    polynomial: Any = np.polynomial.legendre
+    wanted = (
+        polynomial.leggrid2d(*axes, kept) if len(shape) == 2 else polynomial.leggrid3d(*axes, kept)
+    )
+    assert torch.allclose(unit[0, 0].log(), torch.tensor(wanted).float(), atol=1e-5)
+    if len(shape) == 3:
+        coil = RandBiasField()
+        field = coil._generate_random_field(shape, 3, [kept[at] for at in _monai_order()])
+        assert torch.allclose(unit[0, 0].log(), torch.tensor(field).float(), atol=1e-5)
+
+
+def _monai_order() -> list[tuple[int, int, int]]:
+    """Return the products of polynomials in the order of MONAI's coefficients."""
+    return [(i, j, k) for i in range(4) for j in range(4 - i) for k in range(4 - i - j)]
 
 
 def images(n: int) -> torch.Tensor:

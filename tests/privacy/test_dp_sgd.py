@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fedmri.data.batches.site_data import Example, SiteData, Split, Voxels
-from fedmri.data.settings import AugmentConfig
+from fedmri.data.settings import AugmentConfig, DataConfig, SampleConfig
 from fedmri.errors import PrivacyError
 from fedmri.models.build import build_network
 from fedmri.models.registry import model_names
@@ -345,8 +345,9 @@ def test_gradients_that_are_none_are_no_agreement(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("augment.mixup", {"augment": AugmentConfig(mixup=0.5)}),
-        ("augment.cutmix", {"augment": AugmentConfig(cutmix=0.5)}),
+        ("augment.mixup", {"data": DataConfig(augment=AugmentConfig(mixup=0.5))}),
+        ("augment.cutmix", {"data": DataConfig(augment=AugmentConfig(cutmix=0.5))}),
+        ("sample.foreground", {"data": DataConfig(sample=SampleConfig(foreground=0.5))}),
         ("train.schedule", {"train": TrainConfig(schedule="plateau")}),
     ],
 )
@@ -354,7 +355,7 @@ def test_what_goes_past_the_noise_is_refused_by_name(
     name: str, settings: dict[str, object]
 ) -> None:
     """Each alone; and none of it where nothing is noised."""
-    given = {"train": TrainConfig(), "augment": AugmentConfig(), **settings}
+    given = {"train": TrainConfig(), "data": DataConfig(), **settings}
     with pytest.raises(PrivacyError, match=rf"{name}.*\[P32\]"):
         refuse_conflicts(config(1.0), **given)  # type: ignore[arg-type]
     refuse_conflicts(PrivacyConfig(), **given)  # type: ignore[arg-type]

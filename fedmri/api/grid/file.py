@@ -12,7 +12,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]  # it ships no types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fedmri.config import as_overrides
+from fedmri.api.grid.recipe import Recipe
+from fedmri.config import as_overrides, load
 from fedmri.errors import ConfigError, require, told
 from fedmri.settings.keys import refused_value
 
@@ -31,6 +32,7 @@ class StudyFile:
             such sections in a list are gone through one after another.
         is_chosen: Whether each arm gets the values with its best score on validation patients. The
             report then shows the chosen models alone.
+        recipe: A budget of steps and trials, instead of a grid: what is tried is ready, and chosen.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -39,12 +41,15 @@ class StudyFile:
     settings: Block = field(default_factory=dict)
     grid: Block | list[Block] = field(default_factory=dict)
     is_chosen: bool = False
+    recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
         for block in self.blocks:
             for key, values in block.items():
                 is_list = isinstance(values, list) and bool(values)
                 require(is_list, f"grid.{key}", values, "a list of values")
+        is_one = self.recipe is None or not self.grid
+        require(is_one, "grid", self.grid, "nothing beside recipe")
 
     @property
     def blocks(self) -> list[Block]:
@@ -53,6 +58,9 @@ class StudyFile:
 
     def variants(self) -> Iterator[dict[str, Any]]:
         """Yield the values of each run by the keys that vary."""
+        if self.recipe is not None:
+            yield from map(dict, self.recipe.variants(load([*as_overrides(self.settings)]).plan))
+            return
         for block in self.blocks:
             for values in itertools.product(*block.values()):
                 yield dict(zip(block, values, strict=True))

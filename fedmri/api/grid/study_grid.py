@@ -129,7 +129,8 @@ class StudyGrid:
 
             for variant in left:
                 _run(variant, watch)
-            chosen = self._choose() if self.file.is_chosen else None
+            is_chosen = self.file.is_chosen or self.file.recipe is not None
+            chosen = self._choose() if is_chosen else None
             result = GridResult(self.folder, self.variants, chosen)
             write_whole(self.folder / TABLE, self._as_markdown(result))
         return result
@@ -148,16 +149,22 @@ class StudyGrid:
             yield Variant(values, Study.placed(experiment, self.folder / "runs" / key))
 
     def _choose(self) -> StudyResult:
-        from fedmri.api.grid.choice import choose, gather
+        from fedmri.api.grid.choice import choose, gather, validation_scores
+        from fedmri.reports.results import load_results
 
         runs = [one.folder for one in self.variants]
         task = self.variants[0].study.experiment.plan.target
         chosen = choose(runs, task)
+        scores = [validation_scores(load_results(run), task.primary) for run in runs]
         named = {one.folder: one.name for one in self.variants}
         told = {
             "metric": task.primary,
             "is_private": any(v.study.experiment.plan.privacy.is_on for v in self.variants),
             "chosen": {one.arm: {"settings": named[one.run], "score": one.score} for one in chosen},
+            "tried": [
+                {"settings": named[run], "scores": own}
+                for run, own in zip(runs, scores, strict=True)
+            ],
         }
         gather(chosen, runs, told, self.folder / CHOSEN)
         result = StudyResult.open(self.folder / CHOSEN)

@@ -1,30 +1,34 @@
-"""Random changes of training examples, decided by a seed alone and never cached."""
+"""Random changes of a batch of training examples; the seed of an example decides its own.
+
+All examples of a batch are changed together: intensities by operations on the whole batch, turns,
+scales, shifts, bends and mirrors by one grid and one interpolation.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torchio as tio
-from monai.transforms import RandBiasField
-from monai.utils import convert_to_tensor
 
+from fedmri.data.batches.drawing import Drawn, draw, normal
+from fedmri.data.batches.grids import grids, legendre, separable
 from fedmri.data.settings import AugmentConfig
 from fedmri.errors import ConfigError
 from fedmri.round import Target
 
-DEGREES = 10.0
-SCALES = 0.1
-SHIFT = 0.05
-"""Largest shift, as a share of the field of view."""
 LOG_GAMMA = 0.3
 NOISE_STD = 0.05
 """Largest noise, as a share of the image's range."""
 BIAS = 0.3
 GHOSTS = (0.2, 0.6)
+N_GHOSTS = (4, 10)
+KEPT_CENTRE = 0.02
+"""Share of the lines of k-space, around its centre, that a movement leaves."""
 MIXUP_ALPHA = 0.2
 CUTMIX_ALPHA = 1.0
+GEOMETRY = frozenset({"affine", "elastic"})
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ class Sample:
     mirror_axis: int | None
 
 
+Stack = tuple[torch.Tensor, torch.Tensor | None]
+"""Images and label maps of a batch, shapes ``(B, C, …)`` and ``(B, 1, …)``."""
+
+
 def refuse_unfit(config: AugmentConfig, target: Target) -> None:
     """Raise unless the augmentation makes sense for the target.
 
@@ -62,89 +70,121 @@ def refuse_unfit(config: AugmentConfig, target: Target) -> None:
         )
 
 
-def augment(sample: Sample, config: AugmentConfig, seed: int) -> Sample:
-    """Return a randomly changed example; the seed decides how, whatever was drawn before.
+def stacked(samples: Sequence[Sample]) -> Stack:
+    """Return examples as a batch; all have one shape, and label maps or none."""
+    labels = [sample.label for sample in samples if sample.label is not None]
+    image = torch.stack([sample.image for sample in samples])
+    return image, torch.stack(labels) if labels else None
+
+
+def augmented(samples: Sequence[Sample], config: AugmentConfig, seeds: Sequence[int]) -> Stack:
+    """Return a randomly changed batch of examples of one shape.
 
     Intensities are changed between the head's lowest value and its highest, so that a field or a
     contrast acts on signal as in a scanner, and are then scaled back. Air, which preparation sets
     to zero, and an absent modality stay zero. A label map follows the geometry, by nearest
-    neighbour.
+    neighbour. An example to which nothing happens passes through, bit for bit.
 
     Args:
-        sample: It is not changed.
+        samples: They are not changed.
         config: Probability of each change.
-        seed: Other global random states are neither read nor changed.
+        seeds: One for each example: it decides what happens, whatever else is in the batch.
+
+    Source:
+        The changes are those of TorchIO (Pérez-García et al. 2021,
+        doi:10.1016/j.cmpb.2021.106236); shading by a coil is that of MONAI.
     """
-    if not any(value for name, value in vars(config).items() if name not in ("mixup", "cutmix")):
-        return sample
-    flat = sample.image.flatten(1)
-    low, high = flat.amin(1), flat.amax(1)
+    image, label = stacked(samples)
+    n_axes, n_modalities = image.ndim - 2, len(samples[0].present)
+    all_drawn = [draw(config, seed, n_axes, n_modalities) for seed in seeds]
+    rows = [row for row, drawn in enumerate(all_drawn) if drawn.happens]
+    if rows:
+        own = [samples[row] for row in rows], [all_drawn[row] for row in rows]
+        changed, maps = _changed(image[rows], label if label is None else label[rows], *own)
+        image[rows] = changed
+        if label is not None and maps is not None:
+            label[rows] = maps
+    return image, label
+
+
+def _changed(
+    image: torch.Tensor,
+    label: torch.Tensor | None,
+    samples: Sequence[Sample],
+    drawn: Sequence[Drawn],
+) -> Stack:
+    flat, axes = image.flatten(2), (*image.shape[:2], *[1] * (image.ndim - 2))
+    low, high = flat.amin(2).view(axes), flat.amax(2).view(axes)
     spread = torch.where(high > low, high - low, 1.0)
-    axes = (-1, *[1] * (sample.image.ndim - 1))
-    unit = (sample.image - low.view(axes)) / spread.view(axes)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        image, is_head, label = _change(_shade(unit, sample, config, seed), sample, config)
-    image = torch.where(is_head, image * spread.view(axes) + low.view(axes), 0)
-    return replace(sample, image=image, label=label)
+    unit, maps = (image - low) / spread, (image != 0).float()
+    if label is not None:
+        maps = torch.cat([maps, label.float()], 1)
+    _contrast(unit, drawn)
+    _shade(unit, drawn)
+    _move(unit, maps, samples, drawn)
+    _ghost(unit, drawn)
+    for row, one in enumerate(drawn):
+        if "noise" in one.happens:
+            unit[row].add_(normal(one.seed, unit[row].shape), alpha=NOISE_STD * one.noise)
+    is_head = maps[:, : image.shape[1]] > 0
+    image = torch.where(is_head, unit * spread + low, 0)
+    return image, None if label is None else maps[:, image.shape[1] :].to(label.dtype)
 
 
-def _shade(unit: torch.Tensor, sample: Sample, config: AugmentConfig, seed: int) -> torch.Tensor:
-    """Return other contrasts, one a modality, under another coil."""
-    if torch.rand(1).item() < config.gamma:
-        log_gamma = (2 * torch.rand(len(sample.present)) - 1) * LOG_GAMMA
-        gamma = log_gamma.exp().repeat_interleave(len(unit) // len(sample.present))
-        unit = unit ** gamma.view(-1, *[1] * (unit.ndim - 1))
-    if config.bias:  # MONAI's is twenty times as quick as TorchIO's
-        coil = RandBiasField(coeff_range=(-BIAS, BIAS), prob=config.bias)
-        coil.set_random_state(seed % 2**32)
-        unit = convert_to_tensor(coil(unit), track_meta=False)
-    return unit
+def _rows(name: str, drawn: Sequence[Drawn]) -> list[int]:
+    """Return the examples to which a change happens."""
+    return [row for row, one in enumerate(drawn) if name in one.happens]
 
 
-def _change(
-    unit: torch.Tensor, sample: Sample, config: AugmentConfig
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Return image, head and label, changed by draws from the global generator, as TorchIO does."""
-    subject = _subject(unit, sample)
-    subject = tio.Compose(_transforms(subject, sample, config), copy=False)(subject)
-    image, head, *labels = subject.get_images(intensity_only=False)
-    label = None
-    if sample.label is not None:
-        label = labels[0].data.reshape(sample.label.shape).to(sample.label.dtype)
-    return image.data.reshape(unit.shape), head.data.reshape(unit.shape) > 0, label
+def _contrast(unit: torch.Tensor, drawn: Sequence[Drawn]) -> None:
+    """Give each modality another contrast; edits ``unit``, as the next three do."""
+    if rows := _rows("gamma", drawn):
+        gamma = torch.tensor(np.stack([drawn[row].contrast for row in rows]) * LOG_GAMMA).exp()
+        gamma = gamma.repeat_interleave(unit.shape[1] // gamma.shape[1], dim=1)
+        unit[rows] = unit[rows] ** gamma.view(*gamma.shape, *[1] * (unit.ndim - 2))
 
 
-def _subject(unit: torch.Tensor, sample: Sample) -> tio.Subject:
-    """Return the example as TorchIO has it: always with three spatial axes."""
-    n_axes = unit.ndim - 1
-    ones = [1] * (3 - n_axes)
-    affine = np.diag([*sample.spacing_mm[-n_axes:], *ones, 1])
-    maps = {"head": (sample.image != 0).to(torch.uint8), "label": sample.label}
-    parts: dict[str, tio.Image] = {
-        name: tio.LabelMap(tensor=values.reshape(*values.shape, *ones), affine=affine)
-        for name, values in maps.items()
-        if values is not None
-    }
-    image = tio.ScalarImage(tensor=unit.reshape(*unit.shape, *ones), affine=affine)
-    return tio.Subject({"image": image, **parts})
+def _shade(unit: torch.Tensor, drawn: Sequence[Drawn]) -> None:
+    """Put images under another coil, whose field is a polynomial of the third degree."""
+    if rows := _rows("bias", drawn):
+        factors = torch.tensor(np.stack([drawn[row].shade for row in rows]) * BIAS)
+        degrees = torch.meshgrid(*[torch.arange(n) for n in factors.shape[1:]], indexing="ij")
+        factors[:, torch.stack(degrees).sum(0) >= factors.shape[1]] = 0
+        field = separable(factors, [legendre(n, factors.shape[1]) for n in unit.shape[2:]])
+        unit[rows] = unit[rows] * field.exp()[:, None]
 
 
-def _transforms(subject: tio.Subject, sample: Sample, config: AugmentConfig) -> list[tio.Transform]:
-    sides = zip(subject.spatial_shape, subject.spacing, strict=True)
-    x, y, z = (SHIFT * size * mm if size > 1 else 0.0 for size, mm in sides)
-    chosen: list[tio.Transform] = []
-    if config.affine:
-        shift_mm = (x, y, z)
-        chosen.append(tio.RandomAffine(SCALES, DEGREES, shift_mm, p=config.affine, copy=False))
-    if config.flip and sample.mirror_axis is not None:
-        axis = (sample.mirror_axis,)
-        chosen.append(tio.RandomFlip(axis, flip_probability=config.flip, copy=False))
-    if config.ghosting:
-        chosen.append(tio.RandomGhosting(intensity=GHOSTS, p=config.ghosting, copy=False))
-    if config.noise:
-        chosen.append(tio.RandomNoise(std=(0.0, NOISE_STD), p=config.noise, copy=False))
-    return chosen
+def _move(
+    unit: torch.Tensor, maps: torch.Tensor, samples: Sequence[Sample], drawn: Sequence[Drawn]
+) -> None:
+    """Turn, scale, shift, bend and mirror images, and the maps that follow them."""
+    for row in _rows("flip", drawn):
+        axis = samples[row].mirror_axis
+        if axis is not None:
+            unit[row], maps[row] = unit[row].flip(1 + axis), maps[row].flip(1 + axis)
+    if rows := [row for row, one in enumerate(drawn) if one.happens & GEOMETRY]:
+        spacings = [samples[row].spacing_mm for row in rows]
+        grid = grids([drawn[row] for row in rows], spacings, unit.shape[2:])
+        sample = torch.nn.functional.grid_sample
+        unit[rows] = sample(unit[rows], grid, mode="bilinear", align_corners=True)
+        maps[rows] = sample(maps[rows], grid, mode="nearest", align_corners=True)
+
+
+def _ghost(unit: torch.Tensor, drawn: Sequence[Drawn]) -> None:
+    """Weaken every n-th line of k-space, as a patient who moves does."""
+    sides = unit.shape[2:]
+    for row in _rows("ghosting", drawn):
+        of_axis, of_number, of_strength = drawn[row].ghost.tolist()
+        axis = int(of_axis * len(sides))
+        step = N_GHOSTS[0] + int(of_number * (N_GHOSTS[1] - N_GHOSTS[0] + 1))
+        n, centre = sides[axis], sides[axis] // 2
+        kept = torch.ones(n)
+        kept[::step] = 1 - (GHOSTS[0] + of_strength * (GHOSTS[1] - GHOSTS[0]))
+        n_kept = round(KEPT_CENTRE * n) // 2
+        kept[centre - n_kept : centre + n_kept + 1] = 1
+        lines = torch.fft.ifftshift(kept).view(-1, *[1] * (len(sides) - 1 - axis))
+        spectrum = torch.fft.fft(unit[row], dim=1 + axis)
+        unit[row] = torch.fft.ifft(spectrum * lines, dim=1 + axis).real
 
 
 def mix(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from fedmri.data.batches.augment import Sample, augment, mix, refuse_unfit
+from fedmri.data.batches.augment import Sample, Stack, augmented, mix, refuse_unfit, stacked
+from fedmri.data.batches.sampling import Item, cut, drawn_pass
 from fedmri.data.batches.site_data import Example, ImageChange, Split, Voxels
 from fedmri.data.batches.slices import take_slice
 from fedmri.data.batches.split import refuse_leaks, unit_hash
@@ -24,11 +25,9 @@ from fedmri.data.preparation.prepared import (
     union,
     unusable_site,
 )
-from fedmri.data.settings import AugmentConfig, DataConfig, PrepareConfig
+from fedmri.data.settings import AugmentConfig, DataConfig, PrepareConfig, SampleConfig
 from fedmri.data.target import DataTarget
 from fedmri.round import Batch
-
-Item = tuple[PreparedScan, int | None]
 
 
 def open_site(paths: Sequence[Path], target: DataTarget, config: DataConfig) -> PreparedSite:
@@ -45,6 +44,7 @@ def open_site(paths: Sequence[Path], target: DataTarget, config: DataConfig) -> 
         ConfigError: The augmentation does not fit the target (C03).
     """
     refuse_unfit(config.augment, target)
+    config.sample.refuse_unfit(target, config.prepare)
     parts = [read_site(path) for path in paths]
     settings = site_settings(target, config.prepare, config.source)
     for path, part in zip(paths, parts, strict=True):
@@ -55,7 +55,12 @@ def open_site(paths: Sequence[Path], target: DataTarget, config: DataConfig) -> 
     refuse_leaks(firsts, prepared.contents)
     n_neighbours = n_neighbours_of(config.prepare)
     return PreparedSite(
-        prepared, target, config.augment, n_neighbours, is_site_balanced=config.is_site_balanced
+        prepared,
+        target,
+        config.augment,
+        n_neighbours,
+        sample=config.sample,
+        is_site_balanced=config.is_site_balanced,
     )
 
 
@@ -99,6 +104,7 @@ class PreparedSite:
         config: Random changes of training examples.
         n_neighbours: Slices on each side that join a slice.
         change: What is done to each image before anything else; None leaves it.
+        sample: What a pass of training takes more often than the rest, and how much of a volume.
         is_site_balanced: Whether a pass of training has the examples of each site as often.
     """
 
@@ -107,6 +113,7 @@ class PreparedSite:
     config: AugmentConfig
     n_neighbours: int = 0
     change: ImageChange | None = None
+    sample: SampleConfig = field(default_factory=SampleConfig)
     is_site_balanced: bool = False
 
     @property
@@ -139,10 +146,9 @@ class PreparedSite:
         shape fills batches of its own. The last batch of a shape may be smaller; a single example
         joins the batch before it, because batch normalisation cannot learn from one.
         """
-        items = self._trained()
         generator = np.random.default_rng(seed)
-        order = [items[i] for i in generator.permutation(len(items))]
-        for group in _by_shape(order, batch_size):
+        order = drawn_pass(self._trained(), self.sample, generator)
+        for group in _by_shape(order, batch_size, self.sample.patch):
             yield self._mixed(self._augmented(group, seed), generator)
 
     def train_sized(self, sizes: Sequence[int], *, seeds: Iterator[int]) -> Iterator[Batch]:
@@ -159,17 +165,22 @@ class PreparedSite:
         while items and left:
             seed = next(seeds)
             generator = np.random.default_rng(seed)
-            for index in generator.permutation(len(items)):
-                group = waiting.setdefault(_shape(items[index]), [])
-                group.append(items[index])
+            for item in drawn_pass(items, self.sample, generator):
+                group = waiting.setdefault(self.sample.patch or _shape(item), [])
+                group.append(item)
                 if left and len(group) >= left[0]:
                     n_taken = left.pop(0)
                     yield self._mixed(self._augmented(group[:n_taken], seed), generator)
                     del group[:n_taken]
 
     def batch_sizes(self, batch_size: int) -> tuple[int, ...]:
-        """Return the sizes of the batches of one pass over the training examples."""
-        return tuple(len(group) for group in _by_shape(self._trained(), batch_size))
+        """Return the sizes of the batches of one pass over the training examples.
+
+        Where shapes differ and some examples are drawn more often, passes differ: of one shape each
+        has as many examples as here in the mean.
+        """
+        groups = _by_shape(self._trained(), batch_size, self.sample.patch)
+        return tuple(map(len, groups))
 
     def train_picks(self, picks: Sequence[int], *, seed: int) -> Iterator[Batch]:
         """Yield some training examples, augmented and not mixed, a batch for each shape.
@@ -179,7 +190,8 @@ class PreparedSite:
             seed: Of the augmentation.
         """
         items = self._items("train")
-        for group in _by_shape([items[row] for row in picks], max(2, len(picks))):
+        size = max(2, len(picks))
+        for group in _by_shape([items[row] for row in picks], size, self.sample.patch):
             yield self._augmented(group, seed)
 
     def eval_batches(self, split: Split, *, batch_size: int) -> Iterator[Batch]:
@@ -190,11 +202,11 @@ class PreparedSite:
         group: list[Item] = []
         for item in self._items(split):
             if group and (len(group) == batch_size or _shape(item) != _shape(group[0])):
-                yield self._batch(group, [self._sample(each) for each in group])
+                yield self._scored(group)
                 group = []
             group.append(item)
         if group:
-            yield self._batch(group, [self._sample(each) for each in group])
+            yield self._scored(group)
 
     def _trained(self) -> list[Item]:
         """Return the examples of a pass of training; a small site's come several times."""
@@ -203,16 +215,16 @@ class PreparedSite:
             return items
         by_site: dict[str, list[Item]] = {}
         for item in items:
-            by_site.setdefault(item[0].site, []).append(item)
+            by_site.setdefault(item.scan.site, []).append(item)
         n_most = max(map(len, by_site.values()), default=0)
         return [one for own in by_site.values() for one in islice(cycle(own), n_most)]
 
     def _items(self, split: Split) -> list[Item]:
         scans = [scan for scan in self.prepared.scans if scan.split == split]
-        return [(scan, index) for scan in scans for index in scan.slices or (None,)]
+        return [Item(scan, index) for scan in scans for index in scan.slices or (None,)]
 
     def _sample(self, item: Item) -> Sample:
-        scan, index = item
+        scan, index = item.scan, item.slice_index
         whole = map_array(scan.image, scan.shape, "<f4")
         image = _voxels(whole, index, self.n_neighbours)
         if self.change is not None:
@@ -223,36 +235,43 @@ class PreparedSite:
         return Sample(image, label, scan.present, scan.spacing_mm, scan.mirror_axis)
 
     def _augmented(self, group: Sequence[Item], seed: int) -> Batch:
+        seeds = [_seed(item, seed) for item in group]
         samples = [self._sample(item) for item in group]
-        seeds = [int(unit_hash(seed, scan.scan, str(i)) * 2**53) for scan, i in group]
-        settings = [self.config] * len(seeds)
-        changed = [augment(*each) for each in zip(samples, settings, seeds, strict=True)]
-        return self._batch(group, changed)
+        if patch := self.sample.patch:
+            cuts = zip(samples, group, seeds, strict=True)
+            samples = [
+                cut(one, patch, own, is_labelled=item.is_labelled) for one, item, own in cuts
+            ]
+        return self._batch(group, augmented(samples, self.config, seeds))
 
-    def _batch(self, group: Sequence[Item], samples: Sequence[Sample]) -> Batch:
-        image = torch.stack([sample.image for sample in samples])
-        present = torch.tensor([sample.present for sample in samples])
+    def _scored(self, group: Sequence[Item]) -> Batch:
+        return self._batch(group, stacked([self._sample(item) for item in group]))
+
+    def _batch(self, group: Sequence[Item], stack: Stack) -> Batch:
+        image, label = stack
+        scans = [item.scan for item in group]
+        present = torch.tensor([scan.present for scan in scans])
         n_each = image.shape[1] // present.shape[1]
         return Batch(
             image=image,
-            target=self._targets(group, samples),
+            target=self._targets(scans, label),
             present=present.repeat_interleave(n_each, dim=1),
-            subjects=tuple(self._name(scan) for scan, _ in group),
-            scans=tuple(scan.scan for scan, _ in group),
-            covariates=_covariates(group),
+            subjects=tuple(map(self._name, scans)),
+            scans=tuple(scan.scan for scan in scans),
+            covariates=_covariates(scans),
         )
 
     def _name(self, scan: PreparedScan) -> str:
         """Return who a patient is among all whom the examples are of: two sites may have a 1."""
         return f"{scan.site}/{scan.subject}" if self.prepared.is_pooled else scan.subject
 
-    def _targets(self, group: Sequence[Item], samples: Sequence[Sample]) -> torch.Tensor:
+    def _targets(self, scans: Sequence[PreparedScan], label: torch.Tensor | None) -> torch.Tensor:
+        truths = [scan.target for scan in scans]
         if self.target is None:
-            return torch.full((len(group),), torch.nan)
-        if self.target.label_map is not None:
-            labels = [sample.label for sample in samples if sample.label is not None]
-            return marked(torch.stack(labels).long(), [scan.target for scan, _ in group])
-        return self.target.batch_target([scan.target for scan, _ in group])
+            return torch.full((len(truths),), torch.nan)
+        if self.target.label_map is not None and label is not None:
+            return marked(label.long(), truths)
+        return self.target.batch_target(truths)
 
     def _mixed(self, batch: Batch, generator: np.random.Generator) -> Batch:
         is_mixed = self.config.mixup or self.config.cutmix
@@ -273,24 +292,31 @@ def _voxels(array: np.ndarray, index: int | None, n_neighbours: int) -> torch.Te
     return torch.from_numpy(array)
 
 
-def _covariates(group: Sequence[Item]) -> torch.Tensor | None:
+def _covariates(scans: Sequence[PreparedScan]) -> torch.Tensor | None:
     """Return the rows of the table of some examples; None where none is read."""
-    rows = [scan.covariates for scan, _ in group]
+    rows = [scan.covariates for scan in scans]
     return torch.tensor(rows, dtype=torch.float32) if rows[0] else None
+
+
+def _seed(item: Item, of_pass: int) -> int:
+    """Return the seed of an example, which is another each time that a pass has it."""
+    again = [str(item.n_before)] if item.n_before else []
+    return int(unit_hash(of_pass, item.scan.scan, str(item.slice_index), *again) * 2**53)
 
 
 def _shape(item: Item) -> tuple[int, ...]:
     """Return the spatial shape of an example."""
-    scan, index = item
-    return scan.shape[1:] if index is None else scan.shape[2:]
+    return item.scan.shape[1:] if item.slice_index is None else item.scan.shape[2:]
 
 
-def _by_shape(items: Sequence[Item], batch_size: int) -> Iterator[list[Item]]:
+def _by_shape(
+    items: Sequence[Item], batch_size: int, patch: tuple[int, ...] = ()
+) -> Iterator[list[Item]]:
     """Yield batches of one shape each, in the order in which they are complete."""
     groups: dict[tuple[int, ...], list[Item]] = {}
-    n_left = Counter(_shape(item) for item in items)
+    n_left = Counter(patch or _shape(item) for item in items)
     for item in items:
-        shape = _shape(item)
+        shape = patch or _shape(item)
         group = groups.setdefault(shape, [])
         group.append(item)
         n_left[shape] -= 1

@@ -53,6 +53,7 @@ class Example:
         present: Whether each modality was there.
         spacing_mm: Voxel size after preparation, in the order of the spatial axes.
         own: The scan's own grid, on which a segmentation is scored; None scores the prepared one.
+        mirror_axis: Spatial axis that runs left to right, or None.
     """
 
     site: str
@@ -66,6 +67,7 @@ class Example:
     present: tuple[bool, ...]
     spacing_mm: tuple[float, ...]
     own: OwnGrid | None = None
+    mirror_axis: int | None = None
 
 
 Voxels = NDArray[np.float32]

@@ -98,6 +98,7 @@ class PreparedScan:
                 present=self.present,
                 spacing_mm=self.spacing_mm,
                 own=own or None,
+                mirror_axis=self.mirror_axis,
             )
 
 

@@ -42,7 +42,8 @@ class Regression:
         loss: ``mae`` (which ``auto`` is), ``huber`` or ``mse``.
         centre: Value that a network which answers 0 predicts. With ``scale`` it brings the target
             near 0 and 1, as 50 and 20 do for adults' ages. Both are public constants of the plan,
-            the same at all sites, and not computed from patients.
+            the same at all sites, and not computed from patients. The stage ``target_scale`` finds
+            better ones from sums.
         scale: Change of the target that a network's 1 stands for.
         max_error: Largest error of one patient that counts in a site's report, in units of
             ``scale``. So one patient cannot decide a mean over many.
@@ -55,7 +56,7 @@ class Regression:
     max_error: float = 100.0
 
     title: ClassVar[str] = "regression"
-    activation: ClassVar[str] = "times target.target_scale, plus target.target_centre"
+    activation: ClassVar[str] = "times target.scale, plus target.centre"
     source: ClassVar[str] = "Huber 1964, doi:10.1214/aoms/1177703732 (Huber's loss)"
     example: ClassVar[Mapping[str, Any]] = {"name": "age", "centre": 50.0, "scale": 20.0}
     losses: ClassVar[tuple[str, ...]] = ("mae", "huber", "mse")
@@ -140,6 +141,11 @@ class Regression:
         """Return the mean loss of outputs ``(B, 1)`` and targets ``(B,)``, in standard units."""
         wanted = (target - self.centre) / self.scale
         return self._loss(outputs.float()[:, 0], wanted)
+
+    def scaled(self, centre: float, scale: float) -> Regression:
+        """Return the task with another centre and scale; what is reported stays in its range."""
+        most = min(self.max_error, self._max_error / scale * (1 - 1e-12))  # rounding stays below
+        return replace(self, centre=centre, scale=scale, max_error=most)
 
     def predict(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return values in the target's unit, shape ``(B, 1)``."""

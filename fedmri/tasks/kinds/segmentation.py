@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fedmri.claims import Claim, Claims
 from fedmri.data.batches.site_data import Example
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from fedmri.reports.statistics.metrics import Metric
+    from fedmri.tasks.cleaning import Labels
     from fedmri.tasks.losses import Loss
 
 NAMES = ("dice", "jaccard", "hd95_mm")
@@ -247,20 +251,10 @@ class Segmentation:
         Raises:
             RoundError: The distance between slices is not known (R22).
         """
-        import torch
-
         from fedmri.data.partial import undrawn
-        from fedmri.tasks.masks import combined, mask_scores, stacked
+        from fedmri.tasks.masks import combined, mask_scores
 
-        own = examples[0].own
-        if own is None:
-            is_map = predictions.ndim < truth.ndim
-            predicted = predictions if is_map else predictions.argmax(1)
-            labels, wanted, spacing_mm = stacked(predicted, truth[:, 0], examples)
-        else:
-            shares = self._shares(predictions, truth)
-            labels = torch.from_numpy(own.restored(shares.numpy()))
-            wanted, spacing_mm = torch.from_numpy(own.truth()), own.spacing_mm
+        labels, wanted, spacing_mm = self._maps(predictions, truth, examples)
         hidden = undrawn(examples[0].target)
         by_class = {
             name: mask_scores(labels == index, wanted == index, spacing_mm, self.missed_hd95_mm)
@@ -272,6 +266,41 @@ class Segmentation:
             for name, found in by_class.items():
                 scores |= {f"{key}_{name}": found[key] for key in found if key not in COUNTS}
         return Reading(len(examples), math.nan, scores=scores)
+
+    def _maps(
+        self, predictions: torch.Tensor, truth: torch.Tensor, examples: Sequence[Example]
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[float, ...]]:
+        """Return the predicted and the true label map of a scan, and its voxel size."""
+        import torch
+
+        from fedmri.tasks.masks import stacked
+
+        own = examples[0].own
+        if own is None:
+            is_map = predictions.ndim < truth.ndim
+            predicted = predictions if is_map else predictions.argmax(1)
+            labels, wanted, spacing_mm = stacked(predicted, truth[:, 0], examples)
+        else:
+            shares = self._shares(predictions, truth)
+            labels = torch.from_numpy(own.restored(shares.numpy()))
+            wanted, spacing_mm = torch.from_numpy(own.truth()), own.spacing_mm
+        return torch.from_numpy(self.finished(labels.numpy(), spacing_mm)), wanted, spacing_mm
+
+    def finished(self, labels: Labels, spacing_mm: Sequence[float]) -> Labels:
+        """Return a predicted label map as it is scored and handed out: as it is."""
+        return labels
+
+    def under_rule(self, number: int) -> Segmentation:
+        """Return the task whose label maps are cleaned by a rule of ``fedmri.tasks.cleaning``."""
+        return _Cleaned(**self._settings, rule=number)
+
+    def trying(self) -> Segmentation:
+        """Return a task whose readings have the Dice under each rule, in order."""
+        return _Trying(**self._settings)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(Segmentation)}
 
     def _shares(self, predictions: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """Return predictions as probabilities; a label map is certain."""
@@ -364,3 +393,44 @@ class Segmentation:
     def described(self) -> dict[str, dict[str, str]]:
         """Return nothing: label maps are files."""
         return {}
+
+
+@dataclass(frozen=True)
+class _Cleaned(Segmentation):
+    """A segmentation whose small parts are left out by a rule."""
+
+    rule: int = 0
+
+    def finished(self, labels: Labels, spacing_mm: Sequence[float]) -> Labels:
+        """Return a label map with the parts that the rule keeps."""
+        from fedmri.tasks.cleaning import RULES
+
+        return RULES[self.rule].cleaned(labels, spacing_mm)
+
+
+@dataclass(frozen=True)
+class _Trying(Segmentation):
+    """A segmentation that is scored under each rule."""
+
+    def read(
+        self, predictions: torch.Tensor, truth: torch.Tensor, examples: Sequence[Example]
+    ) -> Reading:
+        """Return the mean Dice over classes under each rule, in the order of rules."""
+        from fedmri.data.partial import undrawn
+        from fedmri.tasks.cleaning import RULES
+
+        labels, wanted, spacing_mm = self._maps(predictions, truth, examples)
+        hidden = undrawn(examples[0].target)
+        drawn = [k for k in range(1, len(self.outputs)) if k not in hidden]
+        found = [rule.cleaned(labels.numpy(), spacing_mm) for rule in RULES]
+        scores = {
+            f"rule_{number}": float(np.mean([_dice(one == k, wanted.numpy() == k) for k in drawn]))
+            for number, one in enumerate(found)
+        }
+        return Reading(len(examples), math.nan, scores=scores)
+
+
+def _dice(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Return the Dice of a mask; 1 where both are empty."""
+    n_both = int(predicted.sum()) + int(truth.sum())
+    return 2 * int((predicted & truth).sum()) / n_both if n_both else 1.0
