@@ -284,4 +284,7 @@ def plan_advice(plan: Plan) -> tuple[str, ...]:
     if Need.KEPT_OPTIMIZER in needs and not plan.train.is_optimizer_kept:
         why = f"{name} is made for sites that keep their optimizer's state."
         found.append(f"{why} Set train.is_optimizer_kept=true.")
+    if plan.privacy.is_on and plan.rounds.select == "best":
+        why = "rounds.select=best follows validation scores, which leave sites without noise."
+        found.append(f"{why} Set rounds.select=last.")
     return tuple(found)

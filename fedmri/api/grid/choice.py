@@ -62,10 +62,11 @@ def choose(runs: Sequence[Path], task: Task) -> tuple[Chosen, ...]:
 
     Raises:
         ConfigError: The runs divide the data differently, or no validation patient was scored
-            (C03).
+            (C03); an arm was validated at the site that it leaves out (C15).
     """
     found = [load_results(run) for run in runs]
     _refuse_other_data(found)
+    _refuse_known_site(found)
     scores = [validation_scores(one, task.primary) for one in found]
     arms = [arm for arm in found[0].comparison.arms if arm.role not in UNCHOSEN]
     sign = 1 if task.is_higher_better else -1
@@ -91,6 +92,17 @@ def _refuse_other_data(found: Sequence[Results]) -> None:
         fix = "leave data, split, partition and seed out of the grid, or set is_chosen: false"
         what, want = "choice among runs", "the same patients on the same sides in all"
         raise ConfigError("C03", what, found=f"{len(prints)} divisions", want=want, fix=fix)
+
+
+def _refuse_known_site(found: Sequence[Results]) -> None:
+    """Refuse to choose by patients of a site that shall be new to the arm."""
+    for one in found:
+        for record in one.of_kind("validation"):
+            arm = one.comparison.arm(str(record["arm"]))
+            if arm.left_out and record["site"] == arm.left_out:
+                what, fix = f"choice for arm {arm.label}", "run the study again in a new folder"
+                said, want = f"validation patients of {arm.left_out}", "those of other sites alone"
+                raise ConfigError("C15", what, found=said, want=want, fix=fix)
 
 
 def gather(
