@@ -48,6 +48,8 @@ class SimulationConfig:
         runs: Folder that run folders are made in.
         store: Folder in which finished trainings and preparations are kept. Later runs take from
             it what they share with earlier ones. ``""`` keeps none.
+        trackers: Where else the records of a run are written, beside TensorBoard: ``mlflow`` and
+            ``wandb``, offline (needs ``pip install 'fedmri[track]'``).
         weights: File of weights that every arm starts from; ``""`` starts from seeded weights.
             The plan gets its hash as ``start.sha256``.
         n_pictures: Example pictures by site in the report.
@@ -71,6 +73,7 @@ class SimulationConfig:
     cache: str = ""
     runs: str = "runs"
     store: str = ""
+    trackers: tuple[Literal["mlflow", "wandb"], ...] = ()
     weights: str = ""
     n_pictures: int = 2
     max_leakage: float = 0.0

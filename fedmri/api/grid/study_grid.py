@@ -24,7 +24,9 @@ SUMMARY = "summary.json"
 """File of a run folder that says that the run is over and reported."""
 RUN_TABLE = "summary.md"
 TABLE, CHOSEN = "study.md", "chosen"
-_MACHINERY: Mapping[str, Any] = {"workers": 0, "backend": "local", "cache": "", "runs": "runs"}
+_MACHINERY: Mapping[str, Any] = dict(
+    workers=0, backend="local", cache="", runs="runs", trackers=()
+)
 """Settings that change no bit of a result: a run with others is the same run."""
 
 

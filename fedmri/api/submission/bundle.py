@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from fedmri.api.submission.checklists import (
 )
 from fedmri.api.submission.crate import METADATA, crate
 from fedmri.api.submission.methods import methods_of
+from fedmri.api.tracking.tracked import without_places
 from fedmri.config import Experiment, as_yaml, load_resolved
 from fedmri.errors import UsageError
 from fedmri.evaluate.claims.paper import SHARES
@@ -97,24 +98,8 @@ def _write_results(
     _write(folder / "claim.md", checklist(CLAIM, CLAIM_ITEMS, known))
     _write(folder / "results.json", as_json(summary))
     _write(folder / "results.md", as_markdown(summary))
-    _write(folder / SETTINGS, as_yaml(_without_places(experiment)))
+    _write(folder / SETTINGS, as_yaml(without_places(experiment)))
     shutil.copytree(results.run / FOLDER, folder / FOLDER)
-
-
-def _without_places(experiment: Experiment) -> Experiment:
-    """Return settings without paths of this machine and names of patients."""
-    from fedmri.trained.card import released
-
-    plan = released(experiment.plan)[0]
-    bare: dict[str, Any] = {
-        "cache": "",
-        "runs": "runs",
-        "store": "",
-        "external": "",
-        "weights": "",
-        "workers": 0,
-    }
-    return replace(experiment, plan=plan, simulation=replace(experiment.simulation, **bare))
 
 
 def _write_claims(folder: Path, results: Results, summary: Summary, plan: Plan) -> ClaimsCheck:
