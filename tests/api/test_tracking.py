@@ -50,7 +50,9 @@ def test_tensorboard_reads_the_very_numbers_of_the_records(
     for place in folder.iterdir():
         events = EventAccumulator(str(place)).Reload()
         tags = events.Tags()
-        found[frozenset((tag, e.step) for tag in tags["scalars"] for e in events.Scalars(tag))] = place
+        found[frozenset((tag, e.step) for tag in tags["scalars"] for e in events.Scalars(tag))] = (
+            place
+        )
         if place.name == "settings":
             assert tags["tensors"] == ["settings"]
     for one in trainings.values():
@@ -94,7 +96,9 @@ def test_other_trackers_write_offline_and_name_no_patient(
         "run, e = Path(sys.argv[1]), load_resolved(Path(sys.argv[1]) / 'config.yaml')\n"
         "track(run, replace(e, simulation=replace(e.simulation, trackers=(sys.argv[2],))))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(run), name], check=False, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(run), name], check=False, capture_output=True
+    )
     assert done.returncode == 0, done.stderr
     files = [path for path in (run / name).rglob("*") if path.is_file()]
     content = b"".join(path.read_bytes() for path in files)
@@ -109,4 +113,6 @@ def test_only_finite_numbers_with_a_round_are_tracked(run_tiny: RunTiny) -> None
     assert tracked(load_results(run)) == tracked(load_results(run))
     (one,) = tracked(load_results(run))
     assert isinstance(one, Training)
-    assert not [name for name, _, _ in one.scalars if name.split("/")[1] in ("seed", "round", "sha256")]
+    assert not [
+        name for name, _, _ in one.scalars if name.split("/")[1] in ("seed", "round", "sha256")
+    ]

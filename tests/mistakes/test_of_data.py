@@ -104,7 +104,11 @@ def test_3_augmentation_of_fedmri_makes_no_test_image(hospitals: Path, tmp_path:
         prepared = prepare_scans(scans, plan.target, plan.data, sides, tmp_path)  # type: ignore[arg-type]
         write_site(tmp_path / "site.json", prepared)
         data = open_site([tmp_path / "site.json"], plan.target, plan.data)
-        scored.append(np.concatenate([batch.image.numpy() for batch in data.eval_batches("test", batch_size=4)]))
+        scored.append(
+            np.concatenate(
+                [batch.image.numpy() for batch in data.eval_batches("test", batch_size=4)]
+            )
+        )
     assert (scored[0] == scored[1]).all()
 
 
@@ -179,7 +183,9 @@ def test_20_a_patient_at_two_sites_is_refused(tmp_path: Path) -> None:
         path = tmp_path / site / "participants.tsv"
         head, *rows = path.read_text().splitlines()
         keys = ("both", f"{site} alone")
-        path.write_text("\n".join([f"{head}\tkey", *map("\t".join, zip(rows, keys, strict=True))]) + "\n")
+        path.write_text(
+            "\n".join([f"{head}\tkey", *map("\t".join, zip(rows, keys, strict=True))]) + "\n"
+        )
     with pytest.raises(DataError, match=r"1 x .*\[D17\].*\[D03\]"):
         check(table_of(tmp_path, key_column="key"), CLASSES, REFUSED, ("T1w",))
 

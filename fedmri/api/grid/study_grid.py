@@ -24,9 +24,7 @@ SUMMARY = "summary.json"
 """File of a run folder that says that the run is over and reported."""
 RUN_TABLE = "summary.md"
 TABLE, CHOSEN = "study.md", "chosen"
-_MACHINERY: Mapping[str, Any] = dict(
-    workers=0, backend="local", cache="", runs="runs", trackers=()
-)
+_MACHINERY: Mapping[str, Any] = dict(workers=0, backend="local", cache="", runs="runs", trackers=())
 """Settings that change no bit of a result: a run with others is the same run."""
 
 
