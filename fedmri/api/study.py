@@ -124,7 +124,7 @@ class Study:
         """Refuse what could only fail after hours; nothing is read, trained or written.
 
         Raises:
-            ConfigError: Settings, parts and images do not go together, or a package is absent (C05).
+            ConfigError: Settings, parts and images do not go together, or a package is absent.
             PrivacyError: Privacy would not hold (P32, P57, P66, P67).
             DataError: A data set is not there (D04).
         """

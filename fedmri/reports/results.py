@@ -131,8 +131,15 @@ def _chosen(run: Path) -> Iterator[str]:
         f"The settings of each arm were chosen on validation patients among {n} trials. "
         "Every arm had as many."
     )
+    if n_failed := told.get("n_failed"):
+        yield f"{n_failed} of the trials failed, and no arm was chosen among them."
     if told.get("is_private"):
         yield f"Each of the {n} trials spent its own epsilon: together they give away more."
+        if spent := told.get("spent"):
+            yield (
+                f"Over all trials together, epsilon is {spent['epsilon']:.3g} at most, with delta "
+                f"{spent['delta']:.2g}, for the patient who loses most."
+            )
 
 
 def lost_by_choice(run: Path) -> tuple[str, ...]:

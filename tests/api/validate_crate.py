@@ -13,7 +13,7 @@ from typing import Any
 import requests  # type: ignore[import-untyped]  # of the validator's own environment
 
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
-OF_SCHEMA = (
+OF_SCHEMA = (  # noqa: SIM905  # a list of words
     "CreateAction CreativeWork Dataset Organization SoftwareApplication about actionStatus agent "
     "author contentSize datePublished description encodingFormat endTime hasPart identifier "
     "instrument license mentions name object publisher result softwareVersion startTime version"
@@ -47,7 +47,7 @@ def main() -> None:
         requirement_severity=models.Severity.RECOMMENDED,
     )
     for issue in services.validate(settings).get_issues():
-        print(issue.severity.name, issue.check.identifier, issue.message)
+        sys.stdout.write(f"{issue.severity.name} {issue.check.identifier} {issue.message}\n")
 
 
 if __name__ == "__main__":

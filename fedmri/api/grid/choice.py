@@ -15,6 +15,7 @@ from fedmri.arm import compared as rows_of
 from fedmri.errors import ConfigError
 from fedmri.machine.file_names import file_name
 from fedmri.machine.files import write_whole
+from fedmri.reports.privacy import privacy_of
 from fedmri.reports.results import TRIALS, Results, load_results
 from fedmri.tasks.task import Task
 
@@ -134,6 +135,26 @@ def gather(
         lines += [line for line in _records(run) if json.loads(line)["arm"] == label]
     (to / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     write_whole(to / TRIALS, json.dumps({"n_trials": len(runs), **told}, indent=1) + "\n")
+
+
+def privacy_of_all(runs: Sequence[Path]) -> dict[str, float]:
+    """Return what all runs together cost the patient who loses most; empty without noise.
+
+    The losses of one arm, seed and site are added up over the runs, epsilon and delta alike: that
+    holds for any trials, also where one was chosen by looking at others.
+
+    Source:
+        Dwork and Roth 2014, doi:10.1561/0400000042, theorem 3.16.
+    """
+    total: dict[tuple[str, int, str], list[float]] = {}
+    for run in runs:
+        for one in privacy_of(load_results(run).records):
+            spent = total.setdefault((one.arm, one.seed, one.site), [0.0, 0.0])
+            spent[0], spent[1] = spent[0] + one.epsilon, spent[1] + one.delta
+    if not total:
+        return {}
+    epsilon, delta = max(total.values())
+    return {"epsilon": epsilon, "delta": delta}
 
 
 def _records(run: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The file of a study: settings that all its runs share, and a grid of those that vary."""
+"""The file of a study: settings that all its runs share, and a grid or search of others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]  # it ships no types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from fedmri.api.grid.search import Tune
 from fedmri.config import as_overrides
 from fedmri.errors import ConfigError, require, told
 from fedmri.settings.keys import refused_value
@@ -31,6 +32,7 @@ class StudyFile:
             such sections in a list are gone through one after another.
         is_chosen: Whether each arm gets the values with its best score on validation patients. The
             report then shows the chosen models alone.
+        tune: A search in place of a grid; each arm gets its best trial.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -39,8 +41,11 @@ class StudyFile:
     settings: Block = field(default_factory=dict)
     grid: Block | list[Block] = field(default_factory=dict)
     is_chosen: bool = False
+    tune: Tune | None = None
 
     def __post_init__(self) -> None:
+        is_one = self.tune is None or not self.grid
+        require(is_one, "grid", self.grid, "no grid beside tune: a list in tune.space is one")
         for block in self.blocks:
             for key, values in block.items():
                 is_list = isinstance(values, list) and bool(values)

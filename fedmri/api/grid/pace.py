@@ -42,6 +42,10 @@ class Pace:
             self._done += self._left.pop((record["arm"], record["seed"]), 0.0)
             self._tell(self.line)
 
+    def skip(self) -> None:
+        """Take in that a run was done before."""
+        self._n_runs -= 1
+
     @property
     def remaining_s(self) -> float:
         """Seconds until the end; NaN before anything is done."""
