@@ -56,7 +56,7 @@ def test_proposals_follow_scores_only_where_they_are_told_to() -> None:
     """Later trials are nearer to the best; random ones do not care for scores."""
 
     def error(values: list[dict[str, Any]]) -> float:
-        return sum(abs(one["x"] - 1) for one in values[N_RANDOM:]) / len(values[N_RANDOM:])
+        return float(sum(abs(one["x"] - 1) for one in values[N_RANDOM:]) / len(values[N_RANDOM:]))
 
     assert error(proposed(40)) < 0.8 * error(proposed(40, is_following=False))
 

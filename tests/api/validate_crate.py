@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-import requests  # type: ignore[import-untyped]  # of the validator's own environment
+import requests
 
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 OF_SCHEMA = (  # noqa: SIM905  # a list of words
@@ -38,7 +38,7 @@ def answer(self: Any, method: str, url: str, **_: Any) -> requests.Response:
 
 def main() -> None:
     """Print what is required or recommended and not met, a line each."""
-    requests.Session.request = answer
+    requests.Session.request = answer  # type: ignore[method-assign,assignment]
     from rocrate_validator import models, services  # type: ignore[import-not-found]
 
     settings = services.ValidationSettings(

@@ -74,7 +74,7 @@ def track(run: Path, experiment: Experiment) -> tuple[Path, ...]:
     trainings, settings = tracked(load_results(run)), as_yaml(without_places(experiment))
     folders = []
     for name in names:
-        tracker: Tracker = import_module(f"fedmri.api.tracking.{name}")  # type: ignore[assignment]
+        tracker: Tracker = import_module(f"fedmri.api.tracking.{name}")
         tracker.write(run / name, run.resolve().name, trainings, settings)
         folders.append(run / name)
     return tuple(folders)
