@@ -40,7 +40,8 @@ class SimulationConfig:
         n_seeds: Repetitions with other training seeds on the same split.
         external: Folder of a data set that takes no part and is tested on.
         external_labels: What answers of the external data set are called here, each as
-            ``theirs=ours``.
+            ``theirs=ours``. Of label maps, theirs is a value, and ours a class or ``background``:
+            ``4=tumour``, ``*=background``. A map of another name is ``theirs=ours``, too.
         is_rest_external: Whether sites beyond the N largest are tested on rather than left out.
         workers: Processes that train sites; 1 trains in this process, 0 takes all cores.
         backend: ``local`` processes, or a ``ray`` cluster (needs ``pip install 'fedmri[ray]'``).
