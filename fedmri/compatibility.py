@@ -302,4 +302,7 @@ def plan_advice(plan: Plan) -> tuple[str, ...]:
     if sided and (plan.data.augment.flip or plan.data.is_mirrored):
         why = f"{sided[0]} names a side, and a mirror image of the left looks like the right."
         found.append(f"{why} Set data.augment.flip=0 data.is_mirrored=false.")
+    if plan.privacy.is_on and plan.rounds.select == "best":
+        why = "rounds.select=best follows validation scores, which leave sites without noise."
+        found.append(f"{why} Set rounds.select=last.")
     return tuple(found)

@@ -41,7 +41,8 @@ class SimulationConfig:
         n_seeds: Repetitions with other training seeds on the same split.
         external: Folder of a data set that takes no part and is tested on.
         external_labels: What answers of the external data set are called here, each as
-            ``theirs=ours``.
+            ``theirs=ours``. Of label maps, theirs is a value, and ours a class or ``background``:
+            ``4=tumour``, ``*=background``. A map of another name is ``theirs=ours``, too.
         is_rest_external: Whether sites beyond the N largest are tested on rather than left out.
         workers: Processes that train sites; 1 trains in this process, 0 takes all cores.
         backend: ``local`` processes, or a ``ray`` cluster (needs ``pip install 'fedmri[ray]'``).
@@ -49,6 +50,8 @@ class SimulationConfig:
         runs: Folder that run folders are made in.
         store: Folder in which finished trainings and preparations are kept. Later runs take from
             it what they share with earlier ones. ``""`` keeps none.
+        trackers: Where else the records of a run are written, beside TensorBoard: ``mlflow`` and
+            ``wandb``, offline (needs ``pip install 'fedmri[track]'``).
         weights: File of weights that every arm starts from; ``""`` starts from seeded weights.
             The plan gets its hash as ``start.sha256``.
         n_pictures: Example pictures by site in the report.
@@ -76,6 +79,7 @@ class SimulationConfig:
     cache: str = ""
     runs: str = "runs"
     store: str = ""
+    trackers: tuple[Literal["mlflow", "wandb"], ...] = ()
     weights: str = ""
     n_pictures: int = 2
     max_leakage: float = 0.0

@@ -26,7 +26,8 @@ from fedmri.data.read import read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
 from fedmri.data.synthetic.data_set import SyntheticConfig, ensure
-from fedmri.errors import DataError
+from fedmri.data.target import BACKGROUND, LabelMap
+from fedmri.errors import DataError, require
 from fedmri.machine.file_names import file_name
 from fedmri.machine.files import PRIVATE_FILE, write_unsynced
 from fedmri.plan import Plan
@@ -139,14 +140,41 @@ def checked(source: SiteSource, manifest: Path) -> ScanTable:
 
 
 def _in_our_words(scans: Sequence[Scan], plan: Plan, labels: Sequence[str]) -> tuple[Scan, ...]:
-    """Return scans of the external data set with their answers as the plan's data have them."""
+    """Return scans of the external data set with their answers as the plan's data have them.
+
+    Of label maps, names are those of a derivative, of a value or ``*``; ours is a class.
+
+    Raises:
+        ConfigError: A value of label maps is called what is no class here (C01).
+    """
     ours = dict(label.split("=", 1) for label in labels)
+    if (label_map := plan.target.label_map) is not None:
+        return _with_our_values(scans, label_map, ours)
 
     def said(columns: Mapping[str, str]) -> dict[str, str]:
         own = {name: columns[name] for name in plan.target.columns if name in columns}
         return {**columns, **{name: ours.get(text, text) for name, text in own.items()}}
 
     return tuple(replace(scan, columns=said(scan.columns)) for scan in scans)
+
+
+def _with_our_values(
+    scans: Sequence[Scan], label_map: LabelMap, ours: Mapping[str, str]
+) -> tuple[Scan, ...]:
+    names = {theirs for theirs, own in ours.items() if own == label_map.name}
+    meanings = tuple(f"{value}:{own}" for value, own in ours.items() if value not in names)
+    known = {BACKGROUND, *label_map.classes}
+    for text in meanings:
+        is_class = text.rpartition(":")[2] in known
+        require(is_class, "simulation.external_labels", text, f"one of {', '.join(sorted(known))}")
+
+    def renamed(files: Mapping[str, Any]) -> dict[str, Any]:
+        return {label_map.name if name in names else name: one for name, one in files.items()}
+
+    return tuple(
+        replace(s, meanings=meanings, labels=renamed(s.labels), images_of=renamed(s.images_of))
+        for s in scans
+    )
 
 
 def with_path(source: SourceConfig, n_sites: int, cache: Path, seed: int) -> SourceConfig:

@@ -48,7 +48,7 @@ ARROWS = {
     "compatibility": WORDS | PARTS | {"claims", "parts", "plan"},
     "models": WORDS | {"claims", "parts"},
     "tasks": WORDS
-    | {"claims", "parts", "reports.statistics"}
+    | {"claims", "parts", "evaluate.scores.masks", "reports.statistics"}
     | {"data.batches.site_data", "data.checks.target_values", "data.partial", "data.scans"}
     | {"data.target"},
     "training": WORDS | {"data.batches.site_data", "machine.files", "machine.memory", "tasks.task"},
@@ -61,7 +61,7 @@ ARROWS = {
     | {"models.weights", "tasks.cleaning"}
     | {"training.device", "training.evaluation", "training.seeds", "training.settings"},
     "secagg": WORDS,
-    "leakage": WORDS | {"data.batches.site_data"},
+    "leakage": WORDS | {"data.batches.site_data", "evaluate.proportions"},
     "harmonize": WORDS | {"machine.delimited"},
     "privacy": WORDS
     | {"data.batches.site_data", "data.settings", "training.arithmetic", "training.settings"},

@@ -140,12 +140,14 @@ class Study:
         """Refuse what could only fail after hours; nothing is read, trained or written.
 
         Raises:
-            ConfigError: Settings, parts and images do not go together.
+            ConfigError: Settings, parts and images do not go together, or a package is absent.
             PrivacyError: Privacy would not hold (P32, P57, P66, P67).
             DataError: A data set is not there (D04).
         """
+        from fedmri.api.tracking.tracked import refuse_absent
         from fedmri.simulation.study import refuse_impossible
 
+        refuse_absent(self.experiment.simulation.trackers)
         refuse_impossible(self.experiment.plan, self.experiment.simulation)
 
     def begun(self, command: str = IN_PYTHON) -> Study:
@@ -194,6 +196,7 @@ class Study:
 
     def trained(self, observe: Observer | None = None) -> StudyResult:
         """Return the reported result of a study that has begun, arms that failed among it."""
+        from fedmri.api.tracking.tracked import track
         from fedmri.simulation.study import Study as Simulated
         from fedmri.simulation.study import run_study
 
@@ -208,6 +211,7 @@ class Study:
         result = StudyResult(self.folder, failed)
         if result.is_federation_there:
             _ = result.summary  # writes the report, and the scores into the models' files
+            track(self.folder, self.experiment)
         return result
 
     def _has_held(self) -> bool:

@@ -23,11 +23,12 @@ def study(
         typer.Option(help="Folder of the study; a folder beside the file by default."),
     ] = None,
 ) -> None:
-    """Run every combination of a grid of settings, each step once.
+    """Run every combination of a grid of settings, or the trials of a search, each step once.
 
     Data are prepared once, and trainings that runs share are done once. Stopped or killed, the same
     command goes on. After a change of the file it redoes only what the change decides. With
-    is_chosen: true, each arm gets the values that are best on validation patients.
+    is_chosen: true, each arm gets the values that are best on validation patients. A section tune:
+    in place of grid: searches values (needs pip install 'fedmri[tune]').
     """
     from fedmri.api.grid.study_grid import TABLE, StudyGrid
 
@@ -45,5 +46,5 @@ def study(
         raise typer.Exit(INTERRUPTED) from None
     print(f"{len(result.variants)} runs, tables: {result.folder / TABLE}")
     if result.chosen is not None:
-        print(f"Chosen on validation patients, {len(result.variants)} trials an arm.")
+        print(f"Chosen on validation patients, {result.n_trials} trials an arm.")
         print(f"Report: {result.chosen.report}")

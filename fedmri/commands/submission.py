@@ -29,6 +29,9 @@ def compare(
         shown = one.verdict if one.difference is not None else ""
         table.add_row(*map(Text, (one.name, one.label, with_interval(one.score), minus, shown)))
     Console().print(table)
+    if len({one.n_trials for one in found}) > 1:
+        counts = ", ".join(f"{one.name} {one.n_trials}" for one in found)
+        print(f"Not tuned alike: settings tried are {counts}. The run with more of them gains.")
 
 
 def bundle(

@@ -25,6 +25,8 @@ class Scan:
         scope: Where the subject's name counts: at a site that numbers its own patients, the name of
             the site; ``""`` where the name is one patient's wherever it appears.
         drawn: Classes that its hospital draws in label maps; None draws all.
+        meanings: What values of its label map mean, as ``VALUE:CLASS``, where its data set has
+            others than the plan says; empty takes the plan's.
     """
 
     site: str
@@ -37,6 +39,7 @@ class Scan:
     unpaired: Mapping[str, str] = field(default_factory=dict)
     scope: str = ""
     drawn: tuple[str, ...] | None = None
+    meanings: tuple[str, ...] = ()
 
     def with_images_of(self, label: str) -> Scan:
         """Return the scan with the images that a label was drawn on."""

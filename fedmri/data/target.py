@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from fedmri.data.scans import Finding, Scan
@@ -47,6 +47,11 @@ class LabelMap:
         numbers = {BACKGROUND: 0} | {name: n for n, name in enumerate(self.classes, start=1)}
         pairs = (text.partition(":") for text in self.labels)
         return {value.strip(): numbers[name.strip()] for value, _, name in pairs}
+
+
+def map_of(scan: Scan, label_map: LabelMap) -> LabelMap:
+    """Return how the label map of a scan is read: as the plan says, or as its data set says."""
+    return replace(label_map, labels=scan.meanings) if scan.meanings else label_map
 
 
 class DataTarget(Target, Protocol):

@@ -12,7 +12,7 @@ from fedmri.evaluate.estimate import Estimate
 from fedmri.reports import models
 from fedmri.reports.elsewhere import estimate_of_sum, inside_of
 from fedmri.reports.models import Model
-from fedmri.reports.results import Results
+from fedmri.reports.results import Results, n_trials_of
 from fedmri.reports.statistics.metrics import Measured
 from fedmri.reports.statistics.scoring import Scorer
 from fedmri.reports.statistics.verdicts import Verdict, judge
@@ -30,6 +30,7 @@ class Beside:
         p_value: Two-sided, of no difference.
         p_adjusted: Adjusted for all runs (Holm).
         verdict: What is shown.
+        n_trials: Settings that were tried for it; with unequal numbers the one with more gains.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Beside:
     p_value: float = math.nan
     p_adjusted: float = math.nan
     verdict: Verdict = "cannot be said"
+    n_trials: int = 1
 
 
 def beside(runs: Sequence[Results], task: Measured) -> tuple[Beside, ...]:
@@ -51,9 +53,10 @@ def beside(runs: Sequence[Results], task: Measured) -> tuple[Beside, ...]:
     firsts = [_named(models.compared(run)[0], number) for number, run in enumerate(runs)]
     names = [run.run.resolve().name for run in runs]
     reference, found = firsts[0], []
-    for name, model in zip(names, firsts, strict=True):
+    for name, model, run in zip(names, firsts, runs, strict=True):
         label = model.group.arms[0]
-        one = Beside(name, label, scorer.primary(model, inside_of(model)).estimate)
+        score = scorer.primary(model, inside_of(model)).estimate
+        one = Beside(name, label, score, n_trials=n_trials_of(run.run))
         if model is not reference:
             shared = models.common(inside_of(model), inside_of(reference))
             if not shared:

@@ -111,23 +111,35 @@ def load_results(run: Path) -> Results:
             *_chosen(run),
             *warnings,
             *_taken_apart(findings),
+            *_of_findings(findings),
             *_untested(records, cases),
         ),
     )
+
+
+def n_trials_of(run: Path) -> int:
+    """Return how many settings were tried for the arms of a run; 1 where nothing was chosen."""
+    return int(_object(run / TRIALS).get("n_trials", 1)) if (run / TRIALS).exists() else 1
 
 
 def _chosen(run: Path) -> Iterator[str]:
     """Yield how the settings of the arms were chosen, where they were."""
     if not (run / TRIALS).exists():
         return
-    told = _object(run / TRIALS)
-    n = told.get("n_trials", 0)
+    told, n = _object(run / TRIALS), n_trials_of(run)
     yield (
         f"The settings of each arm were chosen on validation patients among {n} trials. "
         "Every arm had as many."
     )
+    if n_failed := told.get("n_failed"):
+        yield f"{n_failed} of the trials failed, and no arm was chosen among them."
     if told.get("is_private"):
         yield f"Each of the {n} trials spent its own epsilon: together they give away more."
+        if spent := told.get("spent"):
+            yield (
+                f"Over all trials together, epsilon is {spent['epsilon']:.3g} at most, with delta "
+                f"{spent['delta']:.2g}, for the patient who loses most."
+            )
 
 
 def lost_by_choice(run: Path) -> tuple[str, ...]:
@@ -326,6 +338,28 @@ def _taken_apart(findings: Iterable[ManifestFinding]) -> Iterator[str]:
         yield (
             f"{n_groups} groups of names that look like visits of one patient lie on both sides of "
             "the split (C14). If they are one patient, all scores are too good."
+        )
+
+
+COPIES = ("D17", "D19", "D20", "D21")
+"""Codes of patients and images that may be there twice."""
+
+
+def _of_findings(findings: Iterable[ManifestFinding]) -> Iterator[str]:
+    """Yield what makes scores too good or empty: kept copies, cohorts without the disease."""
+    kept = [one for one in findings if not one.is_excluded]
+    if n_copies := sum(one.code in COPIES for one in kept):
+        codes = ", ".join(sorted({one.code for one in kept if one.code in COPIES}))
+        yield (
+            f"{n_copies} possible copies of scans were kept ({codes}). "
+            "If one is trained on and another tested, all scores are too good."
+        )
+    lacking = {one.site for one in kept if one.code == "D23" and one.site.startswith(EXTERNAL)}
+    if lacking:
+        named = ", ".join(site_name(site) for site in sorted(lacking))
+        yield (
+            f"External hospitals without every class (D23): {named}. "
+            "Scores there say nothing about the missing class."
         )
 
 

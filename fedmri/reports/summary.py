@@ -38,7 +38,7 @@ from fedmri.reports.statistics.metrics import Measured
 from fedmri.reports.statistics.scores import Score
 from fedmri.reports.statistics.scoring import Scorer
 from fedmri.reports.statistics.verdicts import Verdict, judge
-from fedmri.reports.text.notes import notes_of, protocol_notes
+from fedmri.reports.text.notes import area_notes, notes_of, protocol_notes
 
 
 @dataclass(frozen=True)
@@ -204,13 +204,14 @@ def summarise(
     outside = tuple(site for site in sites if models.is_external(site))
     first = rows[0]
     differences = _differences(rows, scorer, task)
+    table = tuple(_row(model, scorer, task.primary) for model in rows)
     return Summary(
         metric=task.primary,
         is_higher_better=task.is_higher_better,
         sites=inside,
         external_sites=outside,
         n_patients=max(n_of(models.only(model.patients(), inside)) for model in rows),
-        rows=tuple(_row(model, scorer, task.primary) for model in rows),
+        rows=table,
         differences=differences,
         matrix=_matrix(results, scorer, (*inside, *outside)),
         fairness=_fairness(first, scorer, task),
@@ -222,6 +223,7 @@ def summarise(
         notes=(
             *results.warnings,
             *notes_of(rows, inside, len(differences)),
+            *area_notes(_areas(table, inside)),
             *protocol_notes(results, budgets),
         ),
         budgets=budgets,
@@ -254,6 +256,19 @@ def _row(model: Model, scorer: Scorer, primary: str) -> Row:
         within_sites=_within_sites(model, scorer, inside, primary) if inside else None,
         hospitals=over_hospitals(list(scores_by_site(model, scorer).values())),
     )
+
+
+def _areas(rows: Sequence[Row], inside: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Return the area of each main model over all patients, and its mean within sites."""
+    found = {}
+    for row in rows:
+        own = [row.by_site[s]["auc"] for s in inside if "auc" in row.by_site.get(s, {})]
+        own = [one for one in own if math.isfinite(one.value)]
+        if own and "auc" in row.overall and not row.group.is_beside:
+            n_all = sum(one.n_patients for one in own)
+            within = sum(one.n_patients * one.value for one in own) / n_all
+            found[row.label] = (row.overall["auc"].value, within)
+    return found
 
 
 def _within_sites(

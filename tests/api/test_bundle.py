@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from fedmri.api.result import StudyResult
 from fedmri.api.submission.bundle import bundle_run
 from fedmri.api.submission.checklists import CLAIM_ITEMS, TRIPOD_AI_ITEMS
 from fedmri.config import load
 from fedmri.errors import UsageError
+from fedmri.reports import as_markdown
 from tests.conftest import RunTiny
 
 QUICK = ("rounds.n_rounds=1", "simulation.arms=[federated,local]", "train.local_steps=1")
@@ -59,6 +64,38 @@ def _lists_all_files(folder: Path, metadata: str) -> None:
     action = graph["#run"]
     assert action["@type"] == "CreateAction"
     assert graph[action["instrument"]["@id"]]["@type"] == "SoftwareApplication"
+
+
+@pytest.mark.slow
+def test_the_bundle_and_the_data_alone_give_the_same_table(
+    run_tiny: RunTiny, tmp_path: Path, hospitals: Path
+) -> None:
+    """Someone else, in another folder, with the command that the bundle's README names."""
+    bundle = bundle_run(run_tiny("a", *QUICK), tmp_path / "out").folder
+    said = (bundle / "README.md").read_text()
+    (command,) = [line.strip() for line in said.splitlines() if line.startswith("    fedmri")]
+    words = command.replace("PATH", str(hospitals)).split()[1:]
+    code = "from fedmri.cli import main; main()"
+    subprocess.run([sys.executable, "-c", code, *words], cwd=bundle, check=True, env=_at(tmp_path))
+    (again,) = (bundle / "runs").iterdir()
+    assert as_markdown(StudyResult.open(again).summary) == (bundle / "results.md").read_text()
+
+
+def _at(folder: Path) -> dict[str, str]:
+    """Return the environment of another person: no cache is shared."""
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": root}
+
+
+def test_the_validator_of_crates_requires_nothing_more(run_tiny: RunTiny, tmp_path: Path) -> None:
+    """Of what it recommends only addresses on the web are missing, which nobody knows here."""
+    python = os.environ.get("FEDMRI_ROC_VALIDATOR", "")
+    if not python:
+        pytest.skip("FEDMRI_ROC_VALIDATOR names no Python with roc-validator (its rich is older)")
+    bundle = bundle_run(run_tiny("a", *QUICK), tmp_path / "out").folder
+    script = Path(__file__).with_name("validate_crate.py")
+    done = subprocess.run([python, script, bundle], capture_output=True, text=True, check=True)
+    assert not [line for line in done.stdout.splitlines() if not re.search(r"url|URI|URL", line)]
 
 
 def test_items_of_a_list_have_numbers_of_their_own_and_records_that_exist() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
@@ -197,3 +199,32 @@ def test_answers_of_an_external_data_set_are_read_in_our_words(
     assert len(who(folder, "federated")["external:site01"]) == len(rows) - 1
     with pytest.raises(DataError, match=r"external:site01 lost 6 of 6.*D16"):
         run_tiny("b", *QUICK, *external)
+
+
+def test_label_maps_of_an_external_data_set_are_read_in_our_words(
+    run_tiny: RunTiny, tmp_path: Path
+) -> None:
+    """Another name of the map, and 2 and 4 for what is 1 here: the same truth voxel by voxel."""
+    scores = []
+    for name in ("ours", "theirs"):
+        generate(tmp_path / name, SyntheticConfig(n_sites=1, n_subjects=4, spacing_mm=8), 7)
+    for path in (tmp_path / "theirs/derivatives").rglob("*_mask.nii.gz"):
+        image = nib.Nifti1Image.from_filename(path)
+        voxels = np.asanyarray(image.dataobj).astype(np.uint8)
+        voxels[voxels > 0] = np.where(np.arange((voxels > 0).sum()) % 2, 2, 4)
+        voxels[0, 0, 0] = 9  # what their key calls air
+        nib.save(
+            nib.Nifti1Image(voxels, image.affine), path.with_name(path.name.replace("mask", "dseg"))
+        )
+        path.unlink()
+    words = '["dseg=mask","2=lesion","4=lesion","*=background"]'
+    task = ("experiment=lesion_mask", *TINY[1:], "simulation.arms=[federated]", *QUICK[:3])
+    for name, more in (("ours", ()), ("theirs", (f"simulation.external_labels={words}",))):
+        folder = run_tiny(name + "run", *task, f"simulation.external={tmp_path / name}", *more)
+        cases = load_results(folder).cases["federated", 0]["external:site01"]
+        scores.append([(case.subject, case.scores) for case in cases])
+    assert scores[0] == scores[1]
+    assert len(scores[0]) == 4
+    with pytest.raises(ConfigError, match=r"external_labels.*2:tumor.*background, lesion.*C01"):
+        run_tiny("c", *task, f"simulation.external={tmp_path / 'theirs'}",
+                 'simulation.external_labels=["2=tumor"]')  # fmt: skip

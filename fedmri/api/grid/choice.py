@@ -15,6 +15,7 @@ from fedmri.arm import compared as rows_of
 from fedmri.errors import ConfigError
 from fedmri.machine.file_names import file_name
 from fedmri.machine.files import write_whole
+from fedmri.reports.privacy import privacy_of
 from fedmri.reports.results import TRIALS, Results, load_results
 from fedmri.tasks.task import Task
 
@@ -62,10 +63,11 @@ def choose(runs: Sequence[Path], task: Task) -> tuple[Chosen, ...]:
 
     Raises:
         ConfigError: The runs divide the data differently, or no validation patient was scored
-            (C03).
+            (C03); an arm was validated at the site that it leaves out (C15).
     """
     found = [load_results(run) for run in runs]
     _refuse_other_data(found)
+    _refuse_known_site(found)
     scores = [validation_scores(one, task.primary) for one in found]
     arms = [arm for arm in found[0].comparison.arms if arm.role not in UNCHOSEN]
     sign = 1 if task.is_higher_better else -1
@@ -91,6 +93,17 @@ def _refuse_other_data(found: Sequence[Results]) -> None:
         fix = "leave data, split, partition and seed out of the grid, or set is_chosen: false"
         what, want = "choice among runs", "the same patients on the same sides in all"
         raise ConfigError("C03", what, found=f"{len(prints)} divisions", want=want, fix=fix)
+
+
+def _refuse_known_site(found: Sequence[Results]) -> None:
+    """Refuse to choose by patients of a site that shall be new to the arm."""
+    for one in found:
+        for record in one.of_kind("validation"):
+            arm = one.comparison.arm(str(record["arm"]))
+            if arm.left_out and record["site"] == arm.left_out:
+                what, fix = f"choice for arm {arm.label}", "run the study again in a new folder"
+                said, want = f"validation patients of {arm.left_out}", "those of other sites alone"
+                raise ConfigError("C15", what, found=said, want=want, fix=fix)
 
 
 def gather(
@@ -124,7 +137,27 @@ def gather(
     write_whole(to / TRIALS, json.dumps({"n_trials": len(runs), **told}, indent=1) + "\n")
 
 
+def privacy_of_all(runs: Sequence[Path]) -> dict[str, float]:
+    """Return what all runs together cost the patient who loses most; empty without noise.
+
+    The losses of one arm, seed and site are added up over the runs, epsilon and delta alike: that
+    holds for any trials, also where one was chosen by looking at others. Failed runs count, too.
+
+    Source:
+        Dwork and Roth 2014, doi:10.1561/0400000042, theorem 3.16.
+    """
+    total: dict[tuple[str, int, str], list[float]] = {}
+    for run in runs:
+        for one in privacy_of(map(json.loads, _records(run))):
+            spent = total.setdefault((one.arm, one.seed, one.site), [0.0, 0.0])
+            spent[0], spent[1] = spent[0] + one.epsilon, spent[1] + one.delta
+    if not total:
+        return {}
+    epsilon, delta = max(total.values())
+    return {"epsilon": epsilon, "delta": delta}
+
+
 def _records(run: Path) -> list[str]:
-    return [
-        line for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if line
-    ]
+    path = run / "metrics.jsonl"  # a run that failed early has none
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [line for line in text.splitlines() if line]

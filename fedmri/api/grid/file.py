@@ -1,4 +1,4 @@
-"""The file of a study: settings that all its runs share, and a grid of those that vary."""
+"""The file of a study: settings that all its runs share, and a grid or search of others."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml  # type: ignore[import-untyped]  # it ships no types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fedmri.api.grid.recipe import Recipe
+from fedmri.api.grid.search import Tune
 from fedmri.config import as_overrides, load
 from fedmri.errors import ConfigError, require, told
 from fedmri.settings.keys import refused_value
@@ -33,6 +34,7 @@ class StudyFile:
         is_chosen: Whether each arm gets the values with its best score on validation patients. The
             report then shows the chosen models alone.
         recipe: A budget of steps and trials, instead of a grid: what is tried is ready, and chosen.
+        tune: A search in place of a grid; each arm gets its best trial.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -42,14 +44,21 @@ class StudyFile:
     grid: Block | list[Block] = field(default_factory=dict)
     is_chosen: bool = False
     recipe: Recipe | None = None
+    tune: Tune | None = None
 
     def __post_init__(self) -> None:
         for block in self.blocks:
             for key, values in block.items():
                 is_list = isinstance(values, list) and bool(values)
                 require(is_list, f"grid.{key}", values, "a list of values")
-        is_one = self.recipe is None or not self.grid
-        require(is_one, "grid", self.grid, "nothing beside recipe")
+        asked = {"grid": self.grid, "recipe": self.recipe, "tune": self.tune}
+        found = [name for name, value in asked.items() if value]
+        require(len(found) < 2, found[0] if found else "grid", found, "one of grid, recipe, tune")
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether validation patients choose among the runs."""
+        return self.is_chosen or self.recipe is not None or self.tune is not None
 
     @property
     def blocks(self) -> list[Block]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,48 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 from fedmri.api.grid.file import StudyFile, read_study
 from fedmri.api.grid.pace import Pace
-from fedmri.api.result import CONFIG, StudyResult
-from fedmri.api.study import COMMAND, Study
+from fedmri.api.grid.trials import RUN_TABLE, Trials, Variant, done_once
+from fedmri.api.result import StudyResult
+from fedmri.api.study import Study
 from fedmri.errors import UsageError
 from fedmri.machine.files import hold, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SUMMARY = "summary.json"
-"""File of a run folder that says that the run is over and reported."""
-RUN_TABLE = "summary.md"
 TABLE, CHOSEN = "study.md", "chosen"
-_MACHINERY: Mapping[str, Any] = {"workers": 0, "backend": "local", "cache": "", "runs": "runs"}
+_MACHINERY: Mapping[str, Any] = {
+    "workers": 0,
+    "backend": "local",
+    "cache": "",
+    "runs": "runs",
+    "trackers": (),
+}
 """Settings that change no bit of a result: a run with others is the same run."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One run of a study.
-
-    Attributes:
-        values: What it has of the grid, by the key of a setting.
-        study: The run.
-    """
-
-    values: Mapping[str, Any]
-    study: Study
-
-    @property
-    def folder(self) -> Path:
-        """Its run folder."""
-        return self.study.run_folder
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it is over."""
-        return (self.folder / SUMMARY).exists()
-
-    @property
-    def name(self) -> str:
-        """Its values in a line."""
-        return ", ".join(f"{key}={value}" for key, value in self.values.items()) or "as it is"
 
 
 @dataclass(frozen=True)
@@ -64,11 +39,18 @@ class GridResult:
         folder: Folder of the study.
         variants: Its runs.
         chosen: The report of the arms that validation patients chose; None where nothing was.
+        n_failed: Trials of a search that failed.
     """
 
     folder: Path
     variants: tuple[Variant, ...]
     chosen: StudyResult | None
+    n_failed: int = 0
+
+    @property
+    def n_trials(self) -> int:
+        """Settings that were tried, failed ones too."""
+        return len(self.variants) + self.n_failed
 
     def table(self) -> pd.DataFrame:
         """Return the scores of all runs: those of ``StudyResult.table``, and a column ``run``."""
@@ -102,7 +84,7 @@ class StudyGrid:
         else:
             self.file, beside = read_study(Path(file)), Path(file).with_suffix("")
         self.folder = Path(folder or beside).absolute()
-        self.variants = tuple(self._variants())
+        self.variants = () if self.file.tune else tuple(map(self._variant, self.file.variants()))
 
     def run(
         self,
@@ -111,46 +93,51 @@ class StudyGrid:
     ) -> GridResult:
         """Do all runs that are not done, choose where the file says so, and write the tables.
 
+        A search goes on where a trial failed.
+
         Args:
             tell: Is given a line on progress after each training.
             observe: Is told of every record.
 
         Raises:
-            RoundError: Arms of a run failed (R08); all else is kept.
+            RoundError: Arms of a run failed (R08), or all trials did; all else is kept.
             UsageError: Another process works on the study (U02).
         """
         with self._alone():
-            left = [one for one in self.variants if not one.is_done]
-            pace = Pace(len(left), tell)
+            tune = self.file.tune
+            pace = Pace(tune.n_trials if tune else len(self.variants), tell)
 
             def watch(record: dict[str, Any]) -> None:
                 pace.observe(record)
                 observe(record)
 
-            for variant in left:
-                _run(variant, watch)
-            is_chosen = self.file.is_chosen or self.file.recipe is not None
-            chosen = self._choose() if is_chosen else None
-            result = GridResult(self.folder, self.variants, chosen)
+            failed: Sequence[Path] = ()
+            if tune:
+                trials = Trials(self._variant, pace, watch)
+                self.variants, failed = trials.searched(tune), tuple(trials.failed)
+            else:
+                for variant in self.variants:
+                    done_once(variant, pace, watch)
+            chosen = self._choose(failed) if self.file.has_choice else None
+            result = GridResult(self.folder, self.variants, chosen, len(failed))
             write_whole(self.folder / TABLE, self._as_markdown(result))
         return result
 
-    def _variants(self) -> Iterator[Variant]:
+    def _variant(self, values: Mapping[str, Any]) -> Variant:
         from fedmri.simulation.arms.store import data_key
 
-        for values in self.file.variants():
-            study = Study.from_settings(self.file.overrides(values))
-            simulation = study.experiment.simulation
-            bare = replace(study.experiment, simulation=replace(simulation, **_MACHINERY))
-            data = bare.plan.data.source.path, simulation.external
-            key = data_key({"settings": Study.placed(bare, self.folder).settings()}, data)[:12]
-            kept = replace(simulation, store=str(self.folder / "steps"))
-            experiment = replace(study.experiment, simulation=kept)
-            yield Variant(values, Study.placed(experiment, self.folder / "runs" / key))
+        study = Study.from_settings(self.file.overrides(values))
+        simulation = study.experiment.simulation
+        bare = replace(study.experiment, simulation=replace(simulation, **_MACHINERY))
+        data = bare.plan.data.source.path, simulation.external
+        key = data_key({"settings": Study.placed(bare, self.folder).settings()}, data)[:12]
+        kept = replace(simulation, store=str(self.folder / "steps"))
+        experiment = replace(study.experiment, simulation=kept)
+        return Variant(values, Study.placed(experiment, self.folder / "runs" / key))
 
-    def _choose(self) -> StudyResult:
-        from fedmri.api.grid.choice import choose, gather, validation_scores
-        from fedmri.reports.results import load_results
+    def _choose(self, failed: Sequence[Path]) -> StudyResult:
+        from fedmri.api.grid.choice import choose, gather, privacy_of_all, validation_scores
+        from fedmri.reports import load_results
 
         runs = [one.folder for one in self.variants]
         task = self.variants[0].study.experiment.plan.target
@@ -159,6 +146,9 @@ class StudyGrid:
         named = {one.folder: one.name for one in self.variants}
         told = {
             "metric": task.primary,
+            "n_trials": len(runs) + len(failed),
+            "n_failed": len(failed),
+            "spent": privacy_of_all([*runs, *failed]),
             "is_private": any(v.study.experiment.plan.privacy.is_on for v in self.variants),
             "chosen": {one.arm: {"settings": named[one.run], "score": one.score} for one in chosen},
             "tried": [
@@ -174,7 +164,7 @@ class StudyGrid:
     def _as_markdown(self, result: GridResult) -> str:
         from fedmri.reports import as_markdown
 
-        n = len(self.variants)
+        n = result.n_trials
         lines = [f"# {self.file.name}", ""]
         if result.chosen is not None:
             lines += [
@@ -203,23 +193,3 @@ class StudyGrid:
             yield
         finally:
             os.close(number)
-
-
-def _run(variant: Variant, observe: Callable[[dict[str, Any]], None]) -> None:
-    from fedmri.reports import as_json, as_markdown
-
-    study, folder = variant.study, variant.folder
-    if (folder / CONFIG).exists():
-        begun = replace(study.experiment, plan=Study.resumed(folder).experiment.plan)
-        study = Study.placed(begun, folder)
-    else:
-        study.check()
-        study = study.settled()
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / COMMAND).write_text("fedmri study", encoding="utf-8")
-        write_whole(folder / "values.json", json.dumps(dict(variant.values)) + "\n")
-        write_whole(folder / CONFIG, study.settings())
-    result = study.trained(observe)
-    result.refuse_failed()
-    write_whole(folder / RUN_TABLE, as_markdown(result.summary))
-    write_whole(folder / SUMMARY, as_json(result.summary))  # last: it says that the run is over

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,13 @@ from fedmri.api.submission.checklists import (
     checklist,
 )
 from fedmri.api.submission.crate import METADATA, crate
+from fedmri.api.submission.methods import methods_of
+from fedmri.api.tracking.tracked import without_places
 from fedmri.config import Experiment, as_yaml, load_resolved
 from fedmri.errors import UsageError
 from fedmri.evaluate.claims.paper import SHARES
-from fedmri.reports import Summary, as_json, as_markdown, load_results
+from fedmri.plan import Plan
+from fedmri.reports import Results, Summary, as_json, as_markdown, load_results
 from fedmri.reports.pages.figure_files import FOLDER
 
 SETTINGS, CLAIMS = "settings.yaml", "claims.yaml"
@@ -71,12 +74,15 @@ def bundle_run(run: str | os.PathLike[str], out: str | os.PathLike[str] | None =
     with tempfile.TemporaryDirectory(prefix="fedmri-") as place:
         folder = Path(place) / "bundle"
         folder.mkdir()
-        _write_results(folder, result, summary, experiment)
-        found = _write_claims(folder, summary, experiment)
+        results = load_results(result.folder)
+        _write_results(folder, results, summary, experiment)
+        found = _write_claims(folder, results, summary, experiment.plan)
         without_model = _write_model(folder, result)
-        environment = load_results(result.folder).environment
         _write(folder / "README.md", _readme(result, without_model))
-        record = {**environment, "command": AGAIN}  # the run's own names a path of this machine
+        record = {
+            **results.environment,
+            "command": AGAIN,
+        }  # the run's own names a path of this machine
         metadata = crate(folder, result.folder.resolve().name, record)
         _write(folder / METADATA, json.dumps(metadata, indent=1, ensure_ascii=False) + "\n")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,36 +91,19 @@ def bundle_run(run: str | os.PathLike[str], out: str | os.PathLike[str] | None =
 
 
 def _write_results(
-    folder: Path, result: StudyResult, summary: Summary, experiment: Experiment
+    folder: Path, results: Results, summary: Summary, experiment: Experiment
 ) -> None:
-    results = load_results(result.folder)
     known = answers(results, summary, experiment)
     _write(folder / "tripod_ai.md", checklist(TRIPOD_AI, TRIPOD_AI_ITEMS, known))
     _write(folder / "claim.md", checklist(CLAIM, CLAIM_ITEMS, known))
     _write(folder / "results.json", as_json(summary))
     _write(folder / "results.md", as_markdown(summary))
-    _write(folder / SETTINGS, as_yaml(_without_places(experiment)))
-    shutil.copytree(result.folder / FOLDER, folder / FOLDER)
+    _write(folder / SETTINGS, as_yaml(without_places(experiment)))
+    shutil.copytree(results.run / FOLDER, folder / FOLDER)
 
 
-def _without_places(experiment: Experiment) -> Experiment:
-    """Return settings without paths of this machine and names of patients."""
-    from fedmri.trained.card import released
-
-    plan = released(experiment.plan)[0]
-    bare: dict[str, Any] = {
-        "cache": "",
-        "runs": "runs",
-        "store": "",
-        "external": "",
-        "weights": "",
-        "workers": 0,
-    }
-    return replace(experiment, plan=plan, simulation=replace(experiment.simulation, **bare))
-
-
-def _write_claims(folder: Path, summary: Summary, experiment: Experiment) -> ClaimsCheck:
-    paper = {"paper": experiment.plan.name, **claims_of(summary)}
+def _write_claims(folder: Path, results: Results, summary: Summary, plan: Plan) -> ClaimsCheck:
+    paper = {"paper": plan.name, **claims_of(results, summary, plan)}
     _write(folder / CLAIMS, yaml.safe_dump(paper, sort_keys=False, allow_unicode=True))
     found = lint_claims(paper)
     lines = [f"- {one.severity}: {one.claim or 'methods'}: {one.text}" for one in found.findings]
@@ -123,7 +112,7 @@ def _write_claims(folder: Path, summary: Summary, experiment: Experiment) -> Cla
     return found
 
 
-def claims_of(summary: Summary) -> dict[str, Any]:
+def claims_of(results: Results, summary: Summary, plan: Plan) -> dict[str, Any]:
     """Return the table of claims of a run, as the linter reads it."""
     rows = [row for row in summary.rows if not row.group.is_beside]
     claims = [
@@ -137,23 +126,7 @@ def claims_of(summary: Summary) -> dict[str, Any]:
         for row in rows
         if (shares := {n: e for n, e in row.overall.items() if n in SHARES and e.value == e.value})
     ]
-    methods = {
-        "split": "patient",
-        "copies_removed": "yes",
-        "augmented": "after_split",
-        "fitted_on": "train",
-        "chosen_on": "validation",
-        "interval_over": "patients",
-        "validation_is_test": "no",
-        "worst_site": "beside_chance",
-        "ece": "beside_null" if summary.calibrations else "none",
-        "equal_by": "none",
-        "hd95": "mm" if any("hd95_mm" in row.overall for row in rows) else "none",
-        "site_weights": "patients",
-        "left_out_site": "untouched",
-        "visits": "together",
-    }
-    return {"claims": claims, "methods": methods}
+    return {"claims": claims, "methods": methods_of(results, summary, plan)}
 
 
 def _write_model(folder: Path, result: StudyResult) -> str:

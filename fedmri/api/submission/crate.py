@@ -12,7 +12,7 @@ from typing import Any
 METADATA = "ro-crate-metadata.json"
 SPECIFICATION = "https://w3id.org/ro/crate/1.1"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-SOFTWARE, ACTION = "#fedmri", "#run"
+SOFTWARE, ACTION, AUTHORS = "#fedmri", "#run", "#authors"
 
 
 def crate(folder: Path, name: str, environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,6 +49,7 @@ def crate(folder: Path, name: str, environment: Mapping[str, Any]) -> dict[str, 
         _root(name, environment, parts),
         {"@id": PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
         {"@id": "#license", "@type": "CreativeWork", "name": "To be chosen by the authors"},
+        {"@id": AUTHORS, "@type": "Organization", "name": "To be named by the authors"},
         {
             "@id": SOFTWARE,
             "@type": "SoftwareApplication",
@@ -59,7 +60,8 @@ def crate(folder: Path, name: str, environment: Mapping[str, Any]) -> dict[str, 
         *data,
         *parts,
     ]
-    return {"@context": f"{SPECIFICATION}/context", "@graph": graph}
+    hashes = {"sha256": "https://schema.org/sha256"}  # younger than the context
+    return {"@context": [f"{SPECIFICATION}/context", hashes], "@graph": graph}
 
 
 def _root(name: str, environment: Mapping[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -70,30 +72,32 @@ def _root(name: str, environment: Mapping[str, Any], parts: list[dict[str, Any]]
         "description": "Results, checklists, claims and model of a run; it holds no patient.",
         "datePublished": str(environment.get("started", ""))[:10],
         "license": {"@id": "#license"},
+        "author": {"@id": AUTHORS},
+        "publisher": {"@id": AUTHORS},
         "conformsTo": {"@id": PROFILE},
         "hasPart": [{"@id": part["@id"]} for part in parts],
-        "mentions": [{"@id": ACTION}],
+        "mentions": {"@id": ACTION},
     }
 
 
 def _action(
     environment: Mapping[str, Any], parts: list[dict[str, Any]], data: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    started = str(environment.get("started", ""))
-    times = {"startTime": started} if started else {}
-    if started:
-        seconds = float(environment.get("seconds") or 0)
-        ended = datetime.fromisoformat(started) + timedelta(seconds=seconds)
-        times["endTime"] = ended.isoformat()
+    times = {}
+    if text := str(environment.get("started", "")):
+        started = datetime.fromisoformat(text).astimezone()  # a run notes the time of its machine
+        ended = started + timedelta(seconds=round(float(environment.get("seconds") or 0)))
+        times = {"startTime": started.isoformat(), "endTime": ended.isoformat()}
     return {
         "@id": ACTION,
         "@type": "CreateAction",
         "name": "Training, testing and reporting",
         "description": str(environment.get("command", "")),
+        "agent": {"@id": AUTHORS},
         "instrument": {"@id": SOFTWARE},
         "object": [{"@id": one["@id"]} for one in data],
         "result": [{"@id": part["@id"]} for part in parts],
-        "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
+        "actionStatus": "http://schema.org/CompletedActionStatus",
         **times,
     }
 

@@ -23,9 +23,10 @@ def find_copies(
     """Find subjects in two sites, and images that two subjects share.
 
     Two scans are copies when they share a file, or an image of one modality whose fingerprints
-    are near; scans of one patient never count. Copies of copies are copies. Of a group, the scans
-    of the subject that comes first by site, subject and session stay, unless the group has two
-    different targets (classes or values): then none stays. Label maps are not compared.
+    are near, mirrored ones too; scans of one patient never count. Copies of copies are copies. Of
+    a group, the scans of the subject that comes first by site, subject and session stay, unless
+    the group has two different targets (classes or values): then none stays. Label maps are not
+    compared.
 
     Args:
         probes: Scans that can be used, in the order of the table.
@@ -120,7 +121,7 @@ def _in_group(
         digests = {view.digest for view in member.views.values()}
         if member.scan.patient != first.patient:
             code = "D19" if digests & seen else "D20"
-            how = "the same bytes as" if code == "D19" else "nearly the same image as"
+            how = "the same bytes as" if code == "D19" else "nearly the same or a mirrored image as"
             reason = f"{how} one of a group whose first is {first.key} of {first.site or 'no site'}"
             findings.append(about(member.scan, code, reason, is_excluded=is_excluded))
         seen |= digests

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator
+from itertools import product
 
 import imagehash
 import nibabel as nib
@@ -57,24 +58,43 @@ def fingerprint(gray: list[NDArray[np.uint8]]) -> Bits:
 
 
 def near_pairs(prints: NDArray[np.bool_], distance: int) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of images whose fingerprints are near, in blocks of one matrix product.
+    """Yield the pairs of images that are near, or of which one is near the other's mirror image.
+
+    A mirrored copy is what augmentation before the split leaves behind. Mirroring an axis of a
+    plane changes the sign of its odd cosine coefficients, so the mirror's bits are known.
 
     Args:
         prints: Fingerprints, shape ``(n, bits)``.
         distance: Bits of 256 that may differ, on the mean over planes.
 
     Yields:
-        Pairs ``(i, j)`` with ``i < j``.
+        Pairs ``(i, j)`` with ``i < j``; a pair may come more than once.
     """
     signs = np.where(prints, np.float32(1), np.float32(-1))
     n_bits = prints.shape[1]
     least = n_bits - 2 * distance * (n_bits // PLANE_BITS)  # agreeing bits less the others
-    for start in range(0, len(signs), BLOCK):
-        product = signs[start : start + BLOCK] @ signs[start:].T
-        rows, columns = np.nonzero(product >= least)
+    for start, mirror in product(range(0, len(signs), BLOCK), mirrors(n_bits // PLANE_BITS)):
+        agreement = (signs[start : start + BLOCK] * mirror) @ signs[start:].T
+        rows, columns = np.nonzero(agreement >= least)
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             if row < column:
                 yield start + row, start + column
+
+
+def mirrors(n_planes: int) -> list[NDArray[np.float32]]:
+    """Return what each mirroring does to the signs of a fingerprint, first that of none.
+
+    A picture is mirrored along either side or both. A volume is mirrored along one axis, which two
+    of its three planes show.
+    """
+    odd = np.where(np.arange(HASH_SIZE) % 2, np.float32(-1), np.float32(1))
+    flat = np.ones(HASH_SIZE, dtype=np.float32)
+    none, rows = np.outer(flat, flat), np.outer(odd, flat)
+    if n_planes == 1:
+        turns = [[none], [rows], [rows.T], [np.outer(odd, odd)]]
+    else:  # planes of (y, z), (x, z) and (x, y)
+        turns = [[none] * 3, [none, rows, rows], [rows, none, rows.T], [rows.T, rows.T, none]]
+    return [np.concatenate([plane.ravel() for plane in planes]) for planes in turns]
 
 
 def keyed_codes(print_: Bits, key: str) -> tuple[str, ...]:

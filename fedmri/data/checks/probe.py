@@ -21,7 +21,7 @@ from fedmri.data.files.pictures import looks_inverted
 from fedmri.data.files.placing import LABEL, apart, misfits, oddity, placed_together
 from fedmri.data.files.volume import read_image, read_label
 from fedmri.data.scans import Finding, Scan, about
-from fedmri.data.target import DataTarget, LabelMap
+from fedmri.data.target import DataTarget, LabelMap, map_of
 from fedmri.errors import DataError
 
 N_THREADS = min(2, os.cpu_count() or 1)
@@ -102,7 +102,8 @@ def _probe(scan: Scan, label_map: LabelMap | None, modalities: Sequence[str]) ->
     opened = _open_all(scan, files, read_image, findings)
     if label_map and label_map.name in scan.labels:
         place = {LABEL: scan.labels[label_map.name]}
-        opened |= _open_all(scan, place, lambda path: read_label(path, label_map), findings)
+        own = map_of(scan, label_map)
+        opened |= _open_all(scan, place, lambda path: read_label(path, own), findings)
     return _seen(scan, opened, findings, label_map.name if label_map else "")
 
 

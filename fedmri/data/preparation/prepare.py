@@ -32,7 +32,7 @@ from fedmri.data.preparation.prepared import Prepared, PreparedScan
 from fedmri.data.preparation.transforms import Opened, prepare_arrays
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
-from fedmri.data.target import DataTarget, LabelMap, no_truth
+from fedmri.data.target import DataTarget, LabelMap, map_of, no_truth
 from fedmri.errors import ConfigError, DataError, told
 from fedmri.machine.files import PRIVATE_FILE, write_unsynced
 
@@ -102,9 +102,11 @@ def _prepare(
     value = math.nan if target is None else target.truth(scan)
     images = image_files(scan, config.source)
     label_map = None if target is None else target.label_map
+    label_map = label_map and map_of(scan, label_map)
     label = None if label_map is None else _label_file(scan, label_map)
     contents = [content_hash(path) if path else "" for path in images]
-    key = digest("/".join([*contents, content_hash(label) if label else ""]))[:32]
+    named = [*contents, content_hash(label) if label else "", *scan.meanings]
+    key = digest("/".join(named))[:32]
     entry = load_entry(folder, key)
     if entry is None:
         entry = _build(images, _labelled(label, label_map), config.prepare, (folder, key))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from fedmri.evaluate.comparisons.gap import LEAST_PATIENTS
 from fedmri.reports import models
@@ -11,6 +11,9 @@ from fedmri.reports.models import Model
 from fedmri.reports.results import Results, site_name
 from fedmri.reports.statistics.intervals import n_of
 from fedmri.reports.statistics.verdicts import ENOUGH_TRAININGS, is_of_few_trainings
+
+MOST_GAINED = 0.05
+"""An area over all patients may exceed the one within hospitals by so much without a word."""
 
 
 def notes_of(rows: Sequence[Model], inside: Sequence[str], n_compared: int) -> Iterator[str]:
@@ -82,6 +85,20 @@ def _of_trainings(rows: Sequence[Model]) -> Iterator[str]:
     if len(set(n_seeds.values())) > 1:
         counts = ", ".join(f"{label} {n}" for label, n in n_seeds.items())
         yield f"Arms were trained with unequal numbers of seeds: {counts}."
+
+
+def area_notes(found: Mapping[str, tuple[float, float]]) -> Iterator[str]:
+    """Yield what areas over all patients gain from hospitals that differ in prevalence.
+
+    Args:
+        found: By model, its area over all patients and the mean within hospitals.
+    """
+    for label, (over_all, within) in found.items():
+        if over_all - within > MOST_GAINED:
+            yield (
+                f"The area of {label} is {over_all:.2f} over all patients and {within:.2f} within "
+                "hospitals. Prevalence differs by hospital, so knowing the hospital helps."
+            )
 
 
 def protocol_notes(results: Results, budgets: Sequence[ArmBudget]) -> Iterator[str]:

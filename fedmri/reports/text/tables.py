@@ -124,15 +124,19 @@ def _shown(difference: Difference | None) -> str:
     return f"{with_interval(difference.estimate, is_signed=True)}: {verdict(difference)}"
 
 
+WEIGHTS = "Scores over all hospitals weigh each patient alike."
+
+
 def as_markdown(summary: Summary) -> str:
     """Return the headline, the result table, the differences and the notes as Markdown."""
+    weighed = (WEIGHTS,) if len(summary.sites) > 1 else ()
     head, rows = result_rows(summary)
     parts = [
         _markdown_text(headline(summary)),
         "\n".join(f"- {_markdown_text(part)}" for part in comparisons(summary)),
         _markdown_table(head, rows),
         _markdown_table(*difference_table(summary)),
-        "\n".join(f"- {_markdown_text(note)}" for note in summary.notes),
+        "\n".join(f"- {_markdown_text(note)}" for note in (*weighed, *summary.notes)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
