@@ -27,19 +27,20 @@ Role: TypeAlias = Literal[
     "local",
     "ensemble",
     "personalised",
+    "votes",
     "linear",
     "table",
     "baseline",
 ]
 """Who trains: sites together; all data in one place, or with each site as often; one site alone,
-their mean answer, or one site from the federation's model; or a model without a network: fixed
-features, covariates alone, or one that looks at nothing."""
+their mean answer, one site from the federation's model, or classifiers on its features; or a model
+without a network: fixed features, covariates alone, or one that looks at nothing."""
 
 Reading: TypeAlias = Literal["one", "by_site", "mean"]
 """How arms are read as one model: as the one that they are, each at the site that it is named for,
 or as the mean over them. Folds of one model are first put together."""
 
-AT_HOME: tuple[Role, ...] = ("local", "personalised")
+AT_HOME: tuple[Role, ...] = ("local", "personalised", "votes")
 """Models of one site each, which are read at that site."""
 REFERENCES: tuple[Role, ...] = ("linear", "table", "baseline")
 """Models without a network, that no seed changes."""

@@ -28,6 +28,7 @@ from fedmri.commands.claims import lint_claims
 from fedmri.commands.demo import demo
 from fedmri.commands.examples import shown
 from fedmri.commands.harmonize import harmonize
+from fedmri.commands.model.agree import agree
 from fedmri.commands.model.explain import explain
 from fedmri.commands.model.export import export
 from fedmri.commands.model.serve import serve
@@ -67,7 +68,7 @@ app.add_typer(client_app, name="client")
 app.add_typer(privacy_app, name="privacy")
 app.add_typer(plan_app, name="plan")
 for command in (
-    *(demo, harmonize, lint_claims, predict, explain, score, show, export, serve),
+    *(demo, harmonize, lint_claims, predict, explain, agree, score, show, export, serve),
     *(compare, bundle),
 ):
     app.command()(command)

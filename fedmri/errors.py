@@ -58,6 +58,7 @@ CODES: dict[str, str] = {
     "U81": "a file of claims cannot be read",
     "U85": "models of an ensemble do not go together",
     "U86": "a model reads more than images",
+    "U87": "summaries of explanations do not go together",
     "D01": "no usable scan is left",
     "D02": "a site lost more scans than allowed",
     "D03": "copies would put one patient or image on two sides",

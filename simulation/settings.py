@@ -12,7 +12,7 @@ from fedmri.round import Strategy
 from fedmri.simulation.protocol import PROTOCOLS, StudyProtocol
 from fedmri.strategies.registry import STRATEGIES
 
-Arm = Literal["federated", "local", "pooled", "balanced", "ensemble", "personalised"]
+Arm = Literal["federated", "local", "pooled", "balanced", "ensemble", "personalised", "votes"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,10 @@ class SimulationConfig:
     Attributes:
         arms: ``federated``; ``local``, each site alone; ``pooled``, all data in one place.
             ``balanced`` is the pool with each site as often. ``ensemble`` is the mean answer of all
-            local models. ``personalised`` trains the federation's model on at each site. The
-            linear baseline and the one that looks at no image always stand beside them.
+            local models. ``personalised`` trains the federation's model on at each site. ``votes``
+            fits a support vector machine, a forest and neighbours to that model's features at each
+            site. They hold patients' features, so they never leave the site. The linear baseline
+            and the one that looks at no image always stand beside them.
         strategies: Strategies that are compared under the plan's budget, each an arm of its own;
             empty trains the plan's strategy alone. ``loso`` always uses the plan's.
         protocol: ``sites`` tests every model at every site. ``loso`` also leaves each site out in
@@ -36,6 +38,10 @@ class SimulationConfig:
             stand below it, as in ``simulation.protocol.n_folds=5``. An installed protocol can be
             named too.
         n_tuning_rounds: Rounds that ``personalised`` goes on for at a site.
+        vote: How the classifiers of ``votes`` become one class. ``soft`` averages their shares of
+            classes; ``hard`` counts the classes that they call.
+        is_smote: Whether ``votes`` learns from made examples of rare classes too. Each lies between
+            the features of two training examples of the site (SMOTE).
         n_calibration: Patients of a left-out site that ``personalised`` learns from there. They are
             not tested.
         n_seeds: Repetitions with other training seeds on the same split.
@@ -69,6 +75,8 @@ class SimulationConfig:
     strategies: tuple[Annotated[Strategy, PlainValidator(STRATEGIES.made)], ...] = ()
     protocol: Annotated[StudyProtocol | str, PlainValidator(PROTOCOLS.made)] = "sites"
     n_tuning_rounds: int = 1
+    vote: Literal["soft", "hard"] = "soft"
+    is_smote: bool = False
     n_calibration: int = 5
     n_seeds: int = 1
     external: str = ""
@@ -105,7 +113,7 @@ class SimulationConfig:
         labels = self.external_labels
         is_said = all(label.partition("=")[2] for label in labels)
         require(is_said, "simulation.external_labels", labels, "theirs=ours each")
-        needed = {"ensemble": "local", "personalised": "federated"}
+        needed = {"ensemble": "local", "personalised": "federated", "votes": "federated"}
         lacking = [n for arm, n in needed.items() if arm in self.arms and n not in self.arms]
         require(not lacking, "simulation.arms", self.arms, f"{' and '.join(lacking)} among them")
         require(self.workers >= 0, "simulation.workers", self.workers, "0 or more")

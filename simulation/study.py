@@ -10,7 +10,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -36,6 +36,7 @@ from fedmri.simulation.arms.ensembles import ensemble_arms, write_ensembles
 from fedmri.simulation.arms.running import arm_runs, can_train, refuse_known, run_arms
 from fedmri.simulation.arms.site_budget import site_budget
 from fedmri.simulation.arms.store import PACKAGES, Store, data_key
+from fedmri.simulation.arms.votes import vote_arms, write_votes
 from fedmri.simulation.divisions import COLUMN, AllTested, divided_site
 from fedmri.simulation.engines.pool import Engine, ProcessEngine
 from fedmri.simulation.partition import PartitionConfig
@@ -133,8 +134,7 @@ def _run(study: Study, observe: Observer) -> dict[Arm, str]:
     _write_json(folder / "used.json", sites.used)
     arm_sites = _arm_sites(study, sites)
     every = arm_runs(study.plan, study.config, arm_sites)
-    made = (*reference_arms(arm_sites), *ensemble_arms(every, study.config, study.plan.target))
-    arms = (*dict.fromkeys(run.arm for run in every), *made)
+    arms = _arms(study, arm_sites, every)
     write_names(folder, {POOL, *arm_sites.files, *(arm.label for arm in arms)})
     write_comparison(folder, PROTOCOLS.made(study.config.protocol).comparison(arms))
     n_train = {site: counts["train"] for site, counts in sites.used.items()}
@@ -156,9 +156,17 @@ def _run(study: Study, observe: Observer) -> dict[Arm, str]:
             engine.close()
     _collect(study, runs)
     write_ensembles(folder, every, study.config, study.plan.target)
+    write_votes(folder, runs, study.plan, study.config)
     write_references(folder / "cases", study.plan, study.config.n_seeds, arm_sites)
     _write_json(folder / "environment.json", _environment(study, sites, started))
     return failed
+
+
+def _arms(study: Study, sites: ArmSites, runs: Sequence[ArmRun]) -> tuple[Arm, ...]:
+    """Return all arms: those that train, and those that are made of others or of no network."""
+    plan, config = study.plan, study.config
+    made = (*ensemble_arms(runs, config, plan.target), *vote_arms(runs, plan, config))
+    return (*dict.fromkeys(run.arm for run in runs), *reference_arms(sites), *made)
 
 
 def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:

@@ -88,6 +88,7 @@ ARROWS = {
     "explain": WORDS
     | {"machine.files", "data", "models", "tasks.task", "training.device"}
     | {"harmonize.embeddings.invariance", "reports.statistics"}
+    | {"evaluate.estimate", "evaluate.hospitals.random_effects"}
     | {"trained.inputs", "trained.model_file", "trained.outputs", "trained.predict"},
     # a finished model elsewhere: in archives, in other programs, behind an address
     "archive": WORDS | {"data", "machine.extras", "machine.files", "trained"},
@@ -152,7 +153,10 @@ ARROWS = {
         "reports",
         "server",
         "clients",
+        "trained.harmonized",
+        "trained.model_file",
         "trained.names",
+        "trained.predict",
         "trained.run_folder",
     },
     # the way in
@@ -206,6 +210,7 @@ ARROWS = {
         "harmonize",
         "privacy",
         "trained",
+        "explain.agreement",
         "explain.options",
         "explain.record",
         "export",

@@ -11,6 +11,7 @@ EXAMPLES: Mapping[str, str] = {
     "lint-claims": "fedmri lint-claims paper.md",
     "predict": "fedmri predict model.fedmri scans --out predictions",
     "explain": "fedmri explain model.fedmri scans",
+    "agree": "fedmri agree hospital-a.json hospital-b.json",
     "score": "fedmri score model.fedmri bids",
     "show": "fedmri show model.fedmri",
     "export": "fedmri export model.fedmri",

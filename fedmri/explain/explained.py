@@ -18,6 +18,7 @@ from fedmri.data.preparation.native import assembled
 from fedmri.data.preparation.prepared import PreparedScan
 from fedmri.data.preparation.regrid import regrid, restore
 from fedmri.errors import DataError
+from fedmri.explain.columns import MOST_COLUMNS, Pull, pulls, some_of
 from fedmri.explain.distance import SUMS
 from fedmri.explain.drawing import overlay
 from fedmri.explain.explainer import Explainer
@@ -32,7 +33,7 @@ from fedmri.trained.inputs import Gathered, LeftOut, label_of
 from fedmri.trained.model_file import ModelFile
 from fedmri.trained.outputs import BIDS_VERSION, make_empty, place_of, write_map
 from fedmri.trained.outputs import write_table as write_rows
-from fedmri.trained.predict import Opened, refuse_covariates, refuse_incomplete
+from fedmri.trained.predict import Opened, refuse_incomplete
 from fedmri.training.device import memory_explained
 
 SUMMARY, SCANS = "summary.json", "explanations.tsv"
@@ -48,8 +49,7 @@ def explain(file: ModelFile, found: Gathered, out: Path, options: ExplainOptions
         ConfigError: The class is not one of the model's (C01), or the device is not there (C23).
     """
     refuse_incomplete(file)
-    refuse_covariates(file, "an explanation")
-    explainer = Explainer.of(file, options)
+    explainer = Explainer.of(file, options, found.inputs)
     make_empty(out)
     write_whole(out / "dataset_description.json", _description(file))
     sums, unknown = explainer.known
@@ -65,7 +65,7 @@ def explain(file: ModelFile, found: Gathered, out: Path, options: ExplainOptions
 
 
 def _explained(explainer: Explainer, out: Path, opened: Opened) -> ScanExplained:
-    with memory_explained(explainer.place):
+    with memory_explained(explainer.place), explainer.beside(opened):
         return _OneScan(explainer, out, opened, explainer.images(opened)).explained()
 
 
@@ -115,8 +115,9 @@ class _OneScan:
         maps, skipped = self._all_maps()
         mask, why = self._mask()
         files = self._write(maps["model"])
-        if why:
-            skipped = {**skipped, "mask": why}
+        columns, unread = self._columns()
+        skipped |= {"mask": why} if why else {}
+        skipped |= {"columns": unread} if unread else {}
         own = {name: {m: self._own(v) for m, v in each.items()} for name, each in maps.items()}
         judged = {method: self._judge(method, maps, own, mask) for method in maps["model"]}
         head = self._own(self.inside.astype(np.float32)) > 0
@@ -127,6 +128,7 @@ class _OneScan:
             input=self.opened.input,
             answer=self.answer,
             judged=judged,
+            columns=columns,
             chance=chance,
             gap=self._gap() if has_gradients else math.nan,
             doubt=total,
@@ -203,6 +205,24 @@ class _OneScan:
             for name in ("model", "untrained")
         }
         return Judged(shares["model"], shares["untrained"], alike["untrained"], alike["head"])
+
+    def _columns(self) -> tuple[dict[str, Pull], str]:
+        """Return what each column adds to the score, or why it cannot be told."""
+        columns, rows = self.by.predictor.plan.data.source.declared, self.by.rows
+        if not columns:
+            return {}, ""
+        if len(columns) > MOST_COLUMNS:
+            return {}, f"{len(columns)} columns, and {MOST_COLUMNS} can be told apart"
+        if len(rows) < 2:
+            return {}, "no row of another patient: name more scans, or --reference with a folder"
+        others = some_of(rows, 2 ** len(columns), len(self.images), self.by.options.seed)
+        return pulls(self._score_with, self.by.row(self.opened), others, columns), ""
+
+    def _score_with(self, row: torch.Tensor) -> float:
+        """Return the mean score of the examples, had the patient another row."""
+        with torch.no_grad():
+            outputs = self.by.network(self.images, row.expand(len(self.images), -1))
+        return float(outputs[:, self.index].mean())
 
     def _mask(self) -> tuple[np.ndarray | None, str]:
         if self.by.masks is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fedmri.data.covariates import entries_of
 from fedmri.errors import ConfigError, UsageError
+from fedmri.explain.columns import beside
 from fedmri.explain.distance import EmbeddingSums, read_sums
 from fedmri.explain.judged import MaskFolder
 from fedmri.explain.options import ExplainOptions
@@ -19,7 +22,7 @@ from fedmri.explain.scores import classes_of, untrained, with_head_of
 from fedmri.explain.uncertainty import Doubt, doubt_of, n_dropouts, passes
 from fedmri.models.embedding import embedding_of
 from fedmri.models.weights import layout
-from fedmri.trained.inputs import LeftOut, gather
+from fedmri.trained.inputs import Gathered, Input, LeftOut, gather
 from fedmri.trained.model_file import ModelFile, read_model
 from fedmri.trained.predict import (
     Opened,
@@ -39,14 +42,16 @@ class Explainer:
         predictor: Opens scans as for predictions, at the field that training cropped to.
         options: What is shown.
         fellows: Networks of the ensemble, the model itself first.
+        inputs: Scans that are explained.
     """
 
     predictor: Predictor
     options: ExplainOptions
     fellows: tuple[nn.Module, ...]
+    inputs: Sequence[Input]
 
     @classmethod
-    def of(cls, file: ModelFile, options: ExplainOptions) -> Explainer:
+    def of(cls, file: ModelFile, options: ExplainOptions, inputs: Sequence[Input]) -> Explainer:
         """Return the explainer of a model and of those beside it."""
         place = pick_device(options.device or file.card.plan.train.device)
         classes = classes_of(file.card.plan.target)
@@ -57,7 +62,7 @@ class Explainer:
         files = [file, *(_fellow(path, file) for path in options.also)]
         fellows = tuple(make_network(each).to(place) for each in files)
         predicting = PredictOptions(is_cropped=True, device=options.device)
-        return cls(Predictor(file, fellows[0], predicting), options, fellows)
+        return cls(Predictor(file, fellows[0], predicting), options, fellows, inputs)
 
     @property
     def file(self) -> ModelFile:
@@ -99,19 +104,42 @@ class Explainer:
     @cached_property
     def known(self) -> tuple[EmbeddingSums | None, tuple[LeftOut, ...]]:
         """The sums, and scans of the reference that could not be used."""
-        path, sha256 = self.options.reference, self.file.card.sha256
-        if path is None:
-            return None, ()
-        if path.suffix == ".safetensors":
-            return read_sums(path, sha256), ()
-        found = gather([path], {}, self.file.card.plan.data.source)
-        every = list(
-            self.predictor.over(found.inputs, lambda one: self._embedding(self.images(one)))
-        )
+        path, found = self.options.reference, self._reference
+        if found is None:
+            return (None if path is None else read_sums(path, self.file.card.sha256)), ()
+        every = list(self.predictor.over(found.inputs, self._embedding_of))
         known = [one for one in every if isinstance(one, torch.Tensor)]
         gone = (*found.left_out, *(one for one in every if isinstance(one, LeftOut)))
         embeddings = torch.stack(known) if known else torch.zeros(0, 1)
-        return EmbeddingSums.of(embeddings, sha256), gone
+        return EmbeddingSums.of(embeddings, self.file.card.sha256), gone
+
+    @cached_property
+    def _reference(self) -> Gathered | None:
+        """Scans of the folder that was named as the reference."""
+        path = self.options.reference
+        if path is None or path.suffix == ".safetensors":
+            return None
+        return gather([path], {}, self.predictor.plan.data.source)
+
+    @cached_property
+    def rows(self) -> torch.Tensor:
+        """Rows of the table, one a patient: of the reference, else of what is explained."""
+        declared = self.predictor.plan.data.source.declared
+        inputs = self.inputs if self._reference is None else self._reference.inputs
+        rows = {one.scan.subject: entries_of(declared, one.scan) for one in inputs}
+        return torch.tensor([rows[subject] for subject in sorted(rows)], device=self.place)
+
+    def row(self, opened: Opened) -> torch.Tensor:
+        """Return what networks read of a scan's row, shape ``(K,)``; nothing where they do not."""
+        return torch.tensor(opened.scan.covariates, device=self.place)
+
+    def beside(self, opened: Opened) -> AbstractContextManager[None]:
+        """Let all networks read a scan's own row beside its image."""
+        return beside(self.row(opened), *self.fellows, *self.twins.values())
+
+    def _embedding_of(self, opened: Opened) -> torch.Tensor:
+        with self.beside(opened):
+            return self._embedding(self.images(opened))
 
     def predictions(self, images: torch.Tensor) -> Doubt:
         """Return what all networks say of examples, with dropout where they have some."""
@@ -156,6 +184,7 @@ def _fellow(path: Path, first: ModelFile) -> ModelFile:
     pairs = {
         "target": (mine.target, theirs.target),
         "modalities": (mine.data.source.modalities, theirs.data.source.modalities),
+        "columns": (mine.data.source.covariates, theirs.data.source.covariates),
         "preparation": (mine.data.prepare, theirs.data.prepare),
         "harmonization": (_numbers_of(first), _numbers_of(file)),
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmri.explain.columns import Pull
 from fedmri.explain.distance import EmbeddingSums, median
 from fedmri.explain.judged import by_patient, mean_difference, mean_share, verdict
 from fedmri.explain.options import Method
@@ -47,6 +48,7 @@ class ScanExplained:
         input: The scan.
         answer: Predicted class or value, or the class whose mask is explained.
         judged: By method.
+        columns: What each column of the patient's row adds to the score; empty where none is read.
         chance: Share of the head that the mask fills; NaN without a mask.
         gap: How far integrated gradients are from summing to the score's way; NaN without them.
         doubt: Total uncertainty: nats, or a variance.
@@ -62,6 +64,7 @@ class ScanExplained:
     input: Input
     answer: str
     judged: Mapping[Method, Judged]
+    columns: Mapping[str, Pull]
     chance: float
     gap: float
     doubt: float
@@ -86,6 +89,8 @@ class ScanExplained:
         }
         for method, one in self.judged.items():
             numbers |= {f"{method}_{name}": value for name, value in asdict(one).items()}
+        for column, pull in self.columns.items():
+            numbers |= {f"{column}_{name}": value for name, value in asdict(pull).items()}
         cells = {name: f"{v:.6g}" for name, v in numbers.items() if math.isfinite(v)}
         notes = [f"{name}: {why}" for name, why in self.skipped.items()]
         notes += [f"{reason} [{code}]" for code, reason in self.remarks]
@@ -123,6 +128,7 @@ def summary_of(
         "n_patients": n_patients,
         "is_fit_to_leave": n_patients >= LEAST_PATIENTS,
         "methods": {method: _method(scans, method) for method in methods},
+        "columns": _columns(scans),
         "chance": _shown(mean_share(_patients(scans, [one.chance for one in scans]))),
         "integrated_gradients_gap": _mean(one.gap for one in scans),
         "doubt": _mean(one.doubt for one in scans),
@@ -146,6 +152,22 @@ def _method(scans: Sequence[ScanExplained], method: Method) -> dict[str, Any]:
         "likeness_untrained": _mean(correlations),
         "likeness_untrained_head": _mean(one.likeness_head for one in each),
         "under_random_weights": verdict(correlations),
+    }
+
+
+def _columns(scans: Sequence[ScanExplained]) -> dict[str, Any]:
+    """Return how far each column moves the score, as the mean size over patients."""
+    having = [one for one in scans if one.columns]
+    return {
+        column: {
+            way: _shown(
+                mean_difference(
+                    _patients(having, [abs(getattr(one.columns[column], way)) for one in having])
+                )
+            )
+            for way in ("shapley", "lime")
+        }
+        for column in (having[0].columns if having else ())
     }
 
 

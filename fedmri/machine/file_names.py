@@ -20,7 +20,7 @@ INDEX = "names.json"
 """File of a run folder that says which name each file or folder of it stands for."""
 
 PREFIX = re.compile(
-    r"^(federated|local|personalised|loso-(?:pooled|linear|baseline|personalised)|loso|external)-"
+    r"^(federated|local|personalised|votes|loso-(?:pooled|linear|baseline|personalised)|loso|external)-"
 )
 """How a name begins whose colon was written as a hyphen: ``local-a`` is ``local:a``."""
 

@@ -142,7 +142,7 @@ def refuse_covariates(file: ModelFile, command: str) -> None:
     """
     if names := ", ".join(one.name for one in file.card.plan.data.source.declared):
         found, want = f"a model that reads {names} beside the image", "one that reads images alone"
-        fix = "use `fedmri predict` or `fedmri score`, which read the table"
+        fix = "use `fedmri predict`, `score` or `explain`, which read the table"
         raise UsageError("U86", command, found=found, want=want, fix=fix)
 
 

@@ -88,7 +88,8 @@ def _fitted(
     def scored(strength: float, rows: Rows) -> list[Case]:
         if not rows.examples:  # a hospital of one patient has none to test
             return []
-        return _cases(rows, fits[strength]((rows.features - centre) / scale), task)
+        unit = (rows.features - centre) / scale
+        return cases_of(rows.examples, fits[strength](unit), task)
 
     best = _best(fits, lambda strength: task.metrics(scored(strength, validation)), task)
     return {name: scored(best, _rows([data], "test", read)) for name, data in tested.items()}
@@ -136,15 +137,15 @@ def _standard(train: Rows) -> tuple[Array, Array]:
     return centre, np.where(variance > 1e-12, np.sqrt(variance), 1.0)
 
 
-def _cases(rows: Rows, predictions: Array, task: Task) -> list[Case]:
-    """Return patients' cases, read as those of a network are."""
+def cases_of(examples: Sequence[Example], predictions: Array, task: Task) -> list[Case]:
+    """Return patients' cases from predictions of their examples, read as a network's are."""
     readings: dict[tuple[str, str], list[Reading]] = {}
-    pairs = zip(rows.examples, predictions, strict=True)
+    pairs = zip(examples, predictions, strict=True)
     for key, group in groupby(pairs, key=lambda pair: (pair[0].site, pair[0].scan)):
         scan = list(group)
-        examples = [example for example, _ in scan]
+        own = [example for example, _ in scan]
         values = torch.from_numpy(np.stack([value for _, value in scan]))
-        truth = torch.tensor([example.target for example in examples])
-        patient = key[0], examples[0].subject
-        readings.setdefault(patient, []).append(task.read(values, truth, examples))
+        truth = torch.tensor([example.target for example in own])
+        patient = key[0], own[0].subject
+        readings.setdefault(patient, []).append(task.read(values, truth, own))
     return [task.case(*patient, readings[patient]) for patient in sorted(readings)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from fedmri.agreement.signed_plan import sign_plan
 from fedmri.clients.consent.plan_text import describe
 from fedmri.clients.consent.policy import SitePolicy
 from fedmri.errors import UsageError
+from fedmri.explain.options import ExplainOptions
 from fedmri.export.exporting import ExportOptions, export
 from fedmri.reports import load_results
 from fedmri.trained.model import TrainedModel
@@ -103,11 +105,43 @@ def test_scores_of_the_file_are_those_of_the_run(run: Run, hospitals: Path) -> N
 def test_what_gives_images_alone_refuses_the_model(
     model: TrainedModel, hospitals: Path, tmp_path: Path
 ) -> None:
-    """An export and an explanation would be of another function."""
+    """An export would be of another function."""
     with pytest.raises(UsageError, match=r"reads age, sex beside the image.*\[U86\]"):
         export(model.file, tmp_path / "export", ExportOptions())
-    with pytest.raises(UsageError, match=r"reads age, sex beside the image.*\[U86\]"):
-        model.explain(hospitals, out=tmp_path / "maps")
+
+
+def test_an_explanation_tells_what_each_column_adds(
+    model: TrainedModel, hospitals: Path, tmp_path: Path
+) -> None:
+    """Beside maps of the image, by the rows of the other patients; sizes alone are aggregates."""
+    options = ExplainOptions(methods=("gradcam", "integrated_gradients"), n_steps=4)
+    found = model.explain(hospitals, out=tmp_path, options=options)
+    assert found.scans
+    for one in found.scans:
+        assert set(one.judged) == {"gradcam", "integrated_gradients"}
+        assert set(one.columns) == {"age", "sex"}
+        assert {"age_shapley", "sex_lime"} < set(one.row)
+    assert len({one.columns["age"].shapley for one in found.scans}) > 1
+    sizes = [abs(one.columns["age"].shapley) for one in found.scans]
+    shown = found.summary["columns"]["age"]["shapley"]
+    assert shown["value"] == pytest.approx(sum(sizes) / len(sizes))
+
+
+def test_a_single_patient_has_nobody_to_be_compared_with(
+    model: TrainedModel, hospitals: Path, tmp_path: Path
+) -> None:
+    """Columns are then not told, and why is; maps are, and a reference gives the rows."""
+    alone = tmp_path / "alone"
+    path = images(hospitals, "T1w")[0]
+    shutil.copytree(path.parents[1], alone / path.parents[1].name)
+    shutil.copy(hospitals / "participants.tsv", alone)
+    options = ExplainOptions(methods=("gradcam",))
+    [one] = model.explain(alone, out=tmp_path / "out", options=options).scans
+    assert not one.columns
+    assert one.skipped["columns"].startswith("no row of another patient")
+    options = replace(options, reference=hospitals)
+    [one] = model.explain(alone, out=tmp_path / "more", options=options).scans
+    assert one.columns
 
 
 def test_a_hospital_reads_which_columns_the_network_reads(model: TrainedModel) -> None:

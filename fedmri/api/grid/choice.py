@@ -19,7 +19,9 @@ from fedmri.reports.privacy import privacy_of
 from fedmri.reports.results import TRIALS, Results, load_results
 from fedmri.tasks.task import Task
 
-UNCHOSEN = (*REFERENCES, "ensemble")
+MADE = ("ensemble", "votes")
+"""Models that are made of those of other arms, which may come from other runs."""
+UNCHOSEN = (*REFERENCES, *MADE)
 """Models that no validation patient has scored."""
 _UNFINISHED = shutil.ignore_patterns("checkpoints", "best.safetensors")
 SHARED = ("config.yaml", "environment.json", "manifest.tsv", "used.json", "names.json")
@@ -122,9 +124,9 @@ def gather(
     for name in SHARED:
         shutil.copyfile(chosen[0].run / name, to / name)
     comparison = read_comparison(runs[0])
-    write_comparison(to, rows_of(arm for arm in comparison.arms if arm.role != "ensemble"))
+    write_comparison(to, rows_of(arm for arm in comparison.arms if arm.role not in MADE))
     place = {one.arm: one.run for one in chosen}
-    kept = [arm.label for arm in comparison.arms if arm.role != "ensemble"]
+    kept = [arm.label for arm in comparison.arms if arm.role not in MADE]
     lines = []
     for label in kept:
         run = place.get(label, runs[0])

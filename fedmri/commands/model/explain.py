@@ -113,6 +113,8 @@ def _tell(found: Explained, out: Path, *, is_json: bool) -> None:
         untrained = _shown(one["share_in_mask_untrained"])
         share = f" In the mask: {inside}; untrained: {untrained}." if inside else ""
         print(f"{name}: under random weights it {one['under_random_weights']}.{share}")
+    for name, one in summary["columns"].items():
+        print(f"Column {name}: it moves the score by {_shown(one['shapley'])} (Shapley).")
     distance = summary["distance"]
     if distance is not None:
         n = distance["n_beyond_usual"]

@@ -33,6 +33,7 @@ _STYLES: dict[str, tuple[str, Any, str]] = {
     "pooled": ("#007A5A", "dashed", "s"),
     "local": ("#D55E00", "dashdot", "^"),
     "personalised": ("#56B4E9", "dashed", "v"),
+    "votes": ("#8C5A2B", (0, (3, 1)), "d"),
     "ensemble": ("#B8860B", "dashdot", "P"),
     "balanced": ("#4B7A9E", (0, (5, 1)), "h"),
     LEFT_OUT: ("#A8508A", (0, (1, 1)), "D"),
