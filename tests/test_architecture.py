@@ -324,6 +324,17 @@ LIGHT = (
 )
 
 
+PROCESSES = ("clients.process.worker", "server.deployed", "simulation.study")
+
+
+def test_a_process_begins_without_what_few_plans_need() -> None:
+    """MONAI, Opacus and figures take as long to load as PyTorch, in each of a dozen processes."""
+    code = "; ".join([*(f"import fedmri.{one}" for one in PROCESSES), "import sys"])
+    code += "; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"monai", "matplotlib", "opacus"} & set(done.stdout.split()) == set()
+
+
 def test_what_people_ask_for_often_loads_no_learning() -> None:
     """Status, ledger, registry and settings answer in a second, and not in the ten of PyTorch."""
     settings = "from fedmri.config import load; load(['experiment=smoke'])"

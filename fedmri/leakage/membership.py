@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import optimize, stats
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from fedmri.leakage.release import Loss, unmeasured
@@ -93,9 +91,12 @@ def membership(members: Values, others: Values) -> MembershipScore:
     n, m = len(members), len(others)
     if not n or not m or np.isnan(members).any() or np.isnan(others).any():
         raise unmeasured(f"losses of {n} and {m} patients", "1 or more of either, all numbers")
+    from scipy.stats import rankdata  # seconds to import, and most processes measure nothing
+    from sklearn.metrics import roc_auc_score
+
     truth = np.repeat([1, 0], [n, m])
     # ranks, so that an infinite loss is one that is larger than all others
-    ranks = stats.rankdata(np.concatenate([members, others]))
+    ranks = rankdata(np.concatenate([members, others]))
     auc = float(roc_auc_score(truth, -ranks))
     low, high = auc_interval(auc, n, m)
     threshold = np.sort(others)[math.floor(FALSE_POSITIVE_RATE * m)]
@@ -114,7 +115,9 @@ def auc_interval(auc: float, n: int, m: int) -> tuple[float, float]:
         Newcombe 2006, doi:10.1002/sim.2324, method 5: the areas from which the one found is not
         further away than chance has it, with the variance of Hanley and McNeil 1982.
     """
-    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    from scipy import optimize, special
+
+    z = float(special.ndtri((1 + LEVEL) / 2))
     middle = (n + m) / 2 - 1
 
     def distance(area: float) -> float:

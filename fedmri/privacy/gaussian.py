@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 MOST_EPSILON = 1e6
@@ -37,5 +36,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
         high *= 2
     if high >= MOST_EPSILON:
         return math.inf
+    from scipy.optimize import brentq  # slow to import
+
     found = brentq(lambda epsilon: gaussian_delta(epsilon, mu) - delta, 0.0, high, xtol=1e-12)
     return float(found) + ROUNDED_UP

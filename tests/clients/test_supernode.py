@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+import time
 
 import httpx
 import pytest
@@ -97,7 +98,7 @@ def test_a_supernode_that_cannot_go_on_ends(work: str, code: int) -> None:
 def test_an_idle_site_asks_seldom_and_a_busy_one_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flower's loop pauses 3 s without an order and 0.5 s for the answer; ours begins with less."""
     slept: list[float] = []
-    monkeypatch.setattr(supernode.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     watch = Watch()
     for seconds in [3] * 40 + [0.5] * 20 + [3]:
         watch.sleep(seconds)

@@ -63,7 +63,7 @@ class Deployment(SimulatedGrid):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for nothing between looks."""
-    for pause in ("POLL_S", "SHORTEST_S", "LONGEST_S"):
+    for pause in ("SHORTEST_S", "LONGEST_S"):
         monkeypatch.setattr(asking, pause, 0.0)
 
 

@@ -60,8 +60,7 @@ class KeptParts(OnAnswers):
                 at.data,
                 "val",
                 parted(at.learned).trying(),
-                batch_size=train.batch_size,
-                device=train.device,
+                train,
                 patch=data.sample.patch,
                 is_mirrored=data.is_mirrored,
             )
