@@ -118,6 +118,7 @@ class AsTheyCome:
         terms = Terms(
             *(MessageType.TRAIN, self.running.exchanges.timeout_s, n_needed, n_enough, now.older),
             is_usable=lambda site, content: self._is_usable(now, site, content),
+            n_timeouts=Terms.n_timeouts + self._rounds.max_staleness,
         )
         yield from self.running.exchanges.ask_each(self._contents(now), names, terms)
 

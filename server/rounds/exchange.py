@@ -108,8 +108,9 @@ class Exchanges:
             content = content_for(site)
             is_sent[site] = _has_first(content)
             own = with_notice(bundle(content), self.attendance.told.get(site))
-            # what waits on the disk of SuperLink must outlive every wait of this exchange
-            return Message(own, node_id, terms.kind, ttl=3 * terms.timeout_s, group_id=terms.kind)
+            # what waits on the disk of SuperLink must outlive every wait for it
+            ttl = terms.n_timeouts * terms.timeout_s
+            return Message(own, node_id, terms.kind, ttl=ttl, group_id=terms.kind)
 
         taken = Asking(self.grid, make, names, terms, self.attendance).replies()
         for site in names:

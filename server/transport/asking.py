@@ -54,6 +54,7 @@ class Terms:
         n_enough: Usable answers with which the order is closed at once; 0 waits for all.
         busy: Sites that have an order of an earlier exchange: an answer to that one will do.
         is_usable: Whether a site's answer counts among those.
+        n_timeouts: How long an order lives: longer than all waits for it.
     """
 
     kind: str
@@ -62,6 +63,7 @@ class Terms:
     n_enough: int = 0
     busy: frozenset[str] = frozenset()
     is_usable: Callable[[str, RecordDict], bool] = lambda site, content: True
+    n_timeouts: int = 3
 
 
 @dataclass(frozen=True)
