@@ -251,7 +251,7 @@ def test_hostile_sites_are_left_out_and_the_others_go_on(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each is refused by its code and named; the model is that of the honest; nothing unpickled."""
-    monkeypatch.setattr(asking, "POLL_S", 0.0)
+    monkeypatch.setattr(asking, "LONGEST_S", 0.0)
     attacks = hostile(tmp_path / "unpickled")
     everybody = (*HONEST, *sorted(attacks))
     (tmp_path / "run").mkdir()

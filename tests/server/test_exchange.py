@@ -87,7 +87,7 @@ class SlowGrid(Grid):
 @pytest.mark.parametrize("lost", ["", "a"])
 def test_answers_come_in_the_order_of_sites(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Late, reversed and lost replies: sites ascend, failures have codes, silence is R05."""
-    monkeypatch.setattr(asking, "POLL_S", 0.0)
+    monkeypatch.setattr(asking, "LONGEST_S", 0.0)
     grid = SlowGrid(lost)
     content = RecordDict({"config": ConfigRecord({"x": 1})})
     answers = list(exchange(grid, "train", content, SITES, 0.5))

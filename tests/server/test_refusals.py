@@ -25,7 +25,7 @@ LATER = Error(100, "privacy error P19")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for nothing between looks."""
-    monkeypatch.setattr(asking, "POLL_S", 0.0)
+    monkeypatch.setattr(asking, "LONGEST_S", 0.0)
 
 
 def ask(grid: Deployment, attendance: Attendance, timeout_s: float = 5.0) -> dict[str, str]:
