@@ -28,6 +28,7 @@ from flwr.proto.control_pb2 import (
 )
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore import sql_mixin
 from flwr.supercore.auth.typing import AccountInfo
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.interceptors import (
@@ -46,6 +47,9 @@ from flwr.superlink.main import create_app
 # flwr writes to the terminal by itself: its log shall go where all logs go.
 logging.getLogger("flwr").handlers.clear()
 logging.getLogger("flwr").propagate = True
+
+# with 200 sites at once, some waited longer than flwr's 5 s for the database, and were turned away
+sql_mixin.SQLITE_PRAGMAS = (*sql_mixin.SQLITE_PRAGMAS, ("busy_timeout", "60000"))
 
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 SERVERAPP = "flwr-serverapp"

@@ -55,6 +55,12 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Contro
     app.state.linkstate_factory.state()._engine.dispose()
 
 
+def test_many_sites_wait_for_the_database(link: tuple[Any, Control]) -> None:
+    """Two hundred at once wait longer than Flower has it, rather than being turned away."""
+    with link[0].state.linkstate_factory.state()._engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 60_000
+
+
 def test_the_calls_of_a_node_are_all_that_flower_has() -> None:
     """A call that a new version of Flower makes is decided about before it is let through."""
     there = {path for _, path in PROTOBUF_REQUEST_TYPES if path.startswith(FLEET)}
