@@ -46,7 +46,7 @@ ARROWS = {
     "compatibility": WORDS | PARTS | {"claims", "parts", "plan"},
     "models": WORDS | {"claims", "parts"},
     "tasks": WORDS
-    | {"claims", "parts", "reports.statistics"}
+    | {"claims", "parts", "evaluate.scores.masks", "reports.statistics"}
     | {"data.batches.site_data", "data.checks.target_values", "data.partial", "data.scans"}
     | {"data.target"},
     "training": WORDS | {"data.batches.site_data", "tasks.task"},
@@ -58,7 +58,7 @@ ARROWS = {
     | {"models.build", "models.embedding", "models.layers.fuzzy", "models.planning"}
     | {"models.weights", "training.device", "training.seeds", "training.settings"},
     "secagg": WORDS,
-    "leakage": WORDS | {"data.batches.site_data"},
+    "leakage": WORDS | {"data.batches.site_data", "evaluate.proportions"},
     "harmonize": WORDS | {"machine.delimited"},
     "privacy": WORDS | {"data.batches.site_data", "data.settings", "training.settings"},
     # pure functions on arrays; the report of a run calls them

@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from scipy import optimize, special
 
+from fedmri.evaluate.arrays import Array
 from fedmri.evaluate.estimate import LEVEL, Estimate, quantile_of
+
+NONE = 1e-9
+"""Fewer hits than this are none: sums of weights are not exact."""
 
 
 def clopper_pearson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
@@ -16,9 +21,24 @@ def clopper_pearson(share: float, n: float, level: float = LEVEL) -> tuple[float
     Source:
         Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404.
     """
-    tail, hits = (1 - level) / 2, share * n
-    low = float(special.betaincinv(hits, n - hits + 1, tail)) if hits > 1e-9 else 0.0
-    high = float(special.betaincinv(hits + 1, n - hits, 1 - tail)) if n - hits > 1e-9 else 1.0
+    low, high = rate_bounds(np.array(share * n), np.array(n), (1 - level) / 2)
+    return float(low), float(high)
+
+
+def rate_bounds(hits: Array, n: Array, tail: float) -> tuple[Array, Array]:
+    """Return exact bounds on rates, each wrong with a chance of ``tail`` at most.
+
+    Args:
+        hits: How often it happened, any shape; may be fractions.
+        n: Of how many, of a shape that goes with it.
+        tail: Chance that a rate is below the first, or above the second.
+
+    Source:
+        Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404.
+    """
+    some, rest = np.maximum(hits, NONE), np.maximum(n - hits, NONE)
+    low = np.where(hits > NONE, special.betaincinv(some, n - hits + 1, tail), 0.0)
+    high = np.where(n - hits > NONE, special.betaincinv(hits + 1, rest, 1 - tail), 1.0)
     return low, high
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from fedmri.errors import require
+from fedmri.evaluate.proportions import rate_bounds
 
 Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -83,20 +83,8 @@ def _counted(members: Values, others: Values, thresholds: Values) -> _Events:
 def _bounds(events: _Events, delta: float) -> Values:
     tail = (1 - CONFIDENCE) / 2
     sizes = np.array([[events.n_with], [events.n_without]])
-    low = clopper_pearson(events.with_it, sizes, tail)[0]
-    high = clopper_pearson(events.without, sizes[::-1], tail)[1]
+    low = rate_bounds(events.with_it.astype(float), sizes, tail)[0]
+    high = rate_bounds(events.without.astype(float), sizes[::-1], tail)[1]
     with np.errstate(divide="ignore"):
         bounds: Values = np.log(np.maximum(low - delta, 0) / high)
     return bounds.ravel()
-
-
-def clopper_pearson(counts: Counts, n: Counts, tail: float) -> tuple[Values, Values]:
-    """Return bounds on a rate, each wrong with a chance of ``tail`` at most.
-
-    Source:
-        Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404.
-    """
-    low = np.where(counts > 0, stats.beta.ppf(tail, np.maximum(counts, 1), n - counts + 1), 0.0)
-    rest = np.maximum(n - counts, 1)
-    high = np.where(counts < n, stats.beta.ppf(1 - tail, counts + 1, rest), 1.0)
-    return low, high

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
-from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
 from fedmri.data.batches.site_data import Example
 from fedmri.errors import RoundError
+from fedmri.evaluate.scores.masks import hd95_mm
 from fedmri.tasks.kinds.segmentation import COUNTS
 
 
@@ -37,7 +36,7 @@ def mask_scores(
 
     Returns:
         ``dice``, ``jaccard`` and ``hd95_mm``, and which of the counts applies. HD95 has three
-        definitions: this is MONAI's, see ``hd95_mm``.
+        definitions: this is MONAI's, see ``fedmri.evaluate.scores.masks``.
 
     Source:
         Zenk et al. 2025, FeTS, doi:10.1038/s41467-025-60466-1 (penalty for empty masks).
@@ -53,23 +52,9 @@ def mask_scores(
     return {
         "dice": 2 * n_common / (n_predicted + n_truth),
         "jaccard": n_common / (n_predicted + n_truth - n_common),
-        "hd95_mm": hd95_mm(predicted, truth, spacing_mm),
+        "hd95_mm": hd95_mm(predicted.cpu().numpy(), truth.cpu().numpy(), spacing_mm),
         **empty,
     }
-
-
-def hd95_mm(a: torch.Tensor, b: torch.Tensor, spacing_mm: Sequence[float]) -> float:
-    """Return the larger of the two directed 95th percentiles between surfaces, in mm."""
-    with warnings.catch_warnings():  # MONAI 1.6 calls itself with an argument that it deprecates
-        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
-        distance = compute_hausdorff_distance(
-            a[None, None],
-            b[None, None],
-            include_background=True,
-            percentile=95,
-            spacing=tuple(spacing_mm),
-        )
-    return float(distance)
 
 
 def combined(scores: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -159,3 +159,32 @@ def test_the_time_left_follows_the_work_that_is_left() -> None:
     pace.observe({"kind": "done", "arm": "a", "seed": 0})
     assert pace.remaining_s == pytest.approx(300)
     assert lines == ["run 1 of 2, 1 trainings left; about 300 s left"]
+
+
+RECORDED = (
+    (8.46, (24, 24, 6, 12, 6), (10.22, 11.90, 13.11, 14.40, 15.48)),
+    (21.29, (18, 18, 6, 6, 6), (22.88, 24.35, 25.58, 26.71, 27.74)),
+    (34.61, (24, 24, 6, 12, 6), (36.53, 38.16, 39.27, 40.41, 41.52)),
+    (47.62, (18, 18, 6, 6, 6), (49.36, 50.99, 52.26, 53.27, 54.26)),
+)
+"""A study of four tiny runs: when each began, steps of its trainings, when each training ended."""
+ENDED = 60.92
+
+
+@pytest.mark.parametrize("speed", [1.0, 60.0])
+def test_the_time_left_is_right_within_a_third(speed: float) -> None:
+    """From the second run on; as it was recorded, and as if steps took 60 times as long."""
+    now, lines = [0.0], list[str]()
+    pace = Pace(len(RECORDED), lines.append, lambda: now[0])
+    told, late = list[tuple[float, float]](), 0.0
+    for number, (begun, work, ends) in enumerate(RECORDED):
+        now[0] = begun + late
+        runs = [(str(i), 0) for i in range(len(work))]
+        pace.observe({"kind": "start", "runs": runs, "work": list(map(float, work))})
+        for (arm, seed), n_steps, ended in zip(runs, work, ends, strict=True):
+            late += 0.04 * n_steps * (speed - 1)
+            now[0] = ended + late
+            pace.observe({"kind": "done", "arm": arm, "seed": seed})
+            told += [(now[0], pace.remaining_s)] if number else []
+    for when, remaining in told:
+        assert remaining == pytest.approx(ENDED + late - when, rel=1 / 3)

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from fedmri.errors import PrivacyError
-from fedmri.leakage.epsilon import clopper_pearson, epsilon_at_least
+from fedmri.evaluate.proportions import rate_bounds
+from fedmri.leakage.epsilon import epsilon_at_least
 from fedmri.leakage.membership import auc_interval, membership
 
 
@@ -64,7 +65,7 @@ def test_bounds_on_rates_are_those_of_clopper_and_pearson() -> None:
     """The same as SciPy's exact interval, at 0 and n too."""
     for count in (0, 1, 7, 20):
         exact = stats.binomtest(count, 20).proportion_ci(0.95, "exact")
-        low, high = clopper_pearson(np.array([count]), np.array([20]), 0.025)
+        low, high = rate_bounds(np.array([count], float), np.array([20.0]), 0.025)
         assert (low[0], high[0]) == pytest.approx((exact.low, exact.high))
 
 
