@@ -67,7 +67,7 @@ class Pace:
         each, by_step = self._costs()
         between = sum(self._between) / len(self._between) if self._between else 0.0
         since = self._clock() - self._last
-        rest = each * n_left + by_step * work_left + between * (n_later + 1)
+        rest: float = each * n_left + by_step * work_left + between * (n_later + 1)
         return max(0.0, rest - since)
 
     def _costs(self) -> tuple[float, float]:

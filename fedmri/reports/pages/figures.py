@@ -19,7 +19,7 @@ from fedmri.arm import AT_HOME, Comparison, Group
 from fedmri.reports.results import Record, Results, site_name
 from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.summary import Row, Summary
-from fedmri.reports.text.words import metric_name
+from fedmri.reports.text.words import metric_name, number
 
 INK, FAINT = "#1f2933", "#c8ced6"
 # Okabe and Ito 2008: told apart by readers with any colour vision, and in grey by their dashes.
@@ -275,6 +275,25 @@ def calibration(summary: Summary, style: Mapping[str, Style]) -> Markup:
         axes.set_ylabel("share that was right")
         alt = "share of right answers by the probability of the predicted class, for each model"
         return svg(figure, alt=alt, name="calibration")
+
+
+def matrix(summary: Summary) -> Markup:
+    """Draw the score of each model at each test site, for the file: the page has a table."""
+    found = summary.matrix
+    values = np.array(
+        [[np.nan if cell is None else cell.value for cell in cells] for cells in found.cells]
+    )
+    with mpl.rc_context(STYLE):
+        n_rows, n_columns = values.shape
+        figure, axes = _figure(2.2 + 0.7 * n_columns, 0.9 + 0.32 * n_rows)
+        axes.imshow(values, cmap="Blues", alpha=0.6, aspect="auto")
+        axes.set_xticks(range(n_columns), [site_name(site) for site in found.columns])
+        axes.set_yticks(range(n_rows), found.rows)
+        for (row, column), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                axes.text(column, row, number(float(value)), ha="center", va="center")
+        alt = "score of each model (rows) at each site where it was tested (columns)"
+        return svg(figure, alt=alt, name="matrix")
 
 
 def _draw_estimate(axes: Any, estimate: Estimate | None, at: float, style: Style) -> None:

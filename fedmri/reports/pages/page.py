@@ -140,6 +140,8 @@ def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
         "size": figures.size_curve(summary, sized, style) if sized else Markup(),
         "calibration": figures.calibration(summary, style) if judged else Markup(),
     }
+    has_matrix = bool(summary.matrix.rows)
+    for_files = drawn_once | ({"matrix": figures.matrix(summary)} if has_matrix else {})
     by_site = {
         "score": list(figures.draw_curves(scores, name, style, "score")),
         "loss": list(figures.draw_curves(losses, "training loss", style, "loss")),
@@ -154,7 +156,7 @@ def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
     }
     return {
         **drawn_once,
-        "files": (_named(drawn_once, by_site), {n: t for n, t in tables.items() if t[1]}),
+        "files": (_named(for_files, by_site), {n: t for n, t in tables.items() if t[1]}),
         "score_curves": by_site["score"],
         "loss_curves": by_site["loss"],
         "size_key": _key("size-key", style, [row.label for row in sized if not row.group.part]),
