@@ -209,7 +209,7 @@ def test_label_maps_of_an_external_data_set_are_read_in_our_words(
     for name in ("ours", "theirs"):
         generate(tmp_path / name, SyntheticConfig(n_sites=1, n_subjects=4, spacing_mm=8), 7)
     for path in (tmp_path / "theirs/derivatives").rglob("*_mask.nii.gz"):
-        image = nib.Nifti1Image.load(path)
+        image = nib.Nifti1Image.from_filename(path)
         voxels = np.asanyarray(image.dataobj).astype(np.uint8)
         voxels[voxels > 0] = np.where(np.arange((voxels > 0).sum()) % 2, 2, 4)
         voxels[0, 0, 0] = 9  # what their key calls air

@@ -141,14 +141,14 @@ def privacy_of_all(runs: Sequence[Path]) -> dict[str, float]:
     """Return what all runs together cost the patient who loses most; empty without noise.
 
     The losses of one arm, seed and site are added up over the runs, epsilon and delta alike: that
-    holds for any trials, also where one was chosen by looking at others.
+    holds for any trials, also where one was chosen by looking at others. Failed runs count, too.
 
     Source:
         Dwork and Roth 2014, doi:10.1561/0400000042, theorem 3.16.
     """
     total: dict[tuple[str, int, str], list[float]] = {}
     for run in runs:
-        for one in privacy_of(load_results(run).records):
+        for one in privacy_of(map(json.loads, _records(run))):
             spent = total.setdefault((one.arm, one.seed, one.site), [0.0, 0.0])
             spent[0], spent[1] = spent[0] + one.epsilon, spent[1] + one.delta
     if not total:
@@ -158,6 +158,6 @@ def privacy_of_all(runs: Sequence[Path]) -> dict[str, float]:
 
 
 def _records(run: Path) -> list[str]:
-    return [
-        line for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if line
-    ]
+    path = run / "metrics.jsonl"  # a run that failed early has none
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [line for line in text.splitlines() if line]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,16 +111,16 @@ class StudyGrid:
                 pace.observe(record)
                 observe(record)
 
-            n_failed = 0
+            failed: Sequence[Path] = ()
             if tune:
                 trials = Trials(self._variant, pace, watch)
-                self.variants, n_failed = trials.searched(tune), trials.n_failed
+                self.variants, failed = trials.searched(tune), tuple(trials.failed)
             else:
                 for variant in self.variants:
                     done_once(variant, pace, watch)
             is_chosen = self.file.is_chosen or tune is not None
-            chosen = self._choose(n_failed) if is_chosen else None
-            result = GridResult(self.folder, self.variants, chosen, n_failed)
+            chosen = self._choose(failed) if is_chosen else None
+            result = GridResult(self.folder, self.variants, chosen, len(failed))
             write_whole(self.folder / TABLE, self._as_markdown(result))
         return result
 
@@ -136,7 +136,7 @@ class StudyGrid:
         experiment = replace(study.experiment, simulation=kept)
         return Variant(values, Study.placed(experiment, self.folder / "runs" / key))
 
-    def _choose(self, n_failed: int) -> StudyResult:
+    def _choose(self, failed: Sequence[Path]) -> StudyResult:
         from fedmri.api.grid.choice import choose, gather, privacy_of_all
 
         runs = [one.folder for one in self.variants]
@@ -145,9 +145,9 @@ class StudyGrid:
         named = {one.folder: one.name for one in self.variants}
         told = {
             "metric": task.primary,
-            "n_trials": len(runs) + n_failed,
-            "n_failed": n_failed,
-            "spent": privacy_of_all(runs),
+            "n_trials": len(runs) + len(failed),
+            "n_failed": len(failed),
+            "spent": privacy_of_all([*runs, *failed]),
             "is_private": any(v.study.experiment.plan.privacy.is_on for v in self.variants),
             "chosen": {one.arm: {"settings": named[one.run], "score": one.score} for one in chosen},
         }

@@ -64,7 +64,7 @@ class Trials:
         self, variant: Callable[[Mapping[str, Any]], Variant], pace: Pace, observe: Observe
     ) -> None:
         self._variant, self._pace, self._observe = variant, pace, observe
-        self.n_failed = 0
+        self.failed: dict[Path, RoundError] = {}
 
     def searched(self, tune: Tune) -> tuple[Variant, ...]:
         """Run all trials that are not done; return those that succeeded, each once.
@@ -76,7 +76,6 @@ class Trials:
             RoundError: All trials failed (R08).
         """
         found: dict[Path, Variant] = {}
-        failure: RoundError | None = None
         task = self._variant({}).study.experiment.plan.target
         search = Search(tune, is_higher_better=task.is_higher_better)
         for _ in range(tune.n_trials):
@@ -84,15 +83,15 @@ class Trials:
             try:
                 done_once(one, self._pace, self._observe)
             except RoundError as error:
-                failure, self.n_failed = error, self.n_failed + 1
+                self.failed[one.folder] = error
                 search.tell(math.nan)
                 continue
             found[one.folder] = one
             search.tell(score_of(one))
             if _is_one_split(one):
                 search.follow_scores()
-        if failure is not None and not found:
-            raise failure
+        if not found:
+            raise next(iter(self.failed.values()))
         return tuple(found.values())
 
 

@@ -286,6 +286,7 @@ def matrix(summary: Summary) -> Markup:
     with mpl.rc_context(STYLE):
         n_rows, n_columns = values.shape
         figure, axes = _figure(2.2 + 0.7 * n_columns, 0.9 + 0.32 * n_rows)
+        axes.grid(visible=False)
         axes.imshow(values, cmap="Blues", alpha=0.6, aspect="auto")
         axes.set_xticks(range(n_columns), [site_name(site) for site in found.columns])
         axes.set_yticks(range(n_rows), found.rows)
