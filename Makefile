@@ -45,7 +45,7 @@ test: $(READY) ## Run the tests, but for those marked slow
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 test-all: $(READY) ## Run all tests, those on Ray too
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,docs,release]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,docs,release,track]'
 	$(BIN)/python -m pytest $(ARGS)
 
 pythons: export OMP_NUM_THREADS := 1
