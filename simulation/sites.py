@@ -161,7 +161,8 @@ def _in_our_words(scans: Sequence[Scan], plan: Plan, labels: Sequence[str]) -> t
 def _with_our_values(
     scans: Sequence[Scan], label_map: LabelMap, ours: Mapping[str, str]
 ) -> tuple[Scan, ...]:
-    names = {theirs for theirs, own in ours.items() if own == label_map.name}
+    values = {theirs for theirs in ours if theirs.isdecimal() or theirs == "*"}
+    names = {name for name, own in ours.items() if own == label_map.name} - values
     meanings = tuple(f"{value}:{own}" for value, own in ours.items() if value not in names)
     known = {BACKGROUND, *label_map.classes}
     for text in meanings:
@@ -169,7 +170,8 @@ def _with_our_values(
         require(is_class, "simulation.external_labels", text, f"one of {', '.join(sorted(known))}")
 
     def renamed(files: Mapping[str, Any]) -> dict[str, Any]:
-        return {label_map.name if name in names else name: one for name, one in files.items()}
+        theirs = [one for name, one in files.items() if name in names]
+        return {**files, label_map.name: theirs[0]} if theirs else {**files}
 
     return tuple(
         replace(s, meanings=meanings, labels=renamed(s.labels), images_of=renamed(s.images_of))

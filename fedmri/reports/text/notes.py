@@ -97,7 +97,7 @@ def area_notes(found: Mapping[str, tuple[float, float]]) -> Iterator[str]:
         if over_all - within > MOST_GAINED:
             yield (
                 f"The area of {label} is {over_all:.2f} over all patients and {within:.2f} within "
-                "hospitals. Prevalence differs by hospital, so knowing the hospital helps."
+                "hospitals. Where prevalence differs, knowing the hospital raises the first."
             )
 
 
