@@ -72,8 +72,8 @@ def pulls(
     is_own = (torch.arange(n_sets)[:, None] >> torch.arange(len(columns))) % 2 == 1
     worth = np.array(
         [
-            math.fsum(score(torch.where(own[owner], row, other)) for other in others) / len(others)
-            for own in is_own
+            math.fsum(score(torch.where(own, row, other)) for other in others) / len(others)
+            for own in is_own[:, owner].to(row.device)
         ]
     )
     found = zip(_shapley(worth, len(columns)), _local(worth, is_own.numpy()), strict=True)

@@ -40,12 +40,16 @@ def find_copies(
     findings = _in_two_sites(probes, is_excluded=is_excluded)
     gone = {(f.site, f.subject) for f in findings if f.is_excluded}
     rest = [p for p in probes if (p.scan.site, p.scan.subject) not in gone]
-    exact = _exact_pairs(rest)
-    near = _near_pairs(rest, near_distance)
-    for group in _groups(len(rest), exact | near):
+    for group in copied(rest, near_distance):
         members = [rest[index] for index in group]
         findings += _in_group(members, target, is_excluded=is_excluded)
     return findings
+
+
+def copied(probes: Sequence[Probe], near_distance: int) -> list[list[int]]:
+    """Return the places of scans that are copies of each other, a list a group."""
+    pairs = _exact_pairs(probes) | _near_pairs(probes, near_distance)
+    return _groups(len(probes), pairs)
 
 
 def _in_two_sites(probes: Sequence[Probe], *, is_excluded: bool) -> list[Finding]:
