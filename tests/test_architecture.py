@@ -63,8 +63,7 @@ ARROWS = {
     "secagg": WORDS,
     "leakage": WORDS | {"data.batches.site_data", "evaluate.proportions"},
     "harmonize": WORDS | {"machine.delimited"},
-    "privacy": WORDS
-    | {"data.batches.site_data", "data.settings", "training.arithmetic", "training.settings"},
+    "privacy": WORDS | {"data.batches.site_data", "data.settings", "training.settings"},
     # pure functions on arrays; the report of a run calls them
     "evaluate": {"errors"},
     "reports": WORDS

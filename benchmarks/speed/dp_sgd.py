@@ -39,7 +39,6 @@ from fedmri.privacy.settings import PrivacyConfig
 from fedmri.round import Batch
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
-from fedmri.training.arithmetic import Arithmetic
 
 N_PATIENTS = 8
 N_REPEATS = 5
@@ -111,7 +110,7 @@ def fedmri(case: Case, noise: float) -> Callable[[], object]:
     seen = Batch(case.image, case.target, torch.ones(N_PATIENTS, 1), names, names)
 
     def step() -> None:
-        steps.fill(case.network, case.loss, optimizer, [seen], Arithmetic(torch.device("cpu")))
+        steps.fill(case.network, case.loss, optimizer, [seen])
         optimizer.step()
 
     return step

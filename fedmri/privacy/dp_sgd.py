@@ -12,7 +12,7 @@ Source:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,12 +34,9 @@ from fedmri.privacy.per_sample import (
 from fedmri.privacy.settings import PrivacyConfig
 from fedmri.privacy.stream import Stream
 from fedmri.round import Batch
-from fedmri.training.arithmetic import Arithmetic
 
 if TYPE_CHECKING:
     from fedmri.privacy.noised_sum import NoisedSum
-
-Way = Callable[[nn.Module, Loss, Inputs, torch.Tensor], Gradients]
 
 CHUNK = 8
 """Examples whose gradients are in memory together."""
@@ -109,16 +106,9 @@ class PrivateSteps:
             yield list(data.train_picks(picks, seed=seed + step))
 
     def fill(
-        self,
-        network: nn.Module,
-        loss: Loss,
-        optimizer: Optimizer,
-        batches: Sequence[Batch],
-        how: Arithmetic,
+        self, network: nn.Module, loss: Loss, optimizer: Optimizer, batches: Sequence[Batch]
     ) -> None:
         """Put the noised mean gradient of a step into ``.grad`` of every trained parameter.
-
-        Layers compute in the precision of ``how``. Gradients are float32, and so are their norms.
 
         Raises:
             PrivacyError: The network has batch norm (P33).
@@ -129,22 +119,22 @@ class PrivateSteps:
             refuse_batch_norm(network)
             self._noised = NoisedSum(optimizer, self.config, self._stream)
         self._noised.zero_grad(set_to_none=True)
+        device = next(network.parameters()).device
         for batch in batches:
-            given = (*how.inputs(batch.inputs), batch.target.to(how.device))
+            given = (*batch.inputs_on(device), batch.target.to(device))
             for *inputs, target in zip(*(torch.split(each, CHUNK) for each in given), strict=True):
-                find = self._way(network, loss, tuple(inputs), target)
-                with how.autocast():
-                    found = find(network, loss, tuple(inputs), target)
+                found = self._gradients(network, loss, tuple(inputs), target)
                 self._noised.take(network, found)
         self._noised.finish(self._expected)
 
-    def _way(self, network: nn.Module, loss: Loss, inputs: Inputs, target: torch.Tensor) -> Way:
-        """Return what finds gradients; float32 decides, for less of it explains any difference."""
+    def _gradients(
+        self, network: nn.Module, loss: Loss, inputs: Inputs, target: torch.Tensor
+    ) -> Gradients:
         if self._is_vmapped is None:
             with torch.random.fork_rng():
                 two = tuple(each[:2] for each in inputs)
                 self._is_vmapped = is_vmap_right(network, loss, two, target[:2])
-        return by_vmap if self._is_vmapped else by_loop
+        return (by_vmap if self._is_vmapped else by_loop)(network, loss, inputs, target)
 
 
 def _by_subject(examples: Sequence[Example]) -> list[list[int]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fedmri.errors import ConfigError
+from fedmri.training.convolutions import TrustedConvolutions
 from fedmri.training.device import pick_device
 from fedmri.training.settings import TrainConfig
 
@@ -56,7 +57,7 @@ class Arithmetic:
 
     def outputs(self, network: nn.Module, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return what a network makes of inputs on the device, as float32."""
-        with self.autocast():
+        with self._autocast():
             outputs: torch.Tensor = network(*inputs)
         return outputs.float()
 
@@ -64,11 +65,17 @@ class Arithmetic:
         """Return what answers inputs on the device as ``outputs`` does."""
         return lambda *inputs: self.outputs(network, inputs)
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """Return the context that a forward pass runs in."""
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
         if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, _TYPES[self.precision])
+            yield
+            return
+        is_gpu = self.device.type == "cuda"
+        with (
+            torch.autocast(self.device.type, _TYPES[self.precision]),
+            nullcontext() if is_gpu else TrustedConvolutions(),
+        ):
+            yield
 
     def _ordered(self, values: torch.Tensor) -> torch.Tensor:
         order = _CHANNELS_LAST.get(values.dim())

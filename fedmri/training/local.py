@@ -50,7 +50,6 @@ class StepSource(Protocol):
         loss: Loss,
         optimizer: torch.optim.Optimizer,
         batches: Sequence[Batch],
-        how: Arithmetic,
     ) -> None:
         """Put the gradient of a step into ``.grad`` of every trained parameter."""
         ...
@@ -237,7 +236,7 @@ class _Trainer:
         self, steps: StepSource, batches: Sequence[Batch], gradient_term: GradientTerm | None
     ) -> None:
         """Take one step along a gradient that another source gives, noise included."""
-        steps.fill(self.network, self.task.mean_loss, self.optimizer, batches, self.arithmetic)
+        steps.fill(self.network, self.task.mean_loss, self.optimizer, batches)
         if gradient_term is not None:
             gradient_term(self.network)  # after the noise: it spends nothing
         norm = self._clipped_norm() if self.clip_norm else 0.0

@@ -141,3 +141,38 @@ def test_a_damaged_memory_is_written_anew(
     file.write_text("{")
     probe.settled(TrainConfig(device="cpu", batch_size=2), network, [(1, 16, 16)], file)
     assert len(json.loads(file.read_text())) == 1
+
+
+SMALL = [(3, 16, 32, 2, 1), (3, 8, 16, 2, 1), (2, 64, 64, 1, 2), (3, 32, 64, 1, 2)]
+"""Dimensions, channels in and out, side, stride: bfloat16 gradients came of memory left over."""
+
+
+@pytest.mark.parametrize(("n_dims", "n_in", "n_out", "side", "stride"), SMALL)
+def test_a_convolution_over_a_small_image_reads_no_memory_of_others(
+    n_dims: int, n_in: int, n_out: int, side: int, stride: int
+) -> None:
+    """Whatever lies in freed memory: gradients are those of float32, bit for bit."""
+    kind = nn.Conv2d if n_dims == 2 else nn.Conv3d
+    torch.manual_seed(0)
+    own = kind(n_in, n_out, 3, stride=stride, padding=1)
+    image = torch.randn(2, n_in, *(side,) * n_dims)
+    found = []
+    for precision, left_over in (("fp32", 0.0), ("bf16", torch.nan), ("bf16", 1e4)):
+        how = Arithmetic(CPU, precision)
+        own.zero_grad()
+        for size in [2**power for power in range(2, 20)] * 3:
+            torch.full((size,), left_over)
+        torch.autograd.backward(how.outputs(own, [image]).square().sum())
+        found.append([p.grad for p in own.parameters()])
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@needs_bf16
+def test_a_convolution_over_a_large_image_is_faster_for_its_precision() -> None:
+    """It computes in bfloat16: its rounding can be seen."""
+    own = nn.Conv2d(4, 8, 3, padding=1)
+    image = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    plain, low = (Arithmetic(CPU, p).outputs(own, [image]) for p in ("fp32", "bf16"))
+    assert not torch.equal(plain, low)
+    torch.testing.assert_close(plain, low, rtol=0.05, atol=0.05)
