@@ -1,11 +1,12 @@
 """Every model for a few rounds on real data: its score beside no image, its size, time and memory.
 
-    python benchmarks/training/zoo.py FOLDER IMAGES MASKS [MODEL ...]
+    python benchmarks/training/zoo.py FOLDER IMAGES MASKS VOLUMES [MODEL ...]
 
 IMAGES is a folder as ``experiment=tumour_kind`` takes it, MASKS one as ``experiment=lgg_tumour``
-does. Models are as narrow as they can be, on images of 64 x 64: this is a test that each of them
-learns, and what it costs, and no contest. Each model has a process of its own, whose peak of
-memory is measured. A row is written as soon as it is known; a second call goes on.
+does, and VOLUMES one as ``experiment=brain_age`` does: for models that want volumes or a table.
+Models are as narrow as they can be, on images of 64 x 64 or volumes of 8 mm: this is a test that
+each of them learns, and what it costs, and no contest. Each model has a process of its own, whose
+peak of memory is measured. A row is written as soon as it is known; a second call goes on.
 """
 
 from __future__ import annotations
@@ -18,27 +19,50 @@ from pathlib import Path
 from typing import Any
 
 import fedmri
+from fedmri.claims import Need
 from fedmri.models.registry import MODELS, model_names
-from tests.made import narrow
+from fedmri.reports.pages.page import WATTS_OF_A_CORE
+from tests.made import n_dims_of, narrow
 
-N_ROUNDS, SIDE = 4, 64
+N_ROUNDS = 4
 MEASURE = "--measure"
 KINDS = {
     "images": ("experiment=tumour_kind", "balanced_accuracy"),
     "masks": ("experiment=lgg_tumour", "dice"),
+    "volumes": ("experiment=brain_age", "mae"),
 }
-COLUMNS = ("model", "metric", "score", "no_image", "parameters", "s_an_epoch", "mb_a_round", "mb")
+SIZES = {
+    "images": ("data.prepare.size=[64,64]", "data.check.duplicates=exclude", "train.batch_size=16"),
+    "masks": ("data.prepare.size=[64,64]", "train.batch_size=16"),
+    "volumes": (
+        *("data.prepare.spacing_mm=8", "data.prepare.shape=[24,32,24]"),
+        *("partition=iid", "partition.n_sites=3"),
+    ),
+}
+COLUMNS = (
+    *("model", "metric", "score", "no_image", "linear", "parameters", "s_an_epoch", "mb_a_round"),
+    *("mb", "watt_hours"),
+)
+
+
+def kind_of(name: str) -> str:
+    """Return what a model is tried on."""
+    if name in model_names("voxel"):
+        return "masks"
+    wants_row = Need.COVARIATES in getattr(MODELS.load(name), "needs", ())
+    return "volumes" if wants_row or n_dims_of(name) == (3,) else "images"
 
 
 def main() -> None:
     """Measure the models that have no row yet, and print the table."""
-    folder, images, masks, *names = sys.argv[1:]
+    folder, images, masks, volumes, *names = sys.argv[1:]
+    places = {"images": images, "masks": masks, "volumes": volumes}
     rows = Path(folder) / "zoo.jsonl"
     rows.parent.mkdir(parents=True, exist_ok=True)
     done = {json.loads(line)["model"] for line in _lines(rows)}
     for name in names or MODELS.own:
         if name not in done:
-            data = masks if name in model_names("voxel") else images
+            data = places[kind_of(name)]
             command = [sys.executable, __file__, MEASURE, name, data, folder]
             if subprocess.run(command, check=False).returncode:
                 print(f"{name} failed", file=sys.stderr)
@@ -50,34 +74,39 @@ def main() -> None:
 
 def measure(name: str, data: str, folder: str) -> dict[str, Any]:
     """Train one model and return its row."""
-    experiment, metric = KINDS["masks" if name in model_names("voxel") else "images"]
-    study = fedmri.Study(data, model=narrow(name), settings=_settings(experiment, name, folder))
+    _, metric = KINDS[kind_of(name)]
+    study = fedmri.Study(data, model=narrow(name), settings=_settings(name, folder))
     result = study.run()
     table = result.table()
     scores = table[table["metric"] == metric].set_index("model")["value"]
     records = [json.loads(line) for line in _lines(result.folder / "metrics.jsonl")]
     rounds = [row for row in records if row["kind"] == "round"]
+    seconds = sum(row["seconds"] for row in rounds)
     n_bytes = sum(row.get("bytes_up", 0) + row.get("bytes_down", 0) for row in rounds)
     network = result.model().network
     return {
         "model": name,
         "metric": metric,
         "score": round(float(scores["federated"]), 3),
-        "no_image": round(float(scores["baseline"]), 3),
+        "no_image": round(float(scores.get("baseline", 0.0)), 3),  # an empty mask has a Dice of 0
+        "linear": round(float(scores["linear"]), 3),
         "parameters": sum(value.numel() for value in network.parameters()),
-        "s_an_epoch": round(sum(row["seconds"] for row in rounds) / N_ROUNDS, 1),
+        "s_an_epoch": round(seconds / N_ROUNDS, 1),
         "mb_a_round": round(n_bytes / N_ROUNDS / 1e6, 2),
         "mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
+        "watt_hours": round(seconds * WATTS_OF_A_CORE / 3600, 3),
     }
 
 
-def _settings(experiment: str, name: str, folder: str) -> list[str]:
+def _settings(name: str, folder: str) -> list[str]:
+    kind = kind_of(name)
+    wants_row = Need.COVARIATES in getattr(MODELS.load(name), "needs", ())
     return [
-        experiment,
-        f"data.prepare.size=[{SIDE},{SIDE}]",
+        KINDS[kind][0],
+        *SIZES[kind],
+        *([f"model={name}", "data.source.covariates=[sex:F|M]"] if wants_row else []),
         f"rounds.n_rounds={N_ROUNDS}",
         f"rounds.evaluate_every={N_ROUNDS}",
-        "train.batch_size=16",
         "train.n_threads=1",
         "simulation.arms=[federated]",
         "simulation.workers=1",
