@@ -27,6 +27,7 @@ from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import nn
 
+from fedmri.machine.memory import keep_freed
 from fedmri.models.backbone.resnet18 import ResNet18
 from fedmri.models.build import build_network
 from fedmri.models.image.cnn3d import CNN3D
@@ -216,6 +217,7 @@ def peak_mb(label: str, way: str) -> float:
 
 def main() -> None:
     """Print a line for each network and way."""
+    keep_freed()  # as every process that trains, in each of the ways
     print(f"{'network':<16} {'way':<7} {'ms':>7} {'x plain':>8} {'(range)':>13} {'MB':>7} {'x':>6}")
     for label in NETWORKS:
         refused = {way: refusal(label, way) for way in WAYS if way != "plain"}

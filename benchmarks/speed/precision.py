@@ -4,8 +4,8 @@
     python benchmarks/speed/precision.py unet3d   one of them
 
 The choice is the one that ``fedmri simulate`` makes. Two sites train, side by side in one run with
-the bare loop and with the same round in float32. They take turns, each in a process of its own, for
-a process that trained keeps its memory. Medians are printed.
+the bare loop and with the same round in float32. They take turns, each in a new process, for one
+that has trained keeps its memory. Medians are printed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from __future__ import annotations
 import sys
 import tempfile
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from rounds import N_REPEATS, Bench, bare, engine, print_ratios, timed
+from rounds import N_REPEATS, Bench, bare, engine, print_ratios, timed_apart
 
 from fedmri.assembly import settled
 from fedmri.config import load
@@ -89,8 +88,7 @@ def measure(name: str, folder: Path) -> None:
     for _ in range(N_REPEATS):
         for label, (work, train) in benches.items():
             one = replace(bench, plan=replace(bench.plan, train=train))
-            with get_context("spawn").Pool(1) as pool:
-                times[label].append(pool.apply(timed, (work, one)))
+            times[label].append(timed_apart(work, one))
     print_ratios(times)
 
 
