@@ -89,7 +89,7 @@ def test_a_search_goes_on_over_failed_trials_and_counts_all(tiny: Tiny, tmp_path
 
 def test_what_a_search_cannot_be_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A grid beside it, an empty space, ends in the wrong order; and no Optuna."""
-    with pytest.raises(ConfigError, match=r"no grid beside tune.*\[C01\]"):
+    with pytest.raises(ConfigError, match=r"one of grid, recipe, tune.*\[C01\]"):
         StudyFile("s", grid={"seed": [1]}, tune=Tune({"train.lr": [1]}))
     with pytest.raises(ConfigError, match=r"low below high"):
         Span(2, 1)

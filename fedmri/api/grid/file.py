@@ -53,7 +53,7 @@ class StudyFile:
                 require(is_list, f"grid.{key}", values, "a list of values")
         asked = {"grid": self.grid, "recipe": self.recipe, "tune": self.tune}
         found = [name for name, value in asked.items() if value]
-        require(len(found) < 2, found[0] if found else "grid", found, "one of grid, recipe, tune")
+        require(len(found) < 2, "grid", " and ".join(found), "one of grid, recipe, tune")
 
     @property
     def has_choice(self) -> bool:
