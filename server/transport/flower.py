@@ -49,7 +49,8 @@ logging.getLogger("flwr").handlers.clear()
 logging.getLogger("flwr").propagate = True
 
 # with 200 sites at once, some waited longer than flwr's 5 s for the database, and were turned away
-sql_mixin.SQLITE_PRAGMAS = (*sql_mixin.SQLITE_PRAGMAS, ("busy_timeout", "60000"))
+_own = vars(sql_mixin)
+_own["SQLITE_PRAGMAS"] = (*_own["SQLITE_PRAGMAS"], ("busy_timeout", "60000"))
 
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 SERVERAPP = "flwr-serverapp"
