@@ -20,8 +20,8 @@ from fedmri.clients.egress.border import (
 )
 from fedmri.clients.egress.gate import gate_of
 from fedmri.clients.egress.ledger import Ledger
-from fedmri.clients.training.private import Guard, simulated_secret
-from fedmri.clients.training.secure import Membership
+from fedmri.clients.training.protection.private import Guard, simulated_secret
+from fedmri.clients.training.protection.secure import Membership
 from fedmri.clients.training.site import Site
 from fedmri.plan import from_json
 from fedmri.wire import (

@@ -102,7 +102,7 @@ class Assembly:
 
 
 def settled(plan: Plan, memory: Path) -> Plan:
-    """Return the plan with what its network computes with: see ``fedmri.training.probe``.
+    """Return the plan with what its network computes with: see ``fedmri.training.computing.probe``.
 
     A run begins with it, and its plan holds the choice. So bits stay defined wherever it goes on.
     Private steps compute in float32, and images whose size the data decide are not known here.
@@ -118,7 +118,7 @@ def settled(plan: Plan, memory: Path) -> Plan:
     is_known = all(plan.shape) and plan.rounds.n_rounds > 0
     if not (is_open and is_known) or plan.privacy.is_on or plan.is_for_tables:
         return plan
-    from fedmri.training.probe import settled as chosen
+    from fedmri.training.computing.probe import settled as chosen
 
     known = plan.network
     shapes: list[tuple[int, ...]] = [(known["n_channels"], *plan.shape)]

@@ -18,7 +18,7 @@ import pandas as pd
 from fedmri.clients.process.enrolment import join
 from fedmri.clients.process.enrolment import make_home as make_site
 from fedmri.clients.process.home import ClientHome
-from fedmri.clients.training.private import simulated_secret
+from fedmri.clients.training.protection.private import simulated_secret
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import RoundError
 from fedmri.machine.files import write_private, write_whole

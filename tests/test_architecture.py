@@ -41,7 +41,7 @@ ARROWS = {
     "data": WORDS | {"machine.delimited", "machine.files", "parts"},
     "arm": WORDS | {"machine.files"},
     "assembly": WORDS
-    | {"models", "plan", "privacy.site_level", "training.probe", "training.seeds"},
+    | {"models", "plan", "privacy.site_level", "training.computing.probe", "training.seeds"},
     "claims": set(),
     "outside": WORDS,
     "parts": WORDS | {"settings.keys", "outside"},
@@ -59,7 +59,7 @@ ARROWS = {
     | {"data.batches.site_data", "data.preparation.own_grids", "machine.files", "tasks.task"}
     | {"models.build", "models.embedding", "models.layers.fuzzy", "models.planning"}
     | {"models.weights", "tasks.cleaning"}
-    | {"training.device", "training.evaluation", "training.seeds", "training.settings"},
+    | {"training.computing.device", "training.evaluation", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "leakage": WORDS | {"data.batches.site_data", "evaluate.proportions"},
     "harmonize": WORDS | {"machine.delimited"},
@@ -85,15 +85,15 @@ ARROWS = {
     | {"explain.explained", "explain.options", "explain.record"},
     # what a finished model looks at: a branch of trained, which alone calls it
     "explain": WORDS
-    | {"machine.files", "data", "models", "tasks.task", "training.device"}
+    | {"machine.files", "data", "models", "tasks.task", "training.computing.device"}
     | {"harmonize.embeddings.invariance", "reports.statistics"}
     | {"evaluate.estimate", "evaluate.hospitals.random_effects"}
-    | {"trained.inputs", "trained.model_file", "trained.outputs", "trained.predict"},
+    | {"trained.inputs", "trained.file.model_file", "trained.outputs", "trained.predict"},
     # a finished model elsewhere: in archives, in other programs, behind an address
     "archive": WORDS | {"data", "machine.extras", "machine.files", "trained"},
     "export": WORDS
     | {"machine.extras", "machine.files", "plan", "stages.registry", "trained"}
-    | {"training.device", "training.looking"},
+    | {"training.computing.device", "training.looking"},
     "serve": WORDS
     | {"data.files.pictures", "machine.local_web", "reports.pages.templates", "trained"},
     "wire": WORDS,
@@ -119,9 +119,9 @@ ARROWS = {
         "models",
         "privacy",
         "tasks.registry",
-        "trained.card",
-        "trained.model_file",
-        "trained.names",
+        "trained.file.card",
+        "trained.file.model_file",
+        "trained.file.names",
     },
     "clients": WORDS
     | TRUST
@@ -153,10 +153,10 @@ ARROWS = {
         "server",
         "clients",
         "trained.harmonized",
-        "trained.model_file",
-        "trained.names",
+        "trained.file.model_file",
+        "trained.file.names",
         "trained.predict",
-        "trained.run_folder",
+        "trained.file.run_folder",
     },
     # the way in
     "api": WORDS

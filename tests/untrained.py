@@ -12,9 +12,9 @@ from fedmri.arm import Arm
 from fedmri.config import load
 from fedmri.models.build import build_network
 from fedmri.models.weights import digest, layout
-from fedmri.trained.card import Entries, Provenance, card_of
+from fedmri.trained.file.card import Entries, Provenance, card_of
+from fedmri.trained.file.model_file import ModelFile, write_model
 from fedmri.trained.model import TrainedModel
-from fedmri.trained.model_file import ModelFile, write_model
 from fedmri.trained.predict import PredictOptions
 from tests.conftest import TINY
 

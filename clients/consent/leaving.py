@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 
 from fedmri.clients.egress.border import declared_scores
-from fedmri.clients.training.masked import HIDDEN
-from fedmri.clients.training.secure import masked_form
+from fedmri.clients.training.protection.masked import HIDDEN
+from fedmri.clients.training.protection.secure import masked_form
 from fedmri.plan import Plan
 from fedmri.round import ExtraForms, Form, Weights
 from fedmri.secagg.messages import N_ADVERT, N_BOX

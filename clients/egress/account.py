@@ -10,7 +10,7 @@ import torch
 
 from fedmri.clients.egress.digests import update_digest
 from fedmri.clients.egress.privacy_ledger import Spend
-from fedmri.clients.training.private import Guard
+from fedmri.clients.training.protection.private import Guard
 from fedmri.privacy.accounting import Steps
 from fedmri.privacy.dp_sgd import PrivateSteps
 from fedmri.privacy.settings import PrivacyConfig

@@ -30,7 +30,7 @@ from fedmri.privacy.stream import key_for
 from fedmri.round import Batch, Update, Weights
 from fedmri.stages.chain import chain
 from fedmri.stages.stage import AtSite, Leaving, Place, Stage
-from fedmri.training.device import memory_explained, pick_device, reproducible
+from fedmri.training.computing.device import memory_explained, pick_device, reproducible
 from fedmri.training.seeds import derive_seed
 from fedmri.updates.filters import change_norm
 

@@ -124,8 +124,8 @@ def _disk(home: ClientHome) -> Iterator[DoctorFinding]:
 def _device(home: ClientHome) -> Iterator[DoctorFinding]:
     import torch
 
-    from fedmri.training.arithmetic import computes
-    from fedmri.training.device import pick_device
+    from fedmri.training.computing.arithmetic import computes
+    from fedmri.training.computing.device import pick_device
 
     device = pick_device(home.config.device or "auto")
     if device.type == "cuda":

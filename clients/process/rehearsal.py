@@ -16,7 +16,7 @@ from fedmri.clients.consent.leaving import key_bytes, update_bytes
 from fedmri.clients.consent.withdrawn import Withdrawn
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.training.own_data import MANIFEST, prepare_own
-from fedmri.clients.training.private import Guard
+from fedmri.clients.training.protection.private import Guard
 from fedmri.clients.training.site import Site
 from fedmri.clients.views.costs import plan_epsilon
 from fedmri.data.batches.site_data import Split
@@ -26,7 +26,7 @@ from fedmri.plan import Plan, to_json
 from fedmri.privacy.dp_sgd import round_steps
 from fedmri.secagg.settings import SecAggConfig
 from fedmri.stages.stage import When
-from fedmri.training.device import pick_device
+from fedmri.training.computing.device import pick_device
 from fedmri.training.local import n_round_steps
 from fedmri.wire import START, EvaluateOrder, TrainOrder
 

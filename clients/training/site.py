@@ -8,10 +8,10 @@ from pathlib import Path
 
 from fedmri.clients.egress.digests import order_digest
 from fedmri.clients.egress.scorings import MOST_MODELS, Asked, Scorings
-from fedmri.clients.training.masked import MaskedUpdates
 from fedmri.clients.training.phases import MAIN, PhaseResult, RoundTraining
-from fedmri.clients.training.private import Guard
-from fedmri.clients.training.secure import SecureSite
+from fedmri.clients.training.protection.masked import MaskedUpdates
+from fedmri.clients.training.protection.private import Guard
+from fedmri.clients.training.protection.secure import SecureSite
 from fedmri.clients.training.site_scores import SiteScores
 from fedmri.clients.training.site_state import SiteState
 from fedmri.clients.training.site_sums import SiteSums

@@ -18,7 +18,7 @@ from fedmri.models.weights import load_weights
 from fedmri.round import Strategy
 from fedmri.strategies.registry import STRATEGIES
 from fedmri.tasks.task import Task
-from fedmri.training.device import reproducible
+from fedmri.training.computing.device import reproducible
 from fedmri.training.evaluation import Evaluation, adapt_norm_statistics, evaluate
 from fedmri.training.seeds import derive_seed
 from fedmri.wire import ADAPTED, EvaluateOrder, Scores

@@ -10,7 +10,7 @@ import torch
 
 from fedmri.clients.egress.digests import update_digest
 from fedmri.clients.egress.scorings import Asked, Scorings
-from fedmri.clients.training.secure import SecureSite, masked_form, sum_forms
+from fedmri.clients.training.protection.secure import SecureSite, masked_form, sum_forms
 from fedmri.clients.training.site_view import SiteView
 from fedmri.errors import RoundError
 from fedmri.harmonize.sums import Arrays, SumStage

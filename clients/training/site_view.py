@@ -10,7 +10,7 @@ from pathlib import Path
 from fedmri.clients.egress.account import SiteAccount
 from fedmri.clients.training.first_values import AnOrder, FirstValues
 from fedmri.clients.training.network import Network, network_of
-from fedmri.clients.training.private import Guard
+from fedmri.clients.training.protection.private import Guard
 from fedmri.clients.training.site_state import SiteState, SiteStates
 from fedmri.data.batches.examples import open_images, open_site
 from fedmri.data.batches.site_data import SiteData

@@ -9,7 +9,7 @@ from pathlib import Path
 from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.assembly import assemble
 from fedmri.clients.consent.leaving import key_bytes, update_bytes
-from fedmri.clients.training.private import Guard
+from fedmri.clients.training.protection.private import Guard
 from fedmri.plan import Plan
 from fedmri.privacy.accounting import Steps, spent
 from fedmri.privacy.dp_sgd import round_steps

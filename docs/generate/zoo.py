@@ -16,7 +16,7 @@ from fedmri.models.registry import MODELS, model_names
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.task import Task
-from fedmri.training.probe import n_flops
+from fedmri.training.computing.probe import n_flops
 
 PAGE = Path(__file__).parents[1] / "models.md"
 BEGIN, END = "<!-- table of models: made by docs/generate/zoo.py -->", "<!-- end of the table -->"

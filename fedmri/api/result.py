@@ -76,7 +76,7 @@ class StudyResult:
             UsageError: A file is missing or broken (U10, U11), or no patient was tested (U12).
         """
         from fedmri.reports import write_report
-        from fedmri.trained.run_folder import put_scores
+        from fedmri.trained.file.run_folder import put_scores
 
         plan = self._experiment.plan
         task = plan.target

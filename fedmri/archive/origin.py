@@ -12,7 +12,7 @@ from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, generate_uid
 
-from fedmri.trained.card import ModelCard
+from fedmri.trained.file.card import ModelCard
 
 SCHEME = "99FEDMRI"
 """Coding scheme of a model's own classes; names that begin with 99 are private."""

@@ -14,7 +14,7 @@ from fedmri.archive.source import Source, source_of
 from fedmri.errors import DataError, UsageError, told
 from fedmri.machine.extras import require_packages
 from fedmri.machine.files import write_whole
-from fedmri.trained.card import ModelCard
+from fedmri.trained.file.card import ModelCard
 from fedmri.trained.inputs import Input
 from fedmri.trained.predict import Prediction
 

@@ -18,23 +18,23 @@ from fedmri.data.preparation.native import assembled
 from fedmri.data.preparation.prepared import PreparedScan
 from fedmri.data.preparation.regrid import regrid, restore
 from fedmri.errors import DataError
-from fedmri.explain.columns import MOST_COLUMNS, Pull, pulls, some_of
+from fedmri.explain.attribution.columns import MOST_COLUMNS, Pull, pulls, some_of
+from fedmri.explain.attribution.maps import WHY_NONE, Seen, incompleteness
+from fedmri.explain.attribution.scores import Scores, classes_of, feature_layers
 from fedmri.explain.distance import SUMS
 from fedmri.explain.drawing import overlay
 from fedmri.explain.explainer import Explainer
 from fedmri.explain.judged import likeness, share_inside
-from fedmri.explain.maps import WHY_NONE, Seen, incompleteness
 from fedmri.explain.options import ExplainOptions, Method
 from fedmri.explain.record import Explained, Judged, ScanExplained, summary_of
-from fedmri.explain.scores import Scores, classes_of, feature_layers
 from fedmri.explain.uncertainty import Doubt
 from fedmri.machine.files import write_whole
+from fedmri.trained.file.model_file import ModelFile
 from fedmri.trained.inputs import Gathered, LeftOut, label_of
-from fedmri.trained.model_file import ModelFile
 from fedmri.trained.outputs import BIDS_VERSION, make_empty, place_of, write_map
 from fedmri.trained.outputs import write_table as write_rows
 from fedmri.trained.predict import Opened, refuse_incomplete
-from fedmri.training.device import memory_explained
+from fedmri.training.computing.device import memory_explained
 
 SUMMARY, SCANS = "summary.json", "explanations.tsv"
 Maps = Mapping[Method, np.ndarray]

@@ -14,16 +14,16 @@ from torch import nn
 
 from fedmri.data.covariates import entries_of
 from fedmri.errors import ConfigError, UsageError
-from fedmri.explain.columns import beside
+from fedmri.explain.attribution.columns import beside
+from fedmri.explain.attribution.scores import classes_of, untrained, with_head_of
 from fedmri.explain.distance import EmbeddingSums, read_sums
 from fedmri.explain.judged import MaskFolder
 from fedmri.explain.options import ExplainOptions
-from fedmri.explain.scores import classes_of, untrained, with_head_of
 from fedmri.explain.uncertainty import Doubt, doubt_of, n_dropouts, passes
 from fedmri.models.embedding import embedding_of
 from fedmri.models.weights import layout
+from fedmri.trained.file.model_file import ModelFile, read_model
 from fedmri.trained.inputs import Gathered, Input, LeftOut, gather
-from fedmri.trained.model_file import ModelFile, read_model
 from fedmri.trained.predict import (
     Opened,
     PredictOptions,
@@ -31,7 +31,7 @@ from fedmri.trained.predict import (
     make_network,
     refuse_incomplete,
 )
-from fedmri.training.device import pick_device
+from fedmri.training.computing.device import pick_device
 
 
 @dataclass(frozen=True)

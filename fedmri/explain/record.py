@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmri.explain.columns import Pull
+from fedmri.explain.attribution.columns import Pull
 from fedmri.explain.distance import EmbeddingSums, median
 from fedmri.explain.judged import by_patient, mean_difference, mean_share, verdict
 from fedmri.explain.options import Method

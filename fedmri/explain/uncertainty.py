@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from fedmri.training.device import seeded
+from fedmri.training.computing.device import seeded
 
 
 @dataclass(frozen=True)

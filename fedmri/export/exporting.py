@@ -20,9 +20,9 @@ from fedmri.export.onnx_file import read_onnx, write_int8, write_onnx, write_pru
 from fedmri.export.program import read_program, write_program
 from fedmri.export.subject import Subject, contract, subject_of
 from fedmri.machine.files import write_whole
-from fedmri.trained.model_file import ModelFile
+from fedmri.trained.file.model_file import ModelFile
 from fedmri.trained.scoring import ScoreOptions, score
-from fedmri.training.device import reproducible
+from fedmri.training.computing.device import reproducible
 
 MOST_DIFFERENCE = 1e-4
 """Largest difference of raw outputs that a format of floats may have."""

@@ -12,9 +12,9 @@ from fedmri.errors import UsageError
 from fedmri.export.capture import INPUT, OUTPUT, as_onnx, captured
 from fedmri.plan import Plan
 from fedmri.stages.registry import STAGES
-from fedmri.trained.card import ModelCard
+from fedmri.trained.file.card import ModelCard
+from fedmri.trained.file.model_file import ModelFile
 from fedmri.trained.harmonized import reading_of
-from fedmri.trained.model_file import ModelFile
 from fedmri.trained.predict import make_network, refuse_covariates, refuse_incomplete
 
 N_EXAMPLES = 4

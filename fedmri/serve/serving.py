@@ -10,8 +10,8 @@ from fedmri.serve.limits import Limits
 from fedmri.serve.web import Service, web_app
 from fedmri.serve.worker import Worker
 from fedmri.trained.describe import describe
+from fedmri.trained.file.names import MODEL
 from fedmri.trained.model import TrainedModel
-from fedmri.trained.names import MODEL
 from fedmri.trained.predict import refuse_incomplete
 
 SHOWN = ("model", "predicts", "reads", "intended use")

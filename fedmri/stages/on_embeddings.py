@@ -72,7 +72,7 @@ def embeddings_at(at: AtSite, split: Split, layer: str = "", n_features: int = 0
 
     from fedmri.harmonize.embeddings.embedding_stage import Embeddings
     from fedmri.models.embedding import embedding_of
-    from fedmri.training.device import memory_explained, pick_device, reproducible
+    from fedmri.training.computing.device import memory_explained, pick_device, reproducible
 
     train, network = at.plan.train, at.network
     assert network is not None, "embeddings are asked for where a network is loaded"

@@ -59,7 +59,7 @@ def _embedded(made: Made) -> NDArray[np.float64]:
     from fedmri.models.embedding import embedding_of
     from fedmri.models.weights import load_weights
     from fedmri.privacy.phantoms import phantoms
-    from fedmri.training.device import reproducible
+    from fedmri.training.computing.device import reproducible
 
     plan = made.plan
     network = build_network(plan.model, **plan.network).eval()

@@ -10,7 +10,7 @@ from fedmri.plan import Plan
 from fedmri.reports.text.words import metric_name, number
 from fedmri.stages.registry import STAGES
 from fedmri.strategies.registry import STRATEGIES
-from fedmri.trained.card import CardScore, ModelCard
+from fedmri.trained.file.card import CardScore, ModelCard
 
 LEFT_AT_SITES = (
     "{n} entries stay at the sites: the file holds their initial values, and the model cannot "

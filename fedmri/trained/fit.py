@@ -13,9 +13,9 @@ from fedmri.data.preparation.prepared import PreparedScan
 from fedmri.data.scans import Scan
 from fedmri.harmonize.images.nyul import LANDMARKS
 from fedmri.plan import Plan
+from fedmri.trained.file.model_file import ModelFile
+from fedmri.trained.file.ranges import extent_mm, percentiles_of, spacing_mm
 from fedmri.trained.inputs import Remark
-from fedmri.trained.model_file import ModelFile
-from fedmri.trained.ranges import extent_mm, percentiles_of, spacing_mm
 
 SLACK = 1.25
 """Factor by which a scan may be beyond the lowest or highest value of training without a word."""

@@ -14,7 +14,7 @@ from fedmri.stages.on_answers import task_under
 from fedmri.stages.registry import STAGES
 from fedmri.stages.stage import AtSite, Made, Stage
 from fedmri.tasks.task import Scaled, Task
-from fedmri.trained.model_file import ModelFile
+from fedmri.trained.file.model_file import ModelFile
 
 
 def as_trained(data: SiteData, file: ModelFile) -> SiteData:

@@ -13,10 +13,10 @@ from torch import nn
 
 from fedmri.errors import FedmriError
 from fedmri.tasks.task import Case
-from fedmri.trained.card import ModelCard
+from fedmri.trained.file.card import ModelCard
+from fedmri.trained.file.model_file import ModelFile, read_model
+from fedmri.trained.file.names import MODEL
 from fedmri.trained.inputs import Gathered, Input, LeftOut, Remark, gather
-from fedmri.trained.model_file import ModelFile, read_model
-from fedmri.trained.names import MODEL
 from fedmri.trained.outputs import DerivativeWriter
 from fedmri.trained.predict import (
     Prediction,

@@ -21,7 +21,7 @@ from fedmri.data.target import BACKGROUND, LabelMap
 from fedmri.errors import UsageError
 from fedmri.machine.files import write_whole
 from fedmri.tasks.task import Case, Task
-from fedmri.trained.card import ModelCard
+from fedmri.trained.file.card import ModelCard
 from fedmri.trained.inputs import LeftOut, label_of
 from fedmri.trained.predict import Prediction
 

@@ -28,12 +28,12 @@ from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
 from fedmri.plan import Plan
 from fedmri.tasks.task import Case, Parted, Reading, Task
+from fedmri.trained.file.model_file import ModelFile
 from fedmri.trained.fit import looked_at, misfits
 from fedmri.trained.harmonized import as_trained, reads_own_site, task_of
 from fedmri.trained.inputs import Input, LeftOut, Remark
-from fedmri.trained.model_file import ModelFile
-from fedmri.training.arithmetic import Arithmetic
-from fedmri.training.device import memory_explained, reproducible
+from fedmri.training.computing.arithmetic import Arithmetic
+from fedmri.training.computing.device import memory_explained, reproducible
 from fedmri.training.looking import Look
 
 Made = TypeVar("Made")

@@ -22,10 +22,10 @@ from fedmri.machine.file_names import file_name
 from fedmri.reports.results import Results, SiteCases
 from fedmri.reports.summary import Summary, summarise
 from fedmri.tasks.task import Case
+from fedmri.trained.file.model_file import ModelFile
 from fedmri.trained.harmonized import as_trained, scored_with, task_of
-from fedmri.trained.model_file import ModelFile
 from fedmri.trained.predict import make_network
-from fedmri.training.device import reproducible
+from fedmri.training.computing.device import reproducible
 from fedmri.training.evaluation import adapt_norm_statistics, evaluate
 
 LABEL = "model"

@@ -16,8 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.round import Batch
 from fedmri.tasks.task import Case, Reading, Task
-from fedmri.training.arithmetic import Arithmetic
-from fedmri.training.device import memory_explained, reproducible
+from fedmri.training.computing.arithmetic import Arithmetic
+from fedmri.training.computing.device import memory_explained, reproducible
 from fedmri.training.looking import Look
 from fedmri.training.pictures import Picture, picture_of
 from fedmri.training.settings import TrainConfig

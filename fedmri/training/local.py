@@ -17,8 +17,8 @@ from fedmri.errors import RoundError
 from fedmri.machine.memory import keep_freed
 from fedmri.round import Batch, GradientTerm, LossTerm, Weights
 from fedmri.tasks.task import Task
-from fedmri.training.arithmetic import Arithmetic
-from fedmri.training.device import memory_explained, reproducible, seeded
+from fedmri.training.computing.arithmetic import Arithmetic
+from fedmri.training.computing.device import memory_explained, reproducible, seeded
 from fedmri.training.optimizers import (
     make_lookahead,
     make_optimizer,

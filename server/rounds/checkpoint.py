@@ -18,7 +18,7 @@ from fedmri.errors import RoundError, told
 from fedmri.machine.files import replace_durably
 from fedmri.models.weights import digest as digest  # whoever has the one asks for the other
 from fedmri.round import ServerState, Weights
-from fedmri.trained.names import PARAMETERS
+from fedmri.trained.file.names import PARAMETERS
 
 N_KEPT = 2
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from fedmri.round import Layout, Weights
 from fedmri.server.views.history import read_history
 from fedmri.server.views.pooling import SiteScores, pool
-from fedmri.trained.card import CardScore, Entries, Provenance, card_of
-from fedmri.trained.model_file import ModelFile, write_model
-from fedmri.trained.names import MODEL
+from fedmri.trained.file.card import CardScore, Entries, Provenance, card_of
+from fedmri.trained.file.model_file import ModelFile, write_model
+from fedmri.trained.file.names import MODEL
 
 NOT_SCORES = frozenset({"loss", "seconds", "is_adapted", "epsilon_at_least"})
 """What sites report with their scores and what is none."""

@@ -25,7 +25,7 @@ from fedmri.server.rounds.records import Observer, Records
 from fedmri.server.rounds.run import Channel, Run, Running
 from fedmri.server.rounds.scoring import Scoring
 from fedmri.server.rounds.secure import UnderMasks
-from fedmri.trained.card import Provenance
+from fedmri.trained.file.card import Provenance
 from fedmri.wire import FITTED, TrainOrder, as_arrays
 
 log = logging.getLogger("fedmri.server")

@@ -16,7 +16,7 @@ from flwr.app import Context, RecordDict
 
 from fedmri.arm import Arm
 from fedmri.clients.app import app as client_app
-from fedmri.clients.training.secure import simulated_key
+from fedmri.clients.training.protection.secure import simulated_key
 from fedmri.data.preparation.prepared import read_site
 from fedmri.errors import ConfigError, DataError, FedmriError, require
 from fedmri.machine.file_names import file_name
@@ -34,8 +34,8 @@ from fedmri.simulation.engines.in_process import InProcessGrid
 from fedmri.simulation.engines.pool import Engine, PooledGrid
 from fedmri.simulation.protocol import PROTOCOLS
 from fedmri.simulation.settings import SimulationConfig
-from fedmri.trained.names import MODEL
-from fedmri.trained.run_folder import put_ranges
+from fedmri.trained.file.names import MODEL
+from fedmri.trained.file.run_folder import put_ranges
 from fedmri.wire.grid import RUN_ID, SERVER_NODE
 
 log = logging.getLogger("fedmri.simulation")

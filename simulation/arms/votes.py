@@ -32,10 +32,10 @@ from fedmri.simulation.arms.arm_runs import ArmRun, by_strategy
 from fedmri.simulation.baselines.linear import cases_of
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.tasks.task import Case
+from fedmri.trained.file.model_file import ModelFile, read_model
 from fedmri.trained.harmonized import as_trained
-from fedmri.trained.model_file import ModelFile, read_model
 from fedmri.trained.predict import make_network, refuse_incomplete
-from fedmri.training.device import reproducible
+from fedmri.training.computing.device import reproducible
 
 log = logging.getLogger("fedmri.simulation")
 

@@ -2,7 +2,7 @@
 
 Ridge regression (values) and logistic regression (classes, and classes of voxels) on all training
 patients, each by its task. Both have one optimum. Ridge regression needs sums over patients alone,
-so a federation that adds its sites' sums has the same model; see ``fedmri.tasks.ridge``. The
+so a federation that adds its sites' sums has the same model; see ``fedmri.tasks.linear.ridge``. The
 strength of the penalty is chosen on validation patients. Features are those of the prepared image,
 without harmonization and without privacy.
 """

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.simulation.baselines.features import Table, voxel_features
-from fedmri.tasks.logistic import logistic
+from fedmri.tasks.linear.logistic import logistic
 from fedmri.tasks.task import Case, Reading, Task
 
 SEED = 0

@@ -15,7 +15,7 @@ from fedmri.agreement.signed_plan import SignedPlan, sign_plan
 from fedmri.clients.egress.gate import Gate
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.training.own_data import prepare_own
-from fedmri.clients.training.private import Guard
+from fedmri.clients.training.protection.private import Guard
 from fedmri.clients.training.site import Site
 from fedmri.config import load
 from fedmri.plan import Plan, to_json

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedmri.clients.egress.privacy_ledger import Cap, PrivacyLedger, Spend
-from fedmri.clients.training.private import Guard
+from fedmri.clients.training.protection.private import Guard
 from fedmri.errors import PrivacyError
 from fedmri.privacy.accounting import Steps, spent
 from fedmri.privacy.settings import PrivacyConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmri.clients.training.private import Guard
+from fedmri.clients.training.protection.private import Guard
 from fedmri.privacy.dp_sgd import PrivateSteps
 from fedmri.privacy.settings import PrivacyConfig
 from fedmri.wire import TrainOrder

@@ -11,9 +11,9 @@ from captum.attr import IntegratedGradients, LayerAttribution, LayerGradCam, Sha
 from torch import nn
 
 from fedmri.data.covariates import Covariate
-from fedmri.explain.columns import beside, pulls, some_of
-from fedmri.explain.maps import Seen, attributions
-from fedmri.explain.scores import Scores, feature_layers
+from fedmri.explain.attribution.columns import beside, pulls, some_of
+from fedmri.explain.attribution.maps import Seen, attributions
+from fedmri.explain.attribution.scores import Scores, feature_layers
 from fedmri.models.build import build_network
 from fedmri.models.weights import layout
 from fedmri.tasks.kinds.classification import Classification

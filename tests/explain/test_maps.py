@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from fedmri.explain.attention import attention_map
-from fedmri.explain.maps import Seen, attributions, incompleteness
+from fedmri.explain.attribution.attention import attention_map
+from fedmri.explain.attribution.maps import Seen, attributions, incompleteness
+from fedmri.explain.attribution.scores import Scores, feature_layers, with_head_of
 from fedmri.explain.options import METHODS, Method
-from fedmri.explain.scores import Scores, feature_layers, with_head_of
 from fedmri.models.build import build_network
 from fedmri.models.registry import MODELS
 from fedmri.models.weights import layout

@@ -12,7 +12,7 @@ import torch
 from flwr.app import Context, RecordDict
 
 from fedmri.clients.app import guard_of
-from fedmri.clients.training.private import Guard
+from fedmri.clients.training.protection.private import Guard
 from fedmri.clients.training.site import Site
 from fedmri.config import load
 from fedmri.errors import HarmonizeError

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from fedmri.clients.egress.revealed import Revealed, Subject, sketch_of
-from fedmri.clients.training.private import Guard
-from fedmri.clients.training.secure import Membership, SecureSite, Values, simulated_key
+from fedmri.clients.training.protection.private import Guard
+from fedmri.clients.training.protection.secure import Membership, SecureSite, Values, simulated_key
 from fedmri.errors import PrivacyError
 from fedmri.secagg.masks import ssh_text
 from fedmri.secagg.messages import Advert, Boxes, Roster, Sealed, Survivors

@@ -11,7 +11,7 @@ import torch
 
 from fedmri.claims import Claim, claims_of
 from fedmri.clients.training.network import network_of
-from fedmri.clients.training.private import Guard
+from fedmri.clients.training.protection.private import Guard
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError
 from fedmri.models.build import build_network

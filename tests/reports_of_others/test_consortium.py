@@ -163,7 +163,7 @@ def test_a_site_is_told_that_its_update_was_left_out(
 
 def test_a_secure_sum_that_fails_names_who_is_missing(tmp_path: Path) -> None:
     """Too few sites at a step: the message says which, and why."""
-    from fedmri.clients.training.secure import simulated_key
+    from fedmri.clients.training.protection.secure import simulated_key
     from fedmri.secagg.masks import ssh_text
 
     keys = {site: ssh_text(simulated_key(site).public_key()) for site in "abc"}

@@ -19,7 +19,7 @@ from fedmri.clients.egress.ledger import entries
 from fedmri.clients.mailbox.letters import answer_waiting
 from fedmri.clients.process.enrolment import join, make_home
 from fedmri.clients.process.home import ClientHome
-from fedmri.clients.training.private import simulated_secret
+from fedmri.clients.training.protection.private import simulated_secret
 from fedmri.config import load_resolved
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import NetworkError

@@ -20,8 +20,8 @@ from fedmri.server.views.run_report import (
     result_json,
     write_run_report,
 )
-from fedmri.trained.card import CardScore
-from fedmri.trained.model_file import read_model
+from fedmri.trained.file.card import CardScore
+from fedmri.trained.file.model_file import read_model
 from tests.server.conftest import Deploy, Trained
 from tests.server.test_status import records
 

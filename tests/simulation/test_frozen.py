@@ -14,7 +14,7 @@ from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights, weights
 from fedmri.round import Weights
 from fedmri.server.rounds.checkpoint import load_weights_file
-from fedmri.trained.model_file import read_model
+from fedmri.trained.file.model_file import read_model
 from tests.conftest import TINY, RunTiny
 from tests.simulation.test_study import SITES, StopHere, model_of, records, stop_at
 

@@ -22,7 +22,7 @@ from fedmri.simulation.baselines.linear import linear_cases
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.kinds.segmentation import Segmentation
-from fedmri.tasks.ridge import RidgeSums
+from fedmri.tasks.linear.ridge import RidgeSums
 from fedmri.tasks.task import Task
 from tests.conftest import RunTiny
 

@@ -11,7 +11,7 @@ import torch
 
 from fedmri.assembly import assemble
 from fedmri.clients.egress.revealed import Subject
-from fedmri.clients.training.secure import Membership, SecureSite, Values, simulated_key
+from fedmri.clients.training.protection.secure import Membership, SecureSite, Values, simulated_key
 from fedmri.config import load, load_resolved
 from fedmri.errors import PrivacyError, RoundError
 from fedmri.models.weights import norm

@@ -13,7 +13,7 @@ from fedmri.models.build import build_network
 from fedmri.models.pretrained import file_sha256
 from fedmri.models.weights import layout, weights
 from fedmri.round import Weights
-from fedmri.trained.model_file import read_model
+from fedmri.trained.file.model_file import read_model
 from tests.conftest import TINY, RunTiny
 from tests.simulation.test_study import records
 

@@ -13,8 +13,8 @@ import pytest
 
 from fedmri.cli import main
 from fedmri.models.weights import digest
-from fedmri.trained.card import from_json
-from fedmri.trained.model_file import read_model
+from fedmri.trained.file.card import from_json
+from fedmri.trained.file.model_file import read_model
 from tests.conftest import TINY
 from tests.trained.conftest import Train, images
 

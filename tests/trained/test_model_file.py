@@ -29,8 +29,8 @@ from fedmri.server.rounds.checkpoint import load_weights_file
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.task import Task
-from fedmri.trained.card import Entries, Provenance, card_of, from_json, to_json
-from fedmri.trained.model_file import (
+from fedmri.trained.file.card import Entries, Provenance, card_of, from_json, to_json
+from fedmri.trained.file.model_file import (
     MOST_HEADER_BYTES,
     ModelFile,
     network_forms,
@@ -316,7 +316,7 @@ def die(number):
     os._exit(9)
 files.os.fsync = die
 from pathlib import Path
-from fedmri.trained.model_file import read_model, write_model
+from fedmri.trained.file.model_file import read_model, write_model
 path = Path(sys.argv[1])
 write_model(path, read_model(path))
 """

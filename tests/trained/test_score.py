@@ -10,8 +10,8 @@ import pytest
 from fedmri.errors import UsageError
 from fedmri.reports import load_results, summarise
 from fedmri.tasks.task import Case
+from fedmri.trained.file.run_folder import put_scores
 from fedmri.trained.model import TrainedModel
-from fedmri.trained.run_folder import put_scores
 from fedmri.trained.scoring import Scored, ScoreOptions
 from tests.trained.conftest import Run, Train
 

@@ -20,9 +20,9 @@ from fedmri.models.build import build_network
 from fedmri.models.weights import digest, weights
 from fedmri.plan import from_json, to_json
 from fedmri.tasks.kinds.classification import Classification
-from fedmri.training import arithmetic, probe
-from fedmri.training.arithmetic import Arithmetic, computes
-from fedmri.training.probe import Trial
+from fedmri.training.computing import arithmetic, probe
+from fedmri.training.computing.arithmetic import Arithmetic, computes
+from fedmri.training.computing.probe import Trial
 from fedmri.training.settings import TrainConfig
 from tests.made import model
 from tests.training.test_local import lesions, train

@@ -102,7 +102,7 @@ def _scalars(record: Mapping[str, Any]) -> Iterator[Scalar]:
 
 def without_places(experiment: Experiment) -> Experiment:
     """Return settings without paths of this machine and names of patients."""
-    from fedmri.trained.card import released
+    from fedmri.trained.file.card import released
 
     bare: dict[str, Any] = {"cache": "", "runs": "runs", "store": "", "external": ""}
     bare |= {"weights": "", "workers": 0, "trackers": ()}

@@ -138,8 +138,8 @@ def score(
 
 def show(model: ModelPath, as_json: AsJson = False) -> None:
     """Print what a model predicts, from what, how well, and what it is meant for."""
-    from fedmri.trained.card import to_json
     from fedmri.trained.describe import describe
+    from fedmri.trained.file.card import to_json
     from fedmri.trained.model import TrainedModel
 
     card = TrainedModel.open(model).card

@@ -46,7 +46,7 @@ class KeptParts(OnAnswers):
 
     def own_sums(self, at: AtSite, step: int, shared: Arrays) -> Arrays:
         """Return the sums over this site's validation patients."""
-        from fedmri.training.device import reproducible
+        from fedmri.training.computing.device import reproducible
         from fedmri.training.evaluation import evaluate
 
         assert at.network is not None, "rules are judged under a model"

@@ -80,7 +80,7 @@ class FedHarmony(OnEmbeddings):
         from fedmri.harmonize.embeddings import invariance
         from fedmri.harmonize.embeddings.domain_head import RATE, SITES, domain_head, place_of
         from fedmri.harmonize.embeddings.embedding_stage import site_moments
-        from fedmri.training.device import pick_device
+        from fedmri.training.computing.device import pick_device
         from fedmri.training.seeds import derive_seed
 
         n_features, seed = at.made.n_features, at.plan.seed

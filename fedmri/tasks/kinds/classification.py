@@ -286,7 +286,7 @@ class Classification:
 
     def linear(self, features: Array, truths: Array, weights: Array, strength: float) -> Predict:
         """Return a logistic regression in which each class weighs the same."""
-        from fedmri.tasks.logistic import balanced, logistic
+        from fedmri.tasks.linear.logistic import balanced, logistic
 
         classes, n_classes = truths.astype(int), len(self.classes)
         there = np.unique(classes)

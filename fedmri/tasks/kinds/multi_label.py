@@ -309,7 +309,7 @@ class MultiLabel:
 
     def linear(self, features: Array, truths: Array, weights: Array, strength: float) -> Predict:
         """Return a logistic regression for each finding, on the patients of whom it is known."""
-        from fedmri.tasks.logistic import balanced_binary
+        from fedmri.tasks.linear.logistic import balanced_binary
 
         fits = [
             balanced_binary(features[known], column[known].astype(int), strength, weights[known])

@@ -259,7 +259,7 @@ class Regression:
 
     def linear(self, features: Array, truths: Array, weights: Array, strength: float) -> Predict:
         """Return a ridge regression."""
-        from fedmri.tasks.ridge import RidgeSums
+        from fedmri.tasks.linear.ridge import RidgeSums
 
         sums = RidgeSums.of(features, truths, weights)
         level, coefficients = sums.ridge(strength / len(features))

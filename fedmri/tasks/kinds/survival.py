@@ -273,7 +273,7 @@ class Survival:
         import torch
 
         from fedmri.tasks.hazards import curve, passed
-        from fedmri.tasks.logistic import binary
+        from fedmri.tasks.linear.logistic import binary
 
         times, events = torch.from_numpy(truths[:, 0]), torch.from_numpy(truths[:, 1] == 1)
         masks = [mask.numpy().T for mask in passed(times, events, self.cuts)]

@@ -9,7 +9,7 @@ import torch
 
 from fedmri.clients.egress.digests import update_digest
 from fedmri.clients.egress.revealed import Subject
-from fedmri.clients.training.secure import SecureSite, Values
+from fedmri.clients.training.protection.secure import SecureSite, Values
 from fedmri.clients.training.site_view import SiteView
 from fedmri.errors import RoundError
 from fedmri.models.weights import norm

@@ -18,8 +18,8 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedmri.machine.files import write_whole
-from fedmri.training.arithmetic import Arithmetic, computes
-from fedmri.training.device import pick_device, reproducible, seeded
+from fedmri.training.computing.arithmetic import Arithmetic, computes
+from fedmri.training.computing.device import pick_device, reproducible, seeded
 from fedmri.training.optimizers import make_optimizer
 from fedmri.training.settings import TrainConfig
 

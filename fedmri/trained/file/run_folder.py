@@ -15,10 +15,10 @@ from fedmri.reports.models import Model, is_external
 from fedmri.reports.results import SiteCases, load_results
 from fedmri.reports.statistics.metrics import Measured
 from fedmri.reports.statistics.scoring import Scorer
-from fedmri.trained.card import CardScore
-from fedmri.trained.model_file import ModelFile, read_model, write_model
-from fedmri.trained.names import MODEL
-from fedmri.trained.ranges import ranges_of
+from fedmri.trained.file.card import CardScore
+from fedmri.trained.file.model_file import ModelFile, read_model, write_model
+from fedmri.trained.file.names import MODEL
+from fedmri.trained.file.ranges import ranges_of
 
 log = logging.getLogger("fedmri.trained")
 

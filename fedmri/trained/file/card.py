@@ -16,7 +16,7 @@ from fedmri.plan import Plan, to_dict
 from fedmri.round import Layout
 from fedmri.settings.keys import checked_as
 from fedmri.stages.registry import STAGES
-from fedmri.trained.ranges import Ranges
+from fedmri.trained.file.ranges import Ranges
 
 FORMAT = 1
 """Raise it when an older version of fedmri could not use a file, or would use it wrongly."""

@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from fedmri.models.build import build_network
 from fedmri.round import Answer
 from fedmri.tasks.task import Task
-from fedmri.trained.model_file import ModelFile
+from fedmri.trained.file.model_file import ModelFile
 
 _PATCH = 8
 """A convolution with such a stride cuts patches; it knows nothing of what is in them."""

@@ -28,8 +28,8 @@ from fedmri.plan import Plan
 from fedmri.round import Layout, Weights
 from fedmri.stages.registry import STAGES
 from fedmri.stages.stage import Made
-from fedmri.trained.card import Entries, ModelCard, from_json, to_json
-from fedmri.trained.names import CARD, PARAMETERS
+from fedmri.trained.file.card import Entries, ModelCard, from_json, to_json
+from fedmri.trained.file.names import CARD, PARAMETERS
 
 MOST_HEADER_BYTES = 16 * 2**20
 MOST_VOXELS, LEAST_SPACING_MM, MOST_THREADS, MOST_EXAMPLES = 8192, 0.05, 1024, 65_536

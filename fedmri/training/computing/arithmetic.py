@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from fedmri.errors import ConfigError
-from fedmri.training.convolutions import TrustedConvolutions
-from fedmri.training.device import pick_device
+from fedmri.training.computing.convolutions import TrustedConvolutions
+from fedmri.training.computing.device import pick_device
 from fedmri.training.settings import TrainConfig
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -13,9 +13,9 @@ from monai.visualize.class_activation_maps import GradCAM, GradCAMpp, ModelWithH
 from torch import nn
 from torch.nn.functional import interpolate
 
-from fedmri.explain.attention import attention_map, slice_axis
+from fedmri.explain.attribution.attention import attention_map, slice_axis
+from fedmri.explain.attribution.scores import Scores
 from fedmri.explain.options import Method
-from fedmri.explain.scores import Scores
 
 N_ALONG, N_AT_ONCE = 5, 8
 """Of occlusion: boxes along an axis, and images in a batch."""

@@ -15,7 +15,7 @@ from fedmri.clients.egress.gate import Gate
 from fedmri.clients.egress.ledger import entries
 from fedmri.clients.egress.privacy_ledger import Cap, PrivacyLedger, Spend
 from fedmri.clients.egress.revealed import sketch_of
-from fedmri.clients.training.secure import Membership
+from fedmri.clients.training.protection.secure import Membership
 from fedmri.errors import PrivacyError
 from fedmri.privacy.accounting import Spent, Steps
 from fedmri.privacy.dp_sgd import PrivateSteps

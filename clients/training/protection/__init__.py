@@ -1,0 +1,1 @@
+"""What a site protects its patients with while it trains: noise, masks and secure sums."""

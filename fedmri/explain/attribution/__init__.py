@@ -1,0 +1,1 @@
+"""What moved a score: maps over the image, and columns beside it."""

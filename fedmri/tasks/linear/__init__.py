@@ -1,0 +1,1 @@
+"""Linear models with one optimum, found the same way each time."""
