@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -299,6 +300,15 @@ def test_a_file_imports_only_what_its_room_may(file: Path) -> None:
 def test_a_file_names_what_it_imports_in_full(file: Path) -> None:
     """A relative import hides which arrow it is, and may give a room a second name."""
     assert [name for name in imported(FILES[file]) if name.startswith(".")] == []
+
+
+DOZEN = 12
+
+
+def test_a_folder_is_seen_at_a_glance() -> None:
+    """With more files than a dozen, some belong together: they get a folder."""
+    counts = Counter(file.parent for file in FILES if file.name != "__init__.py")
+    assert {str(folder) for folder, n in counts.items() if n > DOZEN} == set()
 
 
 @pytest.mark.parametrize("library", ALONE)
