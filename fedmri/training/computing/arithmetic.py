@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
@@ -93,9 +94,14 @@ def computes(device: torch.device, precision: str) -> bool:
 
 
 @lru_cache
+def processor() -> dict[str, Any]:
+    """Return what PyTorch knows of this processor; nothing where it is too old to tell."""
+    ask = getattr(torch.cpu, "get_capabilities", dict)
+    return dict(ask())
+
+
 def _has_bf16() -> bool:
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in _CAPABILITIES)
+    return any(processor().get(name, False) for name in _CAPABILITIES)
 
 
 def _precision_of(device: torch.device, train: TrainConfig) -> str:

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedmri.machine.files import write_whole
-from fedmri.training.computing.arithmetic import Arithmetic, computes
+from fedmri.training.computing.arithmetic import Arithmetic, computes, processor
 from fedmri.training.computing.device import pick_device, reproducible, seeded
 from fedmri.training.optimizers import make_optimizer
 from fedmri.training.settings import TrainConfig
@@ -152,7 +152,7 @@ def _key(train: TrainConfig, network: nn.Module, shapes: Sequence[tuple[int, ...
     """Return what a choice depends on, as a SHA-256."""
     device = pick_device(train.device)
     is_gpu = device.type == "cuda"
-    machine = torch.cuda.get_device_name(device) if is_gpu else torch.cpu.get_capabilities()
+    machine = torch.cuda.get_device_name(device) if is_gpu else processor()
     entries = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     known = [torch.__version__, machine, asdict(train), str(network), entries, shapes]
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=list).encode()).hexdigest()
