@@ -40,7 +40,7 @@ NETWORKS = {
 COMMON = (
     *("experiment=smoke", "train.optimizer=sgd", "train.momentum=0", "train.lr=0.0001"),
     *("train.clip_grad_norm=0", "rounds.n_rounds=2", "rounds.evaluate_every=0"),
-    *("train.local_steps=3", "rounds.checkpoint_every=2"),
+    *("train.local_steps=6", "rounds.checkpoint_every=2"),
 )
 
 
