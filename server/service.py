@@ -24,6 +24,7 @@ from fedmri.server.runs import OVER, RunFolder, all_runs, write_json
 from fedmri.server.transport.flower import Control, Node, key_bytes
 from fedmri.server.transport.superlink import SuperLink
 from fedmri.swollen import SLACK
+from fedmri.trained.file.names import MODEL
 
 log = logging.getLogger("fedmri.server")
 
@@ -187,7 +188,7 @@ class _Service:
     def _ended(self, run: RunFolder) -> None:
         process, self._process = self._process, None
         failed = run.path / FAILED
-        if (run.path / "model.safetensors").exists():
+        if (run.path / MODEL).exists():
             self._over(run, "finished", "")
         elif failed.exists():
             self._over(run, "failed", json.loads(failed.read_text(encoding="utf-8"))["message"])

@@ -34,6 +34,7 @@ from fedmri.simulation.arms.running import arm_runs, run_arm
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.simulation.sites import SiteSource, prepare_sites
+from fedmri.trained.file.names import MODEL
 
 POLL_S = 0.3
 END_S = 10.0
@@ -171,7 +172,7 @@ def wait(run: RunFolder, timeout_s: float, tell: Callable[[RunFolder], None]) ->
 
 def final_sha256(folder: Path) -> str:
     """Return the SHA-256 of a run's final weights."""
-    return digest(load_weights_file(folder / "model.safetensors")[0])
+    return digest(load_weights_file(folder / MODEL)[0])
 
 
 def simulated(plan: Plan, data: Path, folder: Path, cache: Path) -> str:

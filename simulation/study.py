@@ -30,6 +30,7 @@ from fedmri.machine.file_names import file_name, write_names
 from fedmri.machine.files import hold
 from fedmri.models.pretrained import begin
 from fedmri.plan import Plan, to_dict
+from fedmri.server.late.closed import FILE
 from fedmri.server.rounds.records import Observer
 from fedmri.simulation.arms.arm_runs import POOL, ArmRun, ArmSites, by_strategy, size_of
 from fedmri.simulation.arms.ensembles import ensemble_arms, write_ensembles
@@ -217,6 +218,16 @@ def _refuse_late(plan: Plan, config: SimulationConfig) -> None:
     if config.replay and not Path(config.replay).expanduser().is_file():
         fix = "name the file taken.jsonl of a run"
         raise UsageError("U01", "simulation.replay", found="no file", want="a record", fix=fix)
+
+
+def taken_file(folder: Path, seed: int) -> Path:
+    """Return the record of the updates that the rounds of a run folder took (U10)."""
+    path = folder / "arms" / "federated" / f"seed-{seed}" / FILE
+    if not path.is_file():
+        fix = "resume the run instead: rounds that wait for all need no record"
+        want = "a run with rounds.close_at below 1, or rounds.late=added"
+        raise UsageError("U10", f"replay of {folder}", found=f"no {path}", want=want, fix=fix)
+    return path.absolute()
 
 
 def _path(file: str) -> Path | None:

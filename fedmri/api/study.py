@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from fedmri.api.factory import as_model
 from fedmri.api.result import CONFIG, StudyResult, refuse_no_run
 from fedmri.config import Experiment, as_yaml, load, load_resolved
-from fedmri.errors import UsageError
 from fedmri.models.registry import MODELS
 from fedmri.parts import ORIGIN
 from fedmri.strategies.registry import STRATEGIES
@@ -113,6 +112,8 @@ class Study:
         Raises:
             UsageError: It is no run folder (U02), or its rounds waited for all (U10).
         """
+        from fedmri.simulation.study import taken_file
+
         refuse_no_run(folder)
         experiment = load_resolved(Path(folder) / CONFIG)
         record = taken_file(Path(folder), experiment.plan.seed)
@@ -218,16 +219,6 @@ class Study:
         plan, compared = self.experiment.plan, self.experiment.simulation.strategies
         is_held = [STRATEGIES.is_held(one) for one in (plan.strategy, *compared)]
         return any(is_held) or MODELS.is_held(plan.model) or TASKS.is_held(plan.target)
-
-
-def taken_file(folder: Path, seed: int) -> Path:
-    """Return the record of the updates that the rounds of a run folder took (U10)."""
-    path = folder / "arms" / "federated" / f"seed-{seed}" / "taken.jsonl"
-    if not path.is_file():
-        fix = "resume the run instead: rounds that wait for all need no record"
-        want = "a run with rounds.close_at below 1, or rounds.late=added"
-        raise UsageError("U10", f"replay of {folder}", found=f"no {path}", want=want, fix=fix)
-    return path.absolute()
 
 
 def _with_parts(

@@ -26,6 +26,7 @@ from fedmri.server.rounds.run import Channel, Run, Running
 from fedmri.server.rounds.scoring import Scoring
 from fedmri.server.rounds.secure import UnderMasks
 from fedmri.trained.file.card import Provenance
+from fedmri.trained.file.names import MODEL
 from fedmri.wire import FITTED, TrainOrder, as_arrays
 
 log = logging.getLogger("fedmri.server")
@@ -171,7 +172,7 @@ class Rounds:
         sha256 = digest(fitted)
         self.records.add("done", round=0, sha256=sha256)
         # last, for its presence says that the run is complete
-        save_weights(self.running.run.folder / "model.safetensors", fitted, {"sha256": sha256})
+        save_weights(self.running.run.folder / MODEL, fitted, {"sha256": sha256})
         return sha256
 
     def _write_checkpoint(self, checkpoint: Checkpoint) -> None:

@@ -15,10 +15,11 @@ from starlette.responses import (
 
 from fedmri.errors import UsageError
 from fedmri.server.registry.home import ServerHome
-from fedmri.server.views.fetch import MODEL, REPORT
+from fedmri.server.views.fetch import REPORT
 from fedmri.server.views.history import finite, read_history, read_plan_facts
 from fedmri.server.views.run_report import write_run_report
 from fedmri.server.views.status import run_folder
+from fedmri.trained.file.names import MODEL
 
 N_POINTS = 200
 """Points of a curve: a screen shows no more."""

@@ -9,8 +9,8 @@ from fedmri.errors import UsageError
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.views.run_report import RunResult, read_result, write_run_report
 from fedmri.server.views.status import run_folder
+from fedmri.trained.file.names import MODEL
 
-MODEL = "model.safetensors"
 REPORT = "report.html"
 _OTHERS = ("metrics.jsonl", "signed.json", "plan.yaml", "log.txt", "parameters.npz", "unet.yaml")
 

@@ -33,6 +33,7 @@ from fedmri.simulation.baselines.linear import cases_of
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.tasks.task import Case
 from fedmri.trained.file.model_file import ModelFile, read_model
+from fedmri.trained.file.names import MODEL
 from fedmri.trained.harmonized import as_trained
 from fedmri.trained.predict import make_network, refuse_incomplete
 from fedmri.training.computing.device import reproducible
@@ -62,7 +63,7 @@ def write_votes(folder: Path, runs: Sequence[ArmRun], plan: Plan, config: Simula
         doi:10.1613/jair.953 (SMOTE).
     """
     for run in _federations(runs, plan, config):
-        path = folder / "arms" / run.path / "model.safetensors"
+        path = folder / "arms" / run.path / MODEL
         if not path.exists():
             continue  # its arm failed, which is told
         file = read_model(path)
