@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from fedmri.arm import Arm
 from fedmri.errors import RoundError, UsageError
+from fedmri.trained.file.names import MODEL
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from fedmri.config import Experiment
-    from fedmri.reports import Summary
+    from fedmri.reports.summary import Summary
     from fedmri.trained import TrainedModel
 
 
@@ -75,7 +76,7 @@ class StudyResult:
         Raises:
             UsageError: A file is missing or broken (U10, U11), or no patient was tested (U12).
         """
-        from fedmri.reports import write_report
+        from fedmri.reports.pages.page import write_report
         from fedmri.trained.file.run_folder import put_scores
 
         plan = self._experiment.plan
@@ -144,7 +145,7 @@ class StudyResult:
         from fedmri.trained import TrainedModel
 
         first = self._experiment.plan.seed if seed is None else seed
-        path = self.folder / "arms" / file_name(label) / f"seed-{first}" / "model.safetensors"
+        path = self.folder / "arms" / file_name(label) / f"seed-{first}" / MODEL
         if not path.exists():
             fix = "name an arm of the table that has trained, and one of its seeds"
             what, found = f"model {label}, seed {first}", f"no {path}"

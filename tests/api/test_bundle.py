@@ -17,7 +17,7 @@ from fedmri.api.submission.bundle import bundle_run
 from fedmri.api.submission.checklists import CLAIM_ITEMS, TRIPOD_AI_ITEMS
 from fedmri.config import load
 from fedmri.errors import UsageError
-from fedmri.reports import as_markdown
+from fedmri.reports.text.tables import as_markdown
 from tests.conftest import RunTiny
 
 QUICK = ("rounds.n_rounds=1", "simulation.arms=[federated,local]", "train.local_steps=1")

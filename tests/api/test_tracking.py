@@ -14,7 +14,7 @@ import fedmri
 from fedmri.api.tracking.tracked import Training, refuse_absent, track, tracked
 from fedmri.config import Experiment, load_resolved
 from fedmri.errors import ConfigError
-from fedmri.reports import load_results
+from fedmri.reports.results import load_results
 from tests.conftest import RunTiny
 
 QUICK = ("rounds.n_rounds=2", "simulation.arms=[federated,local]", "train.local_steps=1")

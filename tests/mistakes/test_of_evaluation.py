@@ -23,8 +23,9 @@ from fedmri.evaluate.claims.paper import paper_of
 from fedmri.evaluate.comparisons.paired import non_inferiority, paired_means
 from fedmri.evaluate.scores.masks import hd95_mm
 from fedmri.privacy.settings import PrivacyConfig
-from fedmri.reports import as_markdown, load_results, summarise
-from fedmri.reports.results import TRIALS
+from fedmri.reports.results import TRIALS, load_results
+from fedmri.reports.summary import summarise
+from fedmri.reports.text.tables import as_markdown
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
 from tests.reports.conftest import write_run

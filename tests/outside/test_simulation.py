@@ -22,7 +22,9 @@ from fedmri.data.settings import SourceConfig
 from fedmri.errors import ConfigError, DataError, FedmriError
 from fedmri.outside import forget_hashes
 from fedmri.plan import from_dict, to_dict
-from fedmri.reports import headline, load_results, summarise
+from fedmri.reports.results import load_results
+from fedmri.reports.summary import summarise
+from fedmri.reports.text.words import headline
 from fedmri.strategies.registry import STRATEGIES
 from tests.conftest import RunTiny
 from tests.outside.conftest import FEDMRI, python_path

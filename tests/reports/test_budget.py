@@ -10,8 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from fedmri.reports import load_results, summarise
 from fedmri.reports.budget import arm_budgets, budget_rows, unequal
+from fedmri.reports.results import load_results
+from fedmri.reports.summary import summarise
 from fedmri.reports.text.tables import as_json
 from fedmri.reports.text.terminal import show_summary
 from fedmri.tasks.task import Task

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from fedmri.errors import UsageError
-from fedmri.reports import load_results, summarise, write_report
 from fedmri.reports.between import beside
+from fedmri.reports.pages.page import write_report
+from fedmri.reports.results import load_results
+from fedmri.reports.summary import summarise
 from fedmri.reports.text.verdicts import five_sentences
 from fedmri.tasks.task import Task
 from tests.reports.conftest import write_run as written

@@ -12,7 +12,7 @@ import pytest
 
 from fedmri.arm import ALL, OWN
 from fedmri.errors import ConfigError, UsageError
-from fedmri.reports import write_report
+from fedmri.reports.pages.page import write_report
 from fedmri.reports.results import load_results
 from fedmri.reports.statistics.verdicts import judge
 from fedmri.reports.summary import Row, Summary, summarise

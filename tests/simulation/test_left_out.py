@@ -11,7 +11,8 @@ from fedmri.arm import Arm
 from fedmri.config import load
 from fedmri.data.preparation.prepared import read_site, write_site
 from fedmri.errors import ConfigError, UsageError
-from fedmri.reports import load_results, summarise
+from fedmri.reports.results import load_results
+from fedmri.reports.summary import summarise
 from fedmri.simulation.arms.arm_runs import ArmRun
 from fedmri.simulation.arms.running import refuse_known
 from tests.conftest import RunTiny

@@ -15,7 +15,8 @@ import torch
 
 from fedmri.config import load
 from fedmri.data.batches.site_data import Example, SiteData, Split
-from fedmri.reports import load_results, summarise
+from fedmri.reports.results import load_results
+from fedmri.reports.summary import summarise
 from fedmri.round import Batch
 from fedmri.simulation.baselines.features import image_features, voxel_features
 from fedmri.simulation.baselines.linear import linear_cases

@@ -18,8 +18,8 @@ from fedmri.data.batches.examples import open_site
 from fedmri.data.preparation.prepared import read_site
 from fedmri.data.synthetic.data_set import SyntheticConfig, generate
 from fedmri.errors import ConfigError, DataError
-from fedmri.reports import load_results, summarise
-from fedmri.reports.summary import Summary
+from fedmri.reports.results import load_results
+from fedmri.reports.summary import Summary, summarise
 from fedmri.server.rounds.checkpoint import load_weights_file
 from fedmri.simulation.settings import SimulationConfig
 from tests.conftest import TINY, RunTiny

@@ -17,7 +17,8 @@ from fedmri.clients.egress.ledger import entries
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError, RoundError, UsageError
 from fedmri.machine.files import hold
-from fedmri.reports import load_results, summarise
+from fedmri.reports.results import load_results
+from fedmri.reports.summary import summarise
 from fedmri.server.rounds.checkpoint import digest, load_weights_file
 from fedmri.server.rounds.records import Record
 from fedmri.simulation.partition import PartitionConfig

@@ -18,7 +18,8 @@ from fedmri.clients.consent.policy import SitePolicy
 from fedmri.clients.egress.border import declared_scores
 from fedmri.config import load
 from fedmri.plan import Plan, from_json, to_json
-from fedmri.reports import load_results, summarise
+from fedmri.reports.results import load_results
+from fedmri.reports.summary import summarise
 from fedmri.tasks.registry import TASKS
 from tests.test_signed_plan import key_pair
 

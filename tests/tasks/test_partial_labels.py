@@ -20,7 +20,7 @@ from fedmri.data.scans import Scan
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import ConfigError, DataError
 from fedmri.privacy.per_sample import is_vmap_right
-from fedmri.reports import load_results
+from fedmri.reports.results import load_results
 from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.marginal import merged
 from tests.conftest import RunTiny

@@ -15,7 +15,7 @@ from fedmri.clients.consent.policy import SitePolicy
 from fedmri.errors import UsageError
 from fedmri.explain.options import ExplainOptions
 from fedmri.export.exporting import ExportOptions, export
-from fedmri.reports import load_results
+from fedmri.reports.results import load_results
 from fedmri.trained.model import TrainedModel
 from fedmri.trained.scoring import ScoreOptions
 from tests.test_signed_plan import key_pair

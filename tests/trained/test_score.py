@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fedmri.errors import UsageError
-from fedmri.reports import load_results, summarise
+from fedmri.reports.results import load_results
+from fedmri.reports.summary import summarise
 from fedmri.tasks.task import Case
 from fedmri.trained.file.run_folder import put_scores
 from fedmri.trained.model import TrainedModel

@@ -137,7 +137,7 @@ class StudyGrid:
 
     def _choose(self, failed: Sequence[Path]) -> StudyResult:
         from fedmri.api.grid.choice import choose, gather, privacy_of_all, validation_scores
-        from fedmri.reports import load_results
+        from fedmri.reports.results import load_results
 
         runs = [one.folder for one in self.variants]
         task = self.variants[0].study.experiment.plan.target
@@ -162,7 +162,7 @@ class StudyGrid:
         return result
 
     def _as_markdown(self, result: GridResult) -> str:
-        from fedmri.reports import as_markdown
+        from fedmri.reports.text.tables import as_markdown
 
         n = result.n_trials
         lines = [f"# {self.file.name}", ""]

@@ -98,7 +98,7 @@ class Trials:
 def score_of(variant: Variant) -> float:
     """Return the mean score of all arms on validation patients; each arm counts alike."""
     from fedmri.api.grid.choice import validation_scores
-    from fedmri.reports import load_results
+    from fedmri.reports.results import load_results
 
     task = variant.study.experiment.plan.target
     scores = [*validation_scores(load_results(variant.folder), task.primary).values()]
@@ -123,7 +123,7 @@ def done_once(variant: Variant, pace: Pace, observe: Observe) -> None:
 
 
 def _run(variant: Variant, observe: Observe) -> None:
-    from fedmri.reports import as_json, as_markdown
+    from fedmri.reports.text.tables import as_json, as_markdown
 
     study, folder = variant.study, variant.folder
     if (folder / CONFIG).exists():  # what its network computes with was chosen when it began

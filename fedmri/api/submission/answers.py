@@ -6,8 +6,8 @@ from typing import Any
 
 from fedmri.config import Experiment
 from fedmri.models.registry import MODELS
-from fedmri.reports import Results, Summary
-from fedmri.reports.results import site_name
+from fedmri.reports.results import Results, site_name
+from fedmri.reports.summary import Summary
 from fedmri.reports.text.verdicts import five_sentences
 from fedmri.reports.text.words import metric_name, number, with_interval
 from fedmri.simulation.protocol import PROTOCOLS

@@ -29,8 +29,10 @@ from fedmri.config import Experiment, as_yaml, load_resolved
 from fedmri.errors import UsageError
 from fedmri.evaluate.claims.paper import SHARES
 from fedmri.plan import Plan
-from fedmri.reports import Results, Summary, as_json, as_markdown, load_results
 from fedmri.reports.pages.figure_files import FOLDER
+from fedmri.reports.results import Results, load_results
+from fedmri.reports.summary import Summary
+from fedmri.reports.text.tables import as_json, as_markdown
 
 SETTINGS, CLAIMS = "settings.yaml", "claims.yaml"
 AGAIN = f"fedmri simulate --config {SETTINGS} --data PATH"

@@ -9,8 +9,8 @@ from pathlib import Path
 from fedmri.api.result import CONFIG, refuse_no_run
 from fedmri.config import load_resolved
 from fedmri.errors import UsageError
-from fedmri.reports import load_results
 from fedmri.reports.between import Beside, beside
+from fedmri.reports.results import load_results
 
 
 def compare_runs(runs: Sequence[str | os.PathLike[str]]) -> tuple[Beside, ...]:

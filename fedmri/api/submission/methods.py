@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fedmri.plan import Plan
-from fedmri.reports import Results, Summary
-from fedmri.reports.results import COPIES, EXTERNAL, TRIALS
+from fedmri.reports.results import COPIES, EXTERNAL, TRIALS, Results
+from fedmri.reports.summary import Summary
 
 
 def methods_of(results: Results, summary: Summary, plan: Plan) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from fedmri.config import Experiment, as_yaml
 from fedmri.machine.extras import require_packages
-from fedmri.reports import Results, load_results
+from fedmri.reports.results import Results, load_results
 
 EXTRA, ALWAYS = "track", "tensorboard"
 """The extra that has all trackers, and the one that writes wherever it is installed."""
