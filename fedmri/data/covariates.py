@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from fedmri.data.scans import Finding, Scan
+from fedmri.data.scans import Finding, Scan, number
 from fedmri.errors import require
 
 _WANT = "COLUMN:CENTRE/SCALE with numbers, or COLUMN:LEVEL|LEVEL"
@@ -43,7 +43,7 @@ class Covariate:
             is_clear = all(levels) and len({*levels}) == len(levels)
             require(is_named and is_clear, "source.covariates", text, _WANT)
             return cls(name.strip(), levels=levels)
-        centre, scale = (_number(part) for part in (*rest.split("/"), "", "")[:2])
+        centre, scale = (number(part) for part in (*rest.split("/"), "", "")[:2])
         is_scale = math.isfinite(centre) and 0 < scale < math.inf and rest.count("/") == 1
         require(is_named and is_scale, "source.covariates", text, _WANT)
         return cls(name.strip(), centre, scale)
@@ -62,7 +62,7 @@ class Covariate:
         if self.levels:
             said = tuple(float(text == level) for level in self.levels)
             return (*said, 1.0 - sum(said))
-        value = _number(text)
+        value = number(text)
         is_known = math.isfinite(value)
         return ((value - self.centre) / self.scale if is_known else 0.0, float(not is_known))
 
@@ -119,10 +119,3 @@ def _faults(scans: Sequence[Scan], covariate: Covariate) -> list[Finding]:
     if covariate.levels:
         return [f for scan in scans for f in without_class(scan, covariate.name, covariate.levels)]
     return without_number(scans, covariate.name)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -95,3 +96,14 @@ class ScanTable:
     scans: tuple[Scan, ...]
     findings: tuple[Finding, ...] = ()
     n_found: Mapping[str, int] = field(default_factory=dict)
+
+
+def number(text: str) -> float:
+    """Return a cell as a number; NaN where it is none.
+
+    Python alone reads ``4_5`` as 45.
+    """
+    try:
+        return math.nan if "_" in text else float(text)
+    except ValueError:
+        return math.nan

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fedmri.data.bids.data_set import modalities_in
 from fedmri.data.read import read
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import DataError
@@ -62,6 +63,15 @@ def test_a_modality_is_its_suffix_and_exactly_its_entities(
         save(scan_path(tmp_path, "other", modality), volume(1))
     table = read(SourceConfig(path=str(tmp_path), modalities=(wanted,)))
     assert ("g0" in {scan.subject for scan in table.scans}) == is_taken
+
+
+def test_an_ending_in_capitals_is_the_same_ending(root: Path) -> None:
+    """Exports from Windows are called so."""
+    path = scan_path(root, "g0")
+    path.rename(path.with_name(path.name.replace(".nii.gz", ".NII.GZ")))
+    table = read(SourceConfig(path=str(root)))
+    assert "g0" in {scan.subject for scan in table.scans}
+    assert "T1w" in modalities_in(root)
 
 
 def test_of_several_runs_the_first_is_taken_and_reported(root: Path) -> None:

@@ -20,7 +20,7 @@ LABEL_SUFFIXES = frozenset({"mask", "dseg"})
 NAME = re.compile(
     r"sub-(?P<subject>[A-Za-z0-9]+)(?:_ses-(?P<session>[A-Za-z0-9]+))?"
     r"(?P<entities>(?:_[A-Za-z]+-[A-Za-z0-9+]+)*)_(?P<suffix>[A-Za-z0-9]+)"
-    r"\.(?P<ending>nii|nii\.gz|img|img\.gz|mgz|mgh|nrrd|mha|mhd|mnc)"
+    r"\.(?P<ending>(?i:nii|nii\.gz|img|img\.gz|mgz|mgh|nrrd|mha|mhd|mnc))"
 )
 """Formats beside NIfTI are known so that the preflight can name them."""
 
@@ -95,7 +95,7 @@ def parse(path: Path) -> tuple[tuple[str, str], BidsFile | None]:
     if match is None:
         return ("", ""), None
     pairs = [part.split("-", 1) for part in match["entities"].split("_") if part]
-    file = BidsFile(path, dict(pairs), match["suffix"], match["ending"].startswith("nii"))
+    file = BidsFile(path, dict(pairs), match["suffix"], match["ending"].lower().startswith("nii"))
     return (match["subject"], match["session"] or ""), file
 
 

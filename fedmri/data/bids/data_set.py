@@ -66,10 +66,10 @@ def modalities_in(root: Path) -> tuple[str, ...]:
     They are named as ``SourceConfig.modalities`` wants them; other layouts have none.
     """
     names = set()
-    for pattern in ("sub-*/anat/*.nii*", "sub-*/ses-*/anat/*.nii*"):
+    for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*"):
         for path in root.glob(pattern):
             _, file = parse(path)
-            if file is not None and file.suffix not in LABEL_SUFFIXES:
+            if file is not None and file.is_nifti and file.suffix not in LABEL_SUFFIXES:
                 own = [f"{k}-{v}" for k, v in file.entities.items() if k not in FREE]
                 names.add("_".join([*own, file.suffix]))
     return tuple(sorted(names))

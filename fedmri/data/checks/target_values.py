@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from fedmri.data.dicom.series import is_dicom
-from fedmri.data.scans import Finding, Scan, about
+from fedmri.data.scans import Finding, Scan, about, number
 from fedmri.data.target import LabelMap
 
 MISSING_WORDS = frozenset(
@@ -114,11 +114,3 @@ def no_column(scan: Scan, column: str) -> Finding:
 def is_missing(text: str) -> bool:
     """Tell whether a cell says that its value is not known."""
     return text.strip().casefold() in MISSING_WORDS
-
-
-def number(text: str) -> float:
-    """Return a cell as a number; NaN where it is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

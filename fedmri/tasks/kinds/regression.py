@@ -12,7 +12,7 @@ import numpy as np
 
 from fedmri.claims import Claim, Claims
 from fedmri.data.batches.site_data import Example
-from fedmri.data.scans import Finding, Scan
+from fedmri.data.scans import Finding, Scan, number
 from fedmri.data.target import no_truth
 from fedmri.errors import require
 from fedmri.round import Answer, Truth
@@ -97,8 +97,6 @@ class Regression:
 
     def truth(self, scan: Scan) -> Truth:
         """Return the value; raise D16 where it is none."""
-        from fedmri.data.checks.target_values import number
-
         text = scan.columns.get(self.name, "")
         value = number(text)
         if not math.isfinite(value):

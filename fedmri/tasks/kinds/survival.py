@@ -13,7 +13,7 @@ import numpy as np
 
 from fedmri.claims import Claim, Claims
 from fedmri.data.batches.site_data import Example
-from fedmri.data.scans import Finding, Scan, about
+from fedmri.data.scans import Finding, Scan, about, number
 from fedmri.data.target import no_truth
 from fedmri.errors import require
 from fedmri.round import Answer, Truth
@@ -110,8 +110,6 @@ class Survival:
 
     def truth(self, scan: Scan) -> Truth:
         """Return the time, and 1 for an event or 0; raise D16 where either is none."""
-        from fedmri.data.checks.target_values import number
-
         cells = [scan.columns.get(name, "") for name in self.columns]
         time, event = number(cells[0]), self._words.value(cells[1])
         is_known = math.isfinite(time) and time >= 0 and event is not None
@@ -122,7 +120,7 @@ class Survival:
 
     def findings(self, scans: Sequence[Scan]) -> list[Finding]:
         """Return which scans have no time, one that cannot be true (D59), or no event (D16)."""
-        from fedmri.data.checks.target_values import no_column, number, without_number
+        from fedmri.data.checks.target_values import no_column, without_number
 
         found = without_number(scans, self.name)
         for scan in scans:
