@@ -60,7 +60,7 @@ class MaskFolder:
             fix = "name the folder with the masks, such as a BIDS derivative"
             raise UsageError("U01", "--masks", found=f"{folder}", want="a folder", fix=fix)
         found: dict[tuple[str, str], list[Path]] = defaultdict(list)
-        for path in sorted(folder.rglob("*.nii*")):
+        for path in sorted(folder.rglob("*.[nN][iI][iI]*")):
             who, file = parse(path)
             if file is not None and file.suffix in MASKS:
                 found[who].append(path)

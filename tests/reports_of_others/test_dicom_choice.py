@@ -273,6 +273,7 @@ def test_a_label_lies_beside_its_series(tmp_path: Path) -> None:
     save(tmp_path / "A/one/mask.nii.gz", mask(1))
     save(tmp_path / "A/one/flair/lesion.nii.gz", mask(1))
     save(tmp_path / "A/two/mask.nii.gz", mask(2))
+    (tmp_path / "A/two/mask.nii.gz").rename(tmp_path / "A/two/mask.NII.GZ")
     scans = found(tmp_path).scans
     assert [sorted(scan.labels) for scan in scans] == [["lesion", "mask"], ["mask"]]
 

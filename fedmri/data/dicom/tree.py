@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ Who = tuple[str, str]
 
 NAMED_SO = frozenset({".dcm", ".ima"})
 LABELS = (".nii", ".nii.gz")
+ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 MIN_LONELY = 2
 
 
@@ -105,7 +107,8 @@ def contrasts_in(root: Path) -> tuple[str, ...]:
 def _sorted_files(root: Path, walk: Walk, config: SourceConfig) -> Tree:
     tree = Tree()
     for path in walk.files():
-        if path.name == TABLE or path.name.endswith(LABELS) or path.name.upper() == "DICOMDIR":
+        name = path.name.lower()
+        if path.name == TABLE or name.endswith(LABELS) or name == "dicomdir":
             continue
         try:
             found = _what(path)
@@ -322,8 +325,8 @@ def _labelled(scan: Scan, top: Path, *, is_alone: bool) -> Scan:
 def _nifti(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    files = [path for path in sorted(folder.iterdir()) if path.name.endswith(LABELS)]
-    return {path.name.removesuffix(".gz").removesuffix(".nii"): path for path in files}
+    files = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(LABELS)]
+    return {ENDING.sub("", path.name): path for path in files}
 
 
 def _unseen(
