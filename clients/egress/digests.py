@@ -9,18 +9,22 @@ import numpy as np
 import torch
 
 from fedmri.round import Weights
-from fedmri.wire import EvaluateOrder, TrainOrder
 
 
-def order_digest(site: str, plan: str, order: TrainOrder | EvaluateOrder) -> str:
-    """Return the SHA-256 of all that decides what a site trains, or scores, in a round."""
-    total = hashlib.sha256(repr((site, plan, order.round_index)).encode())
-    _add(total, {"": order.weights, **order.extra})
-    return total.hexdigest()
+def order_digest(site: str, plan: str, round_index: int, received: str) -> str:
+    """Return the SHA-256 of all that decides what a site trains, or scores, in a round.
+
+    Args:
+        site: Its name.
+        plan: The plan as JSON.
+        round_index: The round.
+        received: Digest of the arrays of the order, see ``update_digest``.
+    """
+    return hashlib.sha256(repr((site, plan, round_index, received)).encode()).hexdigest()
 
 
 def update_digest(arrays: Weights, extra: Mapping[str, Weights]) -> str:
-    """Return the SHA-256 of what a site is about to send."""
+    """Return the SHA-256 of arrays that a site received, or is about to send."""
     total = hashlib.sha256()
     _add(total, {"": arrays, **extra})
     return total.hexdigest()

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from fedmri.errors import RoundError
-from fedmri.machine.files import write_whole
+from fedmri.machine.files import write_tensors
 from fedmri.models.weights import digest
 from fedmri.round import Weights
 from fedmri.wire import START, EvaluateOrder, SumsOrder, TrainOrder
@@ -46,8 +46,7 @@ class FirstValues:
 
     def _write(self, values: Weights) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        whole = save({name: value.contiguous() for name, value in values.items()})
-        write_whole(self._path, whole)
+        write_tensors(self._path, values, {})
 
 
 def _unfit(found: str) -> RoundError:

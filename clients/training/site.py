@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from fedmri.clients.egress.digests import order_digest
+from fedmri.clients.egress.digests import order_digest, update_digest
 from fedmri.clients.egress.scorings import MOST_MODELS, Asked, Scorings
 from fedmri.clients.training.phases import MAIN, PhaseResult, RoundTraining
 from fedmri.clients.training.protection.masked import MaskedUpdates
@@ -91,7 +91,8 @@ class Site:
         securely.
         """
         order = self.view.known(order)
-        digest = cache(lambda: order_digest(self.view.name, self.view.plan_json, order))
+        received = cache(lambda: update_digest(order.weights, order.extra))
+        digest = cache(lambda: self._digest(order.round_index, received()))
         is_secure = self.plan.secagg.is_on
         if not is_secure and not self._scorings.is_bounded:
             return self._trained(order, digest)
@@ -101,7 +102,7 @@ class Site:
                 return self._trained(order, digest)
             slots = self._sums.slots(None, order.round_index)
             masked = MaskedUpdates(self.view, self._secure, slots)
-            return masked.of(order, digest(), lambda: self._trained(order, digest))
+            return masked.of(order, received(), digest(), lambda: self._trained(order, digest))
 
     def evaluate(self, order: EvaluateOrder) -> Scores:
         """Score the received model on this site's patients; a patient's own results stay here.
@@ -113,7 +114,7 @@ class Site:
         """
         order = self.view.known(order)
         split: Split = "test" if order.split == "test" else "val"
-        digest = order_digest(self.view.name, self.view.plan_json, order)
+        digest = self._digest(order.round_index, update_digest(order.weights, order.extra))
         asked = Asked(split, order.round_index, digest)
         scores = self._scorings.given(asked)
         if scores is None:
@@ -121,6 +122,9 @@ class Site:
             scores = SiteScores(self.view, self.view.task(order.extra)).of(order, split)
             self._scorings.keep(asked, scores)
         return scores
+
+    def _digest(self, round_index: int, received: str) -> str:
+        return order_digest(self.view.name, self.view.plan_json, round_index, received)
 
     def _trained(self, order: TrainOrder, digest: Callable[[], str]) -> Update:
         """Train for one round; return the update as it travels without masks."""

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from fedmri.errors import UsageError
 from fedmri.harmonize.embeddings.invariance import consensus_of, moment_sums
-from fedmri.machine.files import write_whole
+from fedmri.machine.files import write_tensors
 
 SUMS, MODEL = "embedding_sums.safetensors", "model_sha256"
 LEAST_SCANS = 3
@@ -80,7 +79,7 @@ class EmbeddingSums:
     def write(self, path: Path) -> None:
         """Write the sums; one scan among many cannot be told from them, one of few can."""
         tensors = {**self.sums, "usual": torch.tensor(self.usual, dtype=torch.float64)}
-        write_whole(path, save(tensors, {MODEL: self.model}))
+        write_tensors(path, tensors, {MODEL: self.model})
 
 
 def read_sums(path: Path, model: str) -> EmbeddingSums:

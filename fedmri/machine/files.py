@@ -5,11 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
@@ -50,6 +54,34 @@ def write_whole(path: Path, content: Content, mode: int = 0o644) -> None:
     """
     with _part_of(path) as part:
         _fill(part, content, mode)
+        replace_durably(part, path)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str], mode: int = 0o644
+) -> None:
+    """Write tensors as a safetensors file, as durably as ``write_whole``.
+
+    They go from where they lie to the disk: the bytes of a large file, made first, cost several
+    times its writing.
+
+    Raises:
+        OSError: The system refuses it, such as a full disk; the old file stays.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    with _part_of(path) as part:
+        _fill(part, b"", mode)
+        try:
+            save_file(whole, part, dict(notes))
+        except SafetensorError as error:
+            refused = re.search(r"os error (\d+)", str(error))
+            if refused is None:
+                raise
+            number = int(refused[1])
+            raise OSError(number, os.strerror(number), str(part)) from error
         replace_durably(part, path)
 
 

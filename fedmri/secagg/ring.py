@@ -92,22 +92,22 @@ def encode(
 def _encode(
     name: str, value: NDArray[np.generic], slot: Slot, part: NDArray[np.uint64], n_sites: int
 ) -> None:
-    flat, limit = value.reshape(-1), slot.limit(n_sites)
+    flat, whole, limit = value.reshape(-1), part.view(np.int64), slot.limit(n_sites)
     for start in range(0, flat.size, BLOCK):
         block = flat[start : start + BLOCK].astype(np.float64)
-        if not bool((np.abs(block) < limit).all()):  # false for NaN too
-            largest = float(np.abs(block).max())
+        largest = max(float(block.max()), -float(block.min()))
+        if not largest < limit:  # true for NaN too
             raise _unfit(name, f"magnitude {largest:.3g}", f"finite and below {limit:.3g}")
-        whole = np.rint(np.ldexp(block, slot.fraction_bits)).astype(np.int64)
-        part[start : start + BLOCK] = whole.view(np.uint64)
+        block *= 2.0**slot.fraction_bits
+        np.rint(block, out=block)
+        whole[start : start + BLOCK] = block  # as int64
 
 
 def decode(vector: NDArray[np.uint64], slots: Mapping[str, Slot]) -> dict[str, NDArray[np.float64]]:
     """Return the arrays of a vector that ``encode`` made, or of a sum of such vectors."""
+    steps = {name: 2.0**-slot.fraction_bits for name, slot in slots.items()}
     return {
-        name: np.ldexp(part.view(np.int64).astype(np.float64), -slots[name].fraction_bits).reshape(
-            slots[name].shape
-        )
+        name: np.multiply(part.view(np.int64), steps[name]).reshape(slots[name].shape)
         for name, part in _parts(vector, slots)
     }
 
@@ -118,7 +118,7 @@ def weighted(
     """Return what a site gives to a weighted mean: each array times its weight, and the weight."""
     if WEIGHT in values:
         raise _unfit(WEIGHT, "an array of this name", "another name")
-    parts = {name: weight * np.asarray(v).astype(np.float64) for name, v in values.items()}
+    parts = {name: np.multiply(v, weight, dtype=np.float64) for name, v in values.items()}
     return {**parts, WEIGHT: np.array(weight, dtype=np.float64)}
 
 

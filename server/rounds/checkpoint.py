@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from fedmri.errors import RoundError, told
-from fedmri.machine.files import replace_durably
+from fedmri.machine.files import write_tensors
 from fedmri.models.weights import digest as digest  # whoever has the one asks for the other
 from fedmri.round import ServerState, Weights
 from fedmri.trained.file.names import PARAMETERS
@@ -39,23 +36,8 @@ class Checkpoint:
 
 
 def save_weights(path: Path, weights: Weights, notes: dict[str, Any]) -> None:
-    """Write a safetensors file so that it is there whole or not at all.
-
-    Raises:
-        OSError: The system refuses it, such as a full disk.
-    """
-    part = path.with_name(f".{path.name}.part")  # what a kill leaves, the next run writes over
-    metadata = {"notes": json.dumps(notes)}
-    whole = {name: value.contiguous() for name, value in weights.items()}
-    try:
-        save_file(whole, part, metadata)
-    except SafetensorError as error:
-        refused = re.search(r"os error (\d+)", str(error))
-        if refused is None:
-            raise
-        number = int(refused[1])
-        raise OSError(number, os.strerror(number), str(part)) from error
-    replace_durably(part, path)
+    """Write weights, and notes of JSON beside them; see ``write_tensors``."""
+    write_tensors(path, weights, {"notes": json.dumps(notes)})
 
 
 def load_weights_file(path: Path) -> tuple[Weights, dict[str, Any]]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from fedmri.clients.egress.digests import update_digest
 from fedmri.clients.egress.revealed import Subject
 from fedmri.clients.training.protection.secure import SecureSite, Values
 from fedmri.clients.training.site_view import SiteView
@@ -37,8 +36,17 @@ class MaskedUpdates:
     secure: SecureSite
     slots: Mapping[str, Slot]
 
-    def of(self, order: TrainOrder, digest: str, train: Callable[[], Update]) -> Update:
-        """Train, unless this order was answered already; return the update under masks."""
+    def of(
+        self, order: TrainOrder, received: str, digest: str, train: Callable[[], Update]
+    ) -> Update:
+        """Train, unless this order was answered already; return the update under masks.
+
+        Args:
+            order: The order.
+            received: Digest of its arrays.
+            digest: Digest of all that decides the answer.
+            train: Trains.
+        """
 
         def values() -> Values:
             update = train()
@@ -48,7 +56,6 @@ class MaskedUpdates:
             extra = {record: as_arrays(of) for record, of in update.extra.items()}
             told = {name: v for name, v in update.metrics.items() if name not in HIDDEN}
             change = {name: values - order.weights[name].numpy() for name, values in own.items()}
-            received = update_digest(order.weights, order.extra)
             of = Subject("update", received, self.view.guard.sketch(change))
             return Values(of, weighted_update(with_beside(own, extra), weight), told)
 

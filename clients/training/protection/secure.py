@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from fedmri.clients.egress.revealed import Revealed, Subject
 from fedmri.errors import PrivacyError
-from fedmri.machine.files import PRIVATE_FILE, make_private_folder, write_whole
+from fedmri.machine.files import PRIVATE_FILE, make_private_folder, write_tensors
 from fedmri.round import Form, Weights
 from fedmri.secagg.messages import N_ADVERT, N_BOX, Boxes, Roster, Survivors
 from fedmri.secagg.ring import Slot, n_words
@@ -227,9 +227,10 @@ class SecureSite:
         return _Kept(**{**fields, "state": bytes.fromhex(fields["state"]), "summed": subject})
 
     def _keep(self, kept: _Kept, answer: NumpyArrays) -> None:
-        fields = json.dumps({**asdict(kept), "state": kept.state.hex()})
+        told = {"state": kept.state.hex(), "summed": kept.summed.fields}
+        fields = json.dumps({**vars(kept), **told})
         make_private_folder(self._path.parent)
-        write_whole(self._path, save(answer, {"fields": fields}), PRIVATE_FILE)
+        write_tensors(self._path, as_tensors(answer), {"fields": fields}, PRIVATE_FILE)
 
     def _last_answer(self) -> Weights:
         return as_tensors(load_file(self._path))

@@ -16,12 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch.overrides import TorchFunctionMode
 
 from fedmri.errors import FedmriError, UsageError, told
 from fedmri.harmonize.images.nyul import PERCENTILES
-from fedmri.machine.files import write_whole
+from fedmri.machine.files import write_tensors
 from fedmri.models.build import build_network
 from fedmri.models.weights import digest, layout
 from fedmri.plan import Plan
@@ -62,11 +61,10 @@ def write_model(path: Path, file: ModelFile) -> None:
     Raises:
         OSError: The system refuses it, such as a full disk.
     """
-    tensors = {name: value.contiguous() for name, value in file.weights.items()}
+    tensors = dict(file.weights)
     for group, values in file.harmonized.items():
-        named = {f"{PARAMETERS}{group}/{n}": v.contiguous() for n, v in values.items()}
-        tensors |= named
-    write_whole(path, save(tensors, {CARD: to_json(file.card)}))
+        tensors |= {f"{PARAMETERS}{group}/{name}": value for name, value in values.items()}
+    write_tensors(path, tensors, {CARD: to_json(file.card)})
 
 
 def read_model(path: Path) -> ModelFile:
