@@ -3,11 +3,12 @@
     python benchmarks/training/private_head.py SETTING [SETTING ...]
 
 Settings are those of ``fedmri simulate``, with the data as ``data.source.path=FOLDER``; the stage
-``private_head`` and ``model=fixed_features`` are added. Seeds 0 to 2 draw split, hospitals and
-projection, and every hospital's sums are made as a run makes them. The noise is drawn 20 times for
-each epsilon: by each hospital alone, or shared under secure sums with ``n_shares`` one below the
-number of hospitals. A line gives the mean over seeds and draws, and the central 95 % over seeds,
-draws and test patients drawn with replacement. The attack knows all patients but one, the worst.
+``private_head`` is added, and ``model=fixed_features`` where no setting names a model. Seeds 0 to 2
+draw split, hospitals and projection, and every hospital's sums are made as a run makes them. The
+noise is drawn 20 times for each epsilon: by each hospital alone, or shared under secure sums with
+``n_shares`` one below the number of hospitals. A line gives the mean over seeds and draws, and the
+central 95 % over seeds, draws and test patients drawn with replacement. The attack knows all
+patients but one, the worst.
 """
 
 from __future__ import annotations
@@ -79,8 +80,10 @@ def main() -> None:
 
 def hospitals(settings: list[str], seed: int) -> Hospitals:
     """Prepare the hospitals of a seed, and look at every image once."""
-    base = ("model=fixed_features", "harmonize=private_head", "rounds.n_rounds=0")
-    experiment = load([*settings, *base, "rounds.evaluate_every=0", f"seed={seed}"])
+    base = ("harmonize=private_head", "rounds.n_rounds=0", "rounds.evaluate_every=0")
+    has_model = any(setting.startswith("model=") for setting in settings)
+    model = () if has_model else ("model=fixed_features",)
+    experiment = load([*settings, *model, *base, f"seed={seed}"])
     plan, cache = experiment.plan, Path(experiment.simulation.cache or "~/.cache/fedmri")
     source = SiteSource(plan, experiment.partition, "", False, cache.expanduser())  # noqa: FBT003
     with tempfile.TemporaryDirectory() as folder:

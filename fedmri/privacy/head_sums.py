@@ -25,11 +25,11 @@ from fedmri.errors import HarmonizeError
 
 Array: TypeAlias = NDArray[np.float64]
 
-SHARES = (0.2, 0.8)
+SHARES = (0.3, 0.7)
 """Of the cost, by release: where the numbers lie needs little."""
 CONSTANT = 0.3
 """What every patient has beside its numbers; the rest of its length is left to them."""
-ON_ANSWERS = 3.0
+ON_ANSWERS = 2.0
 """How much more a patient's products with the answers weigh than those of its numbers."""
 RIDGE, RIDGE_OF_NOISE = 1e-2, 0.3
 """Penalty without noise, and in units of the usual largest eigenvalue of the noise."""
@@ -133,7 +133,9 @@ class HeadSums:
         error = self.n_numbers * 3 * (deviation / count) ** 2
         length = float(mean @ mean)
         centre = mean * max(0.0, 1 - error / max(length, 1e-12))
-        spread = max(0.0, mean_square - max(0.0, length - error))
+        # a smaller spread could be the noise's doing, and numbers clipped to it fit nobody
+        least = math.sqrt(3) * deviation / count
+        spread = max(least, mean_square - max(0.0, length - error))
         radius = min(1.0, math.sqrt(spread + min(error, length)))
         return {CENTRE: centre, RADIUS: np.array([max(radius, 1e-6)])}
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_PHANTOMS = 60
-WITHIN = 3.0
+WITHIN = 1.5
 """Spread of the phantoms' embeddings that a patient's may be away from their centre."""
 
 

@@ -128,3 +128,20 @@ def test_a_run_ends_with_a_head_whatever_kills_it(run_tiny: RunTiny) -> None:
     assert model_of(run_tiny("stopped", *settings)) == model_of(whole)
     clear = run_tiny("clear", *HEAD, "simulation.arms=[federated]")
     assert model_of(clear) != model_of(whole)
+
+
+def test_patients_unlike_the_public_images_are_told_to_the_site(
+    make_site: MakeSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Clipped numbers make a head that fits nobody: only the site's own log says so."""
+    site = make_site(*HEAD)
+    at = site.view.summing(SumsOrder(0, {}, shared_of(site)), site.plan.stages[0])
+    stage = PrivateHead()
+    stage.own_sums(at, 0, {})
+    assert "unlike the public images" not in caplog.text
+    place = stage._place(at.made)
+    far = replace(place, centre=place.centre + 1e3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PrivateHead, "_place", lambda _self, _made: far)
+        stage.own_sums(at, 0, {})
+    assert "5 of 5 patients are unlike the public images" in caplog.text

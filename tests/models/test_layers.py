@@ -9,6 +9,7 @@ import torch
 from fedmri.models.decoders.supervised import stacked
 from fedmri.models.layers.fuzzy import fuzzy_centres, fuzzy_sums, memberships
 from fedmri.models.layers.gabor import GaborBank, directions, gabor
+from fedmri.models.layers.histograms import IntensityHistograms
 from fedmri.models.layers.separable import ChannelAttention
 from fedmri.models.layers.shifted import shifted
 from fedmri.models.layers.shuffled import shuffled
@@ -118,3 +119,28 @@ def test_each_coarser_level_counts_half_in_the_loss() -> None:
     want = (4 * alone[0] + 2 * alone[1] + alone[2]) / 7
     assert torch.allclose(task.mean_loss(levels, labels), want)
     assert torch.allclose(task.mean_loss(levels[:, :1].expand_as(levels), labels), alone[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 8), (2, 7, 8, 9)])
+def test_shares_of_intensities_are_those_of_numpy(shape: tuple[int, ...]) -> None:
+    """Of the whole image and of its middle, without air, in spreads from the channel's mean."""
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 30 + 100
+    image[..., :2] = 0
+    found = IntensityHistograms(len(shape) - 1, 5)(image[None])[0].square() * 2 * shape[0]
+    edges = [-np.inf, -1.5, -0.5, 0.5, 1.5, np.inf]
+    for channel, shares in zip(image.numpy(), found.reshape(shape[0], 2, 5).numpy(), strict=True):
+        tissue = channel[channel != 0]
+        values = (channel - tissue.mean()) / tissue.std()
+        middle = tuple(slice(n // 4, n // 4 + n // 2) for n in channel.shape)
+        for box, own in (((...,), shares[0]), (middle, shares[1])):
+            inside = values[box][channel[box] != 0]
+            np.testing.assert_allclose(own, np.histogram(inside, edges)[0] / inside.size, atol=1e-6)
+
+
+def test_an_empty_channel_has_no_intensities() -> None:
+    """A missing modality is a channel of zeros: no share, no division by nothing."""
+    image = torch.zeros(1, 2, 6, 6)
+    image[0, 0] = torch.arange(36.0).reshape(6, 6)
+    features = IntensityHistograms(2, 4)(image)[0].reshape(2, -1)
+    assert features[0].square().sum() == pytest.approx(0.5)
+    assert not features[1].any()

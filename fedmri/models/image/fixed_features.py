@@ -38,6 +38,6 @@ class FixedFeatures:
 
     def build(self, sizes: Sizes) -> nn.Module:
         """Return the network."""
-        from fedmri.models.layers.edges import EdgeHistograms, fixed_features
+        from fedmri.models.layers.histograms import EdgeHistograms, fixed_features
 
         return fixed_features(EdgeHistograms(sizes.n_dims, self.n_cells), sizes)

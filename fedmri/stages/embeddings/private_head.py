@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from fedmri.privacy.head_sums import HeadSums, Patients
     from fedmri.stages.public_place import PublicPlace
     from fedmri.tasks.task import Coded
+
+
+log = logging.getLogger("fedmri.client")
+
+FAR = 2.0
+"""Length of a patient's numbers, of which 1 counts, that clipping changes beyond use."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +114,9 @@ class PrivateHead(OnEmbeddings):
         """Return this site's sums over patients, with its share of the plan's noise."""
         from fedmri.privacy.head_sums import N_SITES
 
-        fit = self.fit(at.made)
-        sums = fit.site_sums(step, self.patients(at), shared)
+        fit, patients = self.fit(at.made), self.patients(at)
+        _warn_of_far(at.site, patients)
+        sums = fit.site_sums(step, patients, shared)
         if not self.noise_multiplier:
             return sums
         one = {N_SITES: sums.pop(N_SITES)}  # that it answers is no secret
@@ -149,6 +157,17 @@ class PrivateHead(OnEmbeddings):
         from fedmri.stages.public_place import public_place
 
         return public_place(made, self.n_numbers)
+
+
+def _warn_of_far(site: str, patients: Patients) -> None:
+    """Tell the site, and nobody else, where most of its patients would be clipped."""
+    lengths = (patients.numbers**2).sum(axis=1) ** 0.5
+    if (n_far := int((lengths > FAR).sum())) * 2 > len(lengths):
+        log.warning(
+            "site %s: %d of %d patients are unlike the public images that scale the private head; "
+            "it will fit badly: look at data.prepare.scaling and the model's weights",
+            *(site, n_far, len(lengths)),
+        )
 
 
 def _by_patient(patients: list[tuple[str, str]]) -> NDArray[np.float64]:

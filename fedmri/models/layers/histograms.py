@@ -1,4 +1,4 @@
-"""Edge directions on a coarse grid: features that nobody has to learn."""
+"""Histograms of edge directions and of intensities: features that nobody has to learn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ N_DIRECTIONS = 6
 SHARPNESS = 4
 """Power of the cosine by which an edge counts to a direction."""
 LEAST = 1e-6
-"""Strength of an edge, and length of a histogram, below which there is none."""
+"""Strength of an edge, spread of intensities, and length of a histogram, below which is none."""
+WITHIN = 2.5
+"""Spreads of the intensities on either side of their mean where the outer bins begin."""
 
 
 class EdgeHistograms(nn.Module):
@@ -53,7 +55,55 @@ class EdgeHistograms(nn.Module):
         return unit
 
 
-def fixed_features(histograms: EdgeHistograms, sizes: Sizes) -> nn.Module:
+class IntensityHistograms(nn.Module):
+    """From images to the root of the share of voxels by channel, box and bin, length 1 at most.
+
+    The boxes are the whole image, and the one of half its sides in the middle. Intensities are
+    standardised by those of their own channel. Voxels of exactly 0 are air and count nowhere.
+
+    Args:
+        n_dims: Axes of an image, 2 or 3.
+        n_bins: Bins of a histogram; the outer two have no end.
+    """
+
+    def __init__(self, n_dims: int, n_bins: int) -> None:
+        super().__init__()
+        self._axes, self._n_bins = tuple(range(2, 2 + n_dims)), n_bins
+
+    @property
+    def n_features(self) -> int:
+        """Features of a channel."""
+        return 2 * self._n_bins
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return features ``(B, C * n_features)`` of images ``(B, C, *shape)``."""
+        inside = (image != 0).to(image.dtype)
+        n = inside.sum(self._axes, keepdim=True).clamp_min(1)
+        apart = (image - (image * inside).sum(self._axes, keepdim=True) / n) * inside
+        spread = (apart.square().sum(self._axes, keepdim=True) / n).sqrt().clamp_min(LEAST)
+        values = apart / spread
+        boxes = [(values, inside), (self._middle(values), self._middle(inside))]
+        shares = torch.cat([self._shares(*box) for box in boxes], dim=2)
+        unit: Tensor = (shares / (2 * image.shape[1])).sqrt().flatten(1)
+        return unit
+
+    def _middle(self, values: Tensor) -> Tensor:
+        """Return the box of half the sides in the middle."""
+        for axis in self._axes:
+            n = values.shape[axis]
+            values = values.narrow(axis, n // 4, max(1, n // 2))
+        return values
+
+    def _shares(self, values: Tensor, inside: Tensor) -> Tensor:
+        """Return the share of voxels by bin, shape ``(B, C, n_bins)``."""
+        n = inside.sum(self._axes)
+        inner = torch.linspace(-WITHIN, WITHIN, self._n_bins + 1)[1:-1].tolist()
+        below = [((values < edge) * inside).sum(self._axes) for edge in inner]
+        up_to = torch.stack([torch.zeros_like(n), *below, n], dim=2)
+        return up_to.diff(dim=2) / n.clamp_min(1)[..., None]
+
+
+def fixed_features(histograms: EdgeHistograms | IntensityHistograms, sizes: Sizes) -> nn.Module:
     """Return the features with a linear layer on them."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["features"] = histograms
