@@ -27,7 +27,7 @@ from fedmri.errors import FedmriError, UsageError
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
 from fedmri.plan import Plan
-from fedmri.tasks.task import Case, Parted, Reading, Task
+from fedmri.tasks.task import Case, Parted, Reading, Task, patient_cases
 from fedmri.trained.file.model_file import ModelFile
 from fedmri.trained.fit import looked_at, misfits
 from fedmri.trained.harmonized import as_trained, reads_own_site, task_of
@@ -194,11 +194,11 @@ class Predictor:
 
     def patients(self, predictions: Iterable[Prediction]) -> list[Case]:
         """Return one result a patient, as a run's scores have it; without masks."""
-        readings: dict[str, list[Reading]] = {}
+        readings: dict[tuple[str, str], list[Reading]] = {}
         for one in predictions:
             if one.reading is not None:
-                readings.setdefault(one.input.scan.subject, []).append(one.reading)
-        return [self.task.case("", who, found) for who, found in sorted(readings.items())]
+                readings.setdefault(("", one.input.scan.subject), []).append(one.reading)
+        return patient_cases(self.task, readings)
 
     def _done(self, one: Input, work: Callable[[Opened], Made]) -> Made:
         gone, told = looked_at(one.scan, self.plan)

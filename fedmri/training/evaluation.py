@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.round import Batch
-from fedmri.tasks.task import Case, Reading, Task
+from fedmri.tasks.task import Case, Reading, Task, patient_cases
 from fedmri.training.computing.arithmetic import Arithmetic
 from fedmri.training.computing.device import memory_explained, reproducible
 from fedmri.training.looking import Look
@@ -109,7 +109,7 @@ def evaluate(  # noqa: PLR0913  # what, on whom, and how
             if patient in wanted:
                 wanted.remove(patient)
                 pictures.append(_picture(task, scan, reading))
-    cases = tuple(task.case(*patient, readings[patient]) for patient in sorted(readings))
+    cases = tuple(patient_cases(task, readings))
     return Evaluation(cases, _mean_loss(task, losses), n_examples, tuple(pictures))
 
 
