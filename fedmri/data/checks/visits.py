@@ -28,8 +28,8 @@ def changing(scans: Sequence[Scan], target: DataTarget) -> list[Finding]:
     return [
         Finding(
             "D34",
-            f"{target.name} of {len(subjects)} subjects, such as sub-{subjects[0]}, changes between "
-            "visits: each is scored at the visits that have the value of the first",
+            f"{target.name} of {len(subjects)} subjects, such as sub-{subjects[0]}, changes "
+            "between visits: each is scored at the visits that have the value of the first",
             site,
             is_excluded=False,
         )
