@@ -82,7 +82,7 @@ ARROWS = {
         "tasks",
         "training",
     }
-    | {"strategies", "stages", "settings.keys", "harmonize", "reports"}
+    | {"claims", "strategies", "stages", "settings.keys", "harmonize", "reports"}
     | {"explain.explained", "explain.options", "explain.record"},
     # what a finished model looks at: a branch of trained, which alone calls it
     "explain": WORDS
@@ -128,7 +128,8 @@ ARROWS = {
     | TRUST
     | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "data", "models"}
     | {"assembly", "parts", "tasks", "training", "privacy", "secagg", "updates.filters", "leakage"}
-    | {"machine.local_web", "machine.memory", "agreement.plan_changes", "reports.pages.templates"},
+    | {"machine.local_web", "machine.memory", "agreement.plan_changes", "reports.pages.templates"}
+    | {"arm", "trained.file.card", "trained.file.model_file", "trained.file.names"},
     "simulation": WORDS
     | TRUST
     | {

@@ -124,7 +124,7 @@ def refuse_incomplete(file: ModelFile) -> None:
     kept = file.card.entries.at_sites
     if kept:
         found = f"{len(kept)} that each site keeps, such as {kept[0]}"
-        fix = "take a model whose strategy shares all of it, such as fedavg"
+        fix = "take a hospital's own model, or one whose strategy shares all of it, such as fedavg"
         what = "entries of the model"
         raise UsageError("U72", what, found=found, want="all of them in the file", fix=fix)
     if names := reads_own_site(file):
