@@ -42,7 +42,7 @@ class Traces:
 
     Attributes:
         taken_part: Runs that the patient was part of.
-        states: What the site keeps between rounds and its own models, which depended on the patient.
+        states: What the site keeps between rounds, and its own models: all depended on the patient.
         files: Files of the patient's own scans, as they were prepared.
         lists: Files that name the patient, and are made anew without.
         results: Folders with results of the patient.
