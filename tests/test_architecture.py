@@ -52,7 +52,8 @@ ARROWS = {
     | {"claims", "parts", "evaluate.scores.masks", "reports.statistics"}
     | {"data.batches.site_data", "data.checks.target_values", "data.partial", "data.scans"}
     | {"data.target"},
-    "training": WORDS | {"data.batches.site_data", "machine.files", "machine.memory", "tasks.task"},
+    "training": WORDS
+    | {"data.batches.site_data", "data.settings", "machine.files", "machine.memory", "tasks.task"},
     "strategies": WORDS | {"claims", "parts", "models.embedding", "models.weights"},
     # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
     "stages": WORDS

@@ -92,18 +92,9 @@ class SiteScores:
             yield any(found)
 
     def _evaluated(self, order: EvaluateOrder, data: SiteData, split: Split) -> Evaluation:
-        view = self.view
-        wanted = view.plan.data
-        return evaluate(
-            view.network.module,
-            data,
-            split,
-            self.task,
-            view.plan.train,
-            n_pictures=order.n_pictures,
-            patch=wanted.sample.patch,
-            is_mirrored=wanted.is_mirrored,
-        )
+        plan, task, n = self.view.plan, self.task, order.n_pictures
+        network = self.view.network.module
+        return evaluate(network, data, split, task, plan.train, wanted=plan.data, n_pictures=n)
 
     def _audited(self, data: SiteData) -> dict[str, float]:
         """Return what the losses of the model that was tested prove of its privacy."""

@@ -284,8 +284,7 @@ class Predictor:
         return shares
 
     def _look(self, scan: PreparedScan) -> Look:
-        wanted = self.plan.data
-        return Look(wanted.sample.patch, scan.mirror_axis if wanted.is_mirrored else None)
+        return Look.of(self.plan.data, scan.mirror_axis)
 
     def _restored(self, made: Prediction, scan: PreparedScan, shares: np.ndarray) -> Prediction:
         grids = scan.geometry.prepared, scan.geometry.own
