@@ -92,6 +92,7 @@ CODES: dict[str, str] = {
     "D31": "left out by hand",
     "D32": "a DICOM series is not one regular volume",
     "D33": "a site is empty",
+    "D34": "a target changes between a patient's visits",
     "D40": "a patient is on two sides of the split",
     "D41": "an image is on two sides of the split",
     "D42": "no slice of a volume is left",

@@ -20,6 +20,7 @@ from fedmri.clients.process.enrolment import make_home as make_site
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.training.protection.private import simulated_secret
 from fedmri.data.settings import SourceConfig
+from fedmri.data.synthetic.data_set import SyntheticConfig, generate
 from fedmri.errors import RoundError
 from fedmri.machine.files import write_private, write_whole
 from fedmri.plan import Plan
@@ -38,12 +39,73 @@ from fedmri.trained.file.names import MODEL
 
 POLL_S = 0.3
 END_S = 10.0
+TIMEOUT_S = 900.0
+"""Longest wait for a rehearsal."""
 POLICY = """policy:
   # A rehearsal: plans of this coordinator run unseen, and a hospital may be small.
   is_approval_automatic: true
   min_subjects_train: 1
   min_subjects_reported: 1
 """
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What came of a rehearsal.
+
+    Attributes:
+        consortium: The coordinator and its sites.
+        run: The run.
+        deployed: SHA-256 of the weights that the processes ended with.
+        simulated: That of the same plan, simulated.
+        seconds: Time that the consortium took.
+    """
+
+    consortium: Consortium
+    run: RunFolder
+    deployed: str
+    simulated: str
+    seconds: float
+
+
+def rehearse(plan: Plan, folder: Path, n_subjects: int, say: Callable[[str], None]) -> Rehearsed:
+    """Train a plan on made data with real processes, and simulate it over the same data.
+
+    Args:
+        plan: The plan.
+        folder: For everything.
+        n_subjects: Mean number of subjects at a hospital.
+        say: Is told where it stands.
+
+    Raises:
+        RoundError: The run failed, or took too long (R43).
+    """
+    started = time.monotonic()
+    say(f"Three hospitals with their own scans, keys and folders, in {folder}")
+    generate(folder / "data", SyntheticConfig(n_sites=3, n_subjects=n_subjects), plan.seed)
+    consortium = make_consortium(folder, own_folders(folder / "data", folder / "scans"))
+    with running(consortium):
+        run = submit(consortium, plan)
+        deployed = wait(run, TIMEOUT_S, _Teller(say))
+    seconds = time.monotonic() - started
+    say(f"The consortium took {seconds:.0f} s. The same plan, simulated:")
+    same = simulated(plan, folder / "data", folder / "simulated", folder / "cache")
+    return Rehearsed(consortium, run, deployed, same, seconds)
+
+
+class _Teller:
+    """Says each round that is complete once."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._n_rounds = 0
+
+    def __call__(self, run: RunFolder) -> None:
+        """Say what is new."""
+        n_rounds = run.n_checkpointed
+        if n_rounds > self._n_rounds:
+            self._n_rounds = n_rounds
+            self._say(f"  round {n_rounds} of {run.signed.plan.rounds.n_rounds} is complete")
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ ARROWS = {
     | {"claims", "parts", "evaluate.scores.masks", "reports.statistics"}
     | {"data.batches.site_data", "data.checks.target_values", "data.partial", "data.scans"}
     | {"data.target"},
-    "training": WORDS | {"data.batches.site_data", "machine.files", "machine.memory", "tasks.task"},
+    "training": WORDS
+    | {"data.batches.site_data", "data.settings", "machine.files", "machine.memory", "tasks.task"},
     "strategies": WORDS | {"claims", "parts", "models.embedding", "models.weights"},
     # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
     "stages": WORDS
@@ -82,7 +83,7 @@ ARROWS = {
         "tasks",
         "training",
     }
-    | {"strategies", "stages", "settings.keys", "harmonize", "reports"}
+    | {"claims", "strategies", "stages", "settings.keys", "harmonize", "reports"}
     | {"explain.explained", "explain.options", "explain.record"},
     # what a finished model looks at: a branch of trained, which alone calls it
     "explain": WORDS
@@ -128,7 +129,8 @@ ARROWS = {
     | TRUST
     | {"plan", "wire", "swollen", "stages", "strategies", "harmonize", "data", "models"}
     | {"assembly", "parts", "tasks", "training", "privacy", "secagg", "updates.filters", "leakage"}
-    | {"machine.local_web", "machine.memory", "agreement.plan_changes", "reports.pages.templates"},
+    | {"machine.local_web", "machine.memory", "agreement.plan_changes", "reports.pages.templates"}
+    | {"arm", "trained.file.card", "trained.file.model_file", "trained.file.names"},
     "simulation": WORDS
     | TRUST
     | {

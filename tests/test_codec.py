@@ -11,7 +11,8 @@ import torch
 
 from fedmri.errors import ConfigError, RoundError
 from fedmri.plan import TransportConfig
-from fedmri.round import Update, Weights
+from fedmri.round import Form, Update, Weights
+from fedmri.stages.sections.codec import Codec
 from fedmri.updates.codec import PLAIN, declared, decode, encode
 from fedmri.wire import UPDATE, content_of, n_bytes, read_answer
 from tests.test_wire import over_a_network
@@ -285,3 +286,37 @@ def test_a_plain_update_is_refused_where_an_encoded_one_was_agreed() -> None:
     update = replace(sent(model(1)), site="b")
     with pytest.raises(RoundError, match=r"update of site b.*\[R03\]"):
         decode(update, model(0), TransportConfig("difference", "bf16"))
+
+
+def with_more(weights: Weights) -> Weights:
+    """Return what an earlier stage makes of an update: one more entry."""
+    return {**weights, "seen/rows": torch.ones(3, 2, dtype=torch.float64)}
+
+
+def forms_of(weights: Mapping[str, torch.Tensor]) -> dict[str, Form]:
+    """Return type and shape of each entry."""
+    return {name: Form(value.dtype, tuple(value.shape)) for name, value in weights.items()}
+
+
+@EACH
+def test_what_an_earlier_stage_adds_travels_as_it_is(config: TransportConfig) -> None:
+    """It is declared, and there for that stage's half at the server."""
+    received, trained = model(0), moved(model(0), 1, 0.1)
+    plain, coded = encode(trained, received, config, {}), Codec(config)
+    arrays = encode(with_more(trained), received, config, {}).arrays
+    assert forms_of(arrays) == coded.forms(received, forms_of(with_more(received)))
+    assert bits(arrays) == bits(with_more(plain.arrays))
+    found = coded.incoming(sent(arrays), received).weights
+    assert len(found) == len([*found])
+    assert bits(found) == bits(
+        with_more(dict(decode(sent(plain.arrays), received, config).weights))
+    )
+
+
+def test_an_entry_that_an_earlier_stage_changes_is_not_encoded() -> None:
+    """The server could not tell which of the two has narrowed it."""
+    received = model(0)
+    forms = forms_of({**received, "fc.weight": received["fc.weight"].half()})
+    assert Codec(PLAIN).forms(received, forms) == forms
+    with pytest.raises(ConfigError, match=r"form of fc.weight.*\[C30\]"):
+        Codec(ROUNDED[0]).forms(received, forms)

@@ -14,7 +14,7 @@ from fedmri.round import ExtraForms, Form, Weights
 from fedmri.secagg.messages import N_ADVERT, N_BOX
 from fedmri.secagg.shares import N_SHARE
 from fedmri.secagg.updates import update_slots
-from fedmri.stages.chain import chain
+from fedmri.stages.chain import update_forms
 from fedmri.wire import TRAIN_METRICS
 
 
@@ -24,10 +24,7 @@ def update_bytes(plan: Plan, shared: Weights, extra: ExtraForms) -> int:
         entries = {name: value.numpy() for name, value in shared.items()}
         return _n_bytes(masked_form(update_slots(entries, plan.secagg.fraction_bits)))
     beside = sum(_n_bytes(forms) for forms in extra.values())
-    forms: Mapping[str, Form] = {}
-    for stage in chain(plan).values():
-        forms = stage.forms(shared, forms)
-    return _n_bytes(forms) + beside
+    return _n_bytes(update_forms(plan, shared)) + beside
 
 
 def key_bytes(n_sites: int) -> int:

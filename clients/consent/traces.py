@@ -18,6 +18,7 @@ from fedmri.clients.training.results import remove_subjects
 from fedmri.data.patients import patient_of
 from fedmri.data.preparation.prepared import Prepared, read_site
 from fedmri.errors import DataError
+from fedmri.trained.file.names import MODEL
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Traces:
 
     Attributes:
         taken_part: Runs that the patient was part of.
-        states: Folders of what the site keeps between rounds and that depended on the patient.
+        states: What the site keeps between rounds, and its own models: all depended on the patient.
         files: Files of the patient's own scans, as they were prepared.
         lists: Files that name the patient, and are made anew without.
         results: Folders with results of the patient.
@@ -76,7 +77,8 @@ def traces(home: ClientHome, names: frozenset[str]) -> Traces:
     for path, prepared in _prepared_with(home, names):
         plans.add(path.parents[1].name)
         own = [folder for folder in sorted(path.parent.iterdir()) if folder.is_dir()]
-        states += [folder / "state" for folder in own if (folder / "state").is_dir()]
+        kept = [folder / name for folder in own for name in ("state", MODEL)]
+        states += [path for path in kept if path.exists()]
         results += [folder for folder in own if (folder / "cases.jsonl").exists()]
         for scan in prepared.scans:
             if plain_name(scan.subject) in names:

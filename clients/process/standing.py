@@ -16,6 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
+from fedmri.clients.consent.approval import seen_plans
+from fedmri.clients.egress.ledger import entries
 from fedmri.clients.process.flower import signed_headers
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.messages import tell_of_end, tell_of_left_out
@@ -23,11 +25,14 @@ from fedmri.clients.process.reach import SOON_DAYS, connect, proxy_for, server_c
 from fedmri.errors import CODES, FedmriError, PrivacyError
 from fedmri.machine.clock import utc
 from fedmri.machine.files import is_held, write_whole
+from fedmri.strategies.stale import staleness_weight
 
 log = logging.getLogger("fedmri.client")
 
 PATH = "/fedmri/standing"
 STANDING, ORDER, TOLD = "standing.json", "order.json", "told.json"
+LATE = "R45"
+"""Code of an update that joined a later round."""
 LOCK = "lock"
 """Of the client that runs in a folder, with its process number."""
 
@@ -102,14 +107,19 @@ def noted(home: ClientHome, name: str) -> dict[str, Any]:
 
 
 def heed(home: ClientHome, run: str, told: tuple[int, str] | None) -> None:
-    """Note that the server left this site's last update of a run out, or that it no longer does."""
+    """Note what the server says of this site's last update of a run: left out, late, or nothing."""
     before = noted(home, TOLD)
     if told is None:
         if before.get("run") == run:
             (_folder(home) / TOLD).unlink(missing_ok=True)
         return
     round_index, code = told
-    if (before.get("run"), before.get("round"), before.get("code")) != (run, round_index, code):
+    if (before.get("run"), before.get("round"), before.get("code")) == (run, round_index, code):
+        return
+    if code == LATE:
+        note(home, TOLD, run=run, round=round_index, code=code, **_counted(home, run, round_index))
+        log.info("%s", of_update(noted(home, TOLD)))
+    else:
         log.warning(
             "the server left this site's update of round %d of run %s out: %s [%s]",
             *(round_index, run, CODES[code], code),
@@ -117,6 +127,37 @@ def heed(home: ClientHome, run: str, told: tuple[int, str] | None) -> None:
         note(home, TOLD, run=run, round=round_index, code=code)
         if (before.get("run"), before.get("code")) != (run, code):  # once, however many rounds
             tell_of_left_out(home, run, round_index, code)
+
+
+def of_update(told: Mapping[str, Any]) -> str:
+    """Return what the server said of this site's last update, as a sentence; empty for nothing."""
+    if not told:
+        return ""
+    code, joined = str(told.get("code")), f"round {told.get('round')} of run {told.get('run')}"
+    if code != LATE:
+        why = CODES.get(code, "not listed")
+        return f"LEFT OUT: the update of {joined} was refused: {why} [{code}]."
+    weight = told.get("weight")
+    shown = f" with weight {weight:.2g}" if isinstance(weight, float) else ""
+    trained = f"round {told['trained']}" if "trained" in told else "an earlier round"
+    return f"The update of {trained} came late and counted in {joined}{shown} [{code}]."
+
+
+def _counted(home: ClientHome, run: str, joined: int) -> dict[str, Any]:
+    """Return the round of an update that joined a later one, and its weight where it is known.
+
+    Both come from the site's own ledger and plan.
+    """
+    sent = [e for e in entries(home.ledger) if (e["kind"], e.get("run")) == ("update", run)]
+    before = [one for one in sent if one["round"] < joined]
+    if not before:
+        return {}
+    trained, plan = before[-1]["round"], before[-1]["plan"]
+    rounds = next((one.plan.rounds for one in seen_plans(home) if one.sha256 == plan), None)
+    if rounds is None:
+        return {"trained": trained}
+    weight = staleness_weight(joined - trained, rounds.staleness_power)
+    return {"trained": trained, "weight": weight}
 
 
 def revoked(home: ClientHome) -> FedmriError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedmri.clients.egress.audit import audit
+from fedmri.clients.training.own_model import write_own_model
 from fedmri.clients.training.results import write_cases, write_pictures
 from fedmri.clients.training.site_state import SiteState
 from fedmri.clients.training.site_view import SiteView
@@ -54,6 +55,8 @@ class SiteScores:
         metrics = {**self.task.metrics(self.task.clipped(result.cases)), "loss": result.loss}
         if split == "test":
             self._keep(result)
+            if state is not None:
+                write_own_model(view, order, state, metrics, len(result.cases))
             metrics |= self._audited(data)
         if is_adapted or is_fitted:
             metrics[ADAPTED] = 1.0
@@ -89,18 +92,9 @@ class SiteScores:
             yield any(found)
 
     def _evaluated(self, order: EvaluateOrder, data: SiteData, split: Split) -> Evaluation:
-        view = self.view
-        wanted = view.plan.data
-        return evaluate(
-            view.network.module,
-            data,
-            split,
-            self.task,
-            view.plan.train,
-            n_pictures=order.n_pictures,
-            patch=wanted.sample.patch,
-            is_mirrored=wanted.is_mirrored,
-        )
+        plan, task, n = self.view.plan, self.task, order.n_pictures
+        network = self.view.network.module
+        return evaluate(network, data, split, task, plan.train, wanted=plan.data, n_pictures=n)
 
     def _audited(self, data: SiteData) -> dict[str, float]:
         """Return what the losses of the model that was tested prove of its privacy."""

@@ -18,6 +18,7 @@ from fedmri.round import Form, Weights
 from fedmri.secagg.ring import Slot
 from fedmri.secagg.updates import empty_beside, update_slots, with_beside
 from fedmri.secagg.wide import wide_slots
+from fedmri.stages.chain import update_forms
 from fedmri.stages.stage import AtSite, Stage
 from fedmri.wire import SecureAnswer, SecureStep, Sums, SumsOrder, TrainOrder, as_arrays
 
@@ -95,10 +96,7 @@ class SiteSums:
         """Return the entries of the model that an answer to an order to train has."""
         if self.view.plan.secagg.is_on:
             return masked_form(self.slots(None, order.round_index))
-        forms: Mapping[str, Form] = {}
-        for stage in self.view.stages.values():
-            forms = stage.forms(order.weights, forms)
-        return dict(forms)
+        return update_forms(self.view.plan, order.weights)
 
     def _own(self, order: SumsOrder, at: AtSite, stage: Stage) -> Arrays:
         if order.weights:

@@ -20,7 +20,15 @@ from fedmri.clients.egress.ledger import entries
 from fedmri.clients.egress.privacy_ledger import WHOSE, PrivacyLedger, Unit
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.messages import Told, messages
-from fedmri.clients.process.standing import ORDER, SAID, TOLD, Standing, client_pid, noted
+from fedmri.clients.process.standing import (
+    ORDER,
+    SAID,
+    TOLD,
+    Standing,
+    client_pid,
+    noted,
+    of_update,
+)
 from fedmri.clients.training.own_data import MANIFEST, PREPARED, n_prepared
 from fedmri.clients.views.costs import PlanCost, delta_of, plan_cost
 from fedmri.errors import CODES, FedmriError
@@ -177,7 +185,7 @@ def read_state(home: ClientHome, standing: Standing) -> SiteState:
         leaving=_leaving(lines),
         epsilons=epsilons,
         scores=tuple(_scores(home, signed, work, lines)) if signed and work else (),
-        left_out=_left_out(home),
+        left_out=plain(of_update(noted(home, TOLD))),
         messages=tuple(reversed(messages(home))),
         plans=tuple(_plans(home, plans.values(), lines, n_train)),
         broken=tuple(broken),
@@ -298,15 +306,6 @@ def _losses(run: str, lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int,
             found = _LOSS.search(" ".join(line["what"]))
             if found:
                 yield line["round"], float(found[1])
-
-
-def _left_out(home: ClientHome) -> str:
-    told = noted(home, TOLD)
-    if not told:
-        return ""
-    why = CODES.get(str(told.get("code")), "not listed")
-    where = f"round {told.get('round')} of run {told.get('run')}"
-    return plain(f"The server left out the update of {where}: {why} [{told.get('code')}].")
 
 
 def _plans(

@@ -45,10 +45,11 @@ class Sites:
 
         Args:
             sites: By hospital: ``image``, shape ``(n, X, Y, Z)`` or ``(n, X, Y)`` for slices;
-                ``target``, one value for each image, or integer label maps of the images' shape;
-                and ``subject``, the patient of each image, where images share one.
+                ``target``, one value for each image, or integer label maps of the images' shape,
+                or several of these by name, such as ``{"months": …, "died": …}``; and
+                ``subject``, the patient of each image, where images share one.
             folder: An empty folder, or one to make.
-            target: Name of the target: a column, or the suffix of label maps.
+            target: Name of a single target: a column, or the suffix of label maps.
             modality: Name of the images' modality.
             spacing_mm: Side of a voxel.
 
@@ -86,27 +87,29 @@ class _Where:
 
 
 def _site(site: str, arrays: Mapping[str, Any], where: _Where) -> list[dict[str, str]]:
-    images, targets = np.asarray(arrays["image"]), np.asarray(arrays["target"])
-    given = arrays.get("subject")
-    subjects = [f"{i:04d}" for i in range(len(images))] if given is None else list(given)
+    images, given = np.asarray(arrays["image"]), arrays["target"]
+    named = given if isinstance(given, Mapping) else {where.target: given}
+    targets = {name: np.asarray(values) for name, values in named.items()}
+    subjects = list(arrays.get("subject", [f"{i:04d}" for i in range(len(images))]))
     _refuse_unfit(site, images, targets, subjects)
     rows: dict[str, dict[str, str]] = {}
-    for number, (image, target, subject) in enumerate(zip(images, targets, subjects, strict=True)):
+    for number, (image, subject) in enumerate(zip(images, subjects, strict=True)):
         label = _label(site, subject)
         name = f"{label}_ses-{number + 1}"  # of two runs in a session one alone would be read
         place = Path(label, f"ses-{number + 1}", "anat")
         where.write(where.root / place / f"{name}_{where.modality}.nii.gz", _scan(image))
         row = {"participant_id": label, "site": site}
-        if targets.ndim > 1:
-            folder = where.root / "derivatives" / PIPELINE / place
-            where.write(folder / f"{name}_{where.target}.nii.gz", target.astype(np.int32))
-        else:
-            row[where.target] = str(target)
-        if rows.setdefault(label, row) != row:
-            found = f"{rows[label][where.target]} and {row[where.target]}"
+        for target, values in targets.items():
+            if values.ndim > 1:
+                folder = where.root / "derivatives" / PIPELINE / place
+                where.write(folder / f"{name}_{target}.nii.gz", values[number].astype(np.int32))
+            else:
+                row[target] = str(values[number])
+        if (first := rows.setdefault(label, row)) != row:
+            shown = (", ".join(one[t] for t in row if first[t] != row[t]) for one in (first, row))
             fix = "give all images of a patient the same target"
             what = f"target of patient {subject} of {site}"
-            raise DataError("D18", what, found=found, want="one", fix=fix)
+            raise DataError("D18", what, found=" and ".join(shown), want="one", fix=fix)
     return list(rows.values())
 
 
@@ -121,16 +124,24 @@ def _scan(image: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _refuse_unfit(
-    site: str, images: NDArray[Any], targets: NDArray[Any], subjects: Sequence[object]
+    site: str,
+    images: NDArray[Any],
+    targets: Mapping[str, NDArray[Any]],
+    subjects: Sequence[object],
 ) -> None:
-    is_map = targets.ndim > 1
-    is_fit = images.ndim in (3, 4) and len(images) == len(targets) == len(subjects)
-    is_drawn = not is_map or (targets.shape == images.shape and _are_labels(targets))
-    if not is_fit or not is_drawn:
-        found = f"images {images.shape}, targets {targets.shape}, {len(subjects)} patients"
+    is_fit = images.ndim in (3, 4) and len(images) == len(subjects)
+    if not is_fit or not all(_is_fit(name, one, images) for name, one in targets.items()):
+        shapes = ", ".join(f"{name} {values.shape}" for name, values in targets.items())
+        found = f"images {images.shape}, targets {shapes or 'none'}, {len(subjects)} patients"
         want = "(n, X, Y) or (n, X, Y, Z), n values, or label maps of that shape in whole numbers"
-        fix = "give one target and one patient for each image"
+        fix = "give one target and one patient for each image; name several targets in a dict"
         raise DataError("D08", f"arrays of {site}", found=found, want=want, fix=fix)
+
+
+def _is_fit(name: str, target: NDArray[Any], images: NDArray[Any]) -> bool:
+    is_free = name not in {"participant_id", "site", "session_id"}
+    is_values = target.ndim == 1 and len(target) == len(images)
+    return is_free and (is_values or (target.shape == images.shape and _are_labels(target)))
 
 
 def _are_labels(values: NDArray[Any]) -> bool:

@@ -131,12 +131,15 @@ class StudyResult:
         ]
         return pd.DataFrame(rows)
 
-    def model(self, label: str = "federated", seed: int | None = None) -> TrainedModel:
+    def model(
+        self, label: str = "federated", seed: int | None = None, site: str = ""
+    ) -> TrainedModel:
         """Return the model that an arm ended with.
 
         Args:
             label: The arm, as the tables name it: ``federated``, ``pooled``, ``local:SITE``.
             seed: Its training seed; None takes the first.
+            site: Whose own model is wanted, where sites keep a part of it; empty takes the shared.
 
         Raises:
             UsageError: There is no such model (U10), or its file cannot be used.
@@ -145,7 +148,8 @@ class StudyResult:
         from fedmri.trained import TrainedModel
 
         first = self._experiment.plan.seed if seed is None else seed
-        path = self.folder / "arms" / file_name(label) / f"seed-{first}" / MODEL
+        folder = self.folder / (f"sites/{file_name(site)}" if site else "arms")
+        path = folder / file_name(label) / f"seed-{first}" / MODEL
         if not path.exists():
             fix = "name an arm of the table that has trained, and one of its seeds"
             what, found = f"model {label}, seed {first}", f"no {path}"

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fedmri.commands.apps import AsJson
-
-if TYPE_CHECKING:
-    from fedmri.server.runs import RunFolder
 
 SETTINGS = (
     "name=demo",
@@ -23,7 +18,6 @@ SETTINGS = (
     "rounds.quorum=1.0",
     "rounds.timeout_s=120",
 )
-TIMEOUT_S = 900.0
 
 
 def demo(
@@ -47,50 +41,22 @@ def demo(
     import json
 
     from fedmri.config import load
-    from fedmri.data.synthetic.data_set import SyntheticConfig, generate
-    from fedmri.simulation import demo as rehearsal
+    from fedmri.simulation.demo import rehearse
 
     plan = load([*SETTINGS, *(overrides or [])]).plan
     folder = folder or Path(tempfile.mkdtemp(prefix="fedmri-demo-"))
-    say: Callable[[str], None] = _silent if as_json else _aloud
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # four processes train side by side
-    started = time.monotonic()
-    say(f"Three hospitals with their own scans, keys and folders, in {folder}")
-    generate(folder / "data", SyntheticConfig(n_sites=3, n_subjects=subjects), plan.seed)
-    own = rehearsal.own_folders(folder / "data", folder / "scans")
-    consortium = rehearsal.make_consortium(folder, own)
-    with rehearsal.running(consortium):
-        run = rehearsal.submit(consortium, plan)
-        sha256 = rehearsal.wait(run, TIMEOUT_S, _Teller(say))
-    seconds = time.monotonic() - started
-    say(f"The consortium took {seconds:.0f} s. The same plan, simulated:")
-    same = rehearsal.simulated(plan, folder / "data", folder / "simulated", folder / "cache")
-    result = {"deployed": sha256, "simulated": same, "seconds": round(seconds, 1)}
+    found = rehearse(plan, folder, subjects, _silent if as_json else _aloud)
+    weights = {"deployed": found.deployed, "simulated": found.simulated}
     if as_json:
-        print(json.dumps({**result, "folder": str(folder)}))
+        print(json.dumps({**weights, "seconds": round(found.seconds, 1), "folder": str(folder)}))
         return
-    print(f"  deployed   {sha256}\n  simulated  {same}")
-    print(
-        "Same weights, bit for bit." if same == sha256 else "The weights differ: please report it."
-    )
+    print(f"  deployed   {found.deployed}\n  simulated  {found.simulated}")
+    is_same = found.deployed == found.simulated
+    print("Same weights, bit for bit." if is_same else "The weights differ: please report it.")
     print("Look around:")
-    print(f"  fedmri server status {run.name} --dir {consortium.server.folder}")
-    print(f"  fedmri client ledger --dir {next(iter(consortium.sites.values())).folder}")
-
-
-class _Teller:
-    """Says each new line of a run's log once."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._n_rounds = 0
-
-    def __call__(self, run: RunFolder) -> None:
-        """Say what is new."""
-        n_rounds = run.n_checkpointed
-        if n_rounds > self._n_rounds:
-            self._n_rounds = n_rounds
-            self._say(f"  round {n_rounds} of {run.signed.plan.rounds.n_rounds} is complete")
+    print(f"  fedmri server status {found.run.name} --dir {found.consortium.server.folder}")
+    print(f"  fedmri client ledger --dir {next(iter(found.consortium.sites.values())).folder}")
 
 
 def _aloud(text: str) -> None:

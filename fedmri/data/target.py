@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from fedmri.data.scans import Finding, Scan
 from fedmri.errors import DataError, require
@@ -101,6 +104,20 @@ class DataTarget(Target, Protocol):
     def batch_target(self, truths: Sequence[Truth]) -> torch.Tensor:
         """Return ``Batch.target`` of some examples; it is not asked where label maps are."""
         ...
+
+
+def first_alike(truths: Sequence[Truth]) -> list[bool]:
+    """Tell which visits of a patient have the same truth as the first; NaN differs from nothing.
+
+    Args:
+        truths: What is true at each visit, in order.
+    """
+    known, alike = np.full_like(np.atleast_1d(truths[0]), math.nan), []
+    for truth in truths:
+        own = np.atleast_1d(truth)
+        alike.append(bool(((own == known) | np.isnan(own) | np.isnan(known)).all()))
+        known = np.where(np.isnan(known) & alike[-1], own, known)
+    return alike
 
 
 def no_truth(found: str, want: str) -> DataError:

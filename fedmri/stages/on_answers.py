@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from fedmri.claims import Claim, Claims
+from fedmri.errors import ConfigError
 from fedmri.harmonize.sums import Arrays
 from fedmri.stages.stage import Place, Stage
 
@@ -21,6 +22,12 @@ class OnAnswers(Stage):
 
     place: ClassVar[Place] = Place.ANSWERS
     is_scored_with: ClassVar[bool] = True
+
+
+def no_fit(stage: str, task: Task, want: str) -> ConfigError:
+    """Return the error of a task whose answers a stage cannot be for (C03)."""
+    fix = "leave the stage out"
+    return ConfigError("C03", f"stage {stage}", found=f"a {task.title}", want=want, fix=fix)
 
 
 def task_under(task: Task, stages: Mapping[str, Stage], fitted: Mapping[str, Arrays]) -> Task:

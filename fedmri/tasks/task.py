@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmri.data.batches.site_data import Example
-from fedmri.data.target import DataTarget
+from fedmri.data.target import DataTarget, first_alike
 from fedmri.round import Answer, Truth
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Task(DataTarget, Protocol):
         ...
 
     def case(self, site: str, subject: str, readings: Sequence[Reading]) -> Case:
-        """Return a patient's result from the readings of all scans."""
+        """Return a patient's result from the readings of all scans that have its truth."""
         ...
 
     def caption(self, reading: Reading) -> str:
@@ -259,6 +259,26 @@ class Parted(Protocol):
     def finished(self, labels: Labels, spacing_mm: Sequence[float]) -> Labels:
         """Return a predicted label map as it is scored and handed out."""
         ...
+
+
+def patient_cases(task: Task, readings: Mapping[tuple[str, str], Sequence[Reading]]) -> list[Case]:
+    """Return the result of each patient, in order.
+
+    A patient is scored once, so where the truth changes between visits, those count at which it
+    was as at the first (finding D34).
+
+    Args:
+        task: What is predicted.
+        readings: Of each patient's scans in order, by site and subject.
+    """
+    cases = []
+    for patient in sorted(readings):
+        own = readings[patient]
+        alike = first_alike([reading.truth for reading in own])
+        cases.append(
+            task.case(*patient, [one for one, is_so in zip(own, alike, strict=True) if is_so])
+        )
+    return cases
 
 
 def frozen_lists(part: object, *names: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fedmri.claims import Claim, claims_of
 from fedmri.models.registry import MODELS
 from fedmri.parts import NAME
 from fedmri.plan import Plan
@@ -15,6 +16,10 @@ from fedmri.trained.file.card import CardScore, ModelCard
 LEFT_AT_SITES = (
     "{n} entries stay at the sites: the file holds their initial values, and the model cannot "
     "predict by itself"
+)
+
+OF_SITES = (
+    "they may be of the sites' own models, which stay there; this file holds the shared model"
 )
 
 
@@ -34,10 +39,19 @@ def describe(card: ModelCard) -> dict[str, str]:
         "plan": f"{card.plan_sha256}{_withheld(card)}",
         "made with": ", ".join(f"{name} {known}" for name, known in sorted(card.versions.items())),
     }
+    if _is_second(card):
+        facts["scores"] = OF_SITES
     if card.entries.at_sites:
         facts["incomplete"] = LEFT_AT_SITES.format(n=len(card.entries.at_sites))
     scores = {metric_name(name): _score(found) for name, found in card.scores.items()}
     return facts | {f"test: {name}": text for name, text in scores.items()}
+
+
+def _is_second(card: ModelCard) -> bool:
+    """Whether sites may have been scored with another model than the one in the file."""
+    strategy = card.plan.strategy
+    is_one = Claim.ONE_MODEL in claims_of(strategy) or card.entries.at_sites
+    return card.role == "federated" and not is_one
 
 
 def _preparation(card: ModelCard) -> Iterator[str]:

@@ -27,7 +27,7 @@ from fedmri.errors import FedmriError, UsageError
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
 from fedmri.plan import Plan
-from fedmri.tasks.task import Case, Parted, Reading, Task
+from fedmri.tasks.task import Case, Parted, Reading, Task, patient_cases
 from fedmri.trained.file.model_file import ModelFile
 from fedmri.trained.fit import looked_at, misfits
 from fedmri.trained.harmonized import as_trained, reads_own_site, task_of
@@ -124,7 +124,7 @@ def refuse_incomplete(file: ModelFile) -> None:
     kept = file.card.entries.at_sites
     if kept:
         found = f"{len(kept)} that each site keeps, such as {kept[0]}"
-        fix = "take a model whose strategy shares all of it, such as fedavg"
+        fix = "take a hospital's own model, or one whose strategy shares all of it, such as fedavg"
         what = "entries of the model"
         raise UsageError("U72", what, found=found, want="all of them in the file", fix=fix)
     if names := reads_own_site(file):
@@ -194,11 +194,11 @@ class Predictor:
 
     def patients(self, predictions: Iterable[Prediction]) -> list[Case]:
         """Return one result a patient, as a run's scores have it; without masks."""
-        readings: dict[str, list[Reading]] = {}
+        readings: dict[tuple[str, str], list[Reading]] = {}
         for one in predictions:
             if one.reading is not None:
-                readings.setdefault(one.input.scan.subject, []).append(one.reading)
-        return [self.task.case("", who, found) for who, found in sorted(readings.items())]
+                readings.setdefault(("", one.input.scan.subject), []).append(one.reading)
+        return patient_cases(self.task, readings)
 
     def _done(self, one: Input, work: Callable[[Opened], Made]) -> Made:
         gone, told = looked_at(one.scan, self.plan)
@@ -284,8 +284,7 @@ class Predictor:
         return shares
 
     def _look(self, scan: PreparedScan) -> Look:
-        wanted = self.plan.data
-        return Look(wanted.sample.patch, scan.mirror_axis if wanted.is_mirrored else None)
+        return Look.of(self.plan.data, scan.mirror_axis)
 
     def _restored(self, made: Prediction, scan: PreparedScan, shares: np.ndarray) -> Prediction:
         grids = scan.geometry.prepared, scan.geometry.own

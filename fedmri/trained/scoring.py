@@ -161,15 +161,7 @@ def _evaluated(
         reproducible(plan.train.n_threads),
         scored_with(file, network, data, site, "test") as is_fitted,
     ):
-        found = evaluate(
-            network,
-            data,
-            "test",
-            task_of(file),
-            train,
-            patch=plan.data.sample.patch,
-            is_mirrored=plan.data.is_mirrored,
-        )
+        found = evaluate(network, data, "test", task_of(file), train, wanted=plan.data)
     return found.cases, is_adapted or is_fitted
 
 

@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedmri.data.batches.site_data import Example, SiteData, Split
+from fedmri.data.settings import DataConfig
 from fedmri.round import Batch
-from fedmri.tasks.task import Case, Reading, Task
+from fedmri.tasks.task import Case, Reading, Task, patient_cases
 from fedmri.training.computing.arithmetic import Arithmetic
 from fedmri.training.computing.device import memory_explained, reproducible
 from fedmri.training.looking import Look
@@ -62,9 +63,8 @@ def evaluate(  # noqa: PLR0913  # what, on whom, and how
     task: Task,
     train: TrainConfig,
     *,
+    wanted: DataConfig | None = None,
     n_pictures: int = 0,
-    patch: tuple[int, ...] = (),
-    is_mirrored: bool = False,
 ) -> Evaluation:
     """Score a network on every patient of a split, without gradients and in evaluation mode.
 
@@ -78,9 +78,8 @@ def evaluate(  # noqa: PLR0913  # what, on whom, and how
         split: ``train``, ``val`` or ``test``.
         task: What is predicted and how it is scored.
         train: How the network computes, and on how many examples together.
+        wanted: Whether the network looks by windows and in a mirror; None looks at whole images.
         n_pictures: Pictures wanted, one patient each.
-        patch: As ``data.sample.patch``.
-        is_mirrored: As ``data.is_mirrored``.
 
     Raises:
         ConfigError: The device is not there, or lacks the precision (C23).
@@ -88,13 +87,13 @@ def evaluate(  # noqa: PLR0913  # what, on whom, and how
     """
     readings: dict[Patient, list[Reading]] = {}
     pictures: list[Picture] = []
-    wanted = _spaced(data.examples(split), n_pictures)
+    shown = _spaced(data.examples(split), n_pictures)
     arithmetic = Arithmetic.of(train)
     place = arithmetic.device
     losses: dict[Patient, list[float]] = {}
     n_examples = 0
     with reproducible(), memory_explained(place), _evaluating(network.to(place)):
-        look = Look(patch, _mirror_axis(data, split) if is_mirrored else None)
+        look = Look.of(wanted, _mirror_axis(data, split)) if wanted else Look()
         answer = partial(look.outputs, arithmetic.answering(network))
         batches = data.eval_batches(split, batch_size=train.batch_size)
         outputs = ((batch, answer(arithmetic.inputs(batch.inputs))) for batch in batches)
@@ -106,10 +105,10 @@ def evaluate(  # noqa: PLR0913  # what, on whom, and how
             readings.setdefault(patient, []).append(reading)
             losses.setdefault(patient, []).extend(row.loss for row in scan)
             n_examples += len(scan)
-            if patient in wanted:
-                wanted.remove(patient)
+            if patient in shown:
+                shown.remove(patient)
                 pictures.append(_picture(task, scan, reading))
-    cases = tuple(task.case(*patient, readings[patient]) for patient in sorted(readings))
+    cases = tuple(patient_cases(task, readings))
     return Evaluation(cases, _mean_loss(task, losses), n_examples, tuple(pictures))
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from fedmri.data.settings import DataConfig
+
 Network = Callable[..., torch.Tensor]
 
 OVERLAP = 0.5
@@ -26,6 +28,11 @@ class Look:
     patch: tuple[int, ...] = ()
     mirror_axis: int | None = None
     fill: float = 0.0
+
+    @classmethod
+    def of(cls, wanted: DataConfig, mirror_axis: int | None) -> Look:
+        """Return the look that a plan wants, at images whose left and right lie along an axis."""
+        return cls(wanted.sample.patch, mirror_axis if wanted.is_mirrored else None)
 
     def outputs(self, network: Network, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return a network's raw outputs: the mean of those for the image and its mirror image.

@@ -81,7 +81,7 @@ def encode(
     """Return the update of a round as it travels; plain weights are returned as they are.
 
     Args:
-        trained: The shared entries after training; not changed.
+        trained: The shared entries after training; not changed. Others travel as they are.
         received: The same entries before it, as the server sent them.
         config: How the update travels.
         residual: What rounding left out of the site's last update; empty before its first.
@@ -95,6 +95,9 @@ def encode(
     arrays: Weights = {}
     left: Weights = {}
     for name, value in trained.items():
+        if name not in received:  # an earlier stage adds it, and takes it out again at the server
+            arrays[name] = value
+            continue
         is_change = config.update == "difference" and value.is_floating_point()
         whole = value - received[name] if is_change else value
         if name in residual:
@@ -140,8 +143,10 @@ class _Decoded(Mapping[str, torch.Tensor]):
         self._config = config
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        base = self._received[name]
         value = self._arrays[name]
+        if name not in self._received:
+            return value
+        base = self._received[name]
         if _is_rounded(base, self._config):
             value = _restored(name, self._arrays, base.dtype, self._config)
         if self._config.update == "difference" and base.is_floating_point():
@@ -149,10 +154,11 @@ class _Decoded(Mapping[str, torch.Tensor]):
         return value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._received)
+        yield from self._received
+        yield from (n for n in self._arrays if n not in self._received and not n.endswith(SCALE))
 
     def __len__(self) -> int:
-        return len(self._received)
+        return sum(1 for _ in self)
 
 
 def _is_rounded(value: torch.Tensor, config: TransportConfig) -> bool:
@@ -207,12 +213,12 @@ def _require_finite(name: str, value: torch.Tensor) -> None:
 def _require_declared(update: Update, forms: Mapping[str, Form]) -> None:
     fix = "run the same plan and version of fedmri at that site"
     what = f"encoded update of site {update.site}"
-    if update.weights.keys() != forms.keys():
-        odd = sorted(update.weights.keys() ^ forms.keys())
+    scales = {name for name in update.weights if name.endswith(SCALE)}
+    if odd := sorted(forms.keys() - update.weights.keys() | scales - forms.keys()):
         found = f"{len(odd)} names that differ, such as {odd[0]!r}"
         raise RoundError("R03", what, found=found, want="the declared entries", fix=fix)
-    for name, value in update.weights.items():
-        want = forms[name]
+    for name, want in forms.items():
+        value = update.weights[name]
         if Form(value.dtype, tuple(value.shape)) != want:
             found = f"{name} of {value.dtype} {tuple(value.shape)}"
             raise RoundError("R03", what, found=found, want=f"{want.dtype} {want.shape}", fix=fix)

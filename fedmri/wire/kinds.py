@@ -101,7 +101,7 @@ class MetricsField(Field):
 
 @dataclass(frozen=True)
 class NoticeField(Field):
-    """Round and code of the site's last update, where it was left out, among the plain fields."""
+    """Round and code of the site's last update, where it was left out or late, as a plain field."""
 
 
 NOTICE = NoticeField("left_out", "")

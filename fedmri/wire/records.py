@@ -332,14 +332,14 @@ def is_secure_step(content: RecordDict) -> bool:
 
 
 def with_notice(content: RecordDict, left_out: tuple[int, str] | None) -> RecordDict:
-    """Return an order that also tells a site in which round its update was left out, and why."""
+    """Return an order that also tells a site in which round its update was left out or joined."""
     if left_out is not None:
         content[ORDER] = as_plain_record({**_plain(content), NOTICE.name: list(left_out)})
     return content
 
 
 def notice_of(content: RecordDict) -> tuple[int, str] | None:
-    """Return the round and the code of a site's last update that was left out, if one was."""
+    """Return the round and the code of a site's last update, if it was left out or came late."""
     found: Any = _plain(content).get(NOTICE.name)
     return (found[0], found[1]) if _is_notice(found) else None
 

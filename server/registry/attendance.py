@@ -66,7 +66,8 @@ class Attendance:
     Attributes:
         folder: Folder of the run; None writes nothing.
         missed: Sites that nobody waits for, by name.
-        told: Round and code of each site's last update that was left out: its next order says so.
+        told: Round and code of each site's last update that was left out, or that joined a later
+            round: its next order says so.
     """
 
     folder: Path | None = None
@@ -136,7 +137,7 @@ class Attendance:
             self._is_news = True
 
     def tell(self, site: str, round_index: int, code: str) -> None:
-        """Note what became of a site's update: its next order says so where it was left out."""
+        """Note what became of a site's update: its next order says so, unless it was in time."""
         self.told.pop(site, None)
         if code != "ok":
             self.told[site] = round_index, code

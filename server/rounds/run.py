@@ -152,7 +152,8 @@ class Running:
         if code != "ok":
             rejected[site] = code
         if code != LATE:  # nothing of it is lost
-            self.exchanges.attendance.tell(site, round_index, code)
+            is_late = code == "ok" and fields.get("trained", round_index) < round_index
+            self.exchanges.attendance.tell(site, round_index, LATE if is_late else code)
         self.records.add("round", round=round_index, site=site, status=code, **fields)
 
     def free(self) -> tuple[str, ...]:

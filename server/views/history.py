@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,32 +58,73 @@ class History:
         return found
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What was read of a file so far.
+
+    Attributes:
+        n_bytes: Up to the end of the last whole line.
+        n_lines: Whole lines.
+        end: The last bytes of these: a resumed run cuts its file and writes on.
+        kept: The last record of each kind, round and site.
+        history: The same, in order.
+    """
+
+    n_bytes: int = 0
+    n_lines: int = 0
+    end: bytes = b""
+    kept: Mapping[tuple[Any, ...], Mapping[str, Any]] = field(default_factory=dict)
+    history: History = field(default_factory=lambda: History(()))
+
+
+_READ: dict[Path, _Read] = {}
+"""By file, the one read last at the end: a watcher asks for a long file again and again."""
+N_FILES, N_END = 16, 4096
+
+
 def read_history(path: Path) -> History:
     """Return the records of ``metrics.jsonl``; none where there is no file yet.
 
-    The last line may be half written: it is left out until it is whole.
+    The last line may be half written: it is left out until it is whole. Only what was added since
+    the last call is read.
 
     Raises:
         UsageError: Another line is no record (U41).
     """
+    before = _READ.pop(path, _Read())
     try:
-        found = path.stat()
-        return _read_history(path, found.st_mtime_ns, found.st_size)
+        with path.open("rb") as file:
+            file.seek(before.n_bytes - len(before.end))
+            if file.read(len(before.end)) != before.end:
+                before = _Read()
+                file.seek(0)
+            found = _read_on(path, before, file.read())
     except FileNotFoundError:
         return History(())
+    _READ[path] = found
+    for other in list(_READ)[:-N_FILES]:
+        _READ.pop(other, None)
+    return found.history
 
 
-@lru_cache(maxsize=16)
-def _read_history(path: Path, mtime_ns: int, size: int) -> History:
-    # time and size are the key of the cache: a watcher asks for a long file again and again
-    *whole, _torn = path.read_bytes().split(b"\n")
-    kept: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for number, line in enumerate(whole, start=1):
+def _read_on(path: Path, before: _Read, more: bytes) -> _Read:
+    *whole, torn = more.split(b"\n")
+    if not whole:
+        return before
+    kept = dict(before.kept)
+    for number, line in enumerate(whole, start=before.n_lines + 1):
         record = _record(line)
         if record is None:
             raise broken_file(path, f"no record at line {number}", "one JSON object a line")
         kept[tuple(record.get(key) for key in ("kind", "round", "site"))] = record
-    return History(tuple(kept.values()))
+    n_more = len(more) - len(torn)
+    return _Read(
+        before.n_bytes + n_more,
+        before.n_lines + len(whole),
+        (before.end + more[:n_more])[-N_END:],
+        kept,
+        History(tuple(kept.values())),
+    )
 
 
 def _record(line: bytes) -> Mapping[str, Any] | None:

@@ -20,7 +20,7 @@ from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.round import Batch
 from fedmri.simulation.baselines.features import Array, image_features
 from fedmri.simulation.baselines.linear_masks import mask_cases
-from fedmri.tasks.task import Case, Reading, Task
+from fedmri.tasks.task import Case, Reading, Task, patient_cases
 
 STRENGTHS = (1.0, 10.0, 100.0, 1e3, 1e4)
 """Penalties that are tried, in units of one example: from weak to strong."""
@@ -148,4 +148,4 @@ def cases_of(examples: Sequence[Example], predictions: Array, task: Task) -> lis
         truth = torch.tensor([example.target for example in own])
         patient = key[0], own[0].subject
         readings.setdefault(patient, []).append(task.read(values, truth, own))
-    return [task.case(*patient, readings[patient]) for patient in sorted(readings)]
+    return patient_cases(task, readings)

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.simulation.baselines.features import Table, voxel_features
 from fedmri.tasks.linear.logistic import logistic
-from fedmri.tasks.task import Case, Reading, Task
+from fedmri.tasks.task import Case, Reading, Task, patient_cases
 
 SEED = 0
 """Of the draw of training voxels; the same in every run."""
@@ -145,7 +145,7 @@ def _site_cases(model: _Model, data: SiteData, task: Task) -> list[Case]:
         examples = [example for example, _, _ in scan]
         patient = key[0], examples[0].subject
         readings.setdefault(patient, []).append(task.read(predicted, truth, examples))
-    return [task.case(*patient, readings[patient]) for patient in sorted(readings)]
+    return patient_cases(task, readings)
 
 
 def _shares(model: _Model, image: NDArray[np.float32], task: Task) -> torch.Tensor:

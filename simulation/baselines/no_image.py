@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from fedmri.data.batches.site_data import Example, SiteData
 from fedmri.round import Truth
-from fedmri.tasks.task import Case, Reading, Task
+from fedmri.tasks.task import Case, Reading, Task, patient_cases
 
 
 def baseline_cases(
@@ -24,10 +24,13 @@ def baseline_cases(
     if guess is None:
         return {}
     return {
-        name: [
-            task.case(name, subject, [Reading(1, truth, (guess,)) for truth in truths])
-            for subject, truths in _truths(data.examples("test")).items()
-        ]
+        name: patient_cases(
+            task,
+            {
+                (name, subject): [Reading(1, truth, (guess,)) for truth in truths]
+                for subject, truths in _truths(data.examples("test")).items()
+            },
+        )
         for name, data in tested.items()
     }
 

@@ -65,10 +65,47 @@ def test_a_study_of_arrays_trains(tmp_path: Path, cache: Path) -> None:
     assert table[table["metric"] == "dice"]["value"].between(0, 1).all()
 
 
+YES_NO_UNKNOWN = np.array([1, 0, np.nan])
+TARGETS = [
+    (fedmri.Survival("months", "died", [6.0]), {"months": [1.5, 7, 9], "died": [True, False, 1]}),
+    (
+        fedmri.MultiLabel("found", ["oedema", "bleed"]),
+        {"oedema": YES_NO_UNKNOWN, "bleed": [0, 1, 1]},
+    ),
+    (fedmri.Classification("stage", ["1", "2"]), {"stage": [1, 2, 1], "age": [50, 60, 70]}),
+]
+
+
+@pytest.mark.parametrize(("task", "target"), TARGETS, ids=["survival", "findings", "classes"])
+def test_each_task_reads_its_targets_of_arrays(
+    tmp_path: Path, task: Any, target: dict[str, Any]
+) -> None:
+    """Several columns are given by name; a value that is not known stays so."""
+    given = {"A": {**arrays(3, 0), "target": target}}
+    sites = fedmri.Sites.from_arrays(given, tmp_path / "data")
+    scans = read(SourceConfig(path=str(sites.folder))).scans
+    assert not task.findings(scans)
+    truths = [np.atleast_1d(task.truth(scan)) for scan in scans]
+    if isinstance(task, fedmri.Classification):
+        assert [truth.tolist() for truth in truths] == [[0], [1], [0]]
+        assert [scan.columns["age"] for scan in scans] == ["50", "60", "70"]
+    else:
+        columns = [np.asarray(values, dtype=float) for values in target.values()]
+        assert np.array_equal(truths, np.transpose(columns), equal_nan=True)
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"target": ["a"]}, {"image": np.zeros(3)}, {"subject": [1]}, {"target": np.zeros((3, 2, 2))}],
-    ids=["targets", "image", "patients", "map"],
+    [
+        {"target": ["a"]},
+        {"image": np.zeros(3)},
+        {"subject": [1]},
+        {"target": np.zeros((3, 2, 2))},
+        {"target": np.zeros((3, 2))},
+        {"target": {"stage": ["a"] * 3, "age": [1]}},
+        {"target": {"site": ["a"] * 3}},
+    ],
+    ids=["targets", "image", "patients", "map", "without names", "a short column", "no target"],
 )
 def test_arrays_that_do_not_fit_each_other_are_refused(
     tmp_path: Path, wrong: dict[str, Any]

@@ -19,7 +19,8 @@ import fedmri.commands.client.watch  # noqa: F401  # it registers the commands
 from fedmri.clients.consent.approval import consent, keep_seen
 from fedmri.clients.egress.ledger import head_file
 from fedmri.clients.process.home import ClientHome
-from fedmri.clients.process.standing import ORDER, note
+from fedmri.clients.process.messages import messages
+from fedmri.clients.process.standing import ORDER, heed, note
 from fedmri.clients.training.network import network_of
 from fedmri.clients.views.page import Watch, web_app
 from fedmri.clients.views.state import SiteState, as_json, read_state
@@ -212,3 +213,14 @@ def test_the_command_prints_it_once(lived: ClientHome, monkeypatch: pytest.Monke
     assert client(lived, "refuse", "brain", "--reason", "no").exit_code == 0
     found = json.loads(client(lived, "watch", "--json").output)
     assert "refused by people here: run brain" in found["plans"][1]["status"]
+
+
+def test_a_hospital_sees_with_which_weight_its_late_update_counted(lived: ClientHome) -> None:
+    """Trained for round 1, joined round 4: half, by the power of the plan; gone when in time."""
+    heed(lived, "brain", (4, "R45"))
+    said = "The update of round 1 came late and counted in round 4 of run brain with weight 0.5"
+    said += " [R45]."
+    assert said in lines_of(state_of(lived))
+    assert not messages(lived)
+    heed(lived, "brain", None)
+    assert said not in lines_of(state_of(lived))

@@ -10,9 +10,16 @@ from typing import Any
 
 import pytest
 
+from fedmri.api.submission.comparing import compare_runs
+from fedmri.config import as_yaml, load
 from fedmri.errors import UsageError
 from fedmri.machine.file_names import label_of
+from fedmri.reports.own_task import refuse_other_task
 from fedmri.reports.results import load_results
+from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.regression import Regression
+from fedmri.tasks.kinds.segmentation import Segmentation
+from fedmri.tasks.task import Task
 
 WriteRun = Callable[..., Path]
 
@@ -136,3 +143,38 @@ def test_a_patient_with_two_truths_is_refused(write_run: WriteRun) -> None:
     run = write_run({"A": 2}, label, arms=["federated", "pooled"])
     with pytest.raises(UsageError, match=r"two truths of sub-000 of A.*\[U13\]"):
         load_results(run)
+
+
+STAGE = Classification("stage", ("mild", "severe"))
+OF_STAGE = {"truth": 1.0, "prediction": [0.2, 0.8], "scores": {"predicted": 1.0}}
+OF_OTHERS = {
+    "masks": {"scores": {"dice": 0.5}},
+    "a value": {"truth": 61.5, "prediction": [60.0], "scores": {"absolute_error": 1.5}},
+    "three classes": {**OF_STAGE, "prediction": [0.2, 0.6, 0.2]},
+    "no votes": {**OF_STAGE, "scores": {}},
+}
+
+
+@pytest.mark.parametrize("case", OF_OTHERS.values(), ids=OF_OTHERS)
+def test_cases_of_another_task_are_refused(case: dict[str, Any], write_run: WriteRun) -> None:
+    """Read as the run's own they would end in a traceback, or in numbers that mean nothing."""
+    results = load_results(write_run({"A": 2}, lambda *_: case))
+    with pytest.raises(UsageError, match=r"federated.*classification of stage.*\[U13\]"):
+        refuse_other_task(results, STAGE)
+
+
+@pytest.mark.parametrize("task", [Regression("age"), Segmentation("mask", ("lesion",))])
+def test_classes_are_no_values_and_no_masks(task: Task, write_run: WriteRun) -> None:
+    """A regression would take the first probability for an age."""
+    results = load_results(write_run({"A": 2}, lambda *_: OF_STAGE))
+    refuse_other_task(results, STAGE)
+    with pytest.raises(UsageError, match=r"another task.*\[U13\]"):
+        refuse_other_task(results, task)
+
+
+def test_runs_whose_cases_are_of_another_task_are_not_compared(write_run: WriteRun) -> None:
+    """``fedmri compare`` says so in one line."""
+    run = write_run({"A": 8}, lambda *_: OF_STAGE)
+    (run / "config.yaml").write_text(as_yaml(load(["experiment=smoke"])))
+    with pytest.raises(UsageError, match=r"another task.*\[U13\]"):
+        compare_runs([run, run])

@@ -10,12 +10,13 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fedmri.arm import Arm
+from fedmri.assembly import assemble
 from fedmri.clients.app import app
 from fedmri.plan import Plan, to_json
 from fedmri.server.late.closed import FILE, ClosedRounds
 from fedmri.server.rounds.loop import Rounds
-from fedmri.server.rounds.records import Record
-from fedmri.server.rounds.run import Run
+from fedmri.server.rounds.records import Record, Records
+from fedmri.server.rounds.run import LATE, Run, Running
 from fedmri.server.transport import asking
 from fedmri.server.transport.asking import Terms
 from fedmri.simulation.engines.flower import Node, context_of
@@ -133,3 +134,20 @@ def test_a_round_closes_with_enough_usable_answers(monkeypatch: pytest.MonkeyPat
     assert codes(later) == dict.fromkeys("abcd", "ok")
     assert run.grid.n_asked("d") == 1
     assert 29.0 < run.clock.now - began < 32.0
+
+
+def test_a_late_update_that_counted_is_told_with_the_next_order(
+    plan: Plan, trained: Trained, tmp_path: Path
+) -> None:
+    """The round that it joined, until an update is in time; of one still awaited, nothing yet."""
+    run = run_of(plan, trained, tmp_path / "run")
+    records = Records(run.folder / "metrics.jsonl", {}, lambda record: None)
+    grid = InProcessGrid(app, [], {"plan": to_json(plan)})
+    running = Running(run, assemble(plan), grid, records)
+    told = running.exchanges.attendance.told
+    running.tell(4, "a", LATE, {}, trained=3)
+    assert told == {}
+    running.tell(5, "a", "ok", {}, trained=3)
+    assert told == {"a": (5, LATE)}
+    running.tell(6, "a", "ok", {})
+    assert told == {}

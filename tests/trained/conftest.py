@@ -35,6 +35,7 @@ SETTINGS = {
     "kind": KIND,
     "fedbn": (*KIND, "strategy=fedbn", "model.norm=batch"),
     "fedper": (*KIND, "strategy=fedper"),
+    "ditto": (*KIND, "strategy=ditto"),
     "combat": (*KIND, "harmonize=combat", "stages.combat.n_min=2"),
 }
 

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from fedmri.api.result import StudyResult
 from fedmri.errors import UsageError
 from fedmri.reports.results import load_results
 from fedmri.reports.summary import summarise
 from fedmri.tasks.task import Case
+from fedmri.trained.describe import describe
+from fedmri.trained.file.names import MODEL
 from fedmri.trained.file.run_folder import put_scores
 from fedmri.trained.model import TrainedModel
+from fedmri.trained.predict import refuse_incomplete
 from fedmri.trained.scoring import Scored, ScoreOptions
 from tests.trained.conftest import Run, Train
 
@@ -111,6 +115,29 @@ def test_a_model_without_its_head_is_not_scored(train: Train, hospitals: Path) -
     """Layers that each site trained for itself cannot be adapted."""
     with pytest.raises(UsageError, match=r"\[U72\]"):
         train("fedper").model.score(hospitals)
+
+
+@pytest.mark.parametrize("name", ["fedbn", "fedper", "ditto"])
+def test_a_sites_own_model_is_the_one_that_was_tested_there(
+    train: Train, hospitals: Path, cache: Path, name: str
+) -> None:
+    """Whole in one file, it gives the site's own test patients to the bit, and predicts."""
+    run = train(name)
+    shared = run.model.card
+    assert ("scores" in describe(shared)) == (name == "ditto")
+    for site, cases in run_cases(run).items():
+        own = StudyResult(run.folder).model(site=site)
+        assert (own.card.role, own.card.entries.at_sites) == ("personal", ())
+        assert own.card.sha256 != shared.sha256
+        patients = ScoreOptions(patients=[case.subject for case in cases], cache=cache)
+        assert repr(own.score(hospitals, patients).cases[site]) == repr(cases)
+        assert "scores" not in describe(own.card)
+    refuse_incomplete(own.file)
+
+
+def test_a_model_that_all_sites_share_is_written_once(train: Train) -> None:
+    """No site of FedAvg keeps a copy that it would have to guard."""
+    assert not list((train("kind").folder / "sites").rglob(MODEL))
 
 
 def test_patients_who_are_not_there_are_asked_about(train: Train, hospitals: Path) -> None:

@@ -10,6 +10,7 @@ from fedmri.api.result import CONFIG, refuse_no_run
 from fedmri.config import load_resolved
 from fedmri.errors import UsageError
 from fedmri.reports.between import Beside, beside
+from fedmri.reports.own_task import refuse_other_task
 from fedmri.reports.results import load_results
 
 
@@ -20,8 +21,8 @@ def compare_runs(runs: Sequence[str | os.PathLike[str]]) -> tuple[Beside, ...]:
         runs: Folders of finished runs on the same patients.
 
     Raises:
-        UsageError: A folder is no run (U02, U10 to U13), tasks differ (U13), or two runs share no
-            test patient (U14).
+        UsageError: A folder is no run (U02, U10 to U13), its cases are of another task or the runs
+            are of several (U13), or two runs share no test patient (U14).
     """
     for run in runs:
         refuse_no_run(run)
@@ -29,4 +30,7 @@ def compare_runs(runs: Sequence[str | os.PathLike[str]]) -> tuple[Beside, ...]:
     if any(task != tasks[0] for task in tasks):
         fix, what = "compare runs of one task", "tasks of the runs"
         raise UsageError("U13", what, found="different ones", want="the same", fix=fix)
-    return beside([load_results(Path(run)) for run in runs], tasks[0])
+    results = [load_results(Path(run)) for run in runs]
+    for one in results:
+        refuse_other_task(one, tasks[0])
+    return beside(results, tasks[0])

@@ -163,8 +163,7 @@ def status(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
 
 def _status_lines(said: dict[str, Any], pid: int | None) -> Iterator[str]:
     from fedmri.clients.consent.approval import N_SHOWN, plain
-    from fedmri.clients.process.standing import SAID
-    from fedmri.errors import CODES
+    from fedmri.clients.process.standing import SAID, of_update
 
     yield f"Site {said['site']} of the consortium at {said['address']}."
     yield f"Its client runs (process {pid})." if pid is not None else "Its client does not run."
@@ -176,9 +175,7 @@ def _status_lines(said: dict[str, Any], pid: int | None) -> Iterator[str]:
         where = f"to {order.get('kind')} in run {order.get('run')}"
         yield plain(f"Last order: {where}, {outcome}, {order.get('time')}.")
     if told:
-        why = CODES.get(str(told.get("code")), "not listed")
-        where = f"of round {told.get('round')} of run {told.get('run')}"
-        yield plain(f"LEFT OUT: the update {where} was refused: {why} [{told.get('code')}].")
+        yield plain(of_update(told))
     for plan in said["plans_waiting"]:
         yield f"A plan waits for approval: fedmri client approve {plan[:N_SHOWN]}"
 

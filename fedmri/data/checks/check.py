@@ -12,6 +12,7 @@ import numpy as np
 from fedmri.data.checks.copies import COPY_CODES, find_copies
 from fedmri.data.checks.manifest import used_by_site
 from fedmri.data.checks.probe import Probe, probe_all
+from fedmri.data.checks.visits import changing
 from fedmri.data.covariates import Covariate, with_known
 from fedmri.data.patients import suspected
 from fedmri.data.read import finding_order
@@ -85,6 +86,7 @@ def examine(
     findings += find_copies(probes, target, config.near_distance, is_excluded=is_excluded)
     probes = _left(probes, findings)
     findings += _of_sites(probes, target) if target else []
+    findings += changing([probe.scan for probe in probes], target) if target else []
     findings += suspected([probe.scan for probe in probes])
     ordered = tuple(sorted([*table.findings, *findings], key=finding_order))
     examined = replace(table, scans=tuple(probe.scan for probe in probes), findings=ordered)

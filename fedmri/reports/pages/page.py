@@ -15,13 +15,13 @@ from fedmri.errors import CODES
 from fedmri.machine.files import write_unsynced
 from fedmri.reports.budget import budget_rows
 from fedmri.reports.label_losses import label_loss_sentences
+from fedmri.reports.own_task import refuse_other_task
 from fedmri.reports.pages import figure_files as files
 from fedmri.reports.pages import figures, pictures
 from fedmri.reports.pages.templates import template
 from fedmri.reports.privacy import privacy_table
 from fedmri.reports.results import ManifestFinding, Results, load_results
 from fedmri.reports.statistics.intervals import Estimate
-from fedmri.reports.statistics.metrics import Measured
 from fedmri.reports.summary import Summary, summarise
 from fedmri.reports.text.tables import difference_table, result_rows
 from fedmri.reports.text.verdicts import (
@@ -31,6 +31,7 @@ from fedmri.reports.text.verdicts import (
     given_rows,
 )
 from fedmri.reports.text.words import comparisons, metric_name
+from fedmri.tasks.task import Task
 
 WATTS_OF_A_CORE = 10.0
 """A server's core with its share of memory and cooling; between 5 and 20 in practice."""
@@ -38,7 +39,7 @@ MAX_LISTED = 1000
 """Of the scans left out, so many stand in the page; all are in the manifest."""
 
 
-def write_report(run: Path, task: Measured) -> tuple[Path, Summary]:
+def write_report(run: Path, task: Task) -> tuple[Path, Summary]:
     """Write ``report.html`` and ``figures/`` into a run folder; the same run gives the same bytes.
 
     Args:
@@ -52,6 +53,7 @@ def write_report(run: Path, task: Measured) -> tuple[Path, Summary]:
         UsageError: The run folder cannot be read (U10 to U14).
     """
     results = load_results(run)
+    refuse_other_task(results, task)
     summary = summarise(results, task)
     path = run / "report.html"
     context = _context(results, summary)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fedmri.claims import Claims
-from fedmri.errors import ConfigError, HarmonizeError, require
+from fedmri.errors import HarmonizeError, require
 from fedmri.harmonize.sums import Arrays
-from fedmri.stages.on_answers import SUMS_OF_ANSWERS, OnAnswers
+from fedmri.stages.on_answers import SUMS_OF_ANSWERS, OnAnswers, no_fit
 from fedmri.stages.stage import AtSite, Made, When
 from fedmri.tasks.task import Parted, Task
 
@@ -53,17 +53,10 @@ class KeptParts(OnAnswers):
         fit = self.fit(at.made)
         if not self._has_enough(at):
             return fit.site_sums(step, (), shared)
-        train, data = at.plan.train, at.plan.data
+        train = at.plan.train
         with reproducible(train.n_threads):
-            found = evaluate(
-                at.network,
-                at.data,
-                "val",
-                parted(at.learned).trying(),
-                train,
-                patch=data.sample.patch,
-                is_mirrored=data.is_mirrored,
-            )
+            task = parted(at.learned).trying()
+            found = evaluate(at.network, at.data, "val", task, train, wanted=at.plan.data)
         rows = [list(case.scores.values()) for case in found.cases]
         return fit.site_sums(step, rows, shared)
 
@@ -104,10 +97,4 @@ def parted(task: Task) -> Parted:
     """Return a task whose masks have parts, or refuse it (C03)."""
     if isinstance(task, Parted):
         return task
-    raise ConfigError(
-        "C03",
-        "stage kept_parts",
-        found=f"a {task.title}",
-        want="a segmentation, whose masks have parts",
-        fix="leave the stage out",
-    )
+    raise no_fit("kept_parts", task, "a segmentation, whose masks have parts")

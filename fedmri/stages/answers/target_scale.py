@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fedmri.claims import Claims
-from fedmri.errors import ConfigError, HarmonizeError
+from fedmri.errors import HarmonizeError
 from fedmri.harmonize.sums import Arrays
-from fedmri.stages.on_answers import SUMS_OF_ANSWERS, OnAnswers
+from fedmri.stages.on_answers import SUMS_OF_ANSWERS, OnAnswers, no_fit
 from fedmri.stages.stage import AtSite, Made, When
 from fedmri.tasks.task import Scaled, Task, single
 
@@ -71,10 +71,4 @@ def scaled(task: Task) -> Scaled:
     """Return a task whose target has a scale, or refuse it (C03)."""
     if isinstance(task, Scaled):
         return task
-    raise ConfigError(
-        "C03",
-        "stage target_scale",
-        found=f"a {task.title}",
-        want="a regression, whose target has a centre and a scale",
-        fix="leave the stage out",
-    )
+    raise no_fit("target_scale", task, "a regression, whose target has a centre and a scale")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from fedmri.errors import ConfigError
 from fedmri.round import Form, Update, Weights
 from fedmri.stages.stage import AtSite, Leaving, Place, Stage
 
@@ -35,10 +36,22 @@ class Codec(Stage):
     def forms(
         self, received: Mapping[str, torch.Tensor], forms: Mapping[str, Form]
     ) -> Mapping[str, Form]:
-        """Return the encoded entries."""
-        from fedmri.updates.codec import declared
+        """Return the encoded entries, and what other stages add as it is.
 
-        return declared(received, self.config)
+        Raises:
+            ConfigError: A stage changes an entry that is to be encoded (C30).
+        """
+        from fedmri.updates.codec import PLAIN, declared
+
+        if self.config == PLAIN:
+            return forms
+        for name, value in received.items():
+            if forms.get(name) != Form(value.dtype, tuple(value.shape)):
+                fix = "leave the transport at its defaults, or leave out the stage"
+                found, want = f"a stage that changes the form of {name}", "the entries as they came"
+                raise ConfigError("C30", "setting transport", found=found, want=want, fix=fix)
+        added = {name: form for name, form in forms.items() if name not in received}
+        return declared(received, self.config) | added
 
     def incoming(self, update: Update, received: Weights) -> Update:
         """Decode what came."""

@@ -27,6 +27,9 @@ DISTRIBUTIONS = (
 )
 """What reads, prepares and predicts: other versions may give other bits."""
 
+PERSONAL = "personal"
+"""Role of the model that one site ended with: the file holds the entries that the site keeps."""
+
 RESEARCH = "Research use only. Not a medical device."
 
 ALWAYS_WITHHELD = (
@@ -95,7 +98,8 @@ class ModelCard:
         entries: Which tensors are what.
         n_sites: Sites that took part in training.
         sites: Their names, where the plan lets the file say them.
-        role: Sort of arm that was trained, such as ``federated``, ``pooled`` or ``local``.
+        role: Sort of arm that was trained, such as ``federated``, ``pooled`` or ``local``; or
+            ``personal`` for one site's own model.
         round_index: Round that the weights are of.
         withheld: Settings of the plan that the file leaves out, by their dotted names.
         versions: Version of each distribution that matters.

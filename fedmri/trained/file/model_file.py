@@ -27,7 +27,7 @@ from fedmri.plan import Plan
 from fedmri.round import Layout, Weights
 from fedmri.stages.registry import STAGES
 from fedmri.stages.stage import Made
-from fedmri.trained.file.card import Entries, ModelCard, from_json, to_json
+from fedmri.trained.file.card import PERSONAL, Entries, ModelCard, from_json, to_json
 from fedmri.trained.file.names import CARD, PARAMETERS
 
 MOST_HEADER_BYTES = 16 * 2**20
@@ -183,7 +183,8 @@ def _refuse_large(card: ModelCard) -> None:
 
 def _refuse_other_entries(card: ModelCard, entries: Layout) -> None:
     """Refuse a card whose lists of entries are not those of its own plan's network."""
-    wanted = Entries.of(entries, card.plan.strategy.local_names(entries))
+    kept = frozenset() if card.role == PERSONAL else card.plan.strategy.local_names(entries)
+    wanted = Entries.of(entries, kept)
     if card.entries != wanted:
         raise ValueError("lists of entries that are not those of its network")
 
