@@ -188,7 +188,7 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
         READERS.load(plan.data.source.layout)
     for _, one in by_strategy(plan, config):
         made, file = assemble(one).checked(), config.weights
-        begin(made.network, one.start.sha256, _path(file), one.n_channels)
+        begin(made.network, one.start.sha256, _path(file), one.n_channels, one.kind)
     for path in (plan.data.source.path, config.external):
         if path:
             existing_folder(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fedmri.data.scans import Finding, Scan
 from fedmri.errors import DataError, require
@@ -100,6 +100,29 @@ class DataTarget(Target, Protocol):
 
     def batch_target(self, truths: Sequence[Truth]) -> torch.Tensor:
         """Return ``Batch.target`` of some examples; it is not asked where label maps are."""
+        ...
+
+
+@runtime_checkable
+class OfImages(Protocol):
+    """What a target has besides, where it is made of the images themselves.
+
+    Attributes:
+        modalities: Those of the images, in their order.
+    """
+
+    modalities: Sequence[str]
+
+    def hidden(
+        self, image: torch.Tensor, n_each: int, seeds: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images as a network sees them, and ``Batch.target``.
+
+        Args:
+            image: Shape ``(B, C, *shape)``, all channels of a modality side by side.
+            n_each: Channels of a modality.
+            seeds: One for each example.
+        """
         ...
 
 
