@@ -71,7 +71,7 @@ class Bars:
     def __call__(self, record: Record) -> None:
         """Draw a record of the run; records come from several threads."""
         with self._lock:
-            if record["kind"] == "start":
+            if record["kind"] == "begun":
                 for label, seed in record["runs"]:
                     self._add(label, seed)
                 is_seen = self._cell is not None or not self._progress.disable

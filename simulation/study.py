@@ -148,7 +148,7 @@ def _run(study: Study, observe: Observer) -> dict[Arm, str]:
     told = advice(study, n_train)
     for text in told:
         log.info("%s", text)
-    observe({"kind": "start", "runs": labels, "advice": told, "work": work})
+    observe({"kind": "begun", "runs": labels, "advice": told, "work": work})
     engine = make_engine(study)
     try:
         failed = run_arms(runs, folder, study.config, engine, observe)

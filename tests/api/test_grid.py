@@ -202,7 +202,7 @@ def test_the_time_left_follows_the_work_that_is_left() -> None:
     """At 100 s for a quarter of equal work, 300 s are left; unknown before anything is done."""
     now, lines = [0.0], list[str]()
     pace = Pace(2, lines.append, lambda: now[0])
-    pace.observe({"kind": "start", "runs": [("a", 0), ("b", 0)], "work": [5.0, 5.0]})
+    pace.observe({"kind": "begun", "runs": [("a", 0), ("b", 0)], "work": [5.0, 5.0]})
     assert "unknown" in pace.line
     now[0] = 100.0
     pace.observe({"kind": "done", "arm": "a", "seed": 0})
@@ -229,7 +229,7 @@ def test_the_time_left_is_right_within_a_third(speed: float) -> None:
     for number, (begun, work, ends) in enumerate(RECORDED):
         now[0] = begun + late
         runs = [(str(i), 0) for i in range(len(work))]
-        pace.observe({"kind": "start", "runs": runs, "work": list(map(float, work))})
+        pace.observe({"kind": "begun", "runs": runs, "work": list(map(float, work))})
         for (arm, seed), n_steps, ended in zip(runs, work, ends, strict=True):
             late += 0.04 * n_steps * (speed - 1)
             now[0] = ended + late

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from fedmri.config import load
 from fedmri.errors import ConfigError
@@ -13,6 +15,7 @@ from fedmri.models.build import build_network
 from fedmri.models.pretrained import file_sha256
 from fedmri.models.weights import layout, weights
 from fedmri.round import Weights
+from fedmri.simulation.progress import Bars
 from fedmri.trained.file.model_file import read_model
 from tests.conftest import TINY, RunTiny
 from tests.simulation.test_study import records
@@ -36,9 +39,13 @@ def start(tmp_path: Path) -> tuple[Path, Weights]:
 def test_the_first_model_is_that_of_the_file(
     run_tiny: RunTiny, start: tuple[Path, Weights]
 ) -> None:
-    """Without a round the final model is the file's, its head apart, as its record says."""
+    """Without a round the final model is the file's, its head apart, as its record says.
+
+    Its record is shown by the bars of a terminal as all others are.
+    """
     path, values = start
-    folder = run_tiny("a", *ALONE, f"simulation.weights={path}")
+    with Bars(load(TINY).plan, Console(file=StringIO(), force_terminal=True)) as bars:
+        folder = run_tiny("a", *ALONE, f"simulation.weights={path}", observe=bars)
     (record,) = [row for row in records(folder) if row["kind"] == "start"]
     assert set(record["taken"]) == set(values)
     assert record["fresh"]

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from fedmri.claims import Claim, claims_of
 from fedmri.clients.process.home import SiteConfig
 from fedmri.clients.training.own_data import prepare_own
 from fedmri.config import load
@@ -20,6 +22,7 @@ from fedmri.data.preparation.prepared import read_site
 from fedmri.data.settings import SourceConfig
 from fedmri.data.target import OfImages
 from fedmri.errors import ConfigError, UsageError
+from fedmri.privacy.per_sample import is_vmap_right
 from fedmri.simulation.demo import own_folders
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.sites import SiteSource, prepare_sites
@@ -76,6 +79,14 @@ def test_a_patient_counts_alike_whoever_else_is_there() -> None:
     assert torch.equal(outputs.grad != 0, ~target.isnan() & (target != 1))
     wanted = (target[0][~target[0].isnan()] - 1).square().mean()
     assert each[0].item() == pytest.approx(wanted.item())
+
+
+def test_private_steps_know_the_gradient_of_each_patient() -> None:
+    """All at once, as one after another: privacy of patients holds without another loss."""
+    seen, target = TASK.hidden(images(), 3, [1, 2, 3])
+    network = nn.Conv2d(6, 2, 3, padding=1)
+    assert Claim.PATIENTS_APART in claims_of(TASK)
+    assert is_vmap_right(network, TASK.mean_loss, (seen,), target)
 
 
 def test_zero_is_a_guess_and_one_is_perfect() -> None:
