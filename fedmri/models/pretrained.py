@@ -7,9 +7,10 @@ import json
 import logging
 import pickle
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -44,12 +45,18 @@ class Fit:
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Fit:
+        """Return what ``as_dict`` gave, as a record of a run has it."""
+        return cls(**{one.name: tuple(values[one.name]) for one in fields(cls)})
+
     @property
     def summary(self) -> str:
         """One line with all that is not as in the file."""
         fresh = f"; seeded: {', '.join(self.fresh)}" if self.fresh else ""
         resized = f"; resized: {', '.join(self.resized)}" if self.resized else ""
-        return f"{len(self.taken)} entries of the file taken{resized}{fresh}"
+        unused = f"; {len(self.unused)} of the file not used" if self.unused else ""
+        return f"{len(self.taken)} entries of the file taken{resized}{fresh}{unused}"
 
     def as_dict(self) -> dict[str, list[str]]:
         """Return the names as plain values."""

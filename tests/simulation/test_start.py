@@ -41,14 +41,16 @@ def test_the_first_model_is_that_of_the_file(
 ) -> None:
     """Without a round the final model is the file's, its head apart, as its record says.
 
-    Its record is shown by the bars of a terminal as all others are.
+    A terminal says what is seeded.
     """
     path, values = start
-    with Bars(load(TINY).plan, Console(file=StringIO(), force_terminal=True)) as bars:
+    said = StringIO()
+    with Bars(load(TINY).plan, Console(file=said, force_terminal=True, width=200)) as bars:
         folder = run_tiny("a", *ALONE, f"simulation.weights={path}", observe=bars)
     (record,) = [row for row in records(folder) if row["kind"] == "start"]
     assert set(record["taken"]) == set(values)
-    assert record["fresh"]
+    seeded = ", ".join(record["fresh"])
+    assert f"{len(values)} entries of the file taken; seeded: {seeded}." in said.getvalue()
     assert record["resized"] == record["unused"] == []
     assert record["sha256"] == file_sha256(path)
     (found,) = folder.rglob("model.safetensors")
