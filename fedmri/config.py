@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -31,6 +31,7 @@ from fedmri.plan import Plan, StartConfig, to_dict
 from fedmri.settings.keys import checked_as, known_keys, refused_value, unknown_setting
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.protocol import PROTOCOLS
+from fedmri.simulation.recipe import Recipe
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.stages.registry import STAGES, by_name
 from fedmri.strategies.registry import STRATEGIES
@@ -50,11 +51,12 @@ ALL_PRINTED = "; --dry-run prints all settings"
 
 @dataclass(frozen=True)
 class Experiment:
-    """A plan, and how it is simulated."""
+    """A plan, how it is simulated, and what is tried of it."""
 
     plan: Plan
     partition: PartitionConfig
     simulation: SimulationConfig
+    recipe: Recipe = field(default_factory=Recipe)
 
 
 def load(overrides: Sequence[str] = (), file: Path | None = None) -> Experiment:
@@ -133,8 +135,8 @@ def load_resolved(path: Path) -> Experiment:
 def experiment_of(values: Any) -> Experiment:
     """Return the experiment of nested dictionaries; raise ConfigError C01 or C02."""
     values = dict(values)
-    simulation, partition = values.pop("simulation", {}), values.pop("partition", {})
-    nested = {"plan": values, "partition": partition, "simulation": simulation}
+    beside = {name: values.pop(name, {}) for name in ("partition", "simulation", "recipe")}
+    nested = {"plan": values, **beside}
     _refuse_unknown_fields(nested, Experiment, ())
     try:
         experiment = checked_as(Experiment).validate_python(nested)
@@ -154,6 +156,22 @@ def _with_start(experiment: Experiment) -> Experiment:
     return replace(experiment, plan=replace(plan, start=start))
 
 
+def changed(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+    """Return the experiment with other values by their dotted keys; a part is named by itself.
+
+    Raises:
+        ConfigError: A value cannot be taken (C01), or contradicts another (C03).
+    """
+    nested = _as_dict(experiment)
+    for key, value in values.items():
+        *sections, last = key.split(".")
+        place = nested
+        for section in sections:
+            place = place[section]
+        place[last] = {PARTS[key].key: value} if key in PARTS else value
+    return experiment_of(nested)
+
+
 def as_yaml(experiment: Experiment) -> str:
     """Return all settings as YAML that ``load_resolved`` and ``--config`` read."""
     text: str = OmegaConf.to_yaml(OmegaConf.create(_as_dict(experiment)))
@@ -165,7 +183,7 @@ def _as_dict(experiment: Experiment) -> dict[str, Any]:
     compared = [STRATEGIES.as_dict(strategy) for strategy in simulation.strategies]
     values = to_dict(experiment.plan)
     values[STAGES.kind] = by_name(experiment.plan.stages)
-    values |= {"partition": asdict(experiment.partition)}
+    values |= {"partition": asdict(experiment.partition), "recipe": asdict(experiment.recipe)}
     protocol = PROTOCOLS.as_dict(PROTOCOLS.made(simulation.protocol))
     own = {"strategies": compared, "protocol": protocol}
     values |= {"simulation": {**asdict(simulation), **own}}

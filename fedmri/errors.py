@@ -54,6 +54,7 @@ CODES: dict[str, str] = {
     "U74": "no patient is there to be scored",
     "U75": "an exported model does not do what the model does",
     "U76": "a model cannot be exported so",
+    "U77": "a model answers no question",
     "U80": "arrays of an evaluation do not fit each other",
     "U81": "a file of claims cannot be read",
     "U85": "models of an ensemble do not go together",

@@ -206,6 +206,7 @@ class Plan:
             *(partial(stage.refuse, self) for stage in self.stages),
             lambda: refuse_conflicts(self.privacy, self.train, self.data),
             lambda: _refuse_covariates(self.data, self.target),
+            lambda: self.data.source.refuse_unfit(self.target),
             lambda: self.data.sample.refuse_unfit(self.target, self.data.prepare),
             lambda: refuse_inspections(inspections),
             lambda: _refuse_late(self),
@@ -216,6 +217,11 @@ class Plan:
             except FedmriError as error:
                 yield error
         yield from incompatibilities(self)
+
+    @property
+    def kind(self) -> str:
+        """Kind of what is learned, as ``target.kind`` names it."""
+        return TASKS.name_of(self.target)
 
     @property
     def is_ended_by_sums(self) -> bool:

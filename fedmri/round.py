@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -94,6 +94,12 @@ class Batch:
     def inputs(self) -> tuple[torch.Tensor, ...]:
         """What a network is called with."""
         return (self.image,) if self.covariates is None else (self.image, self.covariates)
+
+    def pinned(self) -> Batch:
+        """Return the batch in memory from which a GPU takes it while the CPU goes on."""
+        beside = None if self.covariates is None else self.covariates.pin_memory()
+        image, target = (v if v.is_cuda else v.pin_memory() for v in (self.image, self.target))
+        return replace(self, image=image, target=target, covariates=beside)
 
     def inputs_on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
         """Return what a network on a device is called with."""

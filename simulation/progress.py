@@ -18,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from fedmri.models.pretrained import Fit
 from fedmri.plan import Plan
 from fedmri.server.rounds.records import Record
 
@@ -42,6 +43,7 @@ class Bars:
         self._plan = plan
         self._lock = threading.Lock()
         self._tasks: dict[tuple[str, int], TaskID] = {}
+        self._said: set[str] = set()
         self._scores: dict[tuple[str, int], dict[str, float]] = {}
         self._progress = Progress(
             TextColumn("{task.description:<22}"),
@@ -71,12 +73,12 @@ class Bars:
     def __call__(self, record: Record) -> None:
         """Draw a record of the run; records come from several threads."""
         with self._lock:
-            if record["kind"] == "start":
+            if record["kind"] == "begun":
                 for label, seed in record["runs"]:
                     self._add(label, seed)
-                is_seen = self._cell is not None or not self._progress.disable
-                for text in record["advice"] if is_seen else ():
-                    self._progress.console.print(text, highlight=False)
+                self._say(*record["advice"])
+            elif record["kind"] == "start":
+                self._say(f"Network: {Fit.of(record).summary}.")
             elif (record["arm"], record["seed"]) in self._tasks:
                 self._update(record)
             if self._cell is not None:
@@ -87,6 +89,14 @@ class Bars:
         name = label if is_only_seed else f"{label} seed {seed}"
         total = self._plan.rounds.n_rounds
         self._tasks[label, seed] = self._progress.add_task(name, total=total, note="waiting")
+
+    def _say(self, *texts: str) -> None:
+        """Print texts above the bars, each once: arms and seeds may say the same."""
+        is_seen = self._cell is not None or not self._progress.disable
+        for text in texts if is_seen else ():
+            if text not in self._said:
+                self._progress.console.print(text, highlight=False)
+            self._said.add(text)
 
     def _update(self, record: Record) -> None:
         key = (record["arm"], record["seed"])

@@ -148,7 +148,7 @@ def _run(study: Study, observe: Observer) -> dict[Arm, str]:
     told = advice(study, n_train)
     for text in told:
         log.info("%s", text)
-    observe({"kind": "start", "runs": labels, "advice": told, "work": work})
+    observe({"kind": "begun", "runs": labels, "advice": told, "work": work})
     engine = make_engine(study)
     try:
         failed = run_arms(runs, folder, study.config, engine, observe)
@@ -188,7 +188,7 @@ def refuse_impossible(plan: Plan, config: SimulationConfig) -> None:
         READERS.load(plan.data.source.layout)
     for _, one in by_strategy(plan, config):
         made, file = assemble(one).checked(), config.weights
-        begin(made.network, one.start.sha256, _path(file), one.n_channels)
+        begin(made.network, one.start.sha256, _path(file), one.n_channels, one.kind)
     for path in (plan.data.source.path, config.external):
         if path:
             existing_folder(path)

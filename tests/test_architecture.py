@@ -188,7 +188,7 @@ ARROWS = {
     | SETTINGS
     | PARTS
     | {"parts", "plan", "settings.keys", "server.settings", "clients.settings"}
-    | {"simulation.settings", "simulation.partition", "simulation.protocol"}
+    | {"simulation.settings", "simulation.partition", "simulation.protocol", "simulation.recipe"}
     | {"tasks.kinds.regression"}
     | {"models.pretrained"},
     "cli": WORDS

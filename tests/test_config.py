@@ -112,7 +112,7 @@ def test_a_value_that_cannot_be_taken_names_its_setting(typed: str, said: str) -
         ("train.lr=fast", "want a number"),
         (
             "target.kind=xx",
-            "want one of classification, gaussian_regression, multi_label, regression",
+            "want one of classification, gaussian_regression, multi_label, reconstruction",
         ),
         ("train=3", "found 3, want a section of settings"),
         ("secagg.is_on=perhaps", "want true or false"),

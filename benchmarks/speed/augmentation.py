@@ -3,6 +3,7 @@
 Usage: python benchmarks/speed/augmentation.py
 Prints a row a network: milliseconds of a float32 step on one thread, and the share of that step
 which augmentation takes. ``one by one`` is TorchIO and MONAI for each example, as fedmri did it.
+``ahead`` is the time of steps whose batches a second thread augments, over that of steps in turn.
 Medians over runs that take turns; every change happens to three examples of ten.
 """
 
@@ -21,8 +22,10 @@ from monai.transforms import RandBiasField
 
 from fedmri.data.batches.augment import Sample, augmented
 from fedmri.data.settings import AugmentConfig
+from fedmri.training.ahead import ahead
 
 N_RUNS = 7
+N_STEPS = 4
 CHANCE = 0.3
 CONFIG = AugmentConfig(
     affine=CHANCE, flip=CHANCE, noise=CHANCE, bias=CHANCE, gamma=CHANCE, ghosting=CHANCE
@@ -93,6 +96,15 @@ def step(network: torch.nn.Module, image: torch.Tensor) -> None:
     network(image).square().mean().backward()
 
 
+def steps(
+    network: torch.nn.Module, samples: Sequence[Sample], seeds: Sequence[int], n_ahead: int
+) -> None:
+    """Take steps, each on a batch that is augmented anew."""
+    batches = (augmented(samples, CONFIG, seeds)[0] for _ in range(N_STEPS))
+    for image in ahead(batches, n_ahead):
+        step(network, image)
+
+
 def seconds(work: Callable[[], object]) -> float:
     """Return how long some work takes."""
     started = time.perf_counter()
@@ -103,22 +115,28 @@ def seconds(work: Callable[[], object]) -> float:
 def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
-    print(f"{'network':16} {'ms a step':>10} {'together':>10} {'one by one':>11}")
+    print(f"{'network':16} {'ms a step':>10} {'together':>10} {'one by one':>11} {'ahead':>7}")
     for name, (made, n_examples, shape) in NETWORKS.items():
         network, samples = made().train(), heads(n_examples, shape)
         image = torch.stack([sample.image for sample in samples])
-        taken: dict[str, list[float]] = {"step": [], "together": [], "one by one": []}
+        kinds = ("step", "together", "one by one", "in turn", "ahead")
+        taken: dict[str, list[float]] = {kind: [] for kind in kinds}
         for run in range(N_RUNS + 1):
             seeds = range(100 * run, 100 * run + n_examples)
             found = {
                 "step": seconds(lambda: step(network, image)),  # noqa: B023  # called at once
                 "together": seconds(lambda: augmented(samples, CONFIG, seeds)),  # noqa: B023
                 "one by one": seconds(lambda: one_by_one(samples, seeds[0])),  # noqa: B023
+                "in turn": seconds(lambda: steps(network, samples, seeds, 0)),  # noqa: B023
+                "ahead": seconds(lambda: steps(network, samples, seeds, 2)),  # noqa: B023
             }
             for kind, value in found.items():
                 taken[kind] += [value] if run else []  # the first warms up
-        of_step, whole, single = (statistics.median(values) for values in taken.values())
-        print(f"{name:16} {1000 * of_step:10.0f} {whole / of_step:10.1%} {single / of_step:11.1%}")
+        of_step, whole, single = (statistics.median(taken[kind]) for kind in kinds[:3])
+        pairs = zip(taken["ahead"], taken["in turn"], strict=True)
+        ratio = statistics.median(own / other for own, other in pairs)
+        shares = f"{whole / of_step:10.1%} {single / of_step:11.1%}"
+        print(f"{name:16} {1000 * of_step:10.0f} {shares} {ratio:7.2f}")
 
 
 if __name__ == "__main__":

@@ -44,10 +44,11 @@ COMMON = (
 )
 
 
-def make_bench(folder: Path, settings: tuple[str, ...]) -> Bench:
-    """Write two sites with one batch of examples each."""
+def make_bench(folder: Path, settings: tuple[str, ...], n_sites: int = 2) -> Bench:
+    """Write sites with one batch of examples each."""
     plan = load([*COMMON, *settings]).plan
-    return Bench(plan, {site: _write_site(folder, plan, site) for site in ("site01", "site02")})
+    sites = [f"site{number:02}" for number in range(1, n_sites + 1)]
+    return Bench(plan, {site: _write_site(folder, plan, site) for site in sites})
 
 
 def _write_site(folder: Path, plan: Plan, site: str) -> Path:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 CONFIG = "config.yaml"
+CHOSEN = "chosen"
+"""Folder of what was chosen among several runs, a run folder itself."""
 
 
 def refuse_no_run(folder: str | os.PathLike[str]) -> None:
@@ -48,11 +50,14 @@ class StudyResult:
     def open(cls, folder: str | os.PathLike[str]) -> StudyResult:
         """Return the result of a run folder that has finished.
 
+        Of a run that tried a recipe it is what validation patients chose.
+
         Raises:
             UsageError: It is no run folder (U02).
         """
         refuse_no_run(folder)
-        return cls(Path(folder))
+        chosen = Path(folder) / CHOSEN
+        return cls(chosen if (chosen / CONFIG).exists() else Path(folder))
 
     @property
     def is_federation_there(self) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from fedmri.api.factory import as_model
 from fedmri.api.result import CONFIG, StudyResult, refuse_no_run
 from fedmri.config import Experiment, as_yaml, load, load_resolved
+from fedmri.errors import ConfigError
 from fedmri.models.registry import MODELS
 from fedmri.parts import ORIGIN
 from fedmri.strategies.registry import STRATEGIES
@@ -148,6 +149,7 @@ class Study:
         from fedmri.api.tracking.tracked import refuse_absent
         from fedmri.simulation.study import refuse_impossible
 
+        _refuse_untriable(self.experiment)
         refuse_absent(self.experiment.simulation.trackers)
         refuse_impossible(self.experiment.plan, self.experiment.simulation)
 
@@ -203,6 +205,8 @@ class Study:
 
         if self.folder is None:
             return self.begun().trained(observe)
+        if self.experiment.recipe.is_on:
+            return self._tried(observe)
         experiment = _in_one_process(self.experiment) if self._has_held() else self.experiment
         command = (self.folder / COMMAND).read_text(encoding="utf-8")
         settings = (experiment.partition, experiment.simulation)
@@ -214,6 +218,24 @@ class Study:
             _ = result.summary  # writes the report, and the scores into the models' files
             track(self.folder, self.experiment)
         return result
+
+    def _tried(self, observe: Observer | None) -> StudyResult:
+        """Return the result of what validation patients chose among the trials of a recipe."""
+        from fedmri.api.grid.file import StudyFile
+        from fedmri.api.grid.study_grid import StudyGrid
+
+        recipe = self.experiment.recipe
+        file = StudyFile(self.experiment.plan.name, recipe=recipe)
+        base = replace(self.experiment, recipe=replace(recipe, kind="none"))
+        grid = StudyGrid(file, self.run_folder, base)
+        if observe is None:
+            from rich.console import Console
+
+            chosen = grid.run(tell=Console(stderr=True).print).chosen
+        else:
+            chosen = grid.run(observe=observe).chosen
+        assert chosen is not None, "a recipe chooses"
+        return chosen
 
     def _has_held(self) -> bool:
         plan, compared = self.experiment.plan, self.experiment.simulation.strategies
@@ -246,6 +268,18 @@ def _meant_for(name: str, names: Sequence[str], overrides: Sequence[str]) -> lis
         f"strategy.{key}" for keys in known.values() for key in keys if key not in known[name]
     }
     return [text for text in overrides if text.partition("=")[0] not in others]
+
+
+def _refuse_untriable(experiment: Experiment) -> None:
+    """Refuse a recipe that nothing could be chosen of (C03)."""
+    if not experiment.recipe.is_on:
+        return
+    compared, val = experiment.simulation.strategies, experiment.plan.data.split.val
+    found = f"{len(compared)} strategies, data.split.val={val:g}"
+    if compared or not val:
+        what, want = "setting recipe=auto", "one strategy, and patients who validate"
+        fix = "leave simulation.strategies out, and set data.split.val above 0"
+        raise ConfigError("C03", what, found=found, want=want, fix=fix)
 
 
 def _in_one_process(experiment: Experiment) -> Experiment:

@@ -3,6 +3,7 @@
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.gaussian_regression import GaussianRegression
 from fedmri.tasks.kinds.multi_label import MultiLabel
+from fedmri.tasks.kinds.reconstruction import Reconstruction
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.kinds.survival import Survival
@@ -11,6 +12,7 @@ __all__ = [
     "Classification",
     "GaussianRegression",
     "MultiLabel",
+    "Reconstruction",
     "Regression",
     "Segmentation",
     "Survival",

@@ -49,6 +49,6 @@ def marked(labels: torch.Tensor, truths: Sequence[Truth]) -> torch.Tensor:
     for own, truth in zip(labels, truths, strict=True):
         hidden = undrawn(truth)
         code = sum(1 << (label - 1) for label in hidden)
-        is_open = torch.isin(own, torch.tensor([0, *hidden]))
+        is_open = torch.isin(own, torch.tensor([0, *hidden], device=own.device))
         rows.append(own.masked_fill(is_open, -code) if hidden else own)
     return torch.stack(rows)

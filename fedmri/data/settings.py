@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fedmri.data.covariates import Covariate
+from fedmri.data.target import OfImages
 from fedmri.errors import ConfigError, require
 from fedmri.round import Target
 
@@ -98,6 +99,14 @@ class SourceConfig:
     def declared(self) -> tuple[Covariate, ...]:
         """The covariates, as they are encoded."""
         return tuple(map(Covariate.declared, self.covariates))
+
+    def refuse_unfit(self, target: Target) -> None:
+        """Refuse a target that is made of other images than those that are read (C03)."""
+        there = self.modalities
+        if isinstance(target, OfImages) and tuple(target.modalities) != there:
+            found, want = ", ".join(target.modalities), ", ".join(there)
+            fix = f"set 'target.modalities=[{','.join(there)}]'"
+            raise ConfigError("C03", "setting target.modalities", found=found, want=want, fix=fix)
 
     def _is_pattern(self, text: str) -> bool:
         name, _, pattern = text.partition("=")

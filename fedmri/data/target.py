@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -118,6 +118,29 @@ def first_alike(truths: Sequence[Truth]) -> list[bool]:
         alike.append(bool(((own == known) | np.isnan(own) | np.isnan(known)).all()))
         known = np.where(np.isnan(known) & alike[-1], own, known)
     return alike
+
+
+@runtime_checkable
+class OfImages(Protocol):
+    """What a target has besides, where it is made of the images themselves.
+
+    Attributes:
+        modalities: Those of the images, in their order.
+    """
+
+    modalities: Sequence[str]
+
+    def hidden(
+        self, image: torch.Tensor, n_each: int, seeds: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images as a network sees them, and ``Batch.target``.
+
+        Args:
+            image: Shape ``(B, C, *shape)``, all channels of a modality side by side.
+            n_each: Channels of a modality.
+            seeds: One for each example.
+        """
+        ...
 
 
 def no_truth(found: str, want: str) -> DataError:

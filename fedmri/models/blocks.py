@@ -105,3 +105,29 @@ class TokenHead(nn.Module):
         """Return outputs of images."""
         logits: torch.Tensor = self.vit(image)[0]
         return logits
+
+
+def downwards(level: nn.Module) -> nn.Module:
+    """Return a level of a U-Net and all below it without the way up; names of entries stay.
+
+    Args:
+        level: ``UNet.model`` of MONAI: a block, what lies below it, and a block of the way up. The
+            lowest level is a block alone.
+    """
+    if not isinstance(level, nn.Sequential):
+        return level
+    block, below, _ = level
+    return nn.Sequential(block, _Below(downwards(below.get_submodule("submodule"))))
+
+
+class _Below(nn.Module):
+    """What MONAI's skip connection holds, without the skip."""
+
+    def __init__(self, submodule: nn.Module) -> None:
+        super().__init__()
+        self.submodule = submodule
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the features of the lowest level."""
+        lowest: torch.Tensor = self.submodule(features)
+        return lowest

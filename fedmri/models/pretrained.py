@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import pickle
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -43,12 +45,18 @@ class Fit:
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Fit:
+        """Return what ``as_dict`` gave, as a record of a run has it."""
+        return cls(**{one.name: tuple(values[one.name]) for one in fields(cls)})
+
     @property
     def summary(self) -> str:
         """One line with all that is not as in the file."""
         fresh = f"; seeded: {', '.join(self.fresh)}" if self.fresh else ""
         resized = f"; resized: {', '.join(self.resized)}" if self.resized else ""
-        return f"{len(self.taken)} entries of the file taken{resized}{fresh}"
+        unused = f"; {len(self.unused)} of the file not used" if self.unused else ""
+        return f"{len(self.taken)} entries of the file taken{resized}{fresh}{unused}"
 
     def as_dict(self) -> dict[str, list[str]]:
         """Return the names as plain values."""
@@ -95,6 +103,20 @@ def read_weights(path: Path) -> Weights:
     return tensors
 
 
+def task_of(path: Path) -> str:
+    """Return the kind of task that a model of fedmri was trained for; "" for files of others."""
+    if path.suffix != ".safetensors":
+        return ""
+    with safe_open(path, "pt") as file:
+        texts = (file.metadata() or {}).values()
+    for text in texts:
+        try:
+            return str(json.loads(text)["plan"]["target"]["kind"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+    return ""
+
+
 def begin_from(network: nn.Module, tensors: Mapping[str, torch.Tensor], n_channels: int) -> Fit:
     """Copy the tensors of a file into a network, where name and shape fit.
 
@@ -131,8 +153,17 @@ def begin_from(network: nn.Module, tensors: Mapping[str, torch.Tensor], n_channe
     )
 
 
-def begin(network: nn.Module, sha256: str, path: Path | None, n_channels: int) -> Fit | None:
+def begin(
+    network: nn.Module, sha256: str, path: Path | None, n_channels: int, task: str
+) -> Fit | None:
     """Let a network start from the file that a plan names by its hash; without a hash, do nothing.
+
+    Args:
+        network: Network of the plan, with seeded weights.
+        sha256: Hash that the plan names.
+        path: The file.
+        n_channels: Channels of an image.
+        task: Kind of what is learned. The last layer of a model for another task is not taken.
 
     Raises:
         ConfigError: The file is not there, is another one, or fits another network (C24).
@@ -144,7 +175,12 @@ def begin(network: nn.Module, sha256: str, path: Path | None, n_channels: int) -
         fix = "give the file that the plan was made with: simulation.weights, or --weights"
         what = "file of weights to start from"
         raise ConfigError("C24", what, found=found, want=f"SHA-256 {sha256}", fix=fix)
-    fit = begin_from(network, read_weights(path), n_channels)
+    tensors = read_weights(path)
+    if task_of(path) not in ("", task):
+        names = _aligned(network.state_dict().keys(), tensors)
+        others = {names[name] for name in layout(network).head if name in names}
+        tensors = {name: value for name, value in tensors.items() if name not in others}
+    fit = begin_from(network, tensors, n_channels)
     log.info("%s: %s", path.name, fit.summary)
     return fit
 

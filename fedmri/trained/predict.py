@@ -23,6 +23,7 @@ from fedmri.data.preparation.prepared import Prepared, PreparedScan
 from fedmri.data.preparation.regrid import restore, restore_shares
 from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig
+from fedmri.data.target import OfImages
 from fedmri.errors import FedmriError, UsageError
 from fedmri.models.build import build_network
 from fedmri.models.weights import load_weights
@@ -115,12 +116,16 @@ def make_network(file: ModelFile) -> nn.Module:
 
 
 def refuse_incomplete(file: ModelFile) -> None:
-    """Refuse a model that lacks what only a site has.
+    """Refuse a model that lacks what only a site has, or that was never asked a question.
 
     Raises:
-        UsageError: Sites keep entries of it at home (U72), or it needs the parameters of the
-            scan's own site (U73).
+        UsageError: Sites keep entries of it at home (U72), it needs the parameters of the scan's
+            own site (U73), or it fills hidden parts of images (U77).
     """
+    if isinstance(target := file.card.plan.target, OfImages):
+        fix = "train a model that starts from this file: simulation.weights, or --weights"
+        what, want = "a prediction", "a model that answers a question about patients"
+        raise UsageError("U77", what, found=f"a model of {target.title}", want=want, fix=fix)
     kept = file.card.entries.at_sites
     if kept:
         found = f"{len(kept)} that each site keeps, such as {kept[0]}"

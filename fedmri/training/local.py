@@ -17,6 +17,7 @@ from fedmri.errors import RoundError
 from fedmri.machine.memory import keep_freed
 from fedmri.round import Batch, GradientTerm, LossTerm, Weights
 from fedmri.tasks.task import Task
+from fedmri.training.ahead import ahead
 from fedmri.training.computing.arithmetic import Arithmetic
 from fedmri.training.computing.device import memory_explained, reproducible, seeded
 from fedmri.training.optimizers import (
@@ -154,10 +155,12 @@ def train_round(  # noqa: PLR0913  # every one is named at the call
         seeded(derive_seed(seed, "dropout", round_index), device),
     ):
         order = derive_seed(seed, "order", round_index)
+        if config.augment_on == "device" and device.type != "cpu":
+            data = data.placed(device)
         passes: Iterator[Batch | list[Batch]] = (
-            _batches(data, config, order)
+            _loaded(_batches(data, config, order), config.n_ahead, device)
             if steps is None or not examples
-            else steps.batches(data, n_steps, order)
+            else steps.batches(data, n_steps, order)  # drawn in turn with the noise
         )
         for step, batch in enumerate(passes if examples else (), first):
             rate, momentum = learning_rate(config, step, n_rounds * n_steps)
@@ -279,6 +282,13 @@ class _Trainer:
         self.rate_sum += float(self.optimizer.param_groups[0]["lr"])
         self.n_seen += n_examples
         self.n_steps += 1
+
+
+def _loaded(batches: Iterator[Batch], n_ahead: int, device: torch.device) -> Iterator[Batch]:
+    """Return the batches, loaded before a step wants them."""
+    if device.type == "cuda":
+        batches = (batch.pinned() for batch in batches)
+    return ahead(batches, n_ahead)
 
 
 def _batches(data: SiteData, config: TrainConfig, seed: int) -> Iterator[Batch]:

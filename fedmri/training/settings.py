@@ -41,6 +41,10 @@ class TrainConfig:
         device: ``auto`` takes a GPU where there is one.
         n_threads: CPU threads of one site's training. The bits of a result depend on it, so it
             belongs to the experiment and not to the machine.
+        n_ahead: Batches that a thread loads and changes while a step computes. The bits are the
+            same. 0 loads each batch when its step begins. Private steps always do so.
+        augment_on: Where images are changed at random: on the ``cpu``, or on the ``device`` that
+            trains.
         is_optimizer_kept: Whether a site's optimizer state lives on from round to round.
         frozen: Parts of the network that stand still and never leave a site, by their names in it.
             ``layer4:10`` trains and travels from round 10 on. ``*`` is all that is not named but
@@ -68,6 +72,8 @@ class TrainConfig:
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     device: str = "auto"
     n_threads: int = 1
+    n_ahead: int = 0
+    augment_on: Literal["cpu", "device"] = "cpu"
     is_optimizer_kept: bool = False
     frozen: tuple[str, ...] = ()
     adapter_rank: int = 0
@@ -80,6 +86,7 @@ class TrainConfig:
         n_seen, want = self.local_examples, "0, or train.local_steps or more"
         is_enough = n_seen >= self.local_steps > 0
         require(n_seen == 0 or is_enough, "train.local_examples", n_seen, want)
+        require(self.n_ahead >= 0, "train.n_ahead", self.n_ahead, "0 or more")
         require(self.lr > 0, "train.lr", self.lr, "a positive number")
         require(0 <= self.momentum < 1, "train.momentum", self.momentum, "0 to below 1")
         require(self.weight_decay >= 0, "train.weight_decay", self.weight_decay, "0 or more")

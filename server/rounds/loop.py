@@ -84,7 +84,7 @@ class Rounds:
         """
         sha256, file = self.plan.start.sha256, self.running.run.weights
         if is_new or made.untold:
-            fit = begin(made.network, sha256, file, self.plan.n_channels)
+            fit = begin(made.network, sha256, file, self.plan.n_channels, self.plan.kind)
             if fit is not None and is_new:
                 self.records.add("start", sha256=sha256, **fit.as_dict())
         _ = self.running.first  # before training overwrites the network

@@ -15,9 +15,12 @@ import pytest
 from fedmri.api.grid.choice import choose
 from fedmri.api.grid.file import StudyFile, read_study
 from fedmri.api.grid.pace import Pace
-from fedmri.api.grid.recipe import Recipe
 from fedmri.api.grid.study_grid import TABLE, StudyGrid
+from fedmri.api.result import StudyResult
+from fedmri.api.study import Study
+from fedmri.config import load_resolved
 from fedmri.errors import ConfigError
+from fedmri.simulation.recipe import Recipe
 
 Tiny = Callable[..., list[str]]
 QUICK = ("rounds.n_rounds=2", "train.local_steps=1", "simulation.n_pictures=0")
@@ -127,34 +130,49 @@ def test_a_changed_file_redoes_only_what_the_change_decides_and_choice_looks_at_
     assert {one.arm for one in before} == {"federated", "pooled"}
 
 
-def test_a_recipe_tries_settings_of_one_budget_in_every_arm(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_simulation_tries_a_recipe_under_one_budget_in_every_arm(
+    tiny: Tiny, tmp_path: Path
+) -> None:
     """A long round and short ones that keep their optimizer; each arm chooses by itself."""
     settings = tiny(
         "simulation.arms=[federated,pooled]", "simulation.n_pictures=0", "model.width=2"
     )
-    file = write_file(tmp_path / "s.yaml", settings, recipe={"n_steps": 60, "n_trials": 2})
-    study = StudyGrid(file)
-    long, short = (one.study.experiment.plan for one in study.variants)
+    tried = ("recipe=auto", "recipe.n_steps=60", "recipe.n_trials=2")
+    study = Study(settings=[*settings, *tried, f"simulation.runs={tmp_path}"]).begun()
+    result = study.trained(lambda record: None)
+    plans = [load_resolved(path).plan for path in study.run_folder.glob("runs/*/config.yaml")]
+    long, short = sorted(plans, key=lambda plan: plan.rounds.n_rounds)
     assert (long.rounds.n_rounds, long.train.local_steps) == (1, 60)
     assert (short.rounds.n_rounds, short.train.local_steps) == (5, 12)
     assert short.train.is_optimizer_kept
-    assert study.run().chosen is not None
-    told = json.loads((study.folder / "chosen" / "trials.json").read_text())
+    told = json.loads((result.folder / "trials.json").read_text())
     assert told["n_trials"] == len(told["tried"]) == 2
     for arm in ("federated", "pooled"):
         scores = [one["scores"][arm] for one in told["tried"]]
         assert told["chosen"][arm]["score"] == max(scores)
+    assert StudyResult.open(study.run_folder).folder == result.folder
+    trained: list[str] = []
+    again = Study.resumed(study.run_folder)
+    again.trained(lambda record: trained.append(record["kind"]))
+    assert not trained
+
+
+@pytest.mark.parametrize("more", ["data.split.val=0", "simulation.strategies=[fedavg,fedprox]"])
+def test_a_recipe_that_nothing_could_be_chosen_of_is_refused(more: str) -> None:
+    """Before anything is trained."""
+    with pytest.raises(ConfigError, match=r"setting recipe=auto.*\[C03\]"):
+        Study(settings=["recipe=auto", more]).check()
 
 
 def test_a_recipe_counts_the_same_steps_whatever_is_tried() -> None:
     """Eight trials: each takes a site 1,200 steps; a recipe beside a grid is refused."""
-    file = StudyFile("s", {"experiment": "lgg_tumour"}, recipe=Recipe(1200, 8))
+    file = StudyFile("s", {"experiment": "lgg_tumour"}, recipe=Recipe(n_steps=1200, n_trials=8))
     tried = [*file.variants()]
     assert len(tried) == 8
     assert {one["train.local_steps"] * one["rounds.n_rounds"] for one in tried} == {1200}
     assert len({json.dumps(one, sort_keys=True) for one in tried}) == 8
     with pytest.raises(ConfigError, match=r"grid.*recipe.*C01"):
-        StudyFile("s", grid={"train.lr": [1]}, recipe=Recipe(60))
+        StudyFile("s", grid={"train.lr": [1]}, recipe=Recipe(n_steps=60))
 
 
 @pytest.mark.slow
@@ -184,7 +202,7 @@ def test_the_time_left_follows_the_work_that_is_left() -> None:
     """At 100 s for a quarter of equal work, 300 s are left; unknown before anything is done."""
     now, lines = [0.0], list[str]()
     pace = Pace(2, lines.append, lambda: now[0])
-    pace.observe({"kind": "start", "runs": [("a", 0), ("b", 0)], "work": [5.0, 5.0]})
+    pace.observe({"kind": "begun", "runs": [("a", 0), ("b", 0)], "work": [5.0, 5.0]})
     assert "unknown" in pace.line
     now[0] = 100.0
     pace.observe({"kind": "done", "arm": "a", "seed": 0})
@@ -211,7 +229,7 @@ def test_the_time_left_is_right_within_a_third(speed: float) -> None:
     for number, (begun, work, ends) in enumerate(RECORDED):
         now[0] = begun + late
         runs = [(str(i), 0) for i in range(len(work))]
-        pace.observe({"kind": "start", "runs": runs, "work": list(map(float, work))})
+        pace.observe({"kind": "begun", "runs": runs, "work": list(map(float, work))})
         for (arm, seed), n_steps, ended in zip(runs, work, ends, strict=True):
             late += 0.04 * n_steps * (speed - 1)
             now[0] = ended + late

@@ -52,6 +52,16 @@ def drawn(config: AugmentConfig, n_axes: int, seed: int = 0) -> Drawn:
 
 
 @EACH_SHAPE
+def test_a_device_changes_images_by_itself(shape: tuple[int, ...]) -> None:
+    """No step mixes in a tensor of the CPU, which torch refuses beside one that lies nowhere."""
+    nowhere = torch.device("meta")
+    image, label = augmented([sample(shape)] * 2, ALL, [1, 2], nowhere)
+    assert image.shape == (2, 2, *shape)
+    assert label is not None
+    assert image.device == label.device == nowhere
+
+
+@EACH_SHAPE
 @pytest.mark.parametrize("seed", range(3))
 def test_a_label_follows_its_image(shape: tuple[int, ...], seed: int) -> None:
     """Where the image is bright after turning, scaling and mirroring, there is the lesion."""
@@ -165,7 +175,7 @@ def test_a_grid_turns_as_torchio_does(shape: tuple[int, ...]) -> None:
     spacing = (1.0, 2.0, 1.5)[: len(shape)]
     blob = sample(shape).image[:1].clamp(min=0)
     found = torch.nn.functional.grid_sample(
-        blob[None], grids([one], [spacing], shape), align_corners=True
+        blob[None], grids([one], [spacing], shape, blob.device), align_corners=True
     )[0]
     assert abs(found - as_torchio(blob, one, spacing)).mean() < 0.05 * found.mean()
     assert abs(found - blob).mean() > 0.1 * found.mean()

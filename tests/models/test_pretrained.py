@@ -38,7 +38,7 @@ def test_a_file_of_the_same_network_gives_its_bits(ending: str, tmp_path: Path) 
     """MedicalNet's names begin with ``module.``; the prefix does not count."""
     source, mine = network(seed=2), network()
     path = saved(tmp_path / f"w.{ending}", source, "module.")
-    fit = begin(mine, file_sha256(path), path, 2)
+    fit = begin(mine, file_sha256(path), path, 2, "classification")
     assert fit is not None
     assert fit.taken == tuple(mine.state_dict())
     assert fit.resized == fit.fresh == fit.unused == ()
@@ -69,7 +69,7 @@ def test_a_file_of_another_network_is_refused_and_nothing_is_copied(tmp_path: Pa
     before = digest(weights(mine))
     path = saved(tmp_path / "w.safetensors", built("cnn5"))
     with pytest.raises(ConfigError, match=r"found 0 of .* numbers.*\[C24\]"):
-        begin(mine, file_sha256(path), path, 2)
+        begin(mine, file_sha256(path), path, 2, "classification")
     assert digest(weights(mine)) == before
 
 
@@ -77,15 +77,15 @@ def test_another_file_than_the_plans_is_refused(tmp_path: Path) -> None:
     """All sites start from the bits that the plan names."""
     path = saved(tmp_path / "w.safetensors", network(seed=2))
     with pytest.raises(ConfigError, match=r"found [0-9a-f]{64}, want SHA-256 0000.*\[C24\]"):
-        begin(network(), "0" * 64, path, 2)
+        begin(network(), "0" * 64, path, 2, "classification")
     with pytest.raises(ConfigError, match=r"found no file.*--weights.*\[C24\]"):
-        begin(network(), "0" * 64, None, 2)
+        begin(network(), "0" * 64, None, 2, "classification")
 
 
 def test_without_a_hash_a_network_stays_as_it_was_seeded() -> None:
     """Nothing is read."""
     mine = network()
-    assert begin(mine, "", Path("nowhere"), 2) is None
+    assert begin(mine, "", Path("nowhere"), 2, "classification") is None
     assert digest(weights(mine)) == digest(weights(network()))
 
 

@@ -69,6 +69,10 @@ class Rows:
         """Return the same."""
         return self
 
+    def placed(self, device: torch.device) -> SiteData:
+        """Return the same."""
+        return self
+
     def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:
         """Yield nothing: private steps draw by themselves."""
         yield from ()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from fedmri.config import load
 from fedmri.errors import ConfigError
@@ -13,6 +15,7 @@ from fedmri.models.build import build_network
 from fedmri.models.pretrained import file_sha256
 from fedmri.models.weights import layout, weights
 from fedmri.round import Weights
+from fedmri.simulation.progress import Bars
 from fedmri.trained.file.model_file import read_model
 from tests.conftest import TINY, RunTiny
 from tests.simulation.test_study import records
@@ -36,12 +39,18 @@ def start(tmp_path: Path) -> tuple[Path, Weights]:
 def test_the_first_model_is_that_of_the_file(
     run_tiny: RunTiny, start: tuple[Path, Weights]
 ) -> None:
-    """Without a round the final model is the file's, its head apart, as its record says."""
+    """Without a round the final model is the file's, its head apart, as its record says.
+
+    A terminal says what is seeded.
+    """
     path, values = start
-    folder = run_tiny("a", *ALONE, f"simulation.weights={path}")
+    said = StringIO()
+    with Bars(load(TINY).plan, Console(file=said, force_terminal=True, width=200)) as bars:
+        folder = run_tiny("a", *ALONE, f"simulation.weights={path}", observe=bars)
     (record,) = [row for row in records(folder) if row["kind"] == "start"]
     assert set(record["taken"]) == set(values)
-    assert record["fresh"]
+    seeded = ", ".join(record["fresh"])
+    assert f"{len(values)} entries of the file taken; seeded: {seeded}." in said.getvalue()
     assert record["resized"] == record["unused"] == []
     assert record["sha256"] == file_sha256(path)
     (found,) = folder.rglob("model.safetensors")

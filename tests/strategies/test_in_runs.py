@@ -40,7 +40,7 @@ def test_fednova_under_another_optimizer_than_sgd_is_advised_against_once(
     told: list[str] = []
 
     def observe(record: Record) -> None:
-        told.extend(record["advice"] if record["kind"] == "start" else ())
+        told.extend(record["advice"] if record["kind"] == "begun" else ())
 
     compared = "simulation.strategies=[{name: fedavg},{name: fednova}]"
     run_tiny("a", FEDERATED, compared, "simulation.n_seeds=2", "rounds.n_rounds=1", observe=observe)

@@ -12,11 +12,12 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]  # it ships no types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fedmri.api.grid.recipe import Recipe
 from fedmri.api.grid.search import Tune
 from fedmri.config import as_overrides, load
 from fedmri.errors import ConfigError, require, told
+from fedmri.plan import Plan
 from fedmri.settings.keys import refused_value
+from fedmri.simulation.recipe import Recipe
 
 Block = Mapping[str, Any]
 """By the dotted key of a setting: its values, a list of them."""
@@ -65,10 +66,15 @@ class StudyFile:
         """The sections of the grid."""
         return self.grid if isinstance(self.grid, list) else [self.grid]
 
-    def variants(self) -> Iterator[dict[str, Any]]:
-        """Yield the values of each run by the keys that vary."""
+    def variants(self, plan: Plan | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the values of each run by the keys that vary.
+
+        Args:
+            plan: What a recipe changes; None takes that of the settings.
+        """
         if self.recipe is not None:
-            yield from map(dict, self.recipe.variants(load([*as_overrides(self.settings)]).plan))
+            shared = plan or load([*as_overrides(self.settings)]).plan
+            yield from map(dict, self.recipe.variants(shared))
             return
         for block in self.blocks:
             for values in itertools.product(*block.values()):

@@ -34,7 +34,7 @@ class Pace:
 
     def observe(self, record: Mapping[str, Any]) -> None:
         """Take in a record of the run that is on its way."""
-        if record["kind"] == "start":
+        if record["kind"] == "begun":
             now = self._clock()
             if self._begun:  # what precedes the first run is done once
                 self._between.append(now - self._last)

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 from fedmri.api.grid.file import StudyFile, read_study
 from fedmri.api.grid.pace import Pace
 from fedmri.api.grid.trials import RUN_TABLE, Trials, Variant, done_once
-from fedmri.api.result import StudyResult
+from fedmri.api.result import CHOSEN, StudyResult
 from fedmri.api.study import Study
+from fedmri.config import Experiment, changed
 from fedmri.errors import UsageError
 from fedmri.machine.files import hold, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLE, CHOSEN = "study.md", "chosen"
+TABLE = "study.md"
 _MACHINERY: Mapping[str, Any] = {
     "workers": 0,
     "backend": "local",
@@ -71,20 +72,26 @@ class StudyGrid:
     Args:
         file: YAML file of the study, or the study.
         folder: Where it is written; None takes a folder of its name, beside the file.
+        base: Experiment that all runs share, in place of the settings of the file.
 
     Raises:
         ConfigError: The file or a setting cannot be taken.
     """
 
     def __init__(
-        self, file: str | os.PathLike[str] | StudyFile, folder: str | os.PathLike[str] | None = None
+        self,
+        file: str | os.PathLike[str] | StudyFile,
+        folder: str | os.PathLike[str] | None = None,
+        base: Experiment | None = None,
     ) -> None:
         if isinstance(file, StudyFile):
             self.file, beside = file, Path(file.name)
         else:
             self.file, beside = read_study(Path(file)), Path(file).with_suffix("")
-        self.folder = Path(folder or beside).absolute()
-        self.variants = () if self.file.tune else tuple(map(self._variant, self.file.variants()))
+        self.folder, self._base = Path(folder or beside).absolute(), base
+        plan = None if base is None else base.plan
+        variants = () if self.file.tune else self.file.variants(plan)
+        self.variants = tuple(map(self._variant, variants))
 
     def run(
         self,
@@ -126,7 +133,10 @@ class StudyGrid:
     def _variant(self, values: Mapping[str, Any]) -> Variant:
         from fedmri.simulation.arms.store import data_key
 
-        study = Study.from_settings(self.file.overrides(values))
+        if self._base is None:
+            study = Study.from_settings(self.file.overrides(values))
+        else:
+            study = Study.placed(changed(self._base, values), self.folder)
         simulation = study.experiment.simulation
         bare = replace(study.experiment, simulation=replace(simulation, **_MACHINERY))
         data = bare.plan.data.source.path, simulation.external

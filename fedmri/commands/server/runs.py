@@ -183,7 +183,7 @@ def _signed(
     more = [] if weights is None else [f"simulation.weights='{weights}'"]
     loaded = load([*overrides, *more], plan).plan
     made = assemble(loaded).checked()  # what cannot do the task is refused before anybody waits
-    fit = begin(made.network, loaded.start.sha256, weights, loaded.n_channels)
+    fit = begin(made.network, loaded.start.sha256, weights, loaded.n_channels, loaded.kind)
     if fit is not None:
         print(f"The model starts from {weights}: {fit.summary}.")
     chosen = settled(loaded, arithmetic_file())

@@ -77,7 +77,12 @@ def stacked(samples: Sequence[Sample]) -> Stack:
     return image, torch.stack(labels) if labels else None
 
 
-def augmented(samples: Sequence[Sample], config: AugmentConfig, seeds: Sequence[int]) -> Stack:
+def augmented(
+    samples: Sequence[Sample],
+    config: AugmentConfig,
+    seeds: Sequence[int],
+    device: torch.device | None = None,
+) -> Stack:
     """Return a randomly changed batch of examples of one shape.
 
     Intensities are changed between the head's lowest value and its highest, so that a field or a
@@ -89,12 +94,15 @@ def augmented(samples: Sequence[Sample], config: AugmentConfig, seeds: Sequence[
         samples: They are not changed.
         config: Probability of each change.
         seeds: One for each example: it decides what happens, whatever else is in the batch.
+        device: Where images are changed and left; None is where the samples are.
 
     Source:
         The changes are those of TorchIO (Pérez-García et al. 2021,
         doi:10.1016/j.cmpb.2021.106236); shading by a coil is that of MONAI.
     """
     image, label = stacked(samples)
+    if device is not None:
+        image, label = image.to(device), label if label is None else label.to(device)
     n_axes, n_modalities = image.ndim - 2, len(samples[0].present)
     all_drawn = [draw(config, seed, n_axes, n_modalities) for seed in seeds]
     rows = [row for row, drawn in enumerate(all_drawn) if drawn.happens]
@@ -125,7 +133,8 @@ def _changed(
     _ghost(unit, drawn)
     for row, one in enumerate(drawn):
         if "noise" in one.happens:
-            unit[row].add_(normal(one.seed, unit[row].shape), alpha=NOISE_STD * one.noise)
+            noise = normal(one.seed, unit[row].shape).to(unit.device)
+            unit[row].add_(noise, alpha=NOISE_STD * one.noise)
     is_head = maps[:, : image.shape[1]] > 0
     image = torch.where(is_head, unit * spread + low, 0)
     return image, None if label is None else maps[:, image.shape[1] :].to(label.dtype)
@@ -140,7 +149,7 @@ def _contrast(unit: torch.Tensor, drawn: Sequence[Drawn]) -> None:
     """Give each modality another contrast; edits ``unit``, as the next three do."""
     if rows := _rows("gamma", drawn):
         gamma = torch.tensor(np.stack([drawn[row].contrast for row in rows]) * LOG_GAMMA).exp()
-        gamma = gamma.repeat_interleave(unit.shape[1] // gamma.shape[1], dim=1)
+        gamma = gamma.to(unit.device).repeat_interleave(unit.shape[1] // gamma.shape[1], dim=1)
         unit[rows] = unit[rows] ** gamma.view(*gamma.shape, *[1] * (unit.ndim - 2))
 
 
@@ -150,7 +159,8 @@ def _shade(unit: torch.Tensor, drawn: Sequence[Drawn]) -> None:
         factors = torch.tensor(np.stack([drawn[row].shade for row in rows]) * BIAS)
         degrees = torch.meshgrid(*[torch.arange(n) for n in factors.shape[1:]], indexing="ij")
         factors[:, torch.stack(degrees).sum(0) >= factors.shape[1]] = 0
-        field = separable(factors, [legendre(n, factors.shape[1]) for n in unit.shape[2:]])
+        bases = [legendre(n, factors.shape[1]).to(unit.device) for n in unit.shape[2:]]
+        field = separable(factors.to(unit.device), bases)
         unit[rows] = unit[rows] * field.exp()[:, None]
 
 
@@ -164,7 +174,7 @@ def _move(
             unit[row], maps[row] = unit[row].flip(1 + axis), maps[row].flip(1 + axis)
     if rows := [row for row, one in enumerate(drawn) if one.happens & GEOMETRY]:
         spacings = [samples[row].spacing_mm for row in rows]
-        grid = grids([drawn[row] for row in rows], spacings, unit.shape[2:])
+        grid = grids([drawn[row] for row in rows], spacings, unit.shape[2:], unit.device)
         sample = torch.nn.functional.grid_sample
         unit[rows] = sample(unit[rows], grid, mode="bilinear", align_corners=True)
         maps[rows] = sample(maps[rows], grid, mode="nearest", align_corners=True)
@@ -184,7 +194,7 @@ def _ghost(unit: torch.Tensor, drawn: Sequence[Drawn]) -> None:
         kept[centre - n_kept : centre + n_kept + 1] = 1
         lines = torch.fft.ifftshift(kept).view(-1, *[1] * (len(sides) - 1 - axis))
         spectrum = torch.fft.fft(unit[row], dim=1 + axis)
-        unit[row] = torch.fft.ifft(spectrum * lines, dim=1 + axis).real
+        unit[row] = torch.fft.ifft(spectrum * lines.to(unit.device), dim=1 + axis).real
 
 
 def mix(

@@ -26,7 +26,8 @@ from fedmri.data.preparation.prepared import (
     unusable_site,
 )
 from fedmri.data.settings import AugmentConfig, DataConfig, PrepareConfig, SampleConfig
-from fedmri.data.target import DataTarget
+from fedmri.data.target import DataTarget, OfImages
+from fedmri.errors import DataError
 from fedmri.round import Batch
 
 
@@ -106,6 +107,7 @@ class PreparedSite:
         change: What is done to each image before anything else; None leaves it.
         sample: What a pass of training takes more often than the rest, and how much of a volume.
         is_site_balanced: Whether a pass of training has the examples of each site as often.
+        device: Where training images are changed and left; None is the CPU.
     """
 
     prepared: Prepared
@@ -115,6 +117,7 @@ class PreparedSite:
     change: ImageChange | None = None
     sample: SampleConfig = field(default_factory=SampleConfig)
     is_site_balanced: bool = False
+    device: torch.device | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -138,6 +141,10 @@ class PreparedSite:
         """Return the same examples with another look, after the changes so far."""
         after = change if self.change is None else _Both(self.change, change)
         return replace(self, change=after)
+
+    def placed(self, device: torch.device) -> PreparedSite:
+        """Return the same examples, whose training images are changed on a device."""
+        return replace(self, device=device)
 
     def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:
         """Yield one epoch of shuffled, augmented training batches; the seed decides all of it.
@@ -224,6 +231,13 @@ class PreparedSite:
         return [Item(scan, index) for scan in scans for index in scan.slices or (None,)]
 
     def _sample(self, item: Item) -> Sample:
+        try:
+            return self._read(item)
+        except DataError as error:
+            error.add_note(f"in scan {item.scan.scan}")
+            raise
+
+    def _read(self, item: Item) -> Sample:
         scan, index = item.scan, item.slice_index
         whole = map_array(scan.image, scan.shape, "<f4")
         image = _voxels(whole, index, self.n_neighbours)
@@ -242,19 +256,22 @@ class PreparedSite:
             samples = [
                 cut(one, patch, own, is_labelled=item.is_labelled) for one, item, own in cuts
             ]
-        return self._batch(group, augmented(samples, self.config, seeds))
+        return self._batch(group, augmented(samples, self.config, seeds, self.device), seeds)
 
     def _scored(self, group: Sequence[Item]) -> Batch:
-        return self._batch(group, stacked([self._sample(item) for item in group]))
+        seeds = [_seed(item, 0) for item in group]
+        return self._batch(group, stacked([self._sample(item) for item in group]), seeds)
 
-    def _batch(self, group: Sequence[Item], stack: Stack) -> Batch:
+    def _batch(self, group: Sequence[Item], stack: Stack, seeds: Sequence[int]) -> Batch:
         image, label = stack
         scans = [item.scan for item in group]
         present = torch.tensor([scan.present for scan in scans])
-        n_each = image.shape[1] // present.shape[1]
+        n_each, target = image.shape[1] // present.shape[1], self._targets(scans, label)
+        if isinstance(self.target, OfImages):
+            image, target = self.target.hidden(image, n_each, seeds)
         return Batch(
             image=image,
-            target=self._targets(scans, label),
+            target=target,
             present=present.repeat_interleave(n_each, dim=1),
             subjects=tuple(map(self._name, scans)),
             scans=tuple(scan.scan for scan in scans),

@@ -19,7 +19,10 @@ BEND = 0.03
 
 
 def grids(
-    drawn: Sequence[Drawn], spacings_mm: Sequence[Sequence[float]], shape: Sequence[int]
+    drawn: Sequence[Drawn],
+    spacings_mm: Sequence[Sequence[float]],
+    shape: Sequence[int],
+    device: torch.device,
 ) -> torch.Tensor:
     """Return the grid that ``grid_sample`` takes, shape ``(B, *shape, n)``.
 
@@ -27,6 +30,7 @@ def grids(
         drawn: What happens to each example.
         spacings_mm: Voxel sizes of each, in the order of the axes; the last ones count.
         shape: Spatial shape of all of them.
+        device: Where the grid is made.
     """
     n_axes = len(shape)
     matrices = [
@@ -35,11 +39,11 @@ def grids(
     ]
     # PyTorch counts axes from the last to the first
     theta = torch.tensor(np.stack(matrices)[:, ::-1].copy(), dtype=torch.float32)
-    theta = torch.cat([theta[:, :, :-1].flip(2), theta[:, :, -1:]], 2)
+    theta = torch.cat([theta[:, :, :-1].flip(2), theta[:, :, -1:]], 2).to(device)
     grid = torch.nn.functional.affine_grid(theta, [len(drawn), 1, *shape], align_corners=True)
     if bent := [row for row, one in enumerate(drawn) if "elastic" in one.happens]:
-        controls = torch.tensor(np.stack([drawn[row].bend for row in bent]) * 2 * BEND)
-        ways = separable(controls.flatten(0, 1), [_splines(n) for n in shape])
+        controls = torch.tensor(np.stack([drawn[row].bend for row in bent]) * 2 * BEND).to(device)
+        ways = separable(controls.flatten(0, 1), [_splines(n).to(device) for n in shape])
         ways = ways.view(len(bent), n_axes, *shape).flip(1).movedim(1, -1)
         grid[bent] += ways
     return grid

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmri.round import Batch, Truth
+
+if TYPE_CHECKING:
+    import torch
 
 Split = Literal["train", "val", "test"]
 
@@ -106,6 +109,10 @@ class SiteData(Protocol):
 
     def changed(self, change: ImageChange) -> SiteData:
         """Return the same examples with another look, after the changes so far."""
+        ...
+
+    def placed(self, device: torch.device) -> SiteData:
+        """Return the same examples, whose training images are changed on a device."""
         ...
 
     def train_batches(self, *, batch_size: int, seed: int) -> Iterator[Batch]:

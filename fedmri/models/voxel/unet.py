@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+LEVELS = 5
+
+
 @dataclass(frozen=True)
 class UNet(NormedWithDropout):
     """Channels double from level to level."""
@@ -28,8 +31,8 @@ class UNet(NormedWithDropout):
 
         return Network(
             **sizes.ports,
-            channels=[self.width * 2**i for i in range(5)],
-            strides=(2, 2, 2, 2),
+            channels=[self.width * 2**i for i in range(LEVELS)],
+            strides=(2,) * (LEVELS - 1),
             num_res_units=2,
             norm="batch",
             dropout=self.dropout,

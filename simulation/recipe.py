@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fedmri.errors import require
 
@@ -25,12 +25,20 @@ class Recipe:
     and each hospital alone. Validation patients choose for each arm.
 
     Attributes:
-        n_steps: Steps of a site in a training.
+        kind: ``auto`` tries them in a simulation, which then ends with what was chosen. ``none``
+            trains the settings as they are. A file of a study tries them by having the section.
+        n_steps: Steps of a site in a training, in place of ``rounds.n_rounds``.
         n_trials: How many of the settings are tried.
     """
 
-    n_steps: int
+    kind: Literal["none", "auto"] = "none"
+    n_steps: int = 240
     n_trials: int = 6
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a simulation tries them."""
+        return self.kind == "auto"
 
     def __post_init__(self) -> None:
         is_whole = self.n_steps > 0 and self.n_steps % LONG == 0
