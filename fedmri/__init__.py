@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fedmri.api.study import Study
     from fedmri.api.submission.bundle import bundle_run
     from fedmri.api.submission.comparing import compare_runs
+    from fedmri.api.submission.grouping import scores_by_group
     from fedmri.api.tables import HarmonizedTable, TableHarmonizer, harmonize_table
     from fedmri.api.targets import (
         Classification,
@@ -85,6 +86,7 @@ __all__ = [
     "list_models",
     "predict_dicom",
     "privacy_plan",
+    "scores_by_group",
     "site_privacy_plan",
 ]
 
@@ -122,6 +124,7 @@ _HOMES = {
     "bundle_run": "api.submission.bundle",
     "check_data": "api.data",
     "compare_runs": "api.submission.comparing",
+    "scores_by_group": "api.submission.grouping",
     "example_data": "api.example",
     "export_model": "api.export",
     "harmonize_table": "api.tables",

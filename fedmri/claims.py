@@ -39,6 +39,7 @@ class Need(Enum):
     PLAIN_SGD = "plain SGD: train.optimizer=sgd, momentum 0, no clipped gradients"
     EMBEDDING = "one embedding an image"
     COVARIATES = "columns of the table beside the image: data.source.covariates"
+    VISITS = "several visits of a patient: data.source.visits of 2 or more"
     KEPT_ADAM = "an Adam that is kept: train.optimizer=adamw or adam, train.is_optimizer_kept=true"
     KEPT_OPTIMIZER = "sites that keep their optimizer's state: train.is_optimizer_kept=true"
     """Advice alone: without it every round begins anew."""

@@ -37,7 +37,7 @@ from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.plan import plan_app
 from fedmri.commands.privacy.training import privacy_app
 from fedmri.commands.study import study as run_grid
-from fedmri.commands.submission import bundle, compare
+from fedmri.commands.submission import bundle, compare, subgroups
 from fedmri.errors import FedmriError, UsageError
 from fedmri.machine.system_errors import as_usage_error
 
@@ -69,7 +69,7 @@ app.add_typer(privacy_app, name="privacy")
 app.add_typer(plan_app, name="plan")
 for command in (
     *(demo, harmonize, lint_claims, predict, explain, agree, score, show, export, serve),
-    *(compare, bundle),
+    *(compare, subgroups, bundle),
 ):
     app.command()(command)
 app.command("study")(run_grid)

@@ -167,12 +167,12 @@ DOORS = (
     ),
     Door(
         "covariates beside images",
-        lambda plan: bool(plan.data.source.covariates),
+        lambda plan: bool(plan.data.source.declared),
         "model",
         Claim.READS_COVARIATES,
         ConfigError,
         "C03",
-        "set model=image_table_fusion, or data.source.covariates=[]",
+        "set model=image_table_fusion or model=visit_rnn, or leave covariates and visits out",
     ),
 )
 """Every mechanism that asks a claim of a part."""
@@ -276,6 +276,12 @@ _NEEDS: tuple[tuple[Need, Callable[[Plan], bool], Callable[[Plan], str], str], .
         lambda plan: bool(plan.data.source.covariates),
         lambda _: "none",
         "set data.source.covariates, such as [age:50/20,sex:F|M], or take another model",
+    ),
+    (
+        Need.VISITS,
+        lambda plan: plan.data.source.visits > 1,
+        lambda plan: str(plan.data.source.visits),
+        "set data.source.visits, such as 3, or take another model",
     ),
 )
 """What a strategy or model may need of the plan: is it met, what was found, how to put it right."""

@@ -140,6 +140,7 @@ CODES: dict[str, str] = {
     "D87": "a DICOM series has no single frame of reference",
     "D88": "an upload is too large",
     "D89": "a prediction took too long",
+    "D90": "a visit has no time",
     "C01": "a setting has a value that it cannot take",
     "C02": "a setting is not known",
     "C03": "two settings contradict each other",

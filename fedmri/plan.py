@@ -129,6 +129,7 @@ class NetworkArguments(TypedDict):
     shape: tuple[int, ...]
     seed: int
     n_covariates: int
+    n_visits: int
 
 
 @dataclass(frozen=True)
@@ -164,10 +165,10 @@ class Plan:
 
     @property
     def n_channels(self) -> int:
-        """Input channels of the network: modalities, times neighbouring slices."""
+        """Input channels of the network: modalities of each visit, times neighbouring slices."""
         prepare = self.data.prepare
         n_slices = 2 * prepare.n_neighbours + 1 if prepare.dimension == "2.5d" else 1
-        return len(self.data.source.modalities) * n_slices
+        return len(self.data.source.channels) * n_slices
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -192,6 +193,7 @@ class Plan:
             "shape": self.shape,
             "seed": self.seed,
             "n_covariates": sum(one.n_entries for one in self.data.source.declared),
+            "n_visits": self.data.source.visits,
         }
 
     def __post_init__(self) -> None:
@@ -207,6 +209,7 @@ class Plan:
             lambda: refuse_conflicts(self.privacy, self.train, self.data),
             lambda: _refuse_covariates(self.data, self.target),
             lambda: self.data.source.refuse_unfit(self.target),
+            lambda: _refuse_visits(self),
             lambda: self.data.sample.refuse_unfit(self.target, self.data.prepare),
             lambda: refuse_inspections(inspections),
             lambda: _refuse_late(self),
@@ -294,6 +297,18 @@ def _refuse_covariates(data: DataConfig, target: Task) -> None:
     if names and (data.augment.mixup or data.augment.cutmix):
         found, want = "mixed images of two patients, whose rows are not mixed", "images of one"
         fix = "set data.augment.mixup=0 data.augment.cutmix=0"
+        raise ConfigError("C03", what, found=found, want=want, fix=fix)
+
+
+def _refuse_visits(plan: Plan) -> None:
+    """Refuse visits that are no whole volumes of one size with one answer (C03)."""
+    prepare = plan.data.prepare
+    is_one = plan.data.source.visits == 1
+    is_volume = prepare.dimension == "3d" and all(plan.shape) and plan.target.answer == "image"
+    if not (is_one or is_volume):
+        what, want = "setting data.source.visits", "volumes of one size, and one answer a patient"
+        found = f"{prepare.dimension} of {plan.shape}, {plan.target.title}"
+        fix = "set data.prepare.dimension=3d with size or shape, and a target of the patient"
         raise ConfigError("C03", what, found=found, want=want, fix=fix)
 
 

@@ -32,7 +32,7 @@ def preflight(data: DataConfig, target: DataTarget | None, manifest: Path) -> Sc
         DataError: There is nothing to check.
     """
     source = data.source
-    table = examine(read(source), target, data.check, source.modalities, source.declared)
+    table = examine(read(source), target, data.check, source.channels, source.declared)
     write_manifest(manifest, table)
     return table
 

@@ -133,7 +133,7 @@ def checked(source: SiteSource, manifest: Path) -> ScanTable:
         other = replace(other, scans=_in_our_words(other.scans, plan, source.labels))
         table = _joined(table, other, is_keyed=bool(plan.data.source.key_column))
     wanted = plan.data.source
-    table = examine(table, plan.target, plan.data.check, wanted.modalities, wanted.declared)
+    table = examine(table, plan.target, plan.data.check, wanted.channels, wanted.declared)
     write_manifest(manifest, table)
     enforce(table, plan.data.check)
     return table

@@ -12,7 +12,7 @@ import torch
 from _pytest.mark.structures import ParameterSet
 from torch import nn
 
-from fedmri.claims import Claim, claims_of
+from fedmri.claims import Claim, Need, claims_of, needs_of
 from fedmri.errors import ConfigError
 from fedmri.models.build import build_network
 from fedmri.models.model import Model
@@ -31,8 +31,10 @@ WIDTHS = (8, 12, 16, 32, 64)
 """Widths to try, the least first: heads of transformers want one that they can share."""
 
 
-N_COVARIATES = 3
+N_COVARIATES = 5
 """Numbers of a patient for the networks that read some."""
+N_VISITS = 2
+"""Visits for the networks that go over some; channels are multiples of it."""
 
 LARGE_FOLDERS = ("backbone", "hybrid")
 N_QUICK = 2
@@ -89,6 +91,16 @@ def n_covariates_of(name: str) -> int:
     return N_COVARIATES if Claim.READS_COVARIATES in claims_of(narrow(name)) else 0
 
 
+def n_visits_of(name: str) -> int:
+    """Return the visits that a network is built for here: one, unless it goes over several."""
+    return N_VISITS if Need.VISITS in needs_of(narrow(name)) else 1
+
+
+def beside(name: str) -> dict[str, int]:
+    """Return what a network is built for beside its images."""
+    return {"n_covariates": n_covariates_of(name), "n_visits": n_visits_of(name)}
+
+
 def inputs_of(name: str, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return what a network is called with: images, and covariates where it reads some."""
     n = n_covariates_of(name)
@@ -140,7 +152,7 @@ def built(  # noqa: PLR0913  # every one is named at the call
         n_channels=n_channels,
         shape=shape or least_shape(name, n_dims),
         seed=seed,
-        n_covariates=n_covariates_of(name),
+        **beside(name),
     )
 
 

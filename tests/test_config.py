@@ -176,6 +176,9 @@ def test_every_shipped_choice_loads(group: str) -> None:
         more = plain if name == "scaffold" else whole if is_of_embeddings else []
         if group == "model" and Need.COVARIATES in needs_of(MODELS.load(name)):
             more = ["data.source.covariates=[age:50/20,sex:F|M]"]
+        if group == "model" and Need.VISITS in needs_of(MODELS.load(name)):
+            kind = ["target=classification", "target.name=a", "target.classes=[b,c]"]
+            more = [*kind, "data.source.visits=2", "data.prepare.shape=[32,32,32]"]
         if name == "fedadamw":
             more = ["train.is_optimizer_kept=true"]
         if group == "target":  # what it is about has no default

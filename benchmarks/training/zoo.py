@@ -6,7 +6,8 @@ IMAGES is a folder as ``experiment=tumour_kind`` takes it, MASKS one as ``experi
 does, and VOLUMES one as ``experiment=brain_age`` does: for models that want volumes or a table.
 Models are as narrow as they can be, on images of 64 x 64 or volumes of 8 mm: this is a test that
 each of them learns, and what it costs, and no contest. Each model has a process of its own, whose
-peak of memory is measured. A row is written as soon as it is known; a second call goes on.
+peak of memory is measured. A row is written as soon as it is known; a second call goes on. None of
+these folders has visits, so ``visit_rnn`` is left out.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ COLUMNS = (
 )
 
 
+def _has_data(name: str) -> bool:
+    """Whether one of the folders can teach a model: none has several visits of a patient."""
+    return Need.VISITS not in getattr(MODELS.load(name), "needs", ())
+
+
 def kind_of(name: str) -> str:
     """Return what a model is tried on."""
     if name in model_names("voxel"):
@@ -60,7 +66,7 @@ def main() -> None:
     rows = Path(folder) / "zoo.jsonl"
     rows.parent.mkdir(parents=True, exist_ok=True)
     done = {json.loads(line)["model"] for line in _lines(rows)}
-    for name in names or MODELS.own:
+    for name in names or filter(_has_data, MODELS.own):
         if name not in done:
             data = places[kind_of(name)]
             command = [sys.executable, __file__, MEASURE, name, data, folder]

@@ -52,7 +52,8 @@ def plan_facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
     return {
         "plan": f"{plan.name} ({signed.sha256})",
         "learned": f"{target.learned}{_whence(TASKS, target)}",
-        "read": f"modalities {', '.join(source.modalities)}; {target.reads}{_covariates(plan)}",
+        "read": f"modalities {', '.join(source.modalities)}{_visits(plan)}; {target.reads}"
+        f"{_covariates(plan)}",
         "network": f"{MODELS.name_of(plan.model)}, {n_numbers:,} numbers"
         f"{_whence(MODELS, plan.model)}{_start(plan)}",
         "strategy": f"{_strategy(plan)}; {amount} a round, {plan.rounds.n_rounds} rounds",
@@ -73,6 +74,12 @@ def plan_facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "the model's file": _release(plan),
         "signed for": f"fedmri {signed.version}",
     }
+
+
+def _visits(plan: Plan) -> str:
+    """Return how many visits of a patient are read together, where that is more than one."""
+    n = plan.data.source.visits
+    return f" of a patient's last {n} visits, with the time between them" if n > 1 else ""
 
 
 def _covariates(plan: Plan) -> str:

@@ -125,10 +125,12 @@ def checked_own(
         key_column=config.data.key_column or wanted.key_column,
         patient_pattern=config.data.patient_pattern or wanted.patient_pattern,
         drawn=config.data.drawn or wanted.drawn,
+        visits=wanted.visits,
+        visit_time=config.data.visit_time or wanted.visit_time,
         site=config.data.site or site,
     )
     table = _renamed(read(source, gone), site)
-    table = examine(table, plan.target, config.check, wanted.modalities, wanted.declared)
+    table = examine(table, plan.target, config.check, wanted.channels, wanted.declared)
     write_manifest(manifest, table)
     return table
 

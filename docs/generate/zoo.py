@@ -9,7 +9,7 @@ import inspect
 import re
 from pathlib import Path
 
-from fedmri.claims import Claim, claims_of
+from fedmri.claims import Claim, Need, claims_of, needs_of
 from fedmri.errors import ConfigError
 from fedmri.models.build import build_network, n_parameters
 from fedmri.models.registry import MODELS, model_names
@@ -24,6 +24,8 @@ SHAPES: tuple[tuple[int, ...], ...] = ((128, 128), (64, 64, 64))
 """Images that arithmetic is counted for, one channel each."""
 N_COVARIATES = 5
 """Numbers of a patient's age and sex, for a model that reads some."""
+N_VISITS = 2
+"""Visits for a model that goes over several."""
 _IMAGE = Classification("class", ("a", "b", "c"))
 _VOXEL = Segmentation("mask", ("lesion",))
 _HEAD = """
@@ -64,19 +66,22 @@ def with_table(page: str, made: str) -> str:
 def _counted(name: str, target: Task, shape: tuple[int, ...]) -> list[str]:
     model = MODELS.made(name)
     n_covariates = N_COVARIATES if Claim.READS_COVARIATES in claims_of(model) else 0
+    n_visits = N_VISITS if Need.VISITS in needs_of(model) else 1
     try:
         network = build_network(
             model,
             target=target,
             n_dims=len(shape),
-            n_channels=1,
+            n_channels=n_visits,
             shape=shape,
             seed=0,
             n_covariates=n_covariates,
+            n_visits=n_visits,
         ).eval()
     except ConfigError:
         return ["refused", "refused"]
-    inputs = [(1, *shape), (n_covariates,)] if n_covariates else [(1, *shape)]
+    image = (n_visits, *shape)
+    inputs = [image, (n_covariates,)] if n_covariates else [image]
     return [f"{n_parameters(network):,}", f"{n_flops(network, inputs) / 1e9:.2f}"]
 
 

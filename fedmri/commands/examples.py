@@ -21,6 +21,7 @@ EXAMPLES: Mapping[str, str] = {
     "report": "fedmri report runs/experiment",
     "study": "fedmri study study.yaml",
     "compare": "fedmri compare runs/first runs/second",
+    "subgroups": "fedmri subgroups runs/experiment --by sex --by 'age:40|60'",
     "bundle": "fedmri bundle runs/experiment",
     "data": "fedmri data check bids",
     "data check": "fedmri data check bids target.kind=regression target.name=age",

@@ -34,6 +34,32 @@ def compare(
         print(f"Not tuned alike: settings tried are {counts}. The run with more of them gains.")
 
 
+def subgroups(
+    run: Annotated[Path, typer.Argument(help="Run folder of a finished simulation.")],
+    by: Annotated[
+        list[str], typer.Option(help="Column of the subject table, or bands as age:40|60; often.")
+    ],
+) -> None:
+    """Score a run's first model by sex, age, scanner or field, each group beside all others.
+
+    Verdicts are adjusted for all groups that are shown (Holm). The tables of the data are read.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from fedmri.api.submission.grouping import scores_by_group
+    from fedmri.reports.text.words import with_interval
+
+    table = Table("column", "group", "patients", "score (95 % interval)", "minus others", "shown")
+    for one in scores_by_group(run, by):
+        minus = with_interval(one.against_rest, is_signed=True)
+        n = str(one.score.n_patients)
+        cells = (one.column, one.group, n, with_interval(one.score), minus, one.verdict)
+        table.add_row(*map(Text, cells))
+    Console().print(table)
+
+
 def bundle(
     run: Annotated[Path, typer.Argument(help="Run folder of a finished simulation.")],
     out: Annotated[

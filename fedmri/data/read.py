@@ -15,6 +15,7 @@ from fedmri.data.reader import AUTO, READERS, Likeness, Look
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
 from fedmri.data.site_names import one_name_each, with_one_name_each
+from fedmri.data.visits import joined
 from fedmri.errors import DataError
 
 N_LOOKED_AT = 200
@@ -28,8 +29,8 @@ def read(config: SourceConfig, gone: Container[str] = ()) -> ScanTable:
         gone: Names of patients who are to be as if they had never been there.
 
     Returns:
-        Scans sorted by site, subject and session; what was found odd; and how many scans each
-        site has, those left out included.
+        Scans sorted by site, subject and session, or several visits as one; what was found odd;
+        and how many scans each site has, those left out included.
 
     Raises:
         DataError: No such folder or an unknown layout (D04), a subject table that cannot be used
@@ -47,7 +48,7 @@ def read(config: SourceConfig, gone: Container[str] = ()) -> ScanTable:
     scans = sorted(keyed, key=lambda scan: (scan.site, scan.subject, scan.session))
     more = [*unkeyed, *shared_names(scans)]
     every = replace(table, scans=tuple(scans), findings=(*table.findings, *more))
-    table = without_patients(every, gone)  # a key is a name as well
+    table = joined(without_patients(every, gone), config)  # a key is a name as well
     findings = sorted(table.findings, key=finding_order)
     scans = with_drawn(table.scans, config.drawn)
     return ScanTable(tuple(scans), tuple(findings), count_by_site(scans, findings))

@@ -11,6 +11,9 @@ from fedmri.data.target import OfImages
 from fedmri.errors import ConfigError, require
 from fedmri.round import Target
 
+OF_VISIT = " of visit "
+"""Between modality and number of a channel, where an example has several visits."""
+
 
 def _n_groups(pattern: str) -> int:
     try:
@@ -61,6 +64,10 @@ class SourceConfig:
         drawn: Classes that a hospital draws in its label maps, where these are not all of
             ``target.classes``, as ``SITE:CLASS|CLASS``. Without ``SITE:`` it holds for all sites
             that are not named. What is not drawn counts neither as there nor as absent.
+        visits: Sessions of a patient that are one example, the last ones in order of time. Earlier
+            sessions of who has fewer count as missing. 1 takes each session by itself.
+        visit_time: Column of the subject tables that says when a session was, as an ISO date or a
+            number of days; ``""`` is ``acq_time``, as BIDS calls it.
     """
 
     path: str = ""
@@ -77,8 +84,11 @@ class SourceConfig:
     patient_numbers: Literal["check", "ignore"] = "check"
     covariates: tuple[str, ...] = ()
     drawn: tuple[str, ...] = ()
+    visits: int = 1
+    visit_time: str = ""
 
     def __post_init__(self) -> None:
+        require(self.visits >= 1, "source.visits", self.visits, "1 or more")
         pattern = self.patient_pattern
         want = "a regular expression with a group 1, or empty"
         require(not pattern or _n_groups(pattern) > 0, "source.patient_pattern", pattern, want)
@@ -97,8 +107,23 @@ class SourceConfig:
 
     @property
     def declared(self) -> tuple[Covariate, ...]:
-        """The covariates, as they are encoded."""
-        return tuple(map(Covariate.declared, self.covariates))
+        """The covariates, as they are encoded; with several visits their intervals come last."""
+        intervals = map(Covariate, self.intervals)
+        return (*map(Covariate.declared, self.covariates), *intervals)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Images of an example by name, in the order of the input channels, the last visit last."""
+        if self.visits == 1:
+            return self.modalities
+        visits = range(1, self.visits + 1)
+        return tuple(f"{name}{OF_VISIT}{n}" for n in visits for name in self.modalities)
+
+    @property
+    def intervals(self) -> tuple[str, ...]:
+        """Columns that several visits become: years since the visit before, 0 for the first."""
+        visits = range(1, self.visits + 1) if self.visits > 1 else ()
+        return tuple(f"years_before_visit_{n}" for n in visits)
 
     def refuse_unfit(self, target: Target) -> None:
         """Refuse a target that is made of other images than those that are read (C03)."""

@@ -183,7 +183,7 @@ def _fellow(path: Path, first: ModelFile) -> ModelFile:
     mine, theirs = first.card.plan, file.card.plan
     pairs = {
         "target": (mine.target, theirs.target),
-        "modalities": (mine.data.source.modalities, theirs.data.source.modalities),
+        "modalities": (mine.data.source.channels, theirs.data.source.channels),
         "columns": (mine.data.source.covariates, theirs.data.source.covariates),
         "preparation": (mine.data.prepare, theirs.data.prepare),
         "harmonization": (_numbers_of(first), _numbers_of(file)),

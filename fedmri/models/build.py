@@ -34,6 +34,7 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
     shape: Sequence[int],
     seed: int,
     n_covariates: int = 0,
+    n_visits: int = 1,
 ) -> nn.Module:
     """Build a network on the CPU, in training mode; the seed decides its weights to the bit.
 
@@ -48,6 +49,7 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
             from scan to scan; not every network takes that, and what is too small shows later.
         seed: Seed of the initial weights, the same at every site.
         n_covariates: Numbers of the patient that come with an image.
+        n_visits: Visits of a patient that an image is made of.
 
     Returns:
         A network from images ``(B, C, *shape)`` to ``(B, n_outputs)`` or, where the target asks
@@ -60,7 +62,7 @@ def build_network(  # noqa: PLR0913  # every one is named at the call
     """
     require(n_dims in (2, 3) and len(shape) == n_dims, "image shape", tuple(shape), "2D or 3D")
     name = MODELS.name_of(model)
-    sizes = Sizes(tuple(shape), n_channels, target.n_outputs, n_covariates)
+    sizes = Sizes(tuple(shape), n_channels, target.n_outputs, n_covariates, n_visits)
     _require_answer(name, model, target)
     _require_dims(name, model, sizes)
     require_multiples(name, (model.multiple,) * n_dims, sizes)

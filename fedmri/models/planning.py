@@ -26,6 +26,8 @@ _ANISOTROPIC = 3.0
 _NEAR = 2.0
 """Axes whose voxels are within this factor of the finest are pooled, and convolved, together."""
 _BASE_WIDTH = 32
+_BARELY = 1 - 1e-6
+"""Medians over sites are known this closely: a side of 128.00001 voxels is one of 128."""
 Vector = NDArray[np.float64]
 
 
@@ -108,7 +110,7 @@ def target_spacing_mm(found: Spacings) -> tuple[float, ...]:
     worst = max(range(len(median)), key=lambda axis: median[axis])
     others_mm = [mm for axis, mm in enumerate(median) if axis != worst]
     others = [side for axis, side in enumerate(shape) if axis != worst]
-    is_thick = median[worst] > _ANISOTROPIC * max(others_mm)
+    is_thick = median[worst] * _BARELY > _ANISOTROPIC * max(others_mm)
     if not (is_thick and shape[worst] * _ANISOTROPIC < max(others)):
         return median
     finer = max(found.tenth_mm[worst], max(others_mm) + 1e-5)
@@ -134,7 +136,7 @@ def topology(spacing_mm: Sequence[float], patch: Sequence[int]) -> Topology:
     kernel, n_halved = [1] * n_dims, [0] * n_dims
     while axes := _halved(spacing, sides):
         for axis in range(n_dims):
-            if spacing[axis] / min(spacing) < _NEAR:
+            if spacing[axis] / min(spacing) < _NEAR * _BARELY:
                 kernel[axis] = 3
         for axis in axes:
             n_halved[axis] += 1
@@ -151,7 +153,7 @@ def _halved(spacing: Sequence[float], sides: Sequence[float]) -> list[int]:
     if not large:
         return []
     finest = min(spacing[axis] for axis in large)
-    axes = [axis for axis in large if spacing[axis] / finest < _NEAR]
+    axes = [axis for axis in large if spacing[axis] / finest < _NEAR * _BARELY]
     is_last = len(axes) == 1 and sides[axes[0]] < 3 * LEAST_EDGE
     return [] if is_last else axes
 
@@ -208,7 +210,7 @@ def _first_patch(spacing_mm: Sequence[float], shape: Sequence[float]) -> tuple[i
     fine = [1 / mm for mm in spacing_mm]
     side = _FIRST_SIDE[len(fine)] / math.prod(fine) ** (1 / len(fine))
     pairs = zip(fine, shape, strict=True)
-    return tuple(min(round(one * side), math.ceil(most)) for one, most in pairs)
+    return tuple(min(round(one * side), math.ceil(most * _BARELY)) for one, most in pairs)
 
 
 def _padded(patch: Sequence[int], multiples: Sequence[int]) -> tuple[int, ...]:

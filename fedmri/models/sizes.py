@@ -17,13 +17,15 @@ class Sizes:
         shape: Spatial size of an image, in voxels; two numbers or three.
         n_channels: Channels of an image.
         n_outputs: Classes, background and classes, or one value.
-        n_covariates: Numbers of the patient that come with an image.
+        n_covariates: Numbers of the patient that come with an image; those of visits are the last.
+        n_visits: Visits of a patient whose channels follow each other in an image.
     """
 
     shape: tuple[int, ...]
     n_channels: int
     n_outputs: int
     n_covariates: int = 0
+    n_visits: int = 1
 
     @property
     def n_dims(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedmri.evaluate.estimate import Estimate
 from fedmri.evaluate.reliability.calibration import Line, brier, calibration_line, ece_beside_null
+from fedmri.evaluate.reliability.decisions import Benefit, decision_curve, risk_coverage
 from fedmri.reports.elsewhere import inside_of
 from fedmri.reports.models import Model, cases_of
 from fedmri.reports.statistics.weighted import Array
@@ -16,6 +17,7 @@ from fedmri.tasks.task import Case
 
 LEAST_PATIENTS = 10
 N_POINTS = 5
+THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class Calibration:
         brier: Of the second of two classes; None for more classes.
         line: Slope and intercept of two classes; None for more, or where there is no fit.
         points: Mean probability, share that was right and patients, in bins of equal numbers.
+        selected: Share of patients kept, the surest first, share of them that was wrong, and how
+            many they are.
+        decisions: Net benefit by threshold, of the second of two classes; empty for more.
     """
 
     label: str
@@ -41,6 +46,8 @@ class Calibration:
     brier: Estimate | None
     line: Line | None
     points: tuple[tuple[float, float, int], ...]
+    selected: tuple[tuple[float, float, int], ...]
+    decisions: tuple[Benefit, ...]
 
 
 def calibrations(rows: Sequence[Model], seed: int) -> tuple[Calibration, ...]:
@@ -77,6 +84,8 @@ def _calibration(row: Model, seed: int) -> Calibration | None:
         brier=brier(shares[:, 1], positive) if is_binary else None,
         line=calibration_line([(shares[:, 1], positive)]) if has_both else None,
         points=_points(confidence, hits),
+        selected=_selected(confidence, hits),
+        decisions=decision_curve(shares[:, 1], positive, THRESHOLDS) if has_both else (),
     )
 
 
@@ -87,6 +96,12 @@ def _is_of_classes(case: Case) -> bool:
     return (
         is_single and n > 1 and abs(sum(case.prediction) - 1) < 1e-6 and min(case.prediction) >= 0
     )
+
+
+def _selected(confidence: Array, hits: Array) -> tuple[tuple[float, float, int], ...]:
+    curve = risk_coverage(confidence, 1 - hits)
+    n_kept = [-(-len(hits) * part // N_POINTS) for part in range(1, N_POINTS + 1)]
+    return tuple((n / len(hits), float(curve.risk[n - 1]), n) for n in n_kept)
 
 
 def _points(confidence: Array, hits: Array) -> tuple[tuple[float, float, int], ...]:

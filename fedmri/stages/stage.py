@@ -80,7 +80,7 @@ class Made:
     @property
     def n_channels(self) -> int:
         """Modalities of an image."""
-        return len(self.plan.data.source.modalities)
+        return len(self.plan.data.source.channels)
 
     @property
     def n_features(self) -> int:

@@ -29,7 +29,7 @@ def describe(card: ModelCard) -> dict[str, str]:
     facts = {
         "model": f"{plan.name}, weights {card.sha256}",
         "predicts": plan.target.learned,
-        "reads": ", ".join([*source.modalities, *(f"column {c.name}" for c in source.declared)]),
+        "reads": ", ".join([*source.channels, *(f"column {c.name}" for c in source.declared)]),
         "preparation": ", ".join(_preparation(card)),
         "network": _network(plan),
         "trained": _training(card),

@@ -31,7 +31,7 @@ AXES = ("left to right", "back to front", "foot to head")
 
 def looked_at(scan: Scan, plan: Plan) -> tuple[list[Remark], list[Remark]]:
     """Open a scan's files; return why it cannot be used, and what is odd about it."""
-    [probe] = probe_all([scan], None, plan.data.source.modalities)
+    [probe] = probe_all([scan], None, plan.data.source.channels)
     gone = [(f.code, f.reason) for f in probe.findings if f.is_excluded]
     told = [(f.code, f.reason) for f in probe.findings if not f.is_excluded]
     ct = [name for name, view in probe.views.items() if view.is_ct]
@@ -41,7 +41,7 @@ def looked_at(scan: Scan, plan: Plan) -> tuple[list[Remark], list[Remark]]:
 
 def misfits(scan: PreparedScan, file: ModelFile) -> Iterator[Remark]:
     """Yield how a prepared scan is unlike those that a model was trained on."""
-    modalities = file.card.plan.data.source.modalities
+    modalities = file.card.plan.data.source.channels
     absent = [n for n, there in zip(modalities, scan.present, strict=True) if not there]
     if absent:
         yield "D24", f"{', '.join(absent)} missing: zeros stand in for it"

@@ -114,7 +114,7 @@ def _scans(file: ModelFile, data: Path, options: ScoreOptions) -> tuple[list[Sca
     plan = file.card.plan
     source = replace(plan.data.source, path=str(data), sites=(), site=options.site)
     table = _only(read(source), options.patients)
-    table = examine(table, plan.target, plan.data.check, source.modalities, source.declared)
+    table = examine(table, plan.target, plan.data.check, source.channels, source.declared)
     enforce(table, plan.data.check)
     return list(table.scans), list(table.findings)
 

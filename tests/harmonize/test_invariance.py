@@ -24,7 +24,7 @@ from fedmri.models.registry import model_names
 from fedmri.models.weights import layout
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
-from tests.made import each, few_slices, inputs_of, n_covariates_of, n_dims_of, narrow
+from tests.made import beside, each, few_slices, inputs_of, n_dims_of, n_visits_of, narrow
 
 SIDE = {"cnn5": 8, "cnn3d": 16, "vit": 16, "segresnet": 8, "unet": 16, "attention_unet": 16}
 
@@ -238,14 +238,14 @@ def test_every_networks_embedding_makes_its_outputs(name: str) -> None:
         narrow(name),
         target=mask if is_mask else lesion,
         n_dims=n_dims,
-        n_channels=1,
+        n_channels=n_visits_of(name),
         shape=shape,
         seed=1,
-        n_covariates=n_covariates_of(name),
+        **beside(name),
     ).eval()
     head = next(iter(layout(network).head)).rpartition(".")[0]
     with embedding_of(network, head) as embedding:
-        outputs = network(*inputs_of(name, torch.randn(3, 1, *shape)))
+        outputs = network(*inputs_of(name, torch.randn(3, n_visits_of(name), *shape)))
     value = embedding.value
     assert value.shape[0] == 3
     assert value.ndim == 2
@@ -257,7 +257,7 @@ def test_every_networks_embedding_makes_its_outputs(name: str) -> None:
         assert torch.allclose(again, outputs.mean(dim=(2, 3)), atol=1e-5)
     if list(network.parameters())[:-2]:  # more than the last layer is learned
         assert any(g is not None for g in _slopes(value.sum(), network))
-    network(*inputs_of(name, torch.randn(3, 1, *shape)))
+    network(*inputs_of(name, torch.randn(3, n_visits_of(name), *shape)))
     assert embedding.value is value  # the hook is gone
 
 

@@ -20,7 +20,7 @@ from fedmri.privacy.per_sample import Inputs
 from fedmri.round import Update
 from fedmri.strategies.averaging.fedavg import FedAvg
 from fedmri.tasks.kinds.classification import Classification
-from tests.made import each, inputs_of, n_covariates_of, n_dims_of, narrow
+from tests.made import beside, each, inputs_of, n_dims_of, narrow
 
 KIND = Classification("kind", ("a", "b", "c"))
 HYBRIDS = tuple(name for name, module in MODELS.own.items() if ".hybrid." in module)
@@ -47,7 +47,7 @@ def built(name: str, seed: int = 1, n_channels: int = 2) -> nn.Module:
         n_channels=n_channels,
         shape=shape,
         seed=seed,
-        n_covariates=n_covariates_of(name),
+        **beside(name),
     )
 
 
@@ -167,6 +167,34 @@ def test_visits_with_intervals_go_through_the_network_of_slices() -> None:
         assert torch.equal(usual, network(batch, torch.ones(1, n_slices)))
         assert not torch.equal(usual, network(batch, torch.full((1, n_slices), 5.0)))
     nn.init.zeros_(network.over.decay.weight)  # type: ignore[union-attr,arg-type]
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_visit_counts_by_its_place_and_time_and_a_missing_one_not_at_all(cell: str) -> None:
+    """Of three visits the first is missing: what its channels hold is not read."""
+    network = build_network(
+        narrow("visit_rnn", cell=cell, hidden_width=8),
+        target=KIND,
+        n_dims=2,
+        n_channels=3,
+        shape=(16, 16),
+        seed=1,
+        n_covariates=7,
+        n_visits=3,
+    ).eval()
+    nn.init.ones_(network.memory.decay.weight)  # type: ignore[union-attr,arg-type]
+    batch = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    row = torch.tensor([[0.4, 0, 1, 0, 0, 1.5, 0]])  # age, then years and absence by visit
+    other = batch.clone()
+    other[:, 0] = 9
+    with torch.no_grad():
+        usual = network(batch, row)
+        assert torch.equal(usual, network(other, row))
+        assert not torch.equal(usual, network(batch[:, [0, 2, 1]], row))
+        for place in (0, 5):
+            changed = row.clone()
+            changed[0, place] += 3
+            assert not torch.equal(usual, network(batch, changed))
 
 
 def fusion(kind: str, **settings: object) -> nn.Module:

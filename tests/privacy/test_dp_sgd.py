@@ -37,7 +37,7 @@ from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.task import Task
 from fedmri.training.local import TrainResult, train_round
 from fedmri.training.settings import TrainConfig
-from tests.made import each, few_slices, inputs_of, n_covariates_of, n_dims_of, narrow
+from tests.made import beside, each, few_slices, inputs_of, n_dims_of, n_visits_of, narrow
 
 CLIP = 0.5
 KEY = key_for(b"secret of a site", "order 1")
@@ -253,11 +253,17 @@ def _network(name: str) -> tuple[nn.Module, Inputs]:
     side = 16 if name in {"cnn5", "cnn3d", "vit", "unet", "segresnet"} else 32
     n_dims = 3 if name == "cnn3d" else n_dims_of(name)[0]
     shape = few_slices(name, (side,) * n_dims)
-    sizes = {"target": kind, "n_dims": n_dims, "n_channels": 1, "shape": shape, "seed": 1}
-    sizes["n_covariates"] = n_covariates_of(name)
+    sizes = {
+        "target": kind,
+        "n_dims": n_dims,
+        "n_channels": n_visits_of(name),
+        "shape": shape,
+        "seed": 1,
+    }
+    sizes |= beside(name)
     network = build_network(narrow(name), **sizes).double()  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(5)
-    images = torch.randn(2, 1, *shape, dtype=torch.float64, generator=generator)
+    images = torch.randn(2, n_visits_of(name), *shape, dtype=torch.float64, generator=generator)
     return network, inputs_of(name, images)
 
 

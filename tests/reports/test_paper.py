@@ -84,6 +84,34 @@ def test_probabilities_that_are_too_sure_are_told_from_those_that_are_right(
     assert "more than chance explains" in five_sentences(summary)[4]
     page = write_report(run, classification)[0].read_text()
     assert "Calibration error" in page
+    assert "share of wrong answers among the surest patients" in page  # for those who do not see it
+
+
+def test_decisions_by_a_model_that_knows_are_worth_more_than_treating_all_or_none(
+    write_run: WriteRun, classification: Task
+) -> None:
+    """Of 80 patients half are ill and a quarter unsure: by hand; only the unsure are wrong."""
+
+    def predict(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
+        truth, is_unsure = i % 2, i % 8 >= 6
+        share = 0.45 if is_unsure else 0.9 if truth else 0.1
+        right = float((share > 0.5) == bool(truth))
+        scores = {"predicted": float(share > 0.5), "is_correct": right}
+        return {"truth": float(truth), "prediction": [1 - share, share], "scores": scores}
+
+    run = write_run({"A": 40, "B": 40}, predict, arms=["federated"])
+    [found] = write_report(run, classification)[1].calibrations
+    at = {round(one.threshold, 1): one for one in found.decisions}
+    assert at[0.2].model.value == pytest.approx((40 - 10 * 0.2 / 0.8) / 80)
+    assert at[0.2].treat_all == pytest.approx((40 - 40 * 0.2 / 0.8) / 80)
+    assert at[0.6].model.value == pytest.approx(30 / 80)  # the unsure ill are missed
+    assert found.selected[:3] == ((0.2, 0.0, 16), (0.4, 0.0, 32), (0.6, 0.0, 48))
+    assert found.selected[-1] == (1.0, 10 / 80, 80)
+    for name in ("selection", "decisions"):
+        assert (run / f"figures/{name}.svg").exists()
+    with (run / "figures/decisions.csv").open() as file:
+        _, row, *_ = csv.DictReader(file)
+    assert float(row["gain_low"]) < float(row["gain"]) < float(row["gain_high"])
 
 
 def test_every_figure_lies_in_the_run_folder_as_svg_and_csv(

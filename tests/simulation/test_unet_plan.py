@@ -158,6 +158,17 @@ def test_a_brain_of_1_mm_has_the_patch_that_nnunet_has() -> None:
     assert planned((1.0, 1.0, 1.0), (140.0, 171.0, 137.0), 4).patch == (128, 128, 128)
 
 
+def test_the_plan_of_medians_over_sites_is_that_of_the_pool() -> None:
+    """Sums know a median to some 1e-8, so sides of 128.0000005 voxels are planned for as 128."""
+    mm, sides = (1.8, 1.8, 3.6), (128, 128, 32)
+    found = fingerprint([[ScanGrid(mm, sides)] * 2, [ScanGrid(mm, sides)]])
+    assert tuple(found[SHAPE]) != sides  # or there were nothing to mend
+    pooled = planned(mm, sides, 2)
+    over_sites = planned(found[TARGET].tolist(), found[SHAPE].tolist(), 2)
+    assert (over_sites.patch, over_sites.topology) == (pooled.patch, pooled.topology)
+    assert pooled.patch == sides
+
+
 def test_scans_that_cannot_be_halved_are_refused() -> None:
     """Three levels are the least U-Net."""
     with pytest.raises(ConfigError, match="three levels"):

@@ -38,7 +38,7 @@ from fedmri.trained.file.model_file import (
     write_model,
 )
 from fedmri.trained.predict import make_network
-from tests.made import each, few_slices, n_covariates_of, n_dims_of, narrow
+from tests.made import each, few_slices, n_covariates_of, n_dims_of, n_visits_of, narrow
 from tests.trained.conftest import Run, Train, images, labels
 
 Header = dict[str, Any]
@@ -343,9 +343,12 @@ def test_every_network_can_be_told_from_its_plan(name: str, tmp_path: Path) -> N
     }
     target = targets[MODELS.load(name).kinds[0]]
     prepare = PrepareConfig(dimension="2d", size=(64, 64))
-    if n_dims_of(name)[0] == 3:
+    n_visits = n_visits_of(name)
+    if n_dims_of(name)[0] == 3 or n_visits > 1:
         prepare = PrepareConfig(size=few_slices(name, (64, 64, 64)))
-    source = SourceConfig(covariates=("age:50/20",) if n_covariates_of(name) else ())
+    source = SourceConfig(
+        covariates=("age:50/20",) if n_covariates_of(name) else (), visits=n_visits
+    )
     data = DataConfig(source, prepare=prepare)
     plan = Plan(target, data=data, model=narrow(name, norm="batch"))
     forms, entries = network_forms(plan)

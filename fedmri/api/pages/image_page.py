@@ -93,7 +93,7 @@ def image_page(plan: Plan, folder: Path, summary: Summary) -> Path | None:
     tables = (*((_site_table(*sides),) if sides else ()), _task_table(method, summary))
     title = f"Images of {len(members) + len(external)} sites, harmonized by {method}"
     told = tuple((caution.code, caution.text) for caution in cautions)
-    features = _features(plan.data.source.modalities, images)
+    features = _features(plan.data.source.channels, images)
     drawn = (
         "All modalities: voxels of the head (not 0) of all splits, each image counting the same."
     )

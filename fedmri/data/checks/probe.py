@@ -22,6 +22,7 @@ from fedmri.data.files.placing import LABEL, apart, misfits, oddity, placed_toge
 from fedmri.data.files.volume import read_image, read_label
 from fedmri.data.scans import Finding, Scan, about
 from fedmri.data.target import DataTarget, LabelMap, map_of
+from fedmri.data.visits import by_visit
 from fedmri.errors import DataError
 
 N_THREADS = min(2, os.cpu_count() or 1)
@@ -128,15 +129,17 @@ def _seen(
     scan: Scan, opened: Mapping[str, Volume], findings: list[Finding], label_name: str
 ) -> Probe:
     """Return the probe of a scan whose files were opened."""
+    visits = by_visit(opened)
     try:
-        opened = placed_together(opened)
+        opened = {name: one for visit in visits for name, one in placed_together(visit).items()}
     except DataError as error:
         findings = [*findings, about(scan, error.code, str(error))]
     label = opened.get(LABEL)
     images = {name: volume for name, volume in opened.items() if name != LABEL}
     kind = scan.columns.get("Modality", "")
     views = {name: _view(scan.images[name], volume, kind) for name, volume in images.items()}
-    told = [about(scan, "D57", text, is_excluded=False) for text in apart(images)]
+    reasons = [text for visit in by_visit(images) for text in apart(visit)]
+    told = [about(scan, "D57", text, is_excluded=False) for text in reasons]
     told += [*_same_images(scan, views), *_inverted(scan, images)]
     heads = {name: look_at_head(volume.voxels) for name, volume in images.items()}
     told += _shares(scan, heads)

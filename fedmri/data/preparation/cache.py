@@ -98,7 +98,7 @@ def site_settings(target: DataTarget | None, config: PrepareConfig, source: Sour
     """Return what tells apart two lists of examples of the same scans: all settings, the target."""
     slicing = {name: value for name, value in asdict(config).items() if name in SLICING}
     asked = None if target is None else repr(target)
-    of_scans = settings_fingerprint(target, config, source.modalities)
+    of_scans = settings_fingerprint(target, config, source.channels)
     parts = [of_scans, slicing, asked, *([source.covariates] if source.covariates else [])]
     return digest(json.dumps(parts, sort_keys=True))[:24]
 

@@ -6,7 +6,10 @@ import errno
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from fedmri.data.batches.site_data import Split
 from fedmri.data.batches.slices import slice_indices, slice_stride
@@ -29,7 +32,7 @@ from fedmri.data.preparation.cache import (
 )
 from fedmri.data.preparation.native import Native
 from fedmri.data.preparation.prepared import Prepared, PreparedScan
-from fedmri.data.preparation.transforms import Opened, prepare_arrays
+from fedmri.data.preparation.transforms import Opened, PreparedArrays, prepare_arrays
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
 from fedmri.data.target import DataTarget, LabelMap, map_of, no_truth
@@ -68,7 +71,7 @@ def prepare_scans(
     Raises:
         ConfigError: Pictures are to be volumes (C03).
     """
-    settings = settings_fingerprint(target, config.prepare, config.source.modalities)
+    settings = settings_fingerprint(target, config.prepare, config.source.channels)
     prepared: list[PreparedScan] = []
     findings: list[Finding] = []
     for scan in sorted(scans, key=lambda scan: (scan.site, scan.subject, scan.key)):
@@ -109,7 +112,10 @@ def _prepare(
     key = digest("/".join(named))[:32]
     entry = load_entry(folder, key)
     if entry is None:
-        entry = _build(images, _labelled(label, label_map), config.prepare, (folder, key))
+        n_each = len(config.source.modalities)
+        visits = [images[i : i + n_each] for i in range(0, len(images), n_each)]
+        arrays = _built(visits, _labelled(label, label_map), config.prepare)
+        entry = store_entry(folder, key, arrays)
     slices, spacing_mm = _slices(entry, config.prepare)
     place = (folder, f"{key}.loss-{slicing_fingerprint(config.prepare)}")
     return PreparedScan(
@@ -155,11 +161,12 @@ def image_files(scan: Scan, source: SourceConfig) -> list[Path | None]:
     Raises:
         DataError: Too few of them are there (D24).
     """
-    images = [scan.images.get(name) for name in source.modalities]
-    is_enough = any(images) if source.missing == "zero" else all(images)
+    images = [scan.images.get(name) for name in source.channels]
+    last = images[-len(source.modalities) :]
+    is_enough = any(last) if source.missing == "zero" else all(images)
     if not is_enough:
         found, fix = ", ".join(scan.images) or "none", "set data.source.missing to zero"
-        want = ", ".join(source.modalities)
+        want = ", ".join(source.channels)
         raise DataError("D24", "modalities", found=found, want=want, fix=fix)
     return images
 
@@ -175,19 +182,35 @@ def _labelled(label: Path | None, label_map: LabelMap | None) -> tuple[Path, Lab
     return None if label is None or label_map is None else (label, label_map)
 
 
-def _build(
+def _built(
+    visits: Sequence[Sequence[Path | None]],
+    labelled: tuple[Path, LabelMap] | None,
+    config: PrepareConfig,
+) -> PreparedArrays:
+    """Return a scan; of several visits each is prepared by itself, and one without images is 0."""
+    *earlier, last = visits
+    arrays = _visit(last, labelled, config)
+    if not earlier:
+        return arrays
+    before = [
+        _visit(images, None, config).image if any(images) else np.zeros_like(arrays.image)
+        for images in earlier
+    ]
+    return replace(arrays, image=np.concatenate([*before, arrays.image]))
+
+
+def _visit(
     images: Sequence[Path | None],
     labelled: tuple[Path, LabelMap] | None,
     config: PrepareConfig,
-    place: tuple[Path, str],
-) -> CachedScan:
+) -> PreparedArrays:
     read = {str(number): _open(path, read_image) for number, path in enumerate(images) if path}
     if labelled:
         label, label_map = labelled
         read[LABEL] = _open(label, lambda path: read_label(path, label_map))
     placed = {name: Opened(v.voxels, v.affine) for name, v in placed_together(read).items()}
     opened = [placed.get(str(number)) for number in range(len(images))]
-    return store_entry(*place, prepare_arrays(opened, placed.get(LABEL), config))
+    return prepare_arrays(opened, placed.get(LABEL), config)
 
 
 def _open(path: Path, read: Callable[[Path], Volume]) -> Volume:

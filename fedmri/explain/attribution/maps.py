@@ -87,9 +87,14 @@ def _by_gradients(kind: type[GradCAM]) -> Callable[[Seen, torch.Tensor, int], to
 
 
 def _fitted(raw: torch.Tensor, image: torch.Tensor, scores: Scores) -> torch.Tensor:
-    """Return a coarse map at the image's size; maps of single slices are put together first."""
+    """Return a coarse map at the image's size; maps of single slices are put together first.
+
+    Of several visits, whose maps lie apart, it is that of the last one.
+    """
     axis = slice_axis(scores.network)
-    if raw.ndim < image.ndim and axis is not None:
+    if raw.ndim == image.ndim:
+        raw = raw[-1:]
+    elif raw.ndim < image.ndim and axis is not None:
         raw = raw[:, 0].movedim(0, axis)[None, None]
     shape = image.shape[2:]
     return interpolate(raw, shape, mode="trilinear" if len(shape) == 3 else "bilinear")

@@ -92,6 +92,38 @@ class Sequence(nn.Module):
         return outputs
 
 
+class VisitsInOrder(nn.Module):
+    """One network for the image of each visit, a memory that goes over visits, and a head.
+
+    Args:
+        image: From images of a visit ``(N, C, *shape)`` to features ``(N, F)``.
+        memory: Goes over the visits that are there, with the years between them.
+        head: From the memory and the other covariates to outputs.
+        n_visits: Visits in an image, the last one last.
+    """
+
+    def __init__(self, image: nn.Module, memory: Recurrent, head: nn.Module, n_visits: int) -> None:
+        super().__init__()
+        self.image, self.memory, self.head, self.n_visits = image, memory, head, n_visits
+        self.feature_maps = ("image.0",)
+
+    def forward(self, image: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
+        """Return outputs of patients.
+
+        Args:
+            image: Shape ``(B, V * C, *shape)``.
+            covariates: Shape ``(B, K + 2 * V)``; the last ones are of each visit the years since
+                the one before, and 1 where the visit is missing.
+        """
+        n = self.n_visits
+        each = image.reshape(len(image) * n, -1, *image.shape[2:])
+        items = self.image(each).reshape(len(image), n, -1)
+        others, visits = covariates[:, : -2 * n], covariates[:, -2 * n :].reshape(-1, n, 2)
+        state = self.memory(items, visits[..., 0], visits[..., 1] < 0.5)
+        outputs: torch.Tensor = self.head(torch.cat([state, others], 1))
+        return outputs
+
+
 class MeanToken(nn.Module):
     """A transformer over items and the mean of what comes of them."""
 

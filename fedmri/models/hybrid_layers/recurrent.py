@@ -34,13 +34,20 @@ class Recurrent(nn.Module):
             nn.init.zeros_(self.decay.weight)
             nn.init.constant_(self.decay.bias, _SLOW)
 
-    def forward(self, items: torch.Tensor, intervals: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        items: torch.Tensor,
+        intervals: torch.Tensor | None = None,
+        is_there: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return the last hidden state, shape ``(B, n_hidden)``.
 
         Args:
             items: Shape ``(B, T, F)``.
             intervals: Time since the item before, shape ``(B, T)``, in a unit of choice such as
                 years; the first is not read. None: one unit each.
+            is_there: Whether an item is there, shape ``(B, T)``; one that is not changes nothing.
+                None: all are.
         """
         hidden = items.new_zeros(len(items), self.cell.hidden_size)
         cell = torch.zeros_like(hidden)
@@ -48,9 +55,13 @@ class Recurrent(nn.Module):
         for i in range(items.shape[1]):
             kept = self._kept(since[:, i]) if i and self.decay else torch.ones_like(hidden)
             if isinstance(self.cell, nn.LSTMCell):
-                hidden, cell = self.cell(items[:, i], (hidden, kept * cell))
+                state = self.cell(items[:, i], (hidden, kept * cell))
             else:
-                hidden = self.cell(items[:, i], kept * hidden)
+                state = (self.cell(items[:, i], kept * hidden), cell)
+            if is_there is not None:
+                there = is_there[:, i, None]
+                state = torch.where(there, state[0], hidden), torch.where(there, state[1], cell)
+            hidden, cell = state
         return hidden
 
     def _kept(self, interval: torch.Tensor) -> torch.Tensor:

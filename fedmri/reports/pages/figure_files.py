@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from markupsafe import Markup
 
+from fedmri.evaluate.estimate import Estimate
 from fedmri.machine.file_names import file_name
 from fedmri.machine.files import write_unsynced
 from fedmri.reports.pages.figures import Line
@@ -99,3 +100,24 @@ def calibration_table(summary: Summary) -> Table:
     """Return the points of the calibration plot."""
     rows = [(one.label, *point) for one in summary.calibrations for point in one.points]
     return ("model", "mean_probability", "share_right", "n_patients"), rows
+
+
+def selection_table(summary: Summary) -> Table:
+    """Return the points of the errors of the surest patients."""
+    rows = [(one.label, *point) for one in summary.calibrations for point in one.selected]
+    return ("model", "share_kept", "share_wrong", "n_patients"), rows
+
+
+def decision_table(summary: Summary) -> Table:
+    """Return net benefits by threshold; ``gain`` is over the better of treating all and none."""
+    rows = [
+        (one.label, at.threshold, *_ends(at.model), at.treat_all, *_ends(at.gain), one.n_patients)
+        for one in summary.calibrations
+        for at in one.decisions
+    ]
+    benefit, gain = (tuple(f"{of}{end}" for end in ("", "_low", "_high")) for of in ("net", "gain"))
+    return ("model", "threshold", *benefit, "treat_all", *gain, "n_patients"), rows
+
+
+def _ends(found: Estimate) -> tuple[float, float, float]:
+    return found.value, found.low, found.high

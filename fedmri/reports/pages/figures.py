@@ -110,7 +110,8 @@ def svg(figure: Figure, *, alt: str, name: str) -> Markup:
     return Markup(text.replace("<svg", f"<svg {spoken}", 1))
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
+def panel(width: float, height: float) -> tuple[Figure, Any]:
+    """Return a figure of a size in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
@@ -168,7 +169,7 @@ def draw_curves(
     values = [value for value in values if np.isfinite(value)]
     with mpl.rc_context(STYLE):
         for number, (site, of_site) in enumerate(lines.items()):
-            figure, axes = _figure(3.3, 2.3)
+            figure, axes = panel(3.3, 2.3)
             for line in of_site:
                 _draw_line(axes, line, style[line.label])
             if values and min(values) < max(values):
@@ -205,7 +206,7 @@ def forest(summary: Summary, rows: Sequence[Row], style: Mapping[str, Style]) ->
     groups = [*summary.sites, *summary.external_sites, "all sites"]
     height = 0.6 + len(groups) * 0.15 * (1.3 + len(rows))
     with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        figure, axes = _figure(4.6, height)
+        figure, axes = panel(4.6, height)
         position, ticks = 0.0, []
         for group in groups:
             ticks.append(position + 0.5 * (len(rows) - 1))
@@ -235,7 +236,7 @@ def size_curve(summary: Summary, rows: Sequence[Row], style: Mapping[str, Style]
     """Draw the primary metric by the number of patients or sites that were learned from."""
     name = metric_name(summary.metric)
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(4.6, 2.8)
+        figure, axes = panel(4.6, 2.8)
         for role in dict.fromkeys(row.group.role for row in rows):
             own = sorted((row for row in rows if row.group.role == role), key=_size)
             found = [(row.group.size, row.overall[summary.metric]) for row in own]
@@ -260,24 +261,6 @@ def _size(row: Row) -> int:
     return row.group.size
 
 
-def calibration(summary: Summary, style: Mapping[str, Style]) -> Markup:
-    """Draw how often the predicted class was right, by its probability."""
-    with mpl.rc_context(STYLE):
-        figure, axes = _figure(3.3, 3.0)
-        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
-        for one in summary.calibrations:
-            look = style[one.label]
-            said, right = [p[0] for p in one.points], [p[1] for p in one.points]
-            marks = {"marker": look.marker, "markersize": 5, "linestyle": look.dashes}
-            axes.plot(said, right, color=look.color, **marks)
-        axes.set_xlim(0, 1.02)
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_xlabel("probability of the predicted class")
-        axes.set_ylabel("share that was right")
-        alt = "share of right answers by the probability of the predicted class, for each model"
-        return svg(figure, alt=alt, name="calibration")
-
-
 def matrix(summary: Summary) -> Markup:
     """Draw the score of each model at each test site, for the file: the page has a table."""
     found = summary.matrix
@@ -286,7 +269,7 @@ def matrix(summary: Summary) -> Markup:
     )
     with mpl.rc_context(STYLE):
         n_rows, n_columns = values.shape
-        figure, axes = _figure(2.2 + 0.7 * n_columns, 0.9 + 0.32 * n_rows)
+        figure, axes = panel(2.2 + 0.7 * n_columns, 0.9 + 0.32 * n_rows)
         axes.grid(visible=False)
         axes.imshow(values, cmap="Blues", alpha=0.6, aspect="auto")
         axes.set_xticks(range(n_columns), [site_name(site) for site in found.columns])

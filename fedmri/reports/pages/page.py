@@ -17,7 +17,7 @@ from fedmri.reports.budget import budget_rows
 from fedmri.reports.label_losses import label_loss_sentences
 from fedmri.reports.own_task import refuse_other_task
 from fedmri.reports.pages import figure_files as files
-from fedmri.reports.pages import figures, pictures
+from fedmri.reports.pages import figures, pictures, probability_figures
 from fedmri.reports.pages.templates import template
 from fedmri.reports.privacy import privacy_table
 from fedmri.reports.results import ManifestFinding, Results, load_results
@@ -137,10 +137,13 @@ def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
     sized = [row for row in summary.rows if row.group.size and summary.metric in row.overall]
     sized = sized if len({row.group.size for row in sized}) > 1 else []
     judged = summary.calibrations
+    is_decided = any(one.decisions for one in judged)
     drawn_once = {
         "forest": figures.forest(summary, forest_rows, style),
         "size": figures.size_curve(summary, sized, style) if sized else Markup(),
-        "calibration": figures.calibration(summary, style) if judged else Markup(),
+        "calibration": probability_figures.calibration(summary, style) if judged else Markup(),
+        "selection": probability_figures.selection(summary, style) if judged else Markup(),
+        "decisions": probability_figures.decisions(summary, style) if is_decided else Markup(),
     }
     has_matrix = bool(summary.matrix.rows)
     for_files = drawn_once | ({"matrix": figures.matrix(summary)} if has_matrix else {})
@@ -153,6 +156,8 @@ def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
         "size": files.size_table(summary, sized),
         "matrix": files.matrix_table(summary),
         "calibration": files.calibration_table(summary),
+        "selection": files.selection_table(summary),
+        "decisions": files.decision_table(summary),
         **{files.curve_name("score", site): files.curve_table(own) for site, own in scores.items()},
         **{files.curve_name("loss", site): files.curve_table(own) for site, own in losses.items()},
     }

@@ -114,6 +114,7 @@ def given_rows(given: Sequence[Given]) -> tuple[list[str], list[list[str]]]:
 def calibration_rows(found: Sequence[Calibration]) -> tuple[list[str], list[list[str]]]:
     """Return the head and the cells of the table of calibration."""
     head = ["Model", "Calibration error", "Of a perfect model", "p", "Brier", "Slope", "Intercept"]
+    head += ["Wrong of all", "Wrong of the surest"]
     rows = []
     for one in found:
         line = one.line
@@ -121,5 +122,7 @@ def calibration_rows(found: Sequence[Calibration]) -> tuple[list[str], list[list
         estimates = (one.brier, *fitted)
         cells = [f"{number(e.value)} ({span(e)})" if e is not None else DASH for e in estimates]
         first = (number(one.ece), number(one.null), f"{one.p_value:.3f}")
-        rows.append([one.label, *first, *cells])
+        surest, everybody = one.selected[0], one.selected[-1]
+        wrong = number(everybody[1]), f"{number(surest[1])} of {surest[2]}"
+        rows.append([one.label, *first, *cells, *wrong])
     return head, rows

@@ -168,7 +168,7 @@ def _refuse_large(card: ModelCard) -> None:
         raise ValueError("images of a size that no scan has")
     if plan.train.n_threads > MOST_THREADS or plan.train.batch_size > MOST_EXAMPLES:
         raise ValueError("more threads or examples at once than any machine takes")
-    n_modalities, ranges = len(plan.data.source.modalities), card.ranges
+    n_modalities, ranges = len(plan.data.source.channels), card.ranges
     if ranges is None:
         return
     has_form = (

@@ -1,0 +1,66 @@
+"""Groups of test patients: what is shown of each against the others, and where groups come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmri.api.submission.grouping import NOT_KNOWN, scores_by_group
+from fedmri.errors import UsageError
+from fedmri.reports.groups import group_scores
+from fedmri.reports.results import load_results
+from fedmri.tasks.task import Task
+from tests.conftest import RunTiny
+from tests.test_cli import Command, here  # noqa: F401  # a fixture
+
+
+def test_a_group_that_is_worse_is_told_and_a_small_one_is_not_judged(
+    write_run: Callable[..., Path], segmentation: Task
+) -> None:
+    """Women's Dice is .1 lower at both sites; the column of no effect, and one patient, say so."""
+
+    def predict(arm: str, seed: int, site: str, i: int) -> dict[str, Any]:
+        noise = np.random.default_rng([i, len(site)]).normal(0, 0.02)
+        return {"scores": {"dice": 0.8 - 0.1 * (i % 2) + noise}}
+
+    results = load_results(write_run({"A": 20, "B": 20}, predict))
+    keys = [(site, f"sub-{i:03d}", i) for site in "AB" for i in range(20)]
+    columns = {
+        "sex": {(site, who): "MF"[i % 2] for site, who, i in keys},
+        "hand": {(site, who): "rl"[i // 2 % 2] for site, who, i in keys},
+        "rare": {(site, who): "yes" if (site, i) == ("A", 1) else "no" for site, who, i in keys},
+        "all": {(site, who): "one" for site, who, _ in keys},
+    }
+    found = {(o.column, o.group): o for o in group_scores(results, segmentation, columns)}
+    women = found["sex", "F"]
+    assert women.against_rest is not None
+    assert women.against_rest.value == pytest.approx(-0.1, abs=0.02)
+    assert (women.verdict, found["sex", "M"].verdict) == ("worse", "better")
+    assert found["hand", "l"].verdict == "no difference shown"
+    assert found["rare", "yes"].verdict == "cannot be said"
+    assert found["all", "one"].against_rest is None
+
+
+def test_groups_come_from_the_tables_of_a_runs_data(
+    run_tiny: RunTiny,
+    here: Command,  # noqa: F811  # the fixture
+    tmp_path: Path,
+) -> None:
+    """Every tested patient is in one group of a column; sites dealt anew keep their patients."""
+    run = run_tiny("a", "simulation.arms=[federated]", "rounds.n_rounds=1", "partition=iid")
+    found = scores_by_group(run, ["sex", "age:50", "scanner"])
+    by_column: dict[str, int] = {}
+    for one in found:
+        by_column[one.column] = by_column.get(one.column, 0) + one.score.n_patients
+        assert one.group != NOT_KNOWN
+    assert len({*by_column.values()}) == 1
+    assert {one.group for one in found if one.column == "age"} <= {"<50", ">=50"}
+    with pytest.raises(UsageError, match=r"--by hand: found columns.*scanner.*\[U01\]"):
+        scores_by_group(run, ["hand"])
+    done = here("subgroups", str(run), "--by", "sex", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "minus others" in done.stdout
