@@ -115,7 +115,7 @@ def test_the_first_round_is_measured_and_then_every_few(
             at = AtSite("a", site.plan, data, NothingLeaves(), i, site.view.network.module)
             order = f"order {i}"
             parameters = site.layout.parameters
-            gate.outgoing(at, Leaving(weights, trained, {}, parameters, partial(str, order)))
+            gate.outgoing(at, Leaving(weights, dict(trained), {}, parameters, partial(str, order)))
         drawn.append([line["round"] for line in entries(ledger)])
     assert [rounds[0] for rounds in drawn] == [1, 1, 1]
     assert drawn[0] == drawn[2] != drawn[1]
