@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,44 +28,36 @@ CLASSES = {
 }
 
 
-def trees() -> list[ast.Module]:
-    """Return the syntax tree of every source file, without the table of codes itself."""
+@cache
+def written() -> tuple[frozenset[str], tuple[tuple[str, str], ...]]:
+    """Return every code that stands in the source, and what exceptions are made with which.
+
+    The table of codes itself is left out.
+    """
+    kinds = {kind.__name__ for kind in CLASSES.values()}
+    texts, raised = set[str](), list[tuple[str, str]]()
     folders = [ROOT / name for name in ("fedmri", "server", "clients", "simulation")]
-    found = [
-        ast.parse(file.read_text(), file) for folder in folders for file in folder.rglob("*.py")
-    ]
-    for tree in found:
-        tree.body = [node for node in tree.body if not is_code_table(node)]
-    return found
+    for file in (file for folder in folders for file in folder.rglob("*.py")):
+        for node in nodes_of(ast.parse(file.read_text(), file)):
+            match node:
+                case ast.Constant(value=str(text)) if re.fullmatch(r"[A-Z]\d\d", text):
+                    texts.add(text)
+                case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=code), *_]):
+                    raised += [(name, str(code))] if name in kinds else []
+    return frozenset(texts), tuple(raised)
 
 
-def is_code_table(node: ast.stmt) -> bool:
-    """Tell whether a statement is the assignment of ``CODES``."""
-    return isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "CODES"
-
-
-def used_codes() -> set[str]:
-    """Return every code that stands in the source as a text of its own."""
-    nodes = [node for tree in trees() for node in ast.walk(tree)]
-    texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-    return {text for text in texts if re.fullmatch(r"[A-Z]\d\d", text)}
-
-
-def raised_with() -> list[tuple[str, str]]:
-    """Return the class and the code of every exception that is made with a literal code."""
-    names = {kind.__name__ for kind in CLASSES.values()}
-    calls = [n for tree in trees() for n in ast.walk(tree) if isinstance(n, ast.Call) and n.args]
-    return [
-        (call.func.id, str(call.args[0].value))
-        for call in calls
-        if isinstance(call.func, ast.Name) and call.func.id in names
-        if isinstance(call.args[0], ast.Constant)
-    ]
+def nodes_of(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the nodes of a file, but for those of the assignment of ``CODES``."""
+    for statement in tree.body:
+        target = statement.target if isinstance(statement, ast.AnnAssign) else None
+        if getattr(target, "id", "") != "CODES":
+            yield from ast.walk(statement)
 
 
 def test_every_code_is_used_and_every_used_code_is_listed() -> None:
     """A code that is not listed cannot be looked up; one that is never used misleads."""
-    assert used_codes() == set(CODES)
+    assert written()[0] == set(CODES)
 
 
 def test_every_code_has_one_section_in_the_documentation() -> None:
@@ -75,7 +68,7 @@ def test_every_code_has_one_section_in_the_documentation() -> None:
 
 def test_the_letter_of_a_code_is_that_of_its_class() -> None:
     """A code tells at sight which exit status the process had."""
-    strays = [(name, code) for name, code in raised_with() if CLASSES[code[0]].__name__ != name]
+    strays = [(name, code) for name, code in written()[1] if CLASSES[code[0]].__name__ != name]
     assert strays == []
 
 

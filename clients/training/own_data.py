@@ -18,7 +18,6 @@ from fedmri.data.preparation.prepared import LABEL_LOSSES, read_site, write_labe
 from fedmri.data.read import read
 from fedmri.data.scans import ScanTable
 from fedmri.errors import DataError, HarmonizeError, UsageError
-from fedmri.harmonize.combat.own_table import without_subjects
 from fedmri.machine.files import PRIVATE_FILE, write_whole
 from fedmri.plan import Plan
 
@@ -100,6 +99,8 @@ def own_features(config: SiteConfig, folder: Path, gone: Container[str] = ()) ->
         raise HarmonizeError("H26", what, found=found, want=want, fix=fix)
     if not gone:
         return path
+    from fedmri.harmonize.combat.own_table import without_subjects  # pandas is slow to import
+
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / path.name, without_subjects(path, gone), PRIVATE_FILE)
     return folder / path.name

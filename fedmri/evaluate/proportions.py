@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from fedmri.evaluate.arrays import Array
 from fedmri.evaluate.estimate import LEVEL, Estimate, quantile_of
@@ -52,6 +52,8 @@ def mid_p(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
         Lancaster 1961, doi:10.1080/01621459.1961.10482105; Agresti and Gottard 2007,
         doi:10.1016/j.csda.2007.01.015.
     """
+    from scipy.optimize import brentq  # slow to import
+
     hits, tail = share * n, (1 - level) / 2
 
     def below(p: float) -> float:
@@ -60,8 +62,8 @@ def mid_p(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
         at_most = special.betaincc(hits + 1, n - hits, p) if n - hits > 1e-9 else 1.0
         return float(0.5 * (fewer + at_most))
 
-    low = optimize.brentq(lambda p: below(p) - (1 - tail), 0, 1) if hits > 1e-9 else 0.0
-    high = optimize.brentq(lambda p: below(p) - tail, 0, 1) if n - hits > 1e-9 else 1.0
+    low = brentq(lambda p: below(p) - (1 - tail), 0, 1) if hits > 1e-9 else 0.0
+    high = brentq(lambda p: below(p) - tail, 0, 1) if n - hits > 1e-9 else 1.0
     return float(low), float(high)
 
 
@@ -100,6 +102,8 @@ def newcombe_of_strata(
     Source:
         Newcombe 2006, doi:10.1002/sim.2324 (method 5, here with the variances added up).
     """
+    from scipy.optimize import brentq  # slow to import
+
     z2 = quantile_of(math.inf, level) ** 2
 
     def excess(theta: float) -> float:
@@ -108,8 +112,8 @@ def newcombe_of_strata(
         return (theta - area) ** 2 - z2 * sharing * theta * (1 - theta) * spread
 
     # At an area of 0 or 1 the excess has a second root there, which is not the bound.
-    low = optimize.brentq(excess, 0.0, area - 1e-9) if area > 1e-9 else 0.0
-    high = optimize.brentq(excess, area + 1e-9, 1.0) if area < 1 - 1e-9 else 1.0
+    low = brentq(excess, 0.0, area - 1e-9) if area > 1e-9 else 0.0
+    high = brentq(excess, area + 1e-9, 1.0) if area < 1 - 1e-9 else 1.0
     return float(low), float(high)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy import optimize, special
+from scipy import special
 
 from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.statistics.metrics import metric_of
@@ -90,12 +90,14 @@ def _alone(value: float, n_patients: int) -> Estimate:
 
 def _end(mean: float, outside: float, room: float) -> float:
     """Return the expectation farthest towards ``outside`` that is compatible with a mean."""
+    from scipy.optimize import brentq  # slow to import
+
     if mean == outside:
         return outside
     edge = math.nextafter(outside, mean)  # at the end itself the divergence is infinite
     if _divergence(mean, edge) <= room:
         return edge
-    end = optimize.brentq(lambda q: _divergence(mean, q) - room, mean, edge, xtol=1e-15)
+    end = brentq(lambda q: _divergence(mean, q) - room, mean, edge, xtol=1e-15)
     return float(end)
 
 

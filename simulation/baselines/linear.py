@@ -19,7 +19,6 @@ import torch
 from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.round import Batch
 from fedmri.simulation.baselines.features import Array, image_features
-from fedmri.simulation.baselines.linear_masks import mask_cases
 from fedmri.tasks.task import Case, Reading, Task, patient_cases
 
 STRENGTHS = (1.0, 10.0, 100.0, 1e3, 1e4)
@@ -54,6 +53,8 @@ def linear_cases(
         task: What is predicted.
     """
     if task.label_map is not None:
+        from fedmri.simulation.baselines.linear_masks import mask_cases  # scikit-learn is slow
+
         return mask_cases(trained, tested, task)
     return _fitted(trained, tested, task, _of_both)
 

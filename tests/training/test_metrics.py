@@ -306,3 +306,33 @@ def test_the_primary_metric_is_among_the_metrics(target: Task) -> None:
     assert math.isfinite(values[own.primary])
     assert set(own.metrics([])) <= set(values)
     assert own.caption(reading)
+
+
+def test_metrics_are_those_of_the_reference_library() -> None:
+    """With ties, with classes that nobody has, and with classes that nobody was called."""
+    from sklearn import metrics
+
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        truth = draw.integers(0, draw.integers(1, 4), 25)
+        shares = draw.dirichlet(np.ones(3), 25).round(1)
+        called = shares.argmax(axis=1)
+        rows = zip(truth, shares, called, strict=True)
+        found = LESION.metrics(
+            [Case("A", "s", 1, float(t), tuple(p), {"predicted": float(c)}) for t, p, c in rows]
+        )
+        there = {*truth.tolist()} if len({*truth.tolist()}) > 1 else set()
+        areas = [metrics.roc_auc_score(truth == k, shares[:, k]) for k in there]
+        f1 = metrics.f1_score(truth, called, average="macro", zero_division=0.0)
+        recall = metrics.recall_score(truth, called, labels=np.unique(truth), average="macro")
+        wanted = [f1, recall, np.mean(areas) if areas else math.nan]
+        names = ("macro_f1", "balanced_accuracy", "auc")
+        assert [found[name] for name in names] == pytest.approx(wanted, nan_ok=True, abs=1e-12)
+    ages, values = draw.normal(50, 9, 30), draw.normal(50, 9, 30)
+    cases = [
+        Case("A", "s", 1, t, (v,)) for t, v in zip(ages.tolist(), values.tolist(), strict=True)
+    ]
+    found = AGE.metrics(cases)
+    assert found["mae"] == pytest.approx(metrics.mean_absolute_error(ages, values))
+    assert found["rmse"] == pytest.approx(metrics.root_mean_squared_error(ages, values))
+    assert found["r2"] == pytest.approx(metrics.r2_score(ages, values))

@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from fedmri.data.checks.fingerprint import near_pairs
 from fedmri.data.checks.probe import Probe
@@ -96,6 +94,9 @@ def _near_pairs(probes: Sequence[Probe], distance: int) -> set[tuple[int, int]]:
 def _groups(n_scans: int, pairs: set[tuple[int, int]]) -> list[list[int]]:
     if not pairs:
         return []
+    from scipy.sparse import coo_array  # slow to import, and copies are few
+    from scipy.sparse.csgraph import connected_components
+
     rows, columns = np.array(sorted(pairs)).T
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(n_scans, n_scans))
     _, labels = connected_components(graph, directed=False)

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from scipy import special
-from scipy.stats import rankdata
 
 from fedmri.evaluate.arrays import Array, Flags, Labels, codes_of, require_same_length, unfit
 from fedmri.evaluate.estimate import (
@@ -33,6 +32,8 @@ def placements_of(score: Array, is_positive: Flags) -> Array:
         DeLong et al. 1988, doi:10.2307/2531595; Sun and Xu 2014, doi:10.1109/LSP.2014.2337313
         (mid-ranks).
     """
+    from scipy.stats import rankdata  # slow to import
+
     n, m = len(score), int(is_positive.sum())
     everyone, own = rankdata(score), np.empty(n)
     own[is_positive] = rankdata(score[is_positive])

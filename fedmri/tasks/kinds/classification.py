@@ -231,18 +231,18 @@ class Classification:
         one-versus-rest area over classes that both are and are not there; ``brier`` the mean
         squared distance of the probabilities from the class, summed over classes (0 to 2).
         """
-        from sklearn.metrics import f1_score
-
         if not cases:
             return dict.fromkeys(NAMES, math.nan)
         truth = np.array([int(single(case.truth)) for case in cases])
         predicted = np.array([int(case.scores["predicted"]) for case in cases])
         probabilities = np.array([case.prediction for case in cases])
         wanted = np.eye(len(self.classes))[truth]
+        hits, n_true, n_called = _counts(truth, predicted, len(self.classes))
+        is_there, n_both = n_true > 0, n_true + n_called
         return {
-            "balanced_accuracy": balanced_accuracy(truth, predicted, len(self.classes)),
+            "balanced_accuracy": float((hits[is_there] / n_true[is_there]).mean()),
             "accuracy": float((truth == predicted).mean()),
-            "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0.0)),
+            "macro_f1": float((2 * hits[n_both > 0] / n_both[n_both > 0]).mean()),
             "auc": macro_auc(wanted, probabilities),
             "brier": float(((probabilities - wanted) ** 2).sum(axis=1).mean()),
         }
@@ -349,14 +349,13 @@ def majority(probabilities: Array) -> int:
     return int(np.where(votes == votes.max(), mean, -np.inf).argmax())
 
 
-def balanced_accuracy(truth: Indices, predicted: Indices, n_classes: int) -> float:
-    """Return the mean recall of the classes that occur in ``truth``."""
-    from sklearn.metrics import confusion_matrix
-
-    table = confusion_matrix(truth, predicted, labels=range(n_classes))
-    counts = table.sum(axis=1)
-    is_there = counts > 0
-    return float((table.diagonal()[is_there] / counts[is_there]).mean())
+def _counts(
+    truth: Indices, predicted: Indices, n_classes: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Return how often each class was met, was true and was called, each of shape ``(K,)``."""
+    met = truth[truth == predicted]
+    hits, n_true = np.bincount(met, minlength=n_classes), np.bincount(truth, minlength=n_classes)
+    return hits, n_true, np.bincount(predicted, minlength=n_classes)
 
 
 def macro_auc(wanted: Array, probabilities: Array) -> float:
@@ -366,11 +365,24 @@ def macro_auc(wanted: Array, probabilities: Array) -> float:
         wanted: 1 for the class of each patient and 0 elsewhere, shape ``(n, K)``.
         probabilities: Shape ``(n, K)``.
     """
-    from sklearn.metrics import roc_auc_score
-
     areas = [
-        float(roc_auc_score(is_class, probability))
+        _area(probability, is_class == 1)
         for is_class, probability in zip(wanted.T, probabilities.T, strict=True)
         if 0 < is_class.mean() < 1
     ]
     return float(np.mean(areas)) if areas else math.nan
+
+
+def _area(score: Array, is_positive: NDArray[np.bool_]) -> float:
+    """Return the area under a ROC curve, by ranks: ties count one half.
+
+    Source:
+        Mann and Whitney 1947, doi:10.1214/aoms/1177730491.
+    """
+    if not np.isfinite(score).all():
+        return math.nan
+    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    n = int(is_positive.sum())
+    won = float(ranks[is_positive].sum()) - n * (n + 1) / 2
+    return won / (n * (len(score) - n))

@@ -207,18 +207,17 @@ class Regression:
         ``r2`` is 1 - SSE / SST around the mean of these patients, and may be negative; ``pearson``
         squared is never below it.
         """
-        from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
-
         if not cases:
             return dict.fromkeys(NAMES, math.nan)
         truth = np.array([single(case.truth) for case in cases])
         value = np.array([case.prediction[0] for case in cases])
-        varies = np.ptp(truth) > 0
+        error, varies = value - truth, np.ptp(truth) > 0
+        around = ((truth - truth.mean()) ** 2).sum()
         is_correlated = varies and np.ptp(value) > 0
         return {
-            "mae": float(mean_absolute_error(truth, value)),
-            "rmse": float(root_mean_squared_error(truth, value)),
-            "r2": float(r2_score(truth, value)) if varies else math.nan,
+            "mae": float(np.abs(error).mean()),
+            "rmse": float(np.sqrt((error**2).mean())),
+            "r2": float(1 - (error**2).sum() / around) if varies else math.nan,
             "pearson": float(np.corrcoef(truth, value)[0, 1]) if is_correlated else math.nan,
         }
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
 
-from fedmri.data.preparation.cache import open_array
-from fedmri.data.preparation.geometry import Grid
-from fedmri.data.preparation.prepared import PreparedScan, read_site
 from fedmri.harmonize.images.nyul import standard_percentiles
+
+if TYPE_CHECKING:  # a server that writes a card has no need of what reads scans
+    from fedmri.data.preparation.geometry import Grid
+    from fedmri.data.preparation.prepared import PreparedScan
 
 Span = tuple[float, float]
 """Lowest and highest value."""
@@ -51,6 +52,8 @@ def ranges_of(paths: Iterable[Path]) -> Ranges | None:
     Raises:
         DataError: A site's file or a cached array is damaged (D43, D44).
     """
+    from fedmri.data.preparation.prepared import read_site
+
     scans = [[s for s in read_site(path).scans if s.split == "train"] for path in paths]
     every = [scan for of_site in scans for scan in of_site]
     if not every:
@@ -85,11 +88,15 @@ def percentiles_of(channel: np.ndarray) -> np.ndarray | None:
 
 
 def _along_body(grid: Grid, values: Sequence[float]) -> tuple[float, ...]:
+    import nibabel as nib
+
     order = np.argsort(nib.io_orientation(np.array(grid.affine))[:, 0])
     return tuple(float(values[axis]) for axis in order)
 
 
 def _channel(scans: Iterable[PreparedScan], number: int) -> np.ndarray:
+    from fedmri.data.preparation.cache import open_array
+
     found = (percentiles_of(open_array(scan.image)[number]) for scan in scans)
     return np.array([values for values in found if values is not None])
 
