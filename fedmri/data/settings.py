@@ -64,10 +64,10 @@ class SourceConfig:
         drawn: Classes that a hospital draws in its label maps, where these are not all of
             ``target.classes``, as ``SITE:CLASS|CLASS``. Without ``SITE:`` it holds for all sites
             that are not named. What is not drawn counts neither as there nor as absent.
-        visits: Sessions of a patient that are one example, the last ones in order of time. Earlier
-            sessions of who has fewer count as missing. 1 takes each session by itself.
-        visit_time: Column of the subject tables that says when a session was, as an ISO date or a
-            number of days; ``""`` is ``acq_time``, as BIDS calls it.
+        visits: Sessions of a patient that are one example, the last ones in order of time. If a
+            patient has fewer, the earlier ones count as missing. 1 takes each session by itself.
+        visit_time: Column of the subject tables with the time of a session: an ISO date, or a
+            number of days. ``""`` is BIDS's own column ``acq_time``.
     """
 
     path: str = ""
