@@ -157,3 +157,23 @@ def test_the_first_steps_of_a_consortium_run_as_the_tutorials_have_them(
     shutil.copy(tmp_path / "coordinator/enrolments/hospital-a.json", tmp_path)
     for number in (1, 2, 3):
         run("hospital.md", number)
+
+
+TO_AN_APPROVED_PLAN = {
+    "coordinator.md": ("server init", "server start", "server enroll", "server run plan.yaml"),
+    "hospital.md": (
+        *("client init", "client check", "client join", "client doctor"),
+        *("client start", "client plans", "client approve"),
+    ),
+}
+"""Commands from an empty machine to a first approved plan, in the order of each page."""
+
+
+@pytest.mark.parametrize("page", TO_AN_APPROVED_PLAN)
+def test_a_tutorial_counts_the_commands_to_a_first_approved_plan(page: str) -> None:
+    """A command that is added to the way is counted on the page."""
+    own, n_all = TO_AN_APPROVED_PLAN[page], sum(map(len, TO_AN_APPROVED_PLAN.values()))
+    shown = [line.removeprefix("fedmri ") for line in commands(TUTORIALS / page)]
+    assert [way for line in shown for way in own if line.startswith(way)] == list(own)
+    said = f"{len(own)} of the {n_all} commands from an empty machine to a first approved plan"
+    assert said in " ".join((TUTORIALS / page).read_text(encoding="utf-8").split())

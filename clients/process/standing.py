@@ -92,6 +92,7 @@ def note(home: ClientHome, name: str, **fields: Any) -> None:
     """Write what the site's people may ask for; the time goes with it."""
     text = json.dumps({**fields, "time": utc()})
     try:
+        _folder(home).mkdir(exist_ok=True)  # a site without a SuperNode has none yet
         write_whole(_folder(home) / name, text)
     except OSError as error:  # news, not a record: a full disk is said elsewhere
         log.warning("%s cannot be written: %s", name, error)

@@ -19,6 +19,7 @@ from fedmri.clients.egress.ledger import entries
 from fedmri.clients.mailbox.letters import answer_waiting
 from fedmri.clients.process.enrolment import join, make_home
 from fedmri.clients.process.home import ClientHome
+from fedmri.clients.process.standing import ORDER, noted
 from fedmri.clients.training.protection.private import simulated_secret
 from fedmri.config import load_resolved
 from fedmri.data.settings import SourceConfig
@@ -163,6 +164,7 @@ def test_letters_end_with_the_bits_of_a_simulation(
     for site in consortium.sites:
         updates = [line["round"] for line in entries(site.ledger) if line["kind"] == "update"]
         assert updates == [1, 2]  # nothing was trained for a letter that came again
+        assert noted(site, ORDER)["code"] == "ok"  # its people see it, though no SuperNode ran
     assert all(not one["rejected"] for one in of_kind(consortium.run.path, "round_total"))
     assert not consortium.letters("orders")
 
