@@ -10,10 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from typing import Any, BinaryIO
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
@@ -58,9 +55,9 @@ def write_whole(path: Path, content: Content, mode: int = 0o644) -> None:
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str], mode: int = 0o644
+    path: Path, tensors: Mapping[str, Any], notes: Mapping[str, str], mode: int = 0o644
 ) -> None:
-    """Write tensors as a safetensors file, as durably as ``write_whole``.
+    """Write tensors of torch as a safetensors file, as durably as ``write_whole``.
 
     They go from where they lie to the disk: the bytes of a large file, made first, cost several
     times its writing.
