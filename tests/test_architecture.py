@@ -165,7 +165,7 @@ ARROWS = {
     "api": WORDS
     | PARTS
     | {"arm", "config", "machine.file_names", "reports", "simulation", "trained", "tasks", "parts"}
-    | {"evaluate.claims"}
+    | {"evaluate.claims", "evaluate.comparisons.subgroups"}
     | {
         "data",
         "machine.cache",
