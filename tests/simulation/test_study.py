@@ -381,7 +381,7 @@ def test_a_finished_run_is_not_trained_again(run_tiny: RunTiny) -> None:
     before = (folder / "metrics.jsonl").read_bytes()
     seen: list[Record] = []
     run_tiny("a", observe=seen.append)
-    assert [r["kind"] for r in seen] == ["start"]
+    assert [r["kind"] for r in seen] == ["begun"]
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
