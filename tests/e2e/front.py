@@ -7,6 +7,7 @@ import datetime as dt
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from flwr.proto.message_pb2 import (
     ObjectTree,
 )
 from flwr.proto.node_pb2 import Node
-from flwr.proto.runtime_pb2 import PullTaskInputRequest
+from flwr.proto.runtime_pb2 import PullTaskInputRequest, SendTaskHeartbeatRequest
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
@@ -43,6 +44,7 @@ from fedmri.server.transport.asking import Asking, Taken, Terms
 from fedmri.server.transport.superlink import SuperLink
 
 FLEET = "/v1/fleet/"
+BEAT_S = 10.0
 Key = ec.EllipticCurvePrivateKey
 
 
@@ -146,7 +148,11 @@ class Front:
 
 
 def started_run(link: SuperLink) -> tuple[int, str]:
-    """Start a run as the service and its ServerApp do; return its number and the app's token."""
+    """Start a run as the service and its ServerApp do; return its number and the app's token.
+
+    Flower ends a run of which it has heard nothing for a minute, and then its client ends this
+    process.
+    """
     number = link.control.start_run({"run": "brain", "signed-plan": "{}"})
     task = link.control.acquire_serverapp()
     assert task is not None
@@ -158,8 +164,16 @@ def started_run(link: SuperLink) -> tuple[int, str]:
         interceptors=[version, RuntimeTokenHttpInterceptor(task[0])],
     )
     runtime.PullTaskInput(PullTaskInputRequest())
-    runtime.close()
+    threading.Thread(target=_beat, args=[runtime], daemon=True).start()
     return number, task[0]
+
+
+def _beat(runtime: RuntimeHttpClient) -> None:
+    """Say that the ServerApp lives until SuperLink is gone: it ends a run that says nothing."""
+    with suppress(httpx.HTTPError):
+        while True:
+            runtime.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+            time.sleep(BEAT_S)
 
 
 def with_id(message: Message) -> Message:

@@ -158,7 +158,7 @@ def test_11_an_external_cohort_of_other_labels_is_said_or_refused(
     TRIPOD+AI item 16 (Collins et al. 2024, doi:10.1136/bmj-2023-078378).
     """
     for site in "AB":
-        names = {f"{c}/{site}{i}.png": f"{site}{i}x" for c in ("one", "two") for i in range(2)}
+        names = {f"{c}/{site}{i}.png": f"{site}{c}{i}x" for c in ("one", "two") for i in range(2)}
         pictures(tmp_path / "own", site, names, seed=10 * ord(site))
     names = {f"{c}/{i}.png": f"C{i}x" for i, c in enumerate(classes)}
     pictures(tmp_path / "other", "C", names, seed=5)
