@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from fedmri.reports.pages.figures import FAINT, STYLE, Style, panel, svg
 from fedmri.reports.summary import Summary
@@ -17,10 +18,7 @@ def calibration(summary: Summary, style: Mapping[str, Style]) -> Markup:
         figure, axes = panel(3.3, 3.0)
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
         for one in summary.calibrations:
-            look = style[one.label]
-            said, right = [p[0] for p in one.points], [p[1] for p in one.points]
-            marks = {"marker": look.marker, "markersize": 5, "linestyle": look.dashes}
-            axes.plot(said, right, color=look.color, **marks)
+            _draw(axes, style[one.label], one.points)
         axes.set_xlim(0, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("probability of the predicted class")
@@ -34,10 +32,7 @@ def selection(summary: Summary, style: Mapping[str, Style]) -> Markup:
     with mpl.rc_context(STYLE):
         figure, axes = panel(3.3, 3.0)
         for one in summary.calibrations:
-            look = style[one.label]
-            kept, wrong = [p[0] for p in one.selected], [p[1] for p in one.selected]
-            marks = {"marker": look.marker, "markersize": 5, "linestyle": look.dashes}
-            axes.plot(kept, wrong, color=look.color, **marks)
+            _draw(axes, style[one.label], one.selected)
         axes.set_xlim(0, 1.02)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("share of patients kept, the surest first")
@@ -53,16 +48,21 @@ def decisions(summary: Summary, style: Mapping[str, Style]) -> Markup:
         axes.axhline(0, color=FAINT, linewidth=1)
         judged = [one for one in summary.calibrations if one.decisions]
         for one in judged:
-            look = style[one.label]
-            values = [found.model.value for found in one.decisions]
-            thresholds = [found.threshold for found in one.decisions]
-            marks = {"marker": look.marker, "markersize": 4, "linestyle": look.dashes}
-            axes.plot(thresholds, values, color=look.color, **marks)
-        all_of_them = judged[0].decisions  # the same patients under every model
-        axes.plot(thresholds, [found.treat_all for found in all_of_them], color=FAINT)
+            points = [(found.threshold, found.model.value) for found in one.decisions]
+            _draw(axes, style[one.label], points, size=4)
+        everybody = judged[0].decisions  # the same patients under every model
+        thresholds = [found.threshold for found in everybody]
+        axes.plot(thresholds, [found.treat_all for found in everybody], color=FAINT)
         highest = max(found.model.value for one in judged for found in one.decisions)
         axes.set_ylim(-0.1, max(0.1, 1.15 * highest))
         axes.set_xlabel("probability from which a patient is treated")
         axes.set_ylabel("net benefit, true positives a patient")
         alt = "net benefit of treating by each model, by threshold; light lines treat all and none"
         return svg(figure, alt=alt, name="decisions")
+
+
+def _draw(axes: Axes, look: Style, points: Sequence[Sequence[float]], size: int = 5) -> None:
+    """Draw the line of one model through points, each with its place across and its height."""
+    across, heights = [point[0] for point in points], [point[1] for point in points]
+    marks = {"marker": look.marker, "markersize": size, "linestyle": look.dashes}
+    axes.plot(across, heights, color=look.color, **marks)
