@@ -10,7 +10,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_HEADER, TIMESTAMP_TOLERANCE
-from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest
+from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.date import now
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
@@ -110,14 +110,6 @@ def is_timely(headers: Mapping[bytes, bytes]) -> bool:
     except (KeyError, ValueError, TypeError):
         return False
     return -SYSTEM_TIME_TOLERANCE < age < TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE
-
-
-def is_pull_of(node_id: int, body: bytes) -> bool:
-    """Tell whether a call asks for the orders of the node that signed it."""
-    try:
-        return bool(PullMessagesRequest.FromString(body).node.node_id == node_id)
-    except DecodeError:
-        return False
 
 
 def is_answer_of(node_id: int, body: bytes) -> bool:

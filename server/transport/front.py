@@ -20,7 +20,6 @@ from fedmri.server.transport.callers import (
     Asker,
     Caller,
     is_answer_of,
-    is_pull_of,
     is_timely,
 )
 from fedmri.server.transport.thinned import Thinned
@@ -103,11 +102,9 @@ class FleetOnly:
     async def _pass_on(self, node_id: int, scope: Scope, receive: Receive, send: Send) -> None:
         """Let SuperLink answer, or answer in its place that no order waits."""
         if scope["path"] == PULL and node_id in self._idle and is_timely(_first(scope)):
-            body = await _whole(receive)
-            if is_pull_of(node_id, body):
-                await _say_nothing_waits(send)
-                return
-            receive = _again(body, receive)
+            await _whole(receive)
+            await _say_nothing_waits(send)
+            return
         # what a call says of the host is nobody's business: no path is ever made of it
         kept = [(name, value) for name, value in scope["headers"] if name != b"host"]
         counting = self._counting(node_id, scope["path"], send)
