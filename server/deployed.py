@@ -10,7 +10,6 @@ from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.superlink.grid.http_grid import HttpGrid
 
 from fedmri.arm import Arm
 from fedmri.assembly import assemble
@@ -23,7 +22,7 @@ from fedmri.server.rounds.loop import Rounds
 from fedmri.server.rounds.records import Record
 from fedmri.server.rounds.run import Run
 from fedmri.server.runs import RunFolder, write_json
-from fedmri.server.transport.flower_grid import OneLook, bound_answers
+from fedmri.server.transport.inflating import bound_answers
 
 log = logging.getLogger("fedmri.server")
 
@@ -37,8 +36,6 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Train what is left of the run that the context names."""
     return_large_blocks()
-    if isinstance(grid, HttpGrid):
-        OneLook(grid)
     home = ServerHome(Path(os.environ[HOME]))
     folder = RunFolder(home.runs / str(context.run_config["run"]))
     log_to(folder.path / "log.txt")

@@ -10,7 +10,6 @@ trains. Prints seconds a round, peak memory of the server's processes, and the s
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import sys
@@ -124,23 +123,22 @@ def main() -> None:
         for site, key in keys.items():
             threading.Thread(target=live, args=(site, key, home, stop), daemon=True).start()
         try:
-            peaks, cpu_s = watch(run, server.pid)
+            peaks = watch(run, server.pid)
         finally:
             stop.set()
             server.send_signal(signal.SIGTERM)
             server.wait(30)
-        report(home, run, peaks, cpu_s)
+        report(home, run, peaks)
 
 
-def watch(run: RunFolder, pid: int) -> tuple[dict[str, int], float]:
-    """Return the peak memory in MB of the server's processes and the first one's processor time."""
+def watch(run: RunFolder, pid: int) -> dict[str, int]:
+    """Return the peak memory in MB of the server's processes, once the run is over."""
     peaks: dict[str, int] = {}
-    before = cpu_seconds(pid)
     while run.note.status not in OVER:
         for child, what in ((pid, "server"), *((c, "process of the run") for c in children(pid))):
             peaks[what] = max(peaks.get(what, 0), peak_mb(child))
         time.sleep(0.5)
-    return peaks, cpu_seconds(pid) - before
+    return peaks
 
 
 def children(pid: int) -> list[int]:
@@ -150,12 +148,6 @@ def children(pid: int) -> list[int]:
     return own + [below for one in own for below in children(one)]
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has had."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def peak_mb(pid: int) -> int:
     """Return the most memory that a process has had."""
     path = Path(f"/proc/{pid}/status")
@@ -163,14 +155,12 @@ def peak_mb(pid: int) -> int:
     return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
-def report(home: ServerHome, run: RunFolder, peaks: dict[str, int], cpu_s: float) -> None:
+def report(home: ServerHome, run: RunFolder, peaks: dict[str, int]) -> None:
     """Print what was measured."""
     print(f"{N_SITES} sites, {N_ROUNDS} rounds: {run.note.status} {run.note.message}")
     records = [json.loads(line) for line in (run.path / "metrics.jsonl").open()]
     seconds = [one["seconds"] for one in records if one["kind"] == "round_total"]
     print("seconds a round:", *(f"{one:.1f}" for one in seconds))
-    per_exchange = 1000 * cpu_s / (2 * N_ROUNDS * N_SITES)
-    print(f"server: {cpu_s:.0f} s of processor, {per_exchange:.0f} ms for each answer")
     for what, mb in peaks.items():
         print(f"peak memory of the {what}: {mb} MB")
     sizes: Callable[[Path], int] = lambda path: path.stat().st_size  # noqa: E731  # used twice

@@ -14,7 +14,7 @@ from fedmri.server.memory import return_large_blocks
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.rounds.loop import Rounds
 from fedmri.server.runs import RunFolder
-from fedmri.server.transport.flower_grid import bound_answers
+from fedmri.server.transport.inflating import bound_answers
 
 
 def run_by_mailbox(home: ServerHome, folder: RunFolder, mailbox: Path) -> str:

@@ -27,6 +27,8 @@ MAX_ASKED = 5
 FIRST_PAUSE_S, LAST_PAUSE_S = 10.0, 300.0
 GRACE_S = 15.0
 """A site that has not refused an order for so long has taken it: a refusal takes no work."""
+N_QUICK = 10
+"""Sites that are looked at at full pace; with more of them, each is looked at less often."""
 OFFLINE = 5
 LOST = frozenset({3, 4, OFFLINE, 8})
 """Flower's error codes of an app that was not there, a node offline, and an app that crashed."""
@@ -185,7 +187,7 @@ class Asking:
                 code = self._refused[site].code if site in self._refused else SILENT
                 return Taken(None, code, self._seconds(site))
             self._attendance.write()
-            time.sleep(self._pauses.next_s())
+            time.sleep(self._pauses.next_s() * max(1.0, len(self._asked) / N_QUICK))
 
     def _handed_on(self, site: str) -> Taken:
         taken = self._taken.pop(site)

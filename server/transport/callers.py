@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_HEADER, TIMESTAMP_TOLERANCE
+from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
-from flwr.supercore.date import now
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
-from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from google.protobuf.message import DecodeError
 
-MEDIA_TYPE = PROTOBUF_MEDIA_TYPE.encode()
 FLEET = "/v1/fleet/"
 CALLS = (
     *("activate-node", "deactivate-node", "send-node-heartbeat"),
@@ -100,16 +96,6 @@ def caller_of(state: Any, headers: Mapping[bytes, bytes]) -> Caller | None:
         return Caller(node_id, decode_dss_signature(signature)[0])
     except (KeyError, ValueError):
         return None
-
-
-def is_timely(headers: Mapping[bytes, bytes]) -> bool:
-    """Tell whether a call was signed just now, as SuperLink asks it."""
-    try:
-        signed = dt.datetime.fromisoformat(headers[SIGNED_TIME].decode())
-        age = (now() - signed).total_seconds()
-    except (KeyError, ValueError, TypeError):
-        return False
-    return -SYSTEM_TIME_TOLERANCE < age < TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE
 
 
 def is_answer_of(node_id: int, body: bytes) -> bool:

@@ -11,7 +11,6 @@ for the rest: one slow upload would hold up all other sites.
 from __future__ import annotations
 
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -25,11 +24,8 @@ from sqlalchemy import select
 
 log = logging.getLogger("fedmri.server")
 
-MANY, LOSS_S = 4, 1.0
-"""Orders from which on those without an answer are looked at but once in so many seconds."""
 
-
-def notice_lost_orders(state: Any) -> set[int]:
+def notice_lost_orders(state: Any) -> None:
     """Let a node that asks for an order have given up all others; the server then sees an error.
 
     What is given up: orders that were delivered and not answered whole, and those that a newer one
@@ -37,71 +33,42 @@ def notice_lost_orders(state: Any) -> set[int]:
 
     Args:
         state: Flower's state of a SuperLink, in a database.
-
-    Returns:
-        Nodes that were told that nothing waits for them, while that holds: they ask every few
-        seconds, and hundreds of them would keep the database busy.
     """
     fetch: Callable[..., list[Any]] = state.get_message_ins
     store: Callable[..., tuple[bool, list[str]]] = state.store_message_and_object_tree
     uploads: dict[int, set[str]] = defaultdict(set)
-    idle: set[int] = set()
 
     def store_known(message: Any, object_tree: Any, session_id: str) -> tuple[bool, list[str]]:
         if message.metadata.src_node_id != SUPERLINK_NODE_ID:
             uploads[message.metadata.src_node_id].add(session_id)
-        stored = store(message, object_tree, session_id)
-        idle.discard(message.metadata.dst_node_id)
-        return stored
+        return store(message, object_tree, session_id)
 
     def fetch_newest(node_id: int, limit: int | None, *, run_id: int | None = None) -> list[Any]:
         if node_id != SUPERLINK_NODE_ID:
             for session in uploads.pop(node_id, ()):  # one that is complete is forgotten already
                 state._cleanup_push_session(session, cleanup_messages=True)
             _give_up(state, node_id)
-        idle.add(node_id)  # before the look: an order that comes meanwhile takes it out again
-        found = fetch(node_id, limit, run_id=run_id)
-        if found:
-            idle.discard(node_id)
-        return found
+        return fetch(node_id, limit, run_id=run_id)
 
     state.store_message_and_object_tree = store_known
     state.get_message_ins = fetch_newest
-    return idle
 
 
 def hold_back_parts(state: Any) -> None:
     """Let the server see an answer once it is whole; a part counts as no answer yet.
 
-    An upload that stopped is lost after a while, as Flower has it, and is then an error. Flower
-    makes several queries for each order, so of many orders those without an answer are looked at
-    once a second.
+    An upload that stopped is lost after a while, as Flower has it, and is then an error.
 
     Args:
         state: Flower's state of a SuperLink, in a database.
     """
     fetch: Callable[[set[str], int], list[Any]] = state.get_message_res
-    looked = -LOSS_S
 
     def fetch_whole(message_ids: set[str], run_id: int) -> list[Any]:
-        nonlocal looked
-        orders = set(message_ids)
-        uploading = _uploading(state, orders)
-        if len(orders) > MANY and time.monotonic() - looked < LOSS_S:
-            orders = _answered(state, orders)
-        elif len(orders) > MANY:
-            looked = time.monotonic()
-        wanted = orders - uploading
+        wanted = set(message_ids) - _uploading(state, message_ids)
         return fetch(wanted, run_id) if wanted else []
 
     state.get_message_res = fetch_whole
-
-
-def _answered(state: Any, orders: set[str]) -> set[str]:
-    """Return the orders that have an answer, or a part of one."""
-    found = select(MessageRes.reply_to_message_id).where(MessageRes.reply_to_message_id.in_(orders))
-    with state.session() as session:
-        return set(session.scalars(found))
 
 
 def _uploading(state: Any, orders: set[str]) -> set[str]:

@@ -48,12 +48,6 @@ from flwr.superlink.main import create_app
 logging.getLogger("flwr").handlers.clear()
 logging.getLogger("flwr").propagate = True
 
-UNUSED = (
-    *("ControlSensitiveResponseMiddleware", "ControlLicenseMiddleware"),
-    *("RuntimeTracingMiddleware", "ControlEventLogMiddleware", "FleetEventLogMiddleware"),
-)
-"""Layers of SuperLink that do nothing for this server but take time of each call."""
-
 # with 200 sites at once, some waited longer than flwr's 5 s for the database, and were turned away
 _own = vars(sql_mixin)
 _own["SQLITE_PRAGMAS"] = (*_own["SQLITE_PRAGMAS"], ("busy_timeout", "60000"))
@@ -125,13 +119,8 @@ def superlink_app(database: Path, port: int, known: Secrets) -> FastAPI:
         runtime_dependency_install=False,
     )
     app = create_app(config, SuperLinkLifespan)
-    app.user_middleware = [one for one in app.user_middleware if _name(one.cls) not in UNUSED]
     _let_back_in(app.state.linkstate_factory.state())
     return app
-
-
-def _name(layer: object) -> str:
-    return str(getattr(layer, "__name__", ""))
 
 
 def _let_back_in(state: Any) -> None:

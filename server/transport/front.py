@@ -6,12 +6,11 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Container, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from fedmri.server.transport.allowance import MOST_OBJECTS, Allowance, n_objects
 from fedmri.server.transport.callers import (
-    MEDIA_TYPE,
     OPEN,
     PULL,
     PUSH,
@@ -20,7 +19,6 @@ from fedmri.server.transport.callers import (
     Asker,
     Caller,
     is_answer_of,
-    is_timely,
 )
 from fedmri.server.transport.thinned import Thinned
 
@@ -50,24 +48,21 @@ class FleetOnly:
         asker_of: The same of whoever asks how it stands; None answers nobody.
         seen: Is handed the node of each call, when it begins and when it ends.
         allowance: How much each node may push; None leaves it to the size of a request.
-        idle: Nodes for which no order waits: they are told so without SuperLink.
     """
 
-    def __init__(  # noqa: PLR0913  # whom it asks about a call
+    def __init__(
         self,
         app: App,
         caller_of: Callable[[Mapping[bytes, bytes]], Caller | None],
         asker_of: Callable[[Mapping[bytes, bytes]], Asker | None] | None = None,
         seen: Callable[[int], None] = lambda _: None,
         allowance: Allowance | None = None,
-        idle: Container[int] = (),
     ) -> None:
         self._app = app
         self._caller_of = caller_of
         self._asker_of = asker_of
         self._seen = seen
         self._allowance = allowance
-        self._idle = idle
         self._taken: OrderedDict[int, float] = OrderedDict()
         self._refused = Thinned(logging.getLogger("fedmri.server"), logging.WARNING)
 
@@ -75,7 +70,8 @@ class FleetOnly:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        headers = _first(scope)
+        # the first of several headers of one name, as SuperLink reads them
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         if scope["path"] == STANDING and self._asker_of is not None:
             await self._tell(scope, headers, send)
             return
@@ -87,10 +83,15 @@ class FleetOnly:
             body = await _whole(receive)
             receive = _again(body, receive)
             status = self._push_refusal(caller.node_id, scope["path"], body)
-        if status is None and caller:
-            self._seen(caller.node_id)
-            await self._pass_on(caller.node_id, scope, receive, send)
-            self._seen(caller.node_id)
+        if status is None:
+            # what a call says of the host is nobody's business: no path is ever made of it
+            kept = [(name, value) for name, value in scope["headers"] if name != b"host"]
+            if caller:
+                self._seen(caller.node_id)
+                send = self._counting(caller.node_id, scope["path"], send)
+            await self._app({**scope, "headers": kept}, receive, send)
+            if caller:
+                self._seen(caller.node_id)
             return
         self._refused.note(
             "refused %.*r from %s: %d", N_LOGGED, scope["path"], _address(scope), status
@@ -98,17 +99,6 @@ class FleetOnly:
         answer = [(b"content-type", b"text/plain"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": status, "headers": answer})
         await send({"type": "http.response.body", "body": b"refused\n"})
-
-    async def _pass_on(self, node_id: int, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let SuperLink answer, or answer in its place that no order waits."""
-        if scope["path"] == PULL and node_id in self._idle and is_timely(_first(scope)):
-            await _whole(receive)
-            await _say_nothing_waits(send)
-            return
-        # what a call says of the host is nobody's business: no path is ever made of it
-        kept = [(name, value) for name, value in scope["headers"] if name != b"host"]
-        counting = self._counting(node_id, scope["path"], send)
-        await self._app({**scope, "headers": kept}, receive, counting)
 
     def _push_refusal(self, node_id: int, path: str, body: bytes) -> int | None:
         """Return the status of a push that is refused: it is none, or more than was asked for."""
@@ -154,11 +144,6 @@ class FleetOnly:
         return True
 
 
-def _first(scope: Scope) -> dict[bytes, bytes]:
-    """Return the headers, of several of one name the first, as SuperLink reads them."""
-    return dict(reversed(scope["headers"]))
-
-
 def _refusal(scope: Scope, headers: Mapping[bytes, bytes]) -> int | None:
     if scope["path"] not in OPEN:
         return 404
@@ -169,13 +154,6 @@ def _refusal(scope: Scope, headers: Mapping[bytes, bytes]) -> int | None:
     if not is_told or int(length) > MAX_BODY:
         return 413
     return None
-
-
-async def _say_nothing_waits(send: Send) -> None:
-    """Answer as SuperLink does where no order waits: an empty message."""
-    answer = [(b"content-type", MEDIA_TYPE), (b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": 200, "headers": answer})
-    await send({"type": "http.response.body", "body": b""})
 
 
 async def _whole(receive: Receive) -> bytes:

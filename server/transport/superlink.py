@@ -47,7 +47,7 @@ class SuperLink:
         home.database.parent.mkdir(parents=True, exist_ok=True)
         app = superlink_app(home.database, self.port, known)
         state = app.state.linkstate_factory.state()
-        idle = notice_lost_orders(state)
+        notice_lost_orders(state)
         hold_back_parts(state)
         config = home.config
         self._inner = _Listener(app, host="127.0.0.1", port=self.port)
@@ -58,7 +58,6 @@ class SuperLink:
                 partial(_asker_of, home),
                 self._note,
                 Allowance(lambda: self.answer_bytes()),
-                idle,
             ),
             host=config.host,
             port=config.port,

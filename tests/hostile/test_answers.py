@@ -31,7 +31,7 @@ from flwr.superlink.grid import http_grid
 from fedmri.clients.process.flower import bound_orders
 from fedmri.plan import Plan
 from fedmri.server.transport.allowance import MOST_OBJECTS, MOST_WAITING, Allowance, n_objects
-from fedmri.server.transport.flower_grid import bound_answers
+from fedmri.server.transport.inflating import bound_answers
 from fedmri.swollen import COPIES, SLACK, refuse_swollen
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.wire import bundle, pack

@@ -75,7 +75,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Return the state of a SuperLink with nobody in it."""
     app = superlink_app(tmp_path_factory.mktemp("link") / "state.db", 1, Secrets.fresh())
     state = app.state.linkstate_factory.state()
-    state.idle = notice_lost_orders(state)
+    notice_lost_orders(state)
     yield state
     state._engine.dispose()
 
@@ -151,34 +151,6 @@ def test_a_part_of_an_answer_is_none_yet(link: Link) -> None:
     assert link.codes(order) == [UNAVAILABLE]
 
 
-def test_a_node_is_idle_from_an_empty_look_to_its_next_order(link: Link) -> None:
-    """An order that waits is never kept from a node."""
-    assert link.node not in link.state.idle
-    assert link.fetch() == []
-    assert link.node in link.state.idle
-    link.order("a")
-    assert link.node not in link.state.idle
-    assert len(link.fetch()) == 1
-    assert link.node not in link.state.idle
-
-
-@pytest.mark.usefixtures("patient")
-def test_of_many_orders_answers_are_seen_at_once_and_losses_in_time(
-    link: Link, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Flower makes queries for each order that it is asked about."""
-    monkeypatch.setattr(delivery, "MANY", 1)
-    monkeypatch.setattr(delivery, "LOSS_S", 60.0)
-    both = {overtaken := link.order("a"), answered := link.order("b")}
-    assert link.state.get_message_res(both, link.run) == []
-    link.answer(*link.fetch())
-    found = link.state.get_message_res(both, link.run)
-    assert [reply.metadata.reply_to_message_id for reply in found] == [answered]
-    monkeypatch.setattr(delivery, "LOSS_S", 0.0)
-    found = link.state.get_message_res({overtaken, "0"}, link.run)
-    assert {reply.error.code for reply in found} == {UNAVAILABLE}
-
-
 @pytest.mark.usefixtures("patient")
 def test_a_whole_answer_is_seen_beside_a_part_of_another(link: Link) -> None:
     """Orders are looked at one by one, though they are asked about together."""
@@ -198,24 +170,3 @@ def test_an_upload_that_stopped_is_lost(link: Link, monkeypatch: pytest.MonkeyPa
     later = now() + dt.timedelta(seconds=OBJECT_PUSH_SESSION_TTL_SECONDS + 1)
     monkeypatch.setattr(delivery, "now", lambda: later)
     assert link.codes(order) == [UNAVAILABLE]
-
-
-def test_the_state_does_not_grow_with_rounds(link: Link) -> None:
-    """An order and its answer are gone once both were taken: 10,000 rounds need no more disk."""
-    ask = link.state.query
-    tables = [row["name"] for row in ask("SELECT name FROM sqlite_master WHERE type = 'table'")]
-
-    def rows() -> list[int]:
-        return [ask(f"SELECT COUNT(*) AS n FROM {name}")[0]["n"] for name in tables]
-
-    sizes = []
-    for index in range(30):
-        order = link.order(str(index))
-        [fetched] = link.fetch()
-        link.state.object_store.delete(order)
-        link.answer(fetched)
-        [reply] = link.state.get_message_res({order}, link.run)
-        link.state.delete_messages({order})
-        link.state.object_store.delete(reply.metadata.message_id)
-        sizes.append(rows())
-    assert sizes[9] == sizes[19] == sizes[29]

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 )
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
-from flwr.supercore.date import now
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from fedmri.server.transport import front
@@ -111,21 +110,6 @@ def test_a_nodes_call_is_passed_on_without_its_host(app: FleetOnly, link: Link) 
     [(path, headers, _)] = link.reached
     assert path == PULL
     assert b"host" not in dict(headers)
-
-
-def test_a_node_for_which_nothing_waits_is_told_so_without_superlink(link: Link) -> None:
-    """Hundreds ask every few seconds. An old call, or another one, goes to SuperLink."""
-    idle = {7}
-    app = FleetOnly(link, lambda headers: caller_of(State(), headers), idle=idle)
-    just_now = now().isoformat().encode()
-    assert call(app, PULL, signed(time=just_now)) == 200
-    assert call(app, PULL, signed(time=just_now)) == 200  # each signature is another
-    assert link.reached == []
-    assert call(app, PULL, signed()) == 200
-    assert call(app, "/v1/fleet/get-run", signed(time=just_now)) == 200
-    idle.clear()
-    assert call(app, PULL, signed(time=just_now)) == 200
-    assert [path for path, _, _ in link.reached] == [PULL, "/v1/fleet/get-run", PULL]
 
 
 @pytest.mark.parametrize(
