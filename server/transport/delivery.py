@@ -11,6 +11,7 @@ for the rest: one slow upload would hold up all other sites.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -57,17 +58,27 @@ def notice_lost_orders(state: Any) -> None:
 def hold_back_parts(state: Any) -> None:
     """Let the server see an answer once it is whole; a part counts as no answer yet.
 
-    An upload that stopped is lost after a while, as Flower has it, and is then an error.
+    An upload that stopped is lost after a while, as Flower has it, and is then an error. None may
+    begin between the look at the uploads and the answers: its first part would pass for all of it,
+    and the server would wait for the rest.
 
     Args:
         state: Flower's state of a SuperLink, in a database.
     """
     fetch: Callable[[set[str], int], list[Any]] = state.get_message_res
+    store: Callable[..., tuple[bool, list[str]]] = state.store_message_and_object_tree
+    one_at_a_time = threading.Lock()
+
+    def store_alone(message: Any, object_tree: Any, session_id: str) -> tuple[bool, list[str]]:
+        with one_at_a_time:
+            return store(message, object_tree, session_id)
 
     def fetch_whole(message_ids: set[str], run_id: int) -> list[Any]:
-        wanted = set(message_ids) - _uploading(state, message_ids)
-        return fetch(wanted, run_id) if wanted else []
+        with one_at_a_time:
+            wanted = set(message_ids) - _uploading(state, message_ids)
+            return fetch(wanted, run_id) if wanted else []
 
+    state.store_message_and_object_tree = store_alone
     state.get_message_res = fetch_whole
 
 
