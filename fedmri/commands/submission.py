@@ -37,7 +37,10 @@ def compare(
 def subgroups(
     run: Annotated[Path, typer.Argument(help="Run folder of a finished simulation.")],
     by: Annotated[
-        list[str], typer.Option(help="Column of the subject table, or bands as age:40|60; often.")
+        list[str],
+        typer.Option(
+            help="Column of the subject table, or COLUMN:LIMITS for bands of it. It may be given often."
+        ),
     ],
 ) -> None:
     """Score a run's first model by sex, age, scanner or field, each group beside all others.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,6 +117,30 @@ def test_a_server_that_waits_for_the_rest_of_an_answer_is_told_that_it_is_lost(l
     assert link.state.get_object(link.run, part) == b""
     link.fetch()
     assert link.state.get_object(link.run, part) is None
+
+
+def test_no_answer_begins_between_the_look_at_uploads_and_at_answers(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first part would pass for all of it, and the server would wait for the rest."""
+    for name in ("get_message_res", "store_message_and_object_tree"):
+        monkeypatch.setattr(link.state, name, getattr(link.state, name))
+    hold_back_parts(link.state)
+    order = link.order("a")
+    push = threading.Thread(target=link.answer, args=link.fetch(), kwargs={"is_whole": False})
+    look = delivery._uploading
+
+    def looked(state: Any, orders: set[str]) -> set[str]:
+        found = look(state, orders)
+        push.start()
+        push.join(0.5)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "_uploading", looked)
+        assert link.codes(order) == []
+    push.join()
+    assert link.codes(order) == []
 
 
 def test_a_whole_answer_outlives_the_next_fetch(link: Link) -> None:
