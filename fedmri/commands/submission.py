@@ -38,9 +38,7 @@ def subgroups(
     run: Annotated[Path, typer.Argument(help="Run folder of a finished simulation.")],
     by: Annotated[
         list[str],
-        typer.Option(
-            help="Column of the subject table, or COLUMN:LIMITS for bands of it. It may be given often."
-        ),
+        typer.Option(help="Column of the subject table, or COLUMN:LIMITS for its bands."),
     ],
 ) -> None:
     """Score a run's first model by sex, age, scanner or field, each group beside all others.
