@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from fedmri.errors import PrivacyError
 from fedmri.machine.files import append_line, whole_lines
 from fedmri.privacy.stream import Stream, key_for
+from fedmri.secagg.ring import BLOCK
 
 N_BUCKETS = 256
-BLOCK = 1 << 16
-"""Numbers that are worked on at once: they stay in a core's cache."""
 LIKE = 0.2
 """Distance of two vectors, over the longer one, below which they count as the same values. Updates
 of two rounds of a run are 0.2 (one step of plain SGD) to 1.7 (AdamW) apart."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TypeVar
 
-from fedmri.data.scans import Finding, Scan, ScanTable, about
+from fedmri.data.scans import Finding, Scan, ScanTable, about, number
 from fedmri.data.settings import OF_VISIT, SourceConfig
 
 ACQ_TIME = "acq_time"
@@ -75,10 +75,8 @@ def _in_order(
 
 def _days(text: str) -> tuple[float, bool]:
     """Return a time in days, NaN where it is none, and whether it is a date."""
-    try:
-        return float(text), False
-    except ValueError:
-        pass
+    if not math.isnan(value := number(text)):
+        return value, False
     try:
         since = datetime.fromisoformat(text.strip()).replace(tzinfo=None) - _BEGIN
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from fedmri.api.result import CONFIG, refuse_no_run
 from fedmri.config import Experiment, load_resolved
 from fedmri.data.read import read
-from fedmri.data.scans import Scan
+from fedmri.data.scans import Scan, number
 from fedmri.errors import UsageError
 from fedmri.evaluate.comparisons.subgroups import age_bands
 from fedmri.reports.groups import GroupScore, group_scores
@@ -101,7 +102,5 @@ def _band(cell: str, edges: str) -> str:
     except ValueError:
         want, fix = "numbers with | between them, ascending", "write --by 'age:40|60'"
         raise UsageError("U01", "--by", found=edges, want=want, fix=fix) from None
-    try:
-        return str(age_bands(np.array([float(cell)]), limits)[0])
-    except ValueError:
-        return NOT_KNOWN
+    value = number(cell)
+    return NOT_KNOWN if math.isnan(value) else str(age_bands(np.array([value]), limits)[0])

@@ -36,8 +36,8 @@ Who = tuple[str, str]
 """Site, and the subject's folder or hash."""
 
 NAMED_SO = frozenset({".dcm", ".ima"})
-LABELS = (".nii", ".nii.gz")
-ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+LABEL = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+"""How the names of labels end."""
 MIN_LONELY = 2
 
 
@@ -107,8 +107,7 @@ def contrasts_in(root: Path) -> tuple[str, ...]:
 def _sorted_files(root: Path, walk: Walk, config: SourceConfig) -> Tree:
     tree = Tree()
     for path in walk.files():
-        name = path.name.lower()
-        if path.name == TABLE or name.endswith(LABELS) or name == "dicomdir":
+        if path.name == TABLE or LABEL.search(path.name) or path.name.upper() == "DICOMDIR":
             continue
         try:
             found = _what(path)
@@ -325,8 +324,8 @@ def _labelled(scan: Scan, top: Path, *, is_alone: bool) -> Scan:
 def _nifti(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    files = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(LABELS)]
-    return {ENDING.sub("", path.name): path for path in files}
+    files = [path for path in sorted(folder.iterdir()) if LABEL.search(path.name)]
+    return {LABEL.sub("", path.name): path for path in files}
 
 
 def _unseen(
