@@ -16,7 +16,7 @@ from fedmri.trained.file.model_file import ModelFile, write_model
 from fedmri.trained.file.names import MODEL
 from fedmri.wire import FITTED, EvaluateOrder
 
-log = logging.getLogger("fedmri.clients")
+log = logging.getLogger("fedmri.client")
 
 
 def write_own_model(

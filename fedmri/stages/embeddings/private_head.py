@@ -115,7 +115,8 @@ class PrivateHead(OnEmbeddings):
         from fedmri.privacy.head_sums import N_SITES
 
         fit, patients = self.fit(at.made), self.patients(at)
-        _warn_of_far(at.site, patients)
+        if step == 0:
+            _warn_of_far(at.site, patients)
         sums = fit.site_sums(step, patients, shared)
         if not self.noise_multiplier:
             return sums
