@@ -14,7 +14,7 @@ from fedmri.data.batches.split import refuse_leaking_patients, refuse_leaks, spl
 from fedmri.data.checks.check import enforce, examine
 from fedmri.data.checks.manifest import used_by_site, write_manifest
 from fedmri.data.patients import crossing
-from fedmri.data.preparation.prepare import prepare_scans
+from fedmri.data.preparation.prepare import fill_cache, prepare_scans
 from fedmri.data.preparation.prepared import (
     LABEL_LOSSES,
     Prepared,
@@ -87,6 +87,7 @@ class SiteSource:
         cache: Folder of prepared scans and of the embedded data set.
         column: Column of the subject tables that a protocol divides patients by, or ``""``.
         labels: What answers of the external data set are called here, each as ``theirs=ours``.
+        n_workers: Processes that make the embedded data set and prepare scans.
     """
 
     plan: Plan
@@ -96,6 +97,7 @@ class SiteSource:
     cache: Path
     column: str = ""
     labels: tuple[str, ...] = ()
+    n_workers: int = 1
 
 
 def prepare_sites(source: SiteSource, folder: Path) -> StudySites:
@@ -127,7 +129,8 @@ def checked(source: SiteSource, manifest: Path) -> ScanTable:
     Both are checked together: a patient in both would make the external test a training set.
     """
     plan = source.plan
-    table = read(with_path(plan.data.source, source.partition.n_sites, source.cache, plan.seed))
+    n_sites, n_workers = source.partition.n_sites, source.n_workers
+    table = read(with_path(plan.data.source, n_sites, source.cache, plan.seed, n_workers))
     if source.external:
         other = read(replace(plan.data.source, path=source.external, sites=()))
         other = replace(other, scans=_in_our_words(other.scans, plan, source.labels))
@@ -179,12 +182,14 @@ def _with_our_values(
     )
 
 
-def with_path(source: SourceConfig, n_sites: int, cache: Path, seed: int) -> SourceConfig:
+def with_path(
+    source: SourceConfig, n_sites: int, cache: Path, seed: int, n_workers: int = 1
+) -> SourceConfig:
     """Return the source, with the embedded data set made where none is named."""
     if source.path:
         return source
     config = SyntheticConfig(n_sites=n_sites or N_EXAMPLE_SITES)
-    return replace(source, path=str(ensure(cache, config, seed)))
+    return replace(source, path=str(ensure(cache, config, seed, n_workers)))
 
 
 def _joined(table: ScanTable, other: ScanTable, *, is_keyed: bool) -> ScanTable:
@@ -275,6 +280,8 @@ def _write_all(
     used: dict[str, dict[str, int]] = {}
     fingerprints: dict[str, str] = {}
     parts: list[Prepared] = []
+    everything = [scan for scans, _ in groups.values() for scan in scans]
+    fill_cache(everything, plan.target, plan.data, source.cache, source.n_workers)
     for site, (scans, splits) in groups.items():
         prepared = prepare_scans(scans, plan.target, plan.data, splits, source.cache)
         _enforce_prepared(site, len(scans), prepared, plan.data.check.max_excluded)

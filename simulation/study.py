@@ -258,15 +258,18 @@ def refuse_failed(failed: Mapping[Arm, str], folder: Path) -> None:
 
 def make_engine(study: Study) -> Engine | None:
     """Return the workers that the settings ask for, or None to train in this process."""
-    config = study.config
-    cores = len(os.sched_getaffinity(0)) // study.plan.train.n_threads
-    n_workers = config.workers or max(1, cores)
+    config, n_workers = study.config, _n_workers(study)
     log_file = study.folder / "log.txt"
     if config.backend == "ray":
         from fedmri.simulation.engines.ray_engine import RayEngine
 
         return RayEngine(n_workers, CLIENT, log_file)
     return ProcessEngine(n_workers, CLIENT, log_file) if n_workers > 1 else None
+
+
+def _n_workers(study: Study) -> int:
+    cores = len(os.sched_getaffinity(0)) // study.plan.train.n_threads
+    return study.config.workers or max(1, cores)
 
 
 def _sites_of(study: Study) -> StudySites:
@@ -312,6 +315,7 @@ def _source_of(study: Study) -> SiteSource:
         cache_folder(config.cache),
         getattr(PROTOCOLS.made(config.protocol), "column", ""),
         config.external_labels,
+        _n_workers(study),
     )
 
 

@@ -6,7 +6,9 @@ import errno
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +38,9 @@ from fedmri.data.preparation.transforms import Opened, PreparedArrays, prepare_a
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
 from fedmri.data.target import DataTarget, LabelMap, map_of, no_truth
-from fedmri.errors import ConfigError, DataError, told
+from fedmri.errors import ConfigError, DataError, FedmriError, told
 from fedmri.machine.files import PRIVATE_FILE, write_unsynced
+from fedmri.data.preparation.side_by_side import side_by_side
 
 CACHE_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """What a disk answers that takes no more files."""
@@ -71,7 +74,7 @@ def prepare_scans(
     Raises:
         ConfigError: Pictures are to be volumes (C03).
     """
-    settings = settings_fingerprint(target, config.prepare, config.source.channels)
+    settings = _settings(target, config)
     prepared: list[PreparedScan] = []
     findings: list[Finding] = []
     for scan in sorted(scans, key=lambda scan: (scan.site, scan.subject, scan.key)):
@@ -92,6 +95,34 @@ def prepare_scans(
             findings.append(_found(scan, "D45", told(error)))
     of_site = site_settings(target, config.prepare, config.source)
     return Prepared(tuple(prepared), tuple(findings), of_site, cache)
+
+
+def fill_cache(
+    scans: Sequence[Scan],
+    target: DataTarget | None,
+    config: DataConfig,
+    cache: Path,
+    n_workers: int,
+) -> None:
+    """Prepare scans side by side, so that ``prepare_scans`` finds them in the cache.
+
+    A cache with scans of these settings is left as it is, for most of them will be there. What
+    fails here fails again in ``prepare_scans``, which tells of it.
+    """
+    if not (cache / _settings(target, config)).exists():
+        one = partial(_try_to_prepare, target=target, config=config, cache=cache)
+        side_by_side(one, scans, n_workers)
+
+
+def _try_to_prepare(
+    scan: Scan, *, target: DataTarget | None, config: DataConfig, cache: Path
+) -> None:
+    with suppress(OSError, FedmriError):
+        prepare_scans([scan], target, config, {scan.subject: "test"}, cache)
+
+
+def _settings(target: DataTarget | None, config: DataConfig) -> str:
+    return settings_fingerprint(target, config.prepare, config.source.channels)
 
 
 def _found(scan: Scan, code: str, reason: str, *, is_excluded: bool = True) -> Finding:

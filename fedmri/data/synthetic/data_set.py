@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -30,6 +31,7 @@ from fedmri.data.synthetic.scanner import (
 )
 from fedmri.data.target import DataTarget
 from fedmri.errors import ConfigError, DataError, require
+from fedmri.data.preparation.side_by_side import side_by_side
 
 VERSION = 1  # a change of any image is a new version: caches of the old one must not be taken
 MODALITIES = ("T1w", "FLAIR")
@@ -120,7 +122,7 @@ def refuse_foreign(target: DataTarget, modalities: Sequence[str]) -> None:
         raise ConfigError("C03", what, found=", ".join(found), want=want, fix=fix)
 
 
-def ensure(cache_root: Path, config: SyntheticConfig, seed: int) -> Path:
+def ensure(cache_root: Path, config: SyntheticConfig, seed: int, n_workers: int = 1) -> Path:
     """Return the folder of a generated data set; generate it on first use.
 
     A folder appears under its final name only once it is complete, so that a generation which was
@@ -130,6 +132,7 @@ def ensure(cache_root: Path, config: SyntheticConfig, seed: int) -> Path:
         cache_root: Folder that holds generated data sets; made where it is missing.
         config: Size of the data set.
         seed: Decides every bit of it.
+        n_workers: Processes that make it.
 
     Returns:
         Folder named by version, configuration and seed.
@@ -141,7 +144,7 @@ def ensure(cache_root: Path, config: SyntheticConfig, seed: int) -> Path:
     cache_root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=cache_root) as unfinished:
         whole = Path(unfinished) / "bids"
-        generate(whole, config, seed)
+        generate(whole, config, seed, n_workers)
         try:
             whole.rename(folder)
         except OSError:
@@ -150,7 +153,7 @@ def ensure(cache_root: Path, config: SyntheticConfig, seed: int) -> Path:
     return folder
 
 
-def generate(path: Path, config: SyntheticConfig, seed: int) -> None:
+def generate(path: Path, config: SyntheticConfig, seed: int, n_workers: int = 1) -> None:
     """Write the data set: per patient a T1w, a FLAIR and a lesion mask, and the BIDS tables.
 
     Hospitals differ in scanner, size, ages and balance of lesions. A patient's files depend on the
@@ -160,6 +163,7 @@ def generate(path: Path, config: SyntheticConfig, seed: int) -> None:
         path: Folder to fill; missing or empty.
         config: Size of the data set.
         seed: Decides every bit of it.
+        n_workers: Processes that make it: a patient's bits depend on none of the others.
 
     Raises:
         DataError: The folder holds something already (D70).
@@ -175,8 +179,7 @@ def generate(path: Path, config: SyntheticConfig, seed: int) -> None:
         for patient in _patients(index, config.n_subjects, seed)
     ]
     _write_tables(path, patients)
-    for patient in patients:
-        _write_patient(path, patient, grid)
+    side_by_side(partial(_write_patient, path, grid), patients, n_workers)
 
 
 def _stream(*words: object) -> np.random.Generator:
@@ -211,7 +214,7 @@ def _quota(n_patients: int, mix: tuple[float, ...]) -> list[str]:
     return [kind for kind, n in zip(LESIONS, counts, strict=True) for _ in range(n)]
 
 
-def _write_patient(path: Path, patient: Patient, grid: Grid) -> None:
+def _write_patient(path: Path, grid: Grid, patient: Patient) -> None:
     random = _stream(patient.seed)
     head = make_head(grid, patient.age, random)
     lesion = make_lesion(patient.lesion, head, random)

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 N_STEPS = 4
 """Steps of each choice; the first warms up and is not timed."""
-LEAST_FLOPS = 1e9
+LEAST_FLOPS = 2e8
 """Operations of a forward pass. Below it a run is short, and its choice is float32 everywhere."""
 LEAST_GAIN = 0.9
 """Time over that of float32 from which on another choice is worth its other bits."""
