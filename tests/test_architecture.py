@@ -60,7 +60,7 @@ ARROWS = {
     | {"claims", "parts", "plan", "harmonize", "updates.codec", "updates.filters", "privacy"}
     | {"data.batches.site_data", "data.preparation.own_grids", "machine.files", "tasks.task"}
     | {"models.build", "models.embedding", "models.layers.fuzzy", "models.planning"}
-    | {"models.weights", "tasks.cleaning"}
+    | {"models.weights", "tasks.cleaning", "evaluate.scores.area_counts"}
     | {"training.computing.device", "training.evaluation", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "leakage": WORDS | {"data.batches.site_data", "evaluate.proportions"},

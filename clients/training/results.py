@@ -14,6 +14,9 @@ from fedmri.machine.files import write_whole
 from fedmri.tasks.task import Case
 from fedmri.training.pictures import Picture
 
+CASES = "cases.jsonl"
+"""File of a site's folder for a run: results of its test patients."""
+
 
 def write_cases(path: Path, cases: Sequence[Case]) -> None:
     """Write patients' results, one JSON object a line; they stay at the site."""
@@ -35,7 +38,7 @@ def _case(values: dict[str, Any]) -> Case:
 
 def remove_subjects(folder: Path, subjects: Container[str]) -> None:
     """Take a patient out of the results of a run; pictures, whose patients are mixed, all go."""
-    path = folder / "cases.jsonl"
+    path = folder / CASES
     lines = path.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if json.loads(line)["subject"] not in subjects]
     write_whole(path, "".join(f"{line}\n" for line in kept))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fedmri.clients.egress.audit import audit
 from fedmri.clients.training.own_model import write_own_model
-from fedmri.clients.training.results import write_cases, write_pictures
+from fedmri.clients.training.results import CASES, write_cases, write_pictures
 from fedmri.clients.training.site_state import SiteState
 from fedmri.clients.training.site_view import SiteView
 from fedmri.data.batches.site_data import SiteData, Split
@@ -110,7 +110,7 @@ class SiteScores:
     def _keep(self, result: Evaluation) -> None:
         folder = self.view.folder
         folder.mkdir(parents=True, exist_ok=True)
-        write_cases(folder / "cases.jsonl", result.cases)
+        write_cases(folder / CASES, result.cases)
         write_pictures(folder / "pictures.npz", result.pictures)
 
 

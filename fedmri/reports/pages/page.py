@@ -23,6 +23,7 @@ from fedmri.reports.privacy import privacy_table
 from fedmri.reports.results import ManifestFinding, Results, load_results
 from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.summary import Summary, summarise
+from fedmri.reports.text.counted_areas import area_table
 from fedmri.reports.text.tables import difference_table, result_rows
 from fedmri.reports.text.verdicts import (
     benefit_rows,
@@ -102,6 +103,7 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "budget_head": budget_head,
         "budget_rows": budgets,
         **privacy_table(results.records),
+        **area_table(results.records),
         "config": results.config,
         **_drawings(results, summary),
     }
