@@ -345,6 +345,7 @@ def _collect(study: Study, runs: tuple[ArmRun, ...]) -> None:
             name = file_name(site)
             own = folder / "sites" / name / run.path
             _copy(own / "cases.jsonl", folder / "cases" / run.path / f"{name}.jsonl")
+            _copy(own / "validation.jsonl", folder / "validation" / run.path / f"{name}.jsonl")
             _copy(own / "pictures.npz", folder / "pictures" / run.path / f"{name}.npz")
 
 

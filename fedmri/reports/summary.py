@@ -25,7 +25,9 @@ from fedmri.reports.elsewhere import (
     scores_by_site,
 )
 from fedmri.reports.models import Model
-from fedmri.reports.reliability import Calibration, calibrations
+from fedmri.reports.reliability.calibration import Calibration, calibrations
+from fedmri.reports.reliability.coverage import Coverage, coverages
+from fedmri.reports.reliability.temperature import Tempered, temperatures
 from fedmri.reports.results import Results
 from fedmri.reports.statistics.contrast import Contrast, mean_of
 from fedmri.reports.statistics.hospitals import difference_over_hospitals, over_hospitals
@@ -162,6 +164,8 @@ class Summary:
     benefits: tuple[Benefit, ...] = ()
     given: tuple[Given, ...] = ()
     calibrations: tuple[Calibration, ...] = ()
+    temperatures: tuple[Tempered, ...] = ()
+    coverages: tuple[Coverage, ...] = ()
 
     def group(self, label: str) -> Group:
         """Return which arms the row of a label is of."""
@@ -230,6 +234,8 @@ def summarise(
         benefits=benefits(rows, scorer, task),
         given=given(results, rows, scorer, task),
         calibrations=calibrations(rows, seed),
+        temperatures=temperatures(rows, seed),
+        coverages=coverages(rows),
     )
 
 

@@ -23,6 +23,7 @@ from fedmri.reports.privacy import privacy_table
 from fedmri.reports.results import ManifestFinding, Results, load_results
 from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.summary import Summary, summarise
+from fedmri.reports.text.calibrated import coverage_rows, temperature_rows
 from fedmri.reports.text.counted_areas import area_table
 from fedmri.reports.text.tables import difference_table, result_rows
 from fedmri.reports.text.verdicts import (
@@ -79,6 +80,8 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "benefits": benefit_rows(summary.benefits),
         "given": given_rows(summary.given),
         "calibrations": calibration_rows(summary.calibrations),
+        "temperatures": temperature_rows(summary.temperatures),
+        "coverages": coverage_rows(summary.coverages),
         "watt_hours": _watt_hours(results),
         "watts": WATTS_OF_A_CORE,
         "comparisons": comparisons(summary),
