@@ -69,7 +69,8 @@ ARROWS = {
     # pure functions on arrays; the report of a run calls them
     "evaluate": {"errors"},
     "reports": WORDS
-    | {"arm", "evaluate", "machine.file_names", "machine.files", "tasks.registry", "tasks.task"},
+    | {"arm", "evaluate", "machine.file_names", "machine.files", "tasks.registry", "tasks.task"}
+    | {"data.scans"},  # how a number in a cell is read
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
     | {

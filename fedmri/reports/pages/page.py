@@ -25,7 +25,7 @@ from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.summary import Summary, summarise
 from fedmri.reports.text.calibrated import coverage_rows, temperature_rows
 from fedmri.reports.text.counted_areas import area_table
-from fedmri.reports.text.tables import difference_table, result_rows
+from fedmri.reports.text.tables import difference_table, group_rows, result_rows
 from fedmri.reports.text.verdicts import (
     benefit_rows,
     calibration_rows,
@@ -81,6 +81,7 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "given": given_rows(summary.given),
         "calibrations": calibration_rows(summary.calibrations),
         "temperatures": temperature_rows(summary.temperatures),
+        "groups": group_rows(summary.groups),
         "coverages": coverage_rows(summary.coverages),
         "watt_hours": _watt_hours(results),
         "watts": WATTS_OF_A_CORE,
