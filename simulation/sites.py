@@ -31,6 +31,7 @@ from fedmri.errors import DataError, require
 from fedmri.machine.file_names import file_name
 from fedmri.machine.files import PRIVATE_FILE, write_unsynced
 from fedmri.plan import Plan
+from fedmri.reports.groups import GROUPS, PLANNED
 from fedmri.simulation.divisions import COLUMN
 from fedmri.simulation.partition import (
     Partition,
@@ -118,9 +119,21 @@ def prepare_sites(source: SiteSource, folder: Path) -> StudySites:
         text, place = json.dumps(values, ensure_ascii=False), folder / "prepared"
         place.mkdir(exist_ok=True)
         write_unsynced(place / COLUMN, text, PRIVATE_FILE)
+    _write_columns(folder, groups)
     table = _with_crossing(table, groups)
     write_manifest(folder / "manifest.tsv", table)
     return _write_all(source, folder, table, groups, set(divided.sites))
+
+
+def _write_columns(folder: Path, groups: Mapping[str, tuple[list[Scan], Any]]) -> None:
+    """Write the cells by which the report groups patients; a patient's first scan tells."""
+    there = {name for scans, _ in groups.values() for scan in scans for name in scan.columns}
+    cells = {
+        name: {site: column_values(scans, name) for site, (scans, _) in groups.items()}
+        for name in PLANNED
+        if name in there
+    }
+    write_unsynced(folder / GROUPS, json.dumps(cells, ensure_ascii=False), PRIVATE_FILE)
 
 
 def checked(source: SiteSource, manifest: Path) -> ScanTable:

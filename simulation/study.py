@@ -30,6 +30,7 @@ from fedmri.machine.file_names import file_name, write_names
 from fedmri.machine.files import hold
 from fedmri.models.pretrained import begin
 from fedmri.plan import Plan, to_dict
+from fedmri.reports.groups import GROUPS
 from fedmri.server.late.closed import FILE
 from fedmri.server.rounds.records import Observer
 from fedmri.simulation.arms.arm_runs import POOL, ArmRun, ArmSites, by_strategy, size_of
@@ -284,7 +285,8 @@ def _sites_of(study: Study) -> StudySites:
     finally:  # a manifest says why data are refused, too
         if place != study.folder:
             done.parent.mkdir(parents=True, exist_ok=True)
-            for name in ("manifest.tsv", LABEL_LOSSES, f"prepared/{COLUMN}", "prepared/sites.json"):
+            own = (GROUPS, f"prepared/{COLUMN}", "prepared/sites.json")
+            for name in ("manifest.tsv", LABEL_LOSSES, *own):
                 _copy(place / name, study.folder / name)
     return StudySites.read(done)
 
@@ -349,6 +351,7 @@ def _collect(study: Study, runs: tuple[ArmRun, ...]) -> None:
             name = file_name(site)
             own = folder / "sites" / name / run.path
             _copy(own / "cases.jsonl", folder / "cases" / run.path / f"{name}.jsonl")
+            _copy(own / "validation.jsonl", folder / "validation" / run.path / f"{name}.jsonl")
             _copy(own / "pictures.npz", folder / "pictures" / run.path / f"{name}.npz")
 
 

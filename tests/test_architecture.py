@@ -60,7 +60,7 @@ ARROWS = {
     | {"claims", "parts", "plan", "harmonize", "updates.codec", "updates.filters", "privacy"}
     | {"data.batches.site_data", "data.preparation.own_grids", "machine.files", "tasks.task"}
     | {"models.build", "models.embedding", "models.layers.fuzzy", "models.planning"}
-    | {"models.weights", "tasks.cleaning"}
+    | {"models.weights", "tasks.cleaning", "evaluate.scores.area_counts"}
     | {"training.computing.device", "training.evaluation", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "leakage": WORDS | {"data.batches.site_data", "evaluate.proportions"},
@@ -69,7 +69,8 @@ ARROWS = {
     # pure functions on arrays; the report of a run calls them
     "evaluate": {"errors"},
     "reports": WORDS
-    | {"arm", "evaluate", "machine.file_names", "machine.files", "tasks.registry", "tasks.task"},
+    | {"arm", "evaluate", "machine.file_names", "machine.files", "tasks.registry", "tasks.task"}
+    | {"data.scans"},  # how a number in a cell is read
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
     | {

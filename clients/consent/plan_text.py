@@ -62,6 +62,7 @@ def plan_facts(signed: SignedPlan, policy: SitePolicy) -> Mapping[str, str]:
         "leaves before the rounds": _sums(made, When.BEFORE_ROUNDS),
         "leaves before each round": _sums(made, When.BEFORE_EACH_ROUND),
         "leaves after the rounds": _sums(made, When.AFTER_ROUNDS),
+        "leaves after the test": _sums(made, When.AFTER_TEST),
         "leaves a round": f"{_leaving(signed, made)}{_beside(made)}; "
         f"{counts}{', '.join(train_metrics(plan))}",
         "changed on its way": _unfitted(plan),

@@ -74,8 +74,12 @@ class Scorings:
         self._refuse_more()
         return None
 
-    def refuse_models(self, asked: Asked) -> None:
+    def refuse_models(self, asked: Asked, most: int | None = None) -> None:
         """Let a round be trained from few models, and sums over embeddings be of few.
+
+        Args:
+            asked: What was asked.
+            most: Models; None takes the site's ``most_models``.
 
         Raises:
             PrivacyError: This would be one more (P13).
@@ -84,7 +88,7 @@ class Scorings:
             return
         known = {line["model"] for line in self._before(asked)}
         if asked.model not in known:
-            if len(known) >= self.most_models:
+            if len(known) >= (self.most_models if most is None else most):
                 raise _another(asked)
             append_line(self.path, asdict(asked))
 

@@ -14,6 +14,10 @@ from fedmri.machine.files import write_whole
 from fedmri.tasks.task import Case
 from fedmri.training.pictures import Picture
 
+CASES, VALIDATION = "cases.jsonl", "validation.jsonl"
+"""Files of a site's folder for a run: results of its test patients, and of its validation patients
+under the same model."""
+
 
 def write_cases(path: Path, cases: Sequence[Case]) -> None:
     """Write patients' results, one JSON object a line; they stay at the site."""
@@ -35,10 +39,11 @@ def _case(values: dict[str, Any]) -> Case:
 
 def remove_subjects(folder: Path, subjects: Container[str]) -> None:
     """Take a patient out of the results of a run; pictures, whose patients are mixed, all go."""
-    path = folder / "cases.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if json.loads(line)["subject"] not in subjects]
-    write_whole(path, "".join(f"{line}\n" for line in kept))
+    for path in (folder / CASES, folder / VALIDATION):
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if json.loads(line)["subject"] not in subjects]
+            write_whole(path, "".join(f"{line}\n" for line in kept))
     (folder / "pictures.npz").unlink(missing_ok=True)
 
 

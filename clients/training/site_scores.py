@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fedmri.clients.egress.audit import audit
 from fedmri.clients.training.own_model import write_own_model
-from fedmri.clients.training.results import write_cases, write_pictures
+from fedmri.clients.training.results import CASES, VALIDATION, write_cases, write_pictures
 from fedmri.clients.training.site_state import SiteState
 from fedmri.clients.training.site_view import SiteView
 from fedmri.data.batches.site_data import SiteData, Split
@@ -55,6 +55,8 @@ class SiteScores:
         metrics = {**self.task.metrics(self.task.clipped(result.cases)), "loss": result.loss}
         if split == "test":
             self._keep(result)
+            if not is_adapted:  # adapted to test images, it is no model to calibrate by others
+                self._validate(order, data)
             if state is not None:
                 write_own_model(view, order, state, metrics, len(result.cases))
             metrics |= self._audited(data)
@@ -96,6 +98,19 @@ class SiteScores:
         network = self.view.network.module
         return evaluate(network, data, split, task, plan.train, wanted=plan.data, n_pictures=n)
 
+    def _validate(self, order: EvaluateOrder, data: SiteData) -> None:
+        """Keep what the tested model says of validation patients: what it is calibrated by.
+
+        It stays here. Masks are left out: they take long, and have no probability.
+        """
+        view = self.view
+        if self.task.answer != "image" or not data.examples("val"):
+            return
+        seen = view.seen(order.extra, order.round_index)
+        with reproducible(view.plan.train.n_threads), self._stages(seen, "val"):
+            result = self._evaluated(replace(order, n_pictures=0), data, "val")
+        write_cases(view.folder / VALIDATION, result.cases)
+
     def _audited(self, data: SiteData) -> dict[str, float]:
         """Return what the losses of the model that was tested prove of its privacy."""
         view = self.view
@@ -110,7 +125,7 @@ class SiteScores:
     def _keep(self, result: Evaluation) -> None:
         folder = self.view.folder
         folder.mkdir(parents=True, exist_ok=True)
-        write_cases(folder / "cases.jsonl", result.cases)
+        write_cases(folder / CASES, result.cases)
         write_pictures(folder / "pictures.npz", result.pictures)
 
 

@@ -13,13 +13,13 @@ from fedmri.clients.egress.scorings import Asked, Scorings
 from fedmri.clients.training.protection.secure import SecureSite, masked_form, sum_forms
 from fedmri.clients.training.site_view import SiteView
 from fedmri.errors import RoundError
-from fedmri.harmonize.sums import Arrays, SumStage
+from fedmri.harmonize.sums import Arrays, SumStage, version
 from fedmri.round import Form, Weights
 from fedmri.secagg.ring import Slot
 from fedmri.secagg.updates import empty_beside, update_slots, with_beside
 from fedmri.secagg.wide import wide_slots
 from fedmri.stages.chain import update_forms
-from fedmri.stages.stage import AtSite, Stage
+from fedmri.stages.stage import AtSite, Stage, When
 from fedmri.wire import SecureAnswer, SecureStep, Sums, SumsOrder, TrainOrder, as_arrays
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -103,7 +103,12 @@ class SiteSums:
             shown = update_digest(order.weights, {**order.extra, "shared": order.shared})
             split = f"sums over embeddings, step {order.stage}.{order.step},"
             self.scorings.refuse_models(Asked(split, order.round_index, shown))
-        return stage.own_sums(at, order.step, as_arrays(order.shared))
+        own = stage.own_sums(at, order.step, as_arrays(order.shared))
+        if stage.when is When.AFTER_TEST:
+            # of one model alone: who had many tested could read a patient's score out of the sums
+            what = f"sums over test patients, step {order.stage}.{order.step},"
+            self.scorings.refuse_models(Asked(what, 0, version(own)), most=1)
+        return own
 
     def _asked(self, order: SumsOrder) -> tuple[AtSite, Stage, SumStage[Any]]:
         """Return the site as the order's stage sees it, the stage, and what it fits."""

@@ -11,6 +11,7 @@ from fedmri.clients.egress.account import SiteAccount
 from fedmri.clients.training.first_values import AnOrder, FirstValues
 from fedmri.clients.training.network import Network, network_of
 from fedmri.clients.training.protection.private import Guard
+from fedmri.clients.training.results import CASES, read_cases
 from fedmri.clients.training.site_state import SiteState, SiteStates
 from fedmri.data.batches.examples import open_images, open_site
 from fedmri.data.batches.site_data import SiteData
@@ -23,7 +24,7 @@ from fedmri.stages.chain import chain
 from fedmri.stages.on_answers import task_under
 from fedmri.stages.registry import STAGES
 from fedmri.stages.stage import AtSite, Made, Stage, When
-from fedmri.tasks.task import Task
+from fedmri.tasks.task import Case, Task
 from fedmri.wire import FITTED, START, EvaluateOrder, SumsOrder, TrainOrder
 
 
@@ -132,12 +133,18 @@ class SiteView:
             files=self._files,
             folder=self.folder,
             task=self.task(extra),
+            tested=self._tested,
         )
 
         def at(name: str, kept: Weights) -> AtSite:
             return replace(common, fitted=extra.get(f"{FITTED}{name}", {}), kept=kept)
 
         return at
+
+    def _tested(self) -> list[Case]:
+        """Return the results of test patients, as they lie on this site's disk."""
+        path = self.folder / CASES
+        return read_cases(path) if path.exists() else []
 
     def task(self, extra: Mapping[str, Weights]) -> Task:
         """Return what is learned, as outputs are read under what came with an order."""

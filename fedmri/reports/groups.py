@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
+
+from fedmri.data.scans import number
+from fedmri.errors import UsageError
 from fedmri.evaluate.comparisons.paired import holm
+from fedmri.evaluate.comparisons.subgroups import age_bands
 from fedmri.evaluate.estimate import Estimate
 from fedmri.reports import models
 from fedmri.reports.elsewhere import estimate_of_sum, inside_of
@@ -17,6 +24,23 @@ from fedmri.reports.statistics.intervals import Patients
 from fedmri.reports.statistics.metrics import Measured
 from fedmri.reports.statistics.scoring import Scorer
 from fedmri.reports.statistics.verdicts import Verdict, judge
+
+NOT_KNOWN = "not known"
+GROUPS = "groups.json"
+"""File of a run folder: cells of ``PLANNED`` columns by column, site and patient."""
+PLANNED: Mapping[str, str] = {
+    **dict.fromkeys(("sex", "gender"), ""),
+    **dict.fromkeys(("age", "age_years"), "40|60"),
+    **dict.fromkeys(("scanner", "scanner_model", "manufacturer"), ""),
+    **dict.fromkeys(("field_tesla", "field_strength", "magnetic_field_strength"), ""),
+}
+"""Columns by which every report groups patients, with the edges of bands of numbers. They were
+chosen before any result was seen."""
+MOST_GROUPS = 8
+"""A column of more is left out of the report: each group makes all verdicts harder to reach."""
+
+Cells = Mapping[Key, str]
+"""Cell of each patient, by site and subject."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +84,57 @@ def group_scores(
             found.append(replace(one, column=column, group=group))
             p_values.append(p_value)
     return tuple(_judged(one, p, task) for one, p in zip(found, holm(p_values), strict=True))
+
+
+def planned_groups(run: Path, task: Measured, tested: Patients) -> dict[str, Cells]:
+    """Return the group of each tested patient by each planned column that divides them.
+
+    A column that is learned, or that nobody or everybody shares, tells nothing.
+
+    Args:
+        run: Folder of a run; one of before has no file of columns.
+        task: Its task.
+        tested: Patients that are grouped.
+    """
+    path = run / GROUPS
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    grouped: dict[str, Cells] = {}
+    for name, edges in PLANNED.items():
+        if name in found and name not in task.columns:
+            cells = found[name]
+            own = {
+                (site, who): cells.get(site, {}).get(who, "")
+                for site, names in tested
+                for who in names
+            }
+            groups = in_groups(own, edges)
+            if 2 <= len(set(groups.values())) <= MOST_GROUPS:
+                grouped[name] = groups
+    return grouped
+
+
+def in_groups(cells: Cells, edges: str) -> dict[Key, str]:
+    """Return the group of each patient: its cell, or the band that its number is in.
+
+    Args:
+        cells: Of one column, as text.
+        edges: Ascending numbers with ``|`` between them; empty takes cells as they are.
+
+    Raises:
+        UsageError: Edges are no numbers (U01).
+    """
+    if not edges:
+        return {key: cell.strip() or NOT_KNOWN for key, cell in cells.items()}
+    try:
+        limits = [float(edge) for edge in edges.split("|")]
+    except ValueError:
+        want, fix = "numbers with | between them, ascending", "write --by 'age:40|60'"
+        raise UsageError("U01", "--by", found=edges, want=want, fix=fix) from None
+    return {key: _band(number(cell), limits) for key, cell in cells.items()}
+
+
+def _band(value: float, limits: list[float]) -> str:
+    return NOT_KNOWN if math.isnan(value) else str(age_bands(np.array([value]), limits)[0])
 
 
 def _compared(

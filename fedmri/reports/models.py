@@ -23,11 +23,20 @@ class Model:
         runs: Test patients by site, one entry a seed (times arm, where arms are averaged); a
             score is the mean of the runs' scores over the same patients.
         seeds: Of each run: what a training that is one of several is told by.
+        validated: Validation patients by site, of the same runs; empty where they were not kept,
+            and of folds, where one training's validation patients are another's test patients.
     """
 
     group: Group
     runs: tuple[SiteCases, ...]
     seeds: tuple[int, ...]
+    validated: tuple[SiteCases, ...] = ()
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it is a network with answers of its own, and none that stands beside another."""
+        is_aside = self.group.is_beside or self.group.is_reference
+        return self.group.reading != "mean" and not is_aside
 
     @property
     def label(self) -> str:
@@ -41,11 +50,16 @@ class Model:
 
     def patients(self) -> Patients:
         """Return the patients that every run was tested on, in order."""
-        common: dict[str, set[str]] = {}
-        for site in sorted(set.intersection(*(set(run) for run in self.runs))):
-            tested = [{case.subject for case in run[site]} for run in self.runs]
-            common[site] = set.intersection(*tested)
-        return tuple((site, tuple(sorted(names))) for site, names in common.items() if names)
+        return patients_of(self.runs)
+
+
+def patients_of(runs: Sequence[SiteCases]) -> Patients:
+    """Return the patients that all of some runs have, in order."""
+    common: dict[str, set[str]] = {}
+    for site in sorted(set.intersection(*(set(run) for run in runs))):
+        known = [{case.subject for case in run[site]} for run in runs]
+        common[site] = set.intersection(*known)
+    return tuple((site, tuple(sorted(names))) for site, names in common.items() if names)
 
 
 def of_arm(results: Results, label: str) -> Model:
@@ -63,17 +77,24 @@ def compared(results: Results) -> tuple[Model, ...]:
 
 
 def _read(results: Results, group: Group) -> Model:
-    tested = _put_together(results, group)
+    tested = _put_together(results, group, results.cases)
+    is_divided = any(results.comparison.arm(label).fold for label in group.arms)
+    kept = {} if is_divided else _put_together(results, group, results.validated)
     if group.reading == "by_site":
-        by_seed = _at_home(tested)
-        return Model(group, tuple(by_seed.values()), tuple(by_seed))
-    return Model(group, tuple(tested.values()), tuple(seed for _, seed in tested))
+        by_seed, validated = _at_home(tested), _at_home(kept)
+        seeds, found = tuple(by_seed), tuple(validated.get(seed, {}) for seed in by_seed)
+        return Model(group, tuple(by_seed.values()), seeds, found if validated else ())
+    found = tuple(kept.get(key, {}) for key in tested)
+    seeds = tuple(seed for _, seed in tested)
+    return Model(group, tuple(tested.values()), seeds, found if kept else ())
 
 
-def _put_together(results: Results, group: Group) -> dict[tuple[Arm, int], SiteCases]:
-    """Return the test patients of each training; the folds of one model are one training."""
+def _put_together(
+    results: Results, group: Group, cases_of_arms: Mapping[tuple[str, int], SiteCases]
+) -> dict[tuple[Arm, int], SiteCases]:
+    """Return the patients of each training; the folds of one model are one training."""
     whole: dict[tuple[Arm, int], dict[str, tuple[Case, ...]]] = {}
-    for (label, seed), cases in results.cases.items():
+    for (label, seed), cases in cases_of_arms.items():
         if label in group.arms:
             arm = results.comparison.arm(label)
             key = replace(arm, fold=""), seed + _SEEDS_APART * _repeat(arm)

@@ -62,6 +62,7 @@ class Results:
         cases: Test patients by label of the arm and seed, then by site.
         comparison: What the arms are, and how they are read as rows.
         warnings: What was odd but could be read.
+        validated: Validation patients, as ``cases``; empty where the run kept none.
     """
 
     run: Path
@@ -73,6 +74,7 @@ class Results:
     cases: Mapping[tuple[str, int], SiteCases]
     comparison: Comparison
     warnings: tuple[str, ...] = field(default=())
+    validated: Mapping[tuple[str, int], SiteCases] = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> Iterator[Record]:
         """Yield the records of one kind: ``round``, ``validation`` or ``round_total``."""
@@ -91,7 +93,8 @@ def load_results(run: Path) -> Results:
             cases of two models contradict each other (U13).
     """
     records, warnings = _records(run / "metrics.jsonl")
-    cases = _all_cases(run / "cases", read_names(run))
+    names = read_names(run)
+    cases = _tested(run / "cases", names)
     usage = _usage(run / "used.json")
     comparison = read_comparison(run)
     _check_cases(cases, run)
@@ -114,6 +117,7 @@ def load_results(run: Path) -> Results:
             *_of_findings(findings),
             *_untested(records, cases),
         ),
+        validated=_all_cases(run / "validation", names),
     )
 
 
@@ -237,6 +241,16 @@ def site_name(site: str) -> str:
     return f"{site.removeprefix(EXTERNAL)} (external)" if site.startswith(EXTERNAL) else site
 
 
+def _tested(folder: Path, names: Mapping[str, str]) -> dict[tuple[str, int], SiteCases]:
+    """Return the test patients, of whom there must be some."""
+    cases = _all_cases(folder, names)
+    if not cases:
+        what = f"test results under {folder}"
+        fix = "let the run finish, or resume it"
+        raise UsageError("U12", what, found="no tested patient", want="1 or more", fix=fix)
+    return cases
+
+
 def _all_cases(folder: Path, names: Mapping[str, str]) -> dict[tuple[str, int], SiteCases]:
     cases: dict[tuple[str, int], dict[str, tuple[Case, ...]]] = {}
     for path in sorted(folder.glob("*/seed-*/*.jsonl")):
@@ -246,10 +260,6 @@ def _all_cases(folder: Path, names: Mapping[str, str]) -> dict[tuple[str, int], 
         arm, site = (label_in(names, name) for name in (path.parents[1].name, path.stem))
         if tested := _cases(path, site):
             cases.setdefault((arm, int(seed)), {})[site] = tested
-    if not cases:
-        what = f"test results under {folder}"
-        fix = "let the run finish, or resume it"
-        raise UsageError("U12", what, found="no tested patient", want="1 or more", fix=fix)
     return dict(sorted(cases.items()))
 
 

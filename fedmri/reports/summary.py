@@ -24,8 +24,11 @@ from fedmri.reports.elsewhere import (
     new_site,
     scores_by_site,
 )
+from fedmri.reports.groups import GroupScore, group_scores, planned_groups
 from fedmri.reports.models import Model
-from fedmri.reports.reliability import Calibration, calibrations
+from fedmri.reports.reliability.calibration import Calibration, calibrations
+from fedmri.reports.reliability.coverage import Coverage, coverages
+from fedmri.reports.reliability.temperature import Tempered, temperatures
 from fedmri.reports.results import Results
 from fedmri.reports.statistics.contrast import Contrast, mean_of
 from fedmri.reports.statistics.hospitals import difference_over_hospitals, over_hospitals
@@ -162,6 +165,9 @@ class Summary:
     benefits: tuple[Benefit, ...] = ()
     given: tuple[Given, ...] = ()
     calibrations: tuple[Calibration, ...] = ()
+    temperatures: tuple[Tempered, ...] = ()
+    coverages: tuple[Coverage, ...] = ()
+    groups: tuple[GroupScore, ...] = ()
 
     def group(self, label: str) -> Group:
         """Return which arms the row of a label is of."""
@@ -230,7 +236,16 @@ def summarise(
         benefits=benefits(rows, scorer, task),
         given=given(results, rows, scorer, task),
         calibrations=calibrations(rows, seed),
+        temperatures=temperatures(rows, seed),
+        coverages=coverages(rows),
+        groups=_groups(results, task, first),
     )
+
+
+def _groups(results: Results, task: Measured, model: Model) -> tuple[GroupScore, ...]:
+    """Return the first model's scores by the columns that every report groups patients by."""
+    columns = planned_groups(results.run, task, inside_of(model))
+    return group_scores(results, task, columns) if columns else ()
 
 
 def _require_patients(model: Model) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fedmri.plan import Plan
     from fedmri.privacy.accounting import Steps
     from fedmri.privacy.dp_sgd import PrivateSteps
-    from fedmri.tasks.task import Task
+    from fedmri.tasks.task import Case, Task
     from fedmri.training.settings import TrainConfig
 
 
@@ -47,6 +47,7 @@ class When(Enum):
     BEFORE_ROUNDS = "before the rounds"
     BEFORE_EACH_ROUND = "before each round"
     AFTER_ROUNDS = "after the rounds"
+    AFTER_TEST = "after the test"
 
 
 class ImageChange(Protocol):
@@ -107,6 +108,7 @@ class AtSite:
         files: Files that the site's owner prepared: scans, or a table.
         folder: The site's own folder for the run; nothing in it leaves.
         task: What is learned, as outputs are read under what was fitted so far.
+        tested: Returns the results of the site's test patients, once the final model was tested.
     """
 
     site: str
@@ -122,6 +124,7 @@ class AtSite:
     files: tuple[Path, ...] = ()
     folder: Path = Path()
     task: Task | None = None
+    tested: Callable[[], Sequence[Case]] = tuple
 
     @property
     def learned(self) -> Task:
@@ -267,6 +270,10 @@ class Stage:
 
     def finished(self, made: Made, fitted: Arrays) -> Weights:
         """Return the entries that the model ends with, where it is fitted after the rounds."""
+        return {}
+
+    def recorded(self, made: Made, fitted: Arrays) -> Mapping[str, Any]:
+        """Return what a run's records say of what was fitted, where it is fitted after the test."""
         return {}
 
     def task(self, task: Task, fitted: Arrays) -> Task:

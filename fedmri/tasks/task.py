@@ -245,6 +245,27 @@ class Scaled(Protocol):
 
 
 @runtime_checkable
+class Ranked(Protocol):
+    """What a task has besides, where patients are ordered by probabilities: ROC areas.
+
+    Attributes:
+        are_exclusive: Whether each patient is in one class alone, so that counts of all classes but
+            one tell the last.
+    """
+
+    are_exclusive: ClassVar[bool]
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """Classes or findings with an area of their own; of two classes, the second."""
+        ...
+
+    def ranks(self, cases: Sequence[Case]) -> list[tuple[Array, NDArray[np.bool_]]]:
+        """Return of each area the probability and the truth of patients of whom it is known."""
+        ...
+
+
+@runtime_checkable
 class Parted(Protocol):
     """What a task has besides, where small parts of its label maps can be left out."""
 

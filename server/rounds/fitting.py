@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from flwr.app import MessageType
 
-from fedmri.errors import RoundError, explained
+from fedmri.errors import FedmriError, RoundError, explained
 from fedmri.harmonize.sums import Arrays, SumStage, version
 from fedmri.round import Weights
 from fedmri.server.rounds.run import Channel, Running, Total
@@ -76,6 +76,25 @@ class Fitting:
                 self._at_end[f"{FITTED}{name}"] = as_weights(fitted)
             model = {**model, **stage.finished(made, fitted)}
         return model
+
+    def after_test(self, after_round: int) -> None:
+        """Record what stages make of sums over test patients; the run ends all the same without."""
+        running = self._running
+        tested = running.run.tested
+        members = [site for site in running.members() if not tested or site in tested]
+        if not members:  # such as the pool, which is tested at the sites that it is made of
+            return
+        made = Made(running.plan, {}, running.made.layout)
+        for number, stage in fitted_stages(running.plan.stages, When.AFTER_TEST):
+            name, order = STAGES.name_of(stage), SumsOrder(0, {}, {}, after_round, stage=number)
+            status, found = "ok", dict[str, Any]()
+            try:
+                fitted = self._fitted(stage, order, members, made)
+                found = dict(stage.recorded(made, fitted))
+            except FedmriError as error:
+                log.warning("nothing was found by stage %s: %s", name, error)
+                status = error.code
+            running.records.add("found", round=after_round, stage=name, status=status, **found)
 
     def beside_training(self) -> dict[str, Weights]:
         """Return what goes with an order to train."""

@@ -156,6 +156,7 @@ class Rounds:
         model = self.fitting.after_rounds(round_index, trained)
         extra = self.fitting.beside_scoring(round_index, model)
         self.scoring.test(round_index, model, extra)
+        self.fitting.after_test(round_index)
         model = self.running.made.finished(model)
         sha256 = digest(model)
         self.records.add("done", round=round_index, sha256=sha256)

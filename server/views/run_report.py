@@ -18,6 +18,7 @@ from fedmri.reports.pages import figures
 from fedmri.reports.pages.templates import template
 from fedmri.reports.privacy import privacy_table
 from fedmri.reports.statistics.intervals import Estimate
+from fedmri.reports.text.counted_areas import area_table
 from fedmri.reports.text.words import capital, metric_name, number, span
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.views.history import History, finite, read_history, read_object
@@ -37,6 +38,7 @@ class RunResult:
         plan_sha256: What the sites approved.
         tests: The final model on each site's test patients.
         pooled: Every metric over the test patients of all sites, the primary one first.
+        areas: By class, the ROC area over all test patients from counts, if the plan wants it.
         refused: Code of each site that gave no scores of the final model.
     """
 
@@ -45,6 +47,7 @@ class RunResult:
     plan_sha256: str
     tests: tuple[SiteScores, ...]
     pooled: tuple[Pooled, ...]
+    areas: Mapping[str, Mapping[str, float]]
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -71,6 +74,7 @@ def read_result(home: ServerHome, name: str) -> RunResult:
         plan_sha256=hashlib.sha256(text.encode()).hexdigest(),
         tests=tests,
         pooled=tuple(pool(tests, name) for name in names),
+        areas=next((dict(one.get("areas") or {}) for one in history.of_kind("found")), {}),
         refused={
             str(record["site"]): str(record["status"])
             for record in history.of_kind("test")
@@ -98,6 +102,10 @@ def result_json(result: RunResult) -> dict[str, Any]:
             | {key: _or_none(value) for key, value in asdict(one.estimate).items()}
             for one in result.pooled
         ],
+        "areas": {
+            name: {key: finite(value) for key, value in area.items()}
+            for name, area in result.areas.items()
+        },
         "sites": {
             one.site: {"n_patients": one.n_patients}
             | {name: finite(value) for name, value in one.metrics.items()}
@@ -117,6 +125,16 @@ def result_headline(result: RunResult) -> str:
     patients = f"{first.estimate.n_patients} test patients of {len(first.sites)} sites"
     caveat = "" if first.how != BY_SITE else "; not the metric of all patients taken together"
     return f"{opening} on {patients}: {first.how}{caveat}."
+
+
+def area_sentence(name: str, area: Mapping[str, float]) -> str:
+    """Return what counts of all sites say of the order of patients, in one sentence."""
+    if not math.isfinite(area["value"]):
+        return f"ROC area of {name} over all sites: no site had enough patients with and without."
+    return (
+        f"ROC area of {name} over {area['n_patients']:.0f} patients of all sites, from counts: "
+        f"{number(area['value'])}, off by {number(area['error_bound'])} at most."
+    )
 
 
 def _why_untested(result: RunResult) -> str:
@@ -159,6 +177,7 @@ def _context(result: RunResult, history: History) -> dict[str, Any]:
         "by_round": _by_round(result.status, history),
         "codes": CODES,
         **privacy_table(history.records),
+        **area_table(history.records),
         "plan_json": json.dumps(result.plan, indent=1, sort_keys=True, ensure_ascii=False),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +117,31 @@ def test_a_hospitals_noise_is_that_of_a_simulation(
         here = [e["update"] for e in entries(home.privacy_ledger) if e["run"] == run.name]
         assert here == there
         assert len(there) == 2
+
+
+def test_the_area_of_a_deployment_is_that_of_a_simulation(
+    deployment: Deployment, cache: Path, tmp_path: Path
+) -> None:
+    """Counts of test patients leave each hospital once, after the test, and stand in its ledger."""
+    counted = ("stages={counted_auc: {n_least: 1}}", "rounds.n_rounds=1", "data.split.test=0.5")
+    plan = plan_of("name=area", *counted)
+    run = demo.submit(deployment.consortium, plan)
+    demo.wait(run, TIMEOUT_S, lambda run: None)
+    demo.simulated(plan, deployment.data, tmp_path, cache)
+    folders = deployment.consortium.server.runs / run.name, *(tmp_path / "arms").rglob("seed-0")
+    both = [
+        record["areas"]
+        for folder in folders
+        for record in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        if record["kind"] == "found"
+    ]
+    assert len(both) == 2
+    np.testing.assert_equal(both[0], both[1])
+    assert any(area["error_bound"] < 0.5 for area in both[0].values())
+    for home in deployment.consortium.sites.values():
+        mine = [entry for entry in entries(home.ledger) if entry["run"] == run.name]
+        assert [entry["kind"] for entry in mine] == ["update", "scores", "scores", "sums"]
+        assert "sums: 4 arrays" in mine[-1]["what"]
 
 
 def test_a_site_knows_what_left_it(deployment: Deployment) -> None:

@@ -86,6 +86,8 @@ def test_a_model_that_is_always_right_has_no_temperature() -> None:
     """Its best temperature is 0; a number would be that of the last step."""
     with pytest.raises(UsageError, match="temperature"):
         temperature([(np.eye(3), np.arange(3))])
+    with pytest.raises(UsageError, match="temperature"):
+        temperature([(np.log([[0.9, 0.1]] * 20), np.zeros(20, dtype=np.intp))])
 
 
 def test_a_calibrated_model_is_beside_its_null() -> None:

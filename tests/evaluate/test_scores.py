@@ -12,7 +12,13 @@ from fedmri.errors import UsageError
 from fedmri.evaluate.resampling import drawn_weights
 from fedmri.evaluate.scores import masks
 from fedmri.evaluate.scores.classes import table_of, vote
-from fedmri.evaluate.scores.federated_auc import counted, equal_edges, federated_auc
+from fedmri.evaluate.scores.federated_auc import (
+    counted,
+    equal_edges,
+    federated_auc,
+    logit_edges,
+    merged,
+)
 from fedmri.evaluate.scores.ranking import auc, clustered_auc, delong, pr_auc, weighted_auc
 from fedmri.evaluate.scores.sites import prevalence_area, site_areas
 from fedmri.evaluate.scores.values import concordance, fit_age_bias, values_of
@@ -86,6 +92,44 @@ def test_the_error_bound_can_be_reached() -> None:
     """One bin holds all: one half, while the scores may have 1."""
     found = federated_auc([counted(np.array([0.1, 0.9]), np.array([False, True]), np.zeros(0))])
     assert (found.value, found.error_bound) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("n_least", [1, 3, 5, 8])
+def test_no_count_of_few_patients_leaves_and_the_area_stays_within_its_bound(n_least: int) -> None:
+    """At four sites of 8 positive and 24 negative patients, whose scores overlap."""
+    score, truth = RNG.random(128), np.arange(128) % 4 == 0
+    score, edges = 0.6 * score + 0.3 * truth, equal_edges(20)
+    counts = [counted(score[own], truth[own], edges) for own in np.split(np.arange(128), 4)]
+    sites = [merged(one, n_least) for one in counts]
+    for one, ranges in zip(counts, sites, strict=True):
+        for low, high, plain in (
+            (ranges.positive_low, ranges.positive_high, one.positive),
+            (ranges.negative_low, ranges.negative_high, one.negative),
+        ):
+            assert low.sum() == high.sum() == plain.sum()
+            assert low[low > 0].min() >= n_least
+            assert high[high > 0].min() >= n_least
+            # the patients up to a bin are known from both ends
+            assert (np.cumsum(low) >= np.cumsum(plain)).all()
+            assert (np.cumsum(high) <= np.cumsum(plain)).all()
+    found, exact = federated_auc(sites), roc_auc_score(truth, score)
+    assert abs(found.value - exact) <= found.error_bound + 1e-12
+    assert found.low <= exact <= found.high
+    in_bins = federated_auc(counts)
+    assert found.error_bound >= in_bins.error_bound
+    if n_least == 1:
+        assert found.error_bound == pytest.approx(in_bins.error_bound)
+
+
+def test_a_class_below_the_least_gives_no_count() -> None:
+    """Four positive patients where five are the least; the bins of logits hold the extremes."""
+    edges = logit_edges(8)
+    assert len(edges) == 7
+    assert edges[0] == pytest.approx(1 / (1 + np.exp(6.0)))
+    counts = counted(np.array([0.0, 1.0, 0.5, 0.5] * 3), np.arange(12) < 4, edges)
+    found = merged(counts, 5)
+    assert not found.positive_low.any()
+    assert found.negative_low.sum() == 8
 
 
 EMPTY, SOME = np.zeros((8, 8, 8), dtype=bool), np.zeros((8, 8, 8), dtype=bool)

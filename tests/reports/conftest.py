@@ -40,13 +40,14 @@ def write_cases(folder: Path, lines: Mapping[str, Sequence[Mapping[str, Any]]]) 
         (folder / f"{site.replace(':', '-')}.jsonl").write_text(text, encoding="utf-8")
 
 
-def write_run(
+def write_run(  # noqa: PLR0913  # what a run folder holds
     run: Path,
     sites: Mapping[str, int],
     predict: Predict,
     *,
     arms: Sequence[str] = ("federated",),
     n_seeds: int = 1,
+    validation: Predict | None = None,
 ) -> Path:
     """Write a run folder with test patients, and nothing excluded, drawn or recorded.
 
@@ -56,19 +57,21 @@ def write_run(
         predict: What each arm makes of each patient.
         arms: Names of the arms.
         n_seeds: Seeds of each arm.
+        validation: What each arm makes of as many validation patients; None keeps none.
     """
     run.mkdir(parents=True)
-    for arm, seed in itertools.product(arms, range(n_seeds)):
+    sides = {"cases": predict} | ({"validation": validation} if validation else {})
+    for side, arm, seed in itertools.product(sides, arms, range(n_seeds)):
         lines = {
             site: [
                 {"site": site, "subject": f"sub-{i:03d}", "n_examples": 30}
                 | {"truth": math.nan, "prediction": []}
-                | dict(predict(arm, seed, site, i))
+                | dict(sides[side](arm, seed, site, i))
                 for i in range(n)
             ]
             for site, n in sites.items()
         }
-        write_cases(run / "cases" / arm.replace(":", "-") / f"seed-{seed}", lines)
+        write_cases(run / side / arm.replace(":", "-") / f"seed-{seed}", lines)
     (run / "config.yaml").write_text("train:\n  lr: 0.001\n", encoding="utf-8")
     environment = {"command": "fedmri simulate --sites 3", "fedmri": "0.1.0"}
     (run / "environment.json").write_text(json.dumps(environment), encoding="utf-8")

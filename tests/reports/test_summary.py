@@ -386,6 +386,7 @@ def test_a_metric_without_a_quick_form_is_left_to_the_task(
 
     class Median:
         primary, is_higher_better, measures = "dice", True, segmentation.measures
+        columns = ()
 
         def metrics(self, cases: Any) -> dict[str, float]:
             return {"dice": float(np.median([case.scores["dice"] for case in cases]))}

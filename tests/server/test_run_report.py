@@ -15,6 +15,7 @@ from fedmri.errors import UsageError
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.views.fetch import fetch_run
 from fedmri.server.views.run_report import (
+    area_sentence,
     read_result,
     result_headline,
     result_json,
@@ -42,6 +43,26 @@ def test_the_report_needs_no_network_and_names_every_site(
     assert "Balanced accuracy" in text
     bare = text.replace("http://www.w3.org", "")
     assert not re.search(r'(src|href)="(?!#|data:)|https?://|<script|@import|url\((?!#)', bare)
+
+
+def test_an_area_from_counts_stands_with_its_error_bound(
+    deploy: Deploy, coordinator: ServerHome, tmp_path: Path
+) -> None:
+    """On the page, in JSON and in a sentence; of a class without patients nothing is said."""
+    path = deploy("tiny").path / "metrics.jsonl"
+    area = {"value": 0.71, "error_bound": 0.042, "low": 0.5, "high": 0.9, "n_patients": 40.0}
+    areas = {"mass": area, "spots": dict.fromkeys(area, math.nan)}
+    found = {"kind": "found", "round": 2, "stage": "counted_auc", "status": "ok", "areas": areas}
+    with path.open("a") as file:
+        file.write(f"{json.dumps(found)}\n")
+    write_run_report(coordinator, "tiny", tmp_path / "page")
+    assert "<td>0.710</td><td>0.042</td><td>0.500 to 0.900</td>" in (tmp_path / "page").read_text()
+    result = read_result(coordinator, "tiny")
+    shown = result_json(result)["areas"]
+    assert shown == {"mass": area, "spots": dict.fromkeys(area)}
+    assert "over 40 patients" in area_sentence("mass", area)
+    assert "off by 0.042 at most" in area_sentence("mass", area)
+    assert "no site had enough patients" in area_sentence("spots", result.areas["spots"])
 
 
 def test_a_private_run_shows_both_bounds_and_scores_neither(

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from fedmri.api.result import CONFIG, refuse_no_run
 from fedmri.config import Experiment, load_resolved
 from fedmri.data.read import read
-from fedmri.data.scans import Scan, number
+from fedmri.data.scans import Scan
 from fedmri.errors import UsageError
-from fedmri.evaluate.comparisons.subgroups import age_bands
-from fedmri.reports.groups import GroupScore, group_scores
+from fedmri.reports.groups import GroupScore, group_scores, in_groups
 from fedmri.reports.results import Results, load_results
-
-NOT_KNOWN = "not known"
 
 
 def scores_by_group(run: str | os.PathLike[str], by: Sequence[str]) -> tuple[GroupScore, ...]:
@@ -92,15 +86,4 @@ def _groups(
         raise UsageError(
             "U01", f"--by {name}", found=f"columns {', '.join(there)}", want=want, fix=fix
         )
-    cells = {key: row.get(name, "").strip() or NOT_KNOWN for key, row in rows.items()}
-    return {key: _band(cell, edges) for key, cell in cells.items()} if edges else cells
-
-
-def _band(cell: str, edges: str) -> str:
-    try:
-        limits = [float(edge) for edge in edges.split("|")]
-    except ValueError:
-        want, fix = "numbers with | between them, ascending", "write --by 'age:40|60'"
-        raise UsageError("U01", "--by", found=edges, want=want, fix=fix) from None
-    value = number(cell)
-    return NOT_KNOWN if math.isnan(value) else str(age_bands(np.array([value]), limits)[0])
+    return in_groups({key: row.get(name, "") for key, row in rows.items()}, edges)

@@ -101,13 +101,15 @@ def fetch(
 ) -> None:
     """Copy a run's model, records and plan to a folder, and write its report page there."""
     from fedmri.server.views.fetch import REPORT, fetch_run
-    from fedmri.server.views.run_report import result_headline, result_json
+    from fedmri.server.views.run_report import area_sentence, result_headline, result_json
 
     result = fetch_run(_home(folder), run, target, is_partial=partial)
     if as_json:
         _print_json(result_json(result))
         return
     print(result_headline(result))
+    for name, area in result.areas.items():
+        print(area_sentence(name, area))
     print(f"Report: {target / REPORT}")
 
 

@@ -84,7 +84,7 @@ def _p_value(difference: Estimate, level: float) -> float:
 
 
 def age_bands(age: NDArray[np.float64], edges: Sequence[float]) -> NDArray[Any]:
-    """Return the band of each patient's age: ``<40``, ``40-59``, ``>=60``.
+    """Return the band of each patient's age: ``<40``, ``40-60``, ``>=60``; an edge lies above.
 
     Args:
         age: In years, shape ``(n,)``.

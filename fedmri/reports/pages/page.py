@@ -23,7 +23,9 @@ from fedmri.reports.privacy import privacy_table
 from fedmri.reports.results import ManifestFinding, Results, load_results
 from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.summary import Summary, summarise
-from fedmri.reports.text.tables import difference_table, result_rows
+from fedmri.reports.text.calibrated import coverage_rows, temperature_rows
+from fedmri.reports.text.counted_areas import area_table
+from fedmri.reports.text.tables import difference_table, group_rows, result_rows
 from fedmri.reports.text.verdicts import (
     benefit_rows,
     calibration_rows,
@@ -78,6 +80,9 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "benefits": benefit_rows(summary.benefits),
         "given": given_rows(summary.given),
         "calibrations": calibration_rows(summary.calibrations),
+        "temperatures": temperature_rows(summary.temperatures),
+        "groups": group_rows(summary.groups),
+        "coverages": coverage_rows(summary.coverages),
         "watt_hours": _watt_hours(results),
         "watts": WATTS_OF_A_CORE,
         "comparisons": comparisons(summary),
@@ -102,6 +107,7 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "budget_head": budget_head,
         "budget_rows": budgets,
         **privacy_table(results.records),
+        **area_table(results.records),
         "config": results.config,
         **_drawings(results, summary),
     }

@@ -79,6 +79,11 @@ class Measured(Protocol):
         """Direction of ``primary``."""
         ...
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the subject tables that are learned."""
+        ...
+
     def metrics(self, cases: Sequence[Case]) -> dict[str, float]:
         """Return every metric over patients; NaN where undefined."""
         ...

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from fedmri.reports.groups import GroupScore
 from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.summary import Difference, Row, Summary
 from fedmri.reports.text.words import (
@@ -122,6 +123,23 @@ def _shown(difference: Difference | None) -> str:
     if difference is None:
         return DASH
     return f"{with_interval(difference.estimate, is_signed=True)}: {verdict(difference)}"
+
+
+def group_rows(found: Sequence[GroupScore]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the cells of the table of groups of patients."""
+    head = ["Group", "Patients", "Score (95 % interval)", "Minus all others", "Adjusted p", "Shown"]
+    rows = [
+        [
+            f"{one.column.replace('_', ' ')}: {one.group}",
+            str(one.score.n_patients),
+            with_interval(one.score),
+            with_interval(one.against_rest, is_signed=True),
+            p_text(one.p_adjusted),
+            one.verdict,
+        ]
+        for one in found
+    ]
+    return head, rows
 
 
 WEIGHTS = "Scores over all hospitals weigh each patient alike."

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fedmri.reports.benefit import Benefit, Given
-from fedmri.reports.reliability import Calibration
+from fedmri.reports.reliability.calibration import Calibration
 from fedmri.reports.results import site_name
 from fedmri.reports.summary import Summary
 from fedmri.reports.text.words import DASH, capital, headline, metric_name, number, span

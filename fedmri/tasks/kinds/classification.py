@@ -61,6 +61,7 @@ class Classification:
     primary: ClassVar[str] = "balanced_accuracy"
     is_higher_better: ClassVar[bool] = True
     label_map: ClassVar[None] = None
+    are_exclusive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         frozen_lists(self, "classes")
@@ -246,6 +247,18 @@ class Classification:
             "auc": macro_auc(wanted, probabilities),
             "brier": float(((probabilities - wanted) ** 2).sum(axis=1).mean()),
         }
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """The second of two classes, else each class against all others."""
+        return tuple(self.classes[1:] if len(self.classes) == 2 else self.classes)
+
+    def ranks(self, cases: Sequence[Case]) -> list[tuple[Array, NDArray[np.bool_]]]:
+        """Return the probability of each of these classes, and whose class it is."""
+        probabilities = np.array([case.prediction for case in cases]).reshape(-1, self.n_outputs)
+        truth = np.array([int(single(case.truth)) for case in cases], dtype=np.int64)
+        places = [self.classes.index(name) for name in self.ranked]
+        return [(probabilities[:, place], truth == place) for place in places]
 
     def measures(self) -> tuple[Metric, ...]:
         """Return the metrics as a report shows them."""

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmri.claims import Claim, Claims
 from fedmri.data.batches.site_data import Example
@@ -69,6 +70,7 @@ class MultiLabel:
     primary: ClassVar[str] = "label_auc"
     is_higher_better: ClassVar[bool] = True
     label_map: ClassVar[None] = None
+    are_exclusive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         frozen_lists(self, "classes", "present", "absent")
@@ -269,6 +271,19 @@ class MultiLabel:
             "label_brier": _mean(patients.scores["label_brier"].tolist()),
             **own,
         }
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """The findings."""
+        return tuple(self.classes)
+
+    def ranks(self, cases: Sequence[Case]) -> list[tuple[Array, NDArray[np.bool_]]]:
+        """Return the probability of each finding, and who has it, where that is known."""
+        n = len(self.classes)
+        probabilities = np.array([case.prediction for case in cases]).reshape(-1, n)
+        truth = np.array([self._of(case.truth) for case in cases]).reshape(-1, n)
+        known = ~np.isnan(truth)
+        return [(probabilities[own, k], truth[own, k] == 1) for k, own in enumerate(known.T)]
 
     def measures(self) -> tuple[Metric, ...]:
         """Return the metrics as a report shows them."""

@@ -10,10 +10,9 @@ import numpy as np
 from fedmri.evaluate.estimate import Estimate
 from fedmri.evaluate.reliability.calibration import Line, brier, calibration_line, ece_beside_null
 from fedmri.evaluate.reliability.decisions import Benefit, decision_curve, risk_coverage
-from fedmri.reports.elsewhere import inside_of
-from fedmri.reports.models import Model, cases_of
+from fedmri.reports.models import Model
+from fedmri.reports.reliability.averaged import tested
 from fedmri.reports.statistics.weighted import Array
-from fedmri.tasks.task import Case
 
 LEAST_PATIENTS = 10
 N_POINTS = 5
@@ -56,21 +55,15 @@ def calibrations(rows: Sequence[Model], seed: int) -> tuple[Calibration, ...]:
     Probabilities are means over the trainings of a patient. A row that is the mean of several
     models' scores has none of its own.
     """
-    groups = [(row, row.group) for row in rows if row.group.reading != "mean"]
-    shown = [row for row, group in groups if not (group.is_beside or group.is_reference)]
-    found = (_calibration(row, seed) for row in shown)
+    found = (_calibration(row, seed) for row in rows if row.is_main)
     return tuple(one for one in found if one is not None)
 
 
 def _calibration(row: Model, seed: int) -> Calibration | None:
-    patients = inside_of(row)
-    runs = [cases_of(run, patients) for run in row.runs]
-    if not patients or not all(_is_of_classes(case) for run in runs for case in run):
+    said = tested(row)
+    if said is None or not said.is_of_classes or len(said.truth) < LEAST_PATIENTS:
         return None
-    shares = np.mean([[case.prediction for case in run] for run in runs], axis=0)
-    truth = np.array([int(float(case.truth)) for case in runs[0]])  # type: ignore[arg-type]  # one class
-    if len(truth) < LEAST_PATIENTS:
-        return None
+    shares, truth = said.predictions, said.classes
     confidence = shares.max(axis=1)
     hits = (shares.argmax(axis=1) == truth).astype(float)
     error = ece_beside_null(confidence, hits, np.random.default_rng(seed))
@@ -86,15 +79,6 @@ def _calibration(row: Model, seed: int) -> Calibration | None:
         points=_points(confidence, hits),
         selected=_selected(confidence, hits),
         decisions=decision_curve(shares[:, 1], positive, THRESHOLDS) if has_both else (),
-    )
-
-
-def _is_of_classes(case: Case) -> bool:
-    """Whether a patient's prediction is a probability for each class."""
-    is_single = isinstance(case.truth, float) and case.truth == case.truth
-    n = len(case.prediction)
-    return (
-        is_single and n > 1 and abs(sum(case.prediction) - 1) < 1e-6 and min(case.prediction) >= 0
     )
 
 
