@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from fedmri.config import load
+from fedmri.data.preparation import side_by_side
 from fedmri.data.preparation.prepare import fill_cache, prepare_scans
 from fedmri.data.read import read
-from fedmri.data.preparation import side_by_side
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.sites import SiteSource, StudySites, prepare_sites
 from tests.conftest import TINY
