@@ -28,7 +28,7 @@ from fedmri.server.registry.enrolment import enroll, sign_for
 from fedmri.server.registry.enrolment import make_home as make_server
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.rounds.checkpoint import digest, load_weights_file
-from fedmri.server.runs import OVER, RunFolder, new_run
+from fedmri.server.runs import NO_POST, OVER, Post, RunFolder, new_run
 from fedmri.server.transport.superlink import free_port
 from fedmri.simulation.arms.arm_runs import ArmSites
 from fedmri.simulation.arms.running import arm_runs, run_arm
@@ -199,11 +199,11 @@ def command(group: str, name: str, folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def submit(consortium: Consortium, plan: Plan, name: str = "") -> RunFolder:
-    """Sign a plan and submit it for all sites."""
+def submit(consortium: Consortium, plan: Plan, name: str = "", post: Post = NO_POST) -> RunFolder:
+    """Sign a plan and submit it for all sites; ``post`` is how letters to some travel."""
     members = sorted(consortium.sites)
     signed = sign_for(consortium.server, plan, members)
-    return new_run(consortium.server.runs, signed, name, members)
+    return new_run(consortium.server.runs, signed, name, members, post=post)
 
 
 def wait(run: RunFolder, timeout_s: float, tell: Callable[[RunFolder], None]) -> str:

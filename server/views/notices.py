@@ -28,6 +28,9 @@ def notices(run: RunStatus, now: str) -> list[str]:
 
 def _of(run: RunStatus, site: SiteStatus, now: str) -> Iterator[str]:
     standing = site.standing
+    if site.is_revoked:
+        yield f"{site.site} was revoked. It is not asked any more."
+        return
     if standing is None or not (run.order or standing.state == "refused"):
         return
     since, name = lasting(standing.since, now), site.site

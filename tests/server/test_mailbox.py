@@ -7,14 +7,18 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from flwr.app import ArrayRecord, Message, RecordDict
 
+from fedmri.arm import Arm
+from fedmri.clients.app import app
 from fedmri.clients.egress.ledger import entries
 from fedmri.clients.mailbox.letters import answer_waiting
 from fedmri.clients.process.enrolment import join, make_home
@@ -25,14 +29,23 @@ from fedmri.config import load_resolved
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import NetworkError
 from fedmri.machine.files import hold, write_private
-from fedmri.plan import Plan
+from fedmri.plan import Plan, to_json
+from fedmri.server.mailbox.grid import MixedGrid
+from fedmri.server.mailbox.letters import Letters
 from fedmri.server.mailbox.serving import run_by_mailbox
 from fedmri.server.registry.enrolment import enroll, sign_for
 from fedmri.server.registry.enrolment import make_home as make_server
 from fedmri.server.registry.home import ServerHome
-from fedmri.server.runs import RunFolder, new_run
+from fedmri.server.rounds.loop import Rounds
+from fedmri.server.rounds.run import Run
+from fedmri.server.runs import Post, RunFolder, new_run
 from fedmri.server.views.status import read_run
+from fedmri.simulation.engines.flower import Node, SimulatedGrid, context_of
+from fedmri.simulation.engines.in_process import run_client
+from fedmri.wire import bundle, unbundle
+from fedmri.wire.grid import identify_task, sent
 from tests.server.conftest import Deploy, Trained
+from tests.server.test_late import nodes_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # flwr's
 POLICY = (
@@ -73,7 +86,8 @@ def made(plan: Plan, names: tuple[str, ...], hospitals: Path, folder: Path) -> C
         text = home.settings_file.read_text().replace("policy:\n", POLICY, 1)
         home.settings_file.write_text(text.replace("data:\n", f"data:\n  sites: [{name}]\n", 1))
         sites.append(ClientHome(home.folder))
-    run = new_run(server.runs, sign_for(server, plan, names), "letters", names, mailbox="by hand")
+    signed, post = sign_for(server, plan, names), Post("by hand")
+    run = new_run(server.runs, signed, "letters", names, post=post)
     return Consortium(server, run, tuple(sites), folder / "mailbox")
 
 
@@ -187,6 +201,66 @@ def test_secure_sums_noise_and_landmarks_come_by_letters_too(
         sha256 = wait()
     (arm,) = (simulated / "arms/federated").iterdir()
     assert sha256 == of_kind(arm, "done")[0]["sha256"]
+
+
+class Dialled(SimulatedGrid):
+    """Sites of a deployment that dial in: the real client answers at once, in bundles."""
+
+    stream = None  # type: ignore[assignment]  # what tells a simulation from a deployment
+
+    def __init__(self, nodes: list[Node], config: dict[str, str | int]) -> None:
+        super().__init__(nodes, config)
+        self._contexts = {i: context_of(i, node, config) for i, node in self.nodes.items()}
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Run the ClientApp; its reply waits."""
+        ids = []
+        for message in map(sent, messages):
+            about = message.metadata
+            order = Message(unbundle(message.content), about.dst_node_id, about.message_type)
+            content = bundle(run_client(app, order, self._contexts).content)
+            self._replies[about.message_id] = Message(content, reply_to=message)
+            ids.append(about.message_id)
+        return ids
+
+
+def test_some_dial_in_and_others_get_letters(
+    consortium: Consortium, trained: Trained, tmp_path: Path
+) -> None:
+    """The bits are those of any other run; a site of the mailbox is asked by letters alone."""
+    by_letter = consortium.sites[0]
+    name = by_letter.consortium.site
+    letters = Letters(consortium.server, consortium.run, consortium.mailbox, frozenset({name}))
+    live = Dialled(nodes_of(trained, tmp_path / "live"), {"plan": to_json(trained.plan)})
+    live.nodes = {i + 10**6: node for i, node in live.nodes.items()}
+    live._contexts = {i + 10**6: context for i, context in live._contexts.items()}
+    grid = MixedGrid(live, letters)
+    assert sorted(node.name for node in grid.get_nodes()) == sorted(trained.sites)
+    run = Run(trained.plan, Arm("federated"), trained.sites, trained.sites, tmp_path / "run")
+    run.folder.mkdir()
+    sha256: list[str] = []
+    rounds = Rounds(run, grid, lambda record: None)
+    consortium.run.bound_answers(10**6)
+    thread = threading.Thread(target=lambda: sha256.append(rounds.go()))
+    thread.start()
+    while thread.is_alive():
+        answer_waiting(by_letter, consortium.mailbox)
+        time.sleep(0.05)
+    assert sha256 == [of_kind(trained.folder, "done")[0]["sha256"]]
+    assert sum(line["kind"] == "update" for line in entries(by_letter.ledger)) == 2
+
+
+def test_an_order_keeps_no_model_in_memory(consortium: Consortium) -> None:
+    """A site that stays away for months leaves one letter, and of the others their ids."""
+    name = consortium.sites[0].consortium.site
+    letters = Letters(consortium.server, consortium.run, consortium.mailbox, frozenset({name}))
+    identify_task()
+    [node] = letters.nodes()
+    for ttl in (1e-6, 60.0, 60.0):
+        content = RecordDict({"model": ArrayRecord([np.zeros(9)])})
+        letters.post(Message(content, node.node_id, "train", ttl=ttl))
+    assert len(consortium.letters("orders")) == 1
+    assert [dict(out.message.content) for out in letters._out.values()] == [{}, {}]
 
 
 def test_a_run_has_one_process(consortium: Consortium) -> None:
