@@ -92,6 +92,18 @@ def test_what_a_site_of_the_mailbox_said_last_stands(monkeypatch: pytest.MonkeyP
     assert ask(grid, attendance) == {"a": "P19", "b": "ok"}
 
 
+def test_a_restart_forgets_nothing_that_a_site_is_yet_to_be_told(tmp_path: Path) -> None:
+    """Its next order says that it was left out, whichever process of the server sends it."""
+    before = Attendance(tmp_path)
+    before.tell("a", 3, "R42")
+    before.begin("train", "2026-01-01T00:00:00Z")
+    after = Attendance(tmp_path)
+    assert after.told == {"a": (3, "R42")}
+    after.tell("a", 4, "ok")
+    after.begin("train", "2026-01-01T00:00:00Z")
+    assert Attendance(tmp_path).told == {}
+
+
 def test_the_coordinator_reads_the_reason(coordinator: ServerHome, deploy: Deploy) -> None:
     """Status and page have one sentence of who refuses and why."""
     run = deploy("tiny", 4)
