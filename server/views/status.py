@@ -87,6 +87,13 @@ class SiteStatus:
     is_mailed: bool = False
     is_revoked: bool = False
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the others wait for it, where it has not answered."""
+        standing = self.standing
+        is_passed = standing is not None and (standing.is_missed or standing.state == "refused")
+        return not (self.answer or is_passed or self.is_revoked)
+
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -125,10 +132,10 @@ class RunStatus:
 
     @property
     def waiting_for(self) -> tuple[str, ...]:
-        """Sites that have not answered in the stage that goes on."""
+        """Sites that the others wait for in the stage that goes on."""
         if self.status in ENDED or self.stage == "done":
             return ()
-        return tuple(site.site for site in self.sites if not site.answer)
+        return tuple(site.site for site in self.sites if site.is_waited_for)
 
     @property
     def is_over(self) -> bool:
