@@ -20,6 +20,8 @@ State = Literal[
 ``lost`` crashed and is asked again; ``late`` let a deadline pass."""
 PUT_OFF: Mapping[State, str] = {"unapproved": "P11", "waiting": "P19"}
 """Code of a site that may still say yes, by where it stands: it is asked again, ever later."""
+REFUSED = "P18"
+"""Code of a site whose people refuse the run: it is left in peace."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,9 @@ class Attendance:
 
     def refuse(self, site: str, activation: str, reason: str) -> None:
         """Note that a site refuses the run; ``activation`` is when its node had come online."""
-        code = "P18"
-        self._sites[site] = Standing("refused", utc(), code, activation=activation, reason=reason)
+        self._sites[site] = Standing(
+            "refused", utc(), REFUSED, activation=activation, reason=reason
+        )
         self._is_news = True
 
     def refusal(self, site: str) -> Standing | None:
@@ -138,9 +141,12 @@ class Attendance:
             self._is_news = True
 
     def tell(self, site: str, round_index: int, code: str) -> None:
-        """Note what became of a site's update: its next order says so, unless it was in time."""
+        """Note what became of a site's update, for its next order to say.
+
+        Nothing is said of one that was in time, nor to a site that itself chose to give none.
+        """
         before, now = self.told.pop(site, None), (round_index, code)
-        if code != "ok":
+        if code not in ("ok", REFUSED, *PUT_OFF.values()):
             self.told[site] = now
         self._is_news |= before != self.told.get(site)
 

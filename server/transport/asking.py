@@ -13,10 +13,10 @@ from flwr.serverapp import Grid
 from google.protobuf.message import DecodeError
 
 from fedmri.machine.pauses import Pauses
-from fedmri.server.registry.attendance import PUT_OFF, Attendance, Missed, State
+from fedmri.server.registry.attendance import PUT_OFF, REFUSED, Attendance, Missed, State
 from fedmri.server.registry.nodes import Present, mailed, present
 from fedmri.server.transport.answers import Answers
-from fedmri.server.transport.refusals import REFUSED, SILENT, code_of, is_put_off, reason_told
+from fedmri.server.transport.refusals import SILENT, code_of, is_put_off, reason_told
 
 log = logging.getLogger("fedmri.server")
 

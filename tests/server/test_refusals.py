@@ -92,6 +92,14 @@ def test_what_a_site_of_the_mailbox_said_last_stands(monkeypatch: pytest.MonkeyP
     assert ask(grid, attendance) == {"a": "P19", "b": "ok"}
 
 
+@pytest.mark.parametrize("code", ["ok", "P11", "P18", "P19"])
+def test_a_site_is_not_told_what_it_said_itself(code: str) -> None:
+    """It chose to give nothing: nobody left its update out."""
+    attendance = Attendance(None, told={"a": (1, "R42")})
+    attendance.tell("a", 2, code)
+    assert attendance.told == {}
+
+
 def test_a_restart_forgets_nothing_that_a_site_is_yet_to_be_told(tmp_path: Path) -> None:
     """Its next order says that it was left out, whichever process of the server sends it."""
     before = Attendance(tmp_path)
