@@ -42,8 +42,9 @@ class ClosedRounds:
         return self._rounds.get(round_index)
 
     def add(self, round_index: int, closed: Closed) -> None:
-        """Write a round down, on the disk when this returns; one that is known stays as it is."""
-        if self.of(round_index) != closed:
+        """Write a round down, on the disk when this returns; one that took the same stays."""
+        known = self.of(round_index)
+        if known is None or (known.taken, known.out) != (closed.taken, closed.out):
             append_line(self._path, {"round": round_index, **asdict(closed)})
             self._put(round_index, closed)
 

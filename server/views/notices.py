@@ -54,7 +54,7 @@ def _of(run: RunStatus, site: SiteStatus, now: str) -> Iterator[str]:
 
 def _left_out(run: RunStatus) -> Iterator[str]:
     for site in run.sites:
-        if site.left_out_since is None:
+        if site.left_out_since is None or site.is_revoked:
             continue
         code = run.rounds[-1].rejected[site.site]
         first, last = site.left_out_since, run.rounds[-1].round_index

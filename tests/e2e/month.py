@@ -65,7 +65,7 @@ class Cast:
     job: str = "site05"
     refusing: str = "site06"
     leaving: str = "site07"
-    bereft: str = "site08"
+    bereft: str = "site17"
     away: str = "site09"
 
 

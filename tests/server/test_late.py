@@ -14,7 +14,7 @@ from fedmri.arm import Arm
 from fedmri.assembly import assemble
 from fedmri.clients.app import app
 from fedmri.plan import Plan, to_json
-from fedmri.server.late.closed import FILE, ClosedRounds
+from fedmri.server.late.closed import FILE, Closed, ClosedRounds
 from fedmri.server.rounds.loop import Rounds
 from fedmri.server.rounds.records import Record, Records
 from fedmri.server.rounds.run import LATE, Run, Running
@@ -140,6 +140,17 @@ def test_what_a_round_left_out_is_left_out_again(
     replay = InProcessGrid(app, nodes_of(trained, tmp_path / "own"), {"plan": to_json(plan)})
     assert Rounds(again, replay, partial(note, n=1)).go() == sha256
     assert found[1] == found[0]
+
+
+def test_a_round_that_took_the_same_stays_as_it_was_written(tmp_path: Path) -> None:
+    """Nor are the rounds after it forgotten, though the repeated one tells more."""
+    before = [{"round": n, "taken": {"a": n}, "out": {}} for n in (1, 2)]
+    (tmp_path / FILE).write_text("".join(json.dumps(line) + "\n" for line in before))
+    closed = ClosedRounds(tmp_path / FILE)
+    closed.add(1, Closed({"a": 1}, {}, {"b": "P19"}))
+    assert closed.of(2) is not None
+    closed.add(1, Closed({"a": 1, "b": 1}))
+    assert closed.of(2) is None
 
 
 def test_a_round_closes_with_enough_usable_answers(monkeypatch: pytest.MonkeyPatch) -> None:
