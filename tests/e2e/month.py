@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -252,15 +252,18 @@ def moved(home: ServerHome) -> ServerHome:
     return ServerHome(folder)
 
 
-def live_through(month: Month, events: Mapping[int, Callable[[], None]], longest_s: float) -> str:
-    """Let each event happen once its round is over; return the SHA-256 at the end."""
+def live_through(
+    month: Month, events: Mapping[int, Sequence[Callable[[], None]]], longest_s: float
+) -> str:
+    """Let things happen once their round is over; return the SHA-256 at the end."""
     waiting, deadline = dict(events), time.monotonic() + longest_s
     while month.going.note.status not in OVER:
         assert time.monotonic() < deadline, month.going.note
         month.look()
         n_rounds = len(records(month.going, "round_total"))
         for at in [one for one in waiting if one <= n_rounds]:
-            waiting.pop(at)()
+            for happen in waiting.pop(at):
+                happen()
         time.sleep(LOOK_S)
     assert not waiting
     return demo.wait(month.going, demo.POLL_S, lambda _: None)

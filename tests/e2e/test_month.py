@@ -1,4 +1,4 @@
-"""A month of a consortium in minutes: real processes, and everything that happens in a month."""
+"""A month of a consortium in minutes: real processes, and all that happens in a month."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from tests.e2e.test_standing import fedmri
 pytestmark = pytest.mark.slow  # fifty processes, ten minutes
 
 N_SITES = 20
-LONGEST_S = 1500.0
+LONGEST_S = 1800.0
+OWN_WORDS = ("[P11]", "[P18]", "[P19]")
+"""Codes by which a hospital itself gives nothing: it is not told that it was left out."""
 SETTINGS = (
-    *("rounds.n_rounds=14", "rounds.evaluate_every=7", "rounds.timeout_s=240"),
+    *("rounds.n_rounds=8", "rounds.evaluate_every=4", "rounds.timeout_s=240"),
     *("rounds.min_sites=11", "rounds.quorum=0.5", "rounds.close_at=0.55", "rounds.late=added"),
 )
 
@@ -44,17 +46,11 @@ def test_a_month_ends_with_the_bits_of_its_replay(
     )
     month.prepare()
     events = {
-        1: month.refuse,
-        2: month.night,
-        3: month.fall,
-        4: month.day,
-        5: month.restart,
-        6: month.withdraw,
-        7: month.revoke,
-        8: month.night,
-        9: month.move,
-        11: month.day,
-        12: month.night,
+        1: (month.refuse, month.night),
+        2: (month.fall, month.day),
+        3: (month.restart, month.withdraw),
+        4: (month.revoke, month.night),
+        5: (month.move,),
     }
     plan = load([*TINY, "name=month", *SETTINGS]).plan
     post = Post(str(month.mailbox), (month.cast.carried, month.cast.job))
@@ -108,7 +104,7 @@ def everybody_was_told(month: Month) -> None:
         assert (hours in text) == (name in cast.nightly)
         assert (REASON in text) == (name == cast.refusing)
         assert ("withdrew" in text) == (name == cast.bereft)
-        assert "LEFT OUT" not in text or name == cast.away
+        assert not any("LEFT OUT" in line and own in line for line in told for own in OWN_WORDS)
         is_moved = any("at 127.0.0.2:" in line for line in told)
         assert is_moved == (name != cast.leaving)
 
