@@ -19,9 +19,8 @@ import fedmri.commands.client.watch  # noqa: F401  # it registers the commands
 from fedmri.clients.consent.approval import consent, keep_seen
 from fedmri.clients.egress.ledger import head_file
 from fedmri.clients.process.home import ClientHome
-from fedmri.clients.process.keys import make_key_pair
 from fedmri.clients.process.messages import messages
-from fedmri.clients.process.standing import ORDER, SAID, STANDING, heed, note
+from fedmri.clients.process.standing import ORDER, heed, note
 from fedmri.clients.training.network import network_of
 from fedmri.clients.views.page import Watch, web_app
 from fedmri.clients.views.state import SiteState, as_json, read_state
@@ -128,14 +127,6 @@ def test_scores_and_own_losses_stand_in_the_order_of_rounds(lived: ClientHome) -
     assert '"round_index": 9' in later
     file.write_text(later)
     assert [one.round for one in state_of(lived).scores] == [first.round, 9]
-
-
-def test_a_site_that_was_shut_out_is_told_so_wherever_the_server_is(lived: ClientHome) -> None:
-    """The server moved meanwhile, and a site that was revoked gets no new address of it."""
-    make_key_pair(lived.key, lived.public_key)
-    assert Watch(lived.folder).state().standing == SAID["no answer"]
-    note(lived, STANDING, standing="revoked")
-    assert Watch(lived.folder).state().standing == SAID["revoked"]
 
 
 def test_a_broken_privacy_ledger_does_not_hide_the_rest(lived: ClientHome) -> None:
