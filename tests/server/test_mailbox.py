@@ -248,8 +248,8 @@ def ended(consortium: Consortium, by_letter: Collection[str]) -> str:
     letters = Letters(home, folder, consortium.mailbox, mailed)
     grid = MixedGrid(Dialled(consortium, mailed), letters)
     run = run_of(grid, folder, home)
-    made_real = assemble(run.plan)
-    folder.bound_answers(bound_answers(run.plan, made_real.entries, made_real.layout))
+    real = assemble(run.plan)
+    folder.bound_answers(bound_answers(run.plan, real.entries, real.layout))
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.append(Rounds(run, grid, note_record).go()))
     thread.start()
@@ -268,7 +268,12 @@ PRIVATE = ("privacy.noise_multiplier=1", "privacy.batch_subjects=2", "model.norm
 
 @pytest.mark.parametrize(
     "settings",
-    [(), ("harmonize=nyul",), PRIVATE, ("secagg.is_on=true",)],
+    [
+        (),
+        pytest.param(("harmonize=nyul",), marks=pytest.mark.slow),
+        pytest.param(PRIVATE, marks=pytest.mark.slow),
+        ("secagg.is_on=true",),
+    ],
     ids=["plain", "nyul", "noise", "secure"],
 )
 def test_all_live_all_by_letters_and_both_end_alike(
