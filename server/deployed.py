@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from fedmri.arm import Arm
 from fedmri.assembly import assemble
 from fedmri.errors import FedmriError
 from fedmri.machine.repeats import quiet_root
+from fedmri.server.mailbox.grid import MixedGrid
+from fedmri.server.mailbox.letters import Letters
 from fedmri.server.memory import return_large_blocks
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.registry.nodes import present, wait_for_sites
@@ -41,14 +44,29 @@ def main(grid: Grid, context: Context) -> None:
     log_to(folder.path / "log.txt")
     (folder.path / FAILED).unlink(missing_ok=True)
     try:
-        run = run_of(grid, folder, home)
-        made = assemble(run.plan)
-        folder.bound_answers(bound_answers(run.plan, made.entries, made.layout))
-        Rounds(run, grid, note_record).go()
+        with _mailing(grid, home, folder) as whole:
+            run = run_of(whole, folder, home)
+            made = assemble(run.plan)
+            folder.bound_answers(bound_answers(run.plan, made.entries, made.layout))
+            Rounds(run, whole, note_record).go()
     except FedmriError as error:
         log.error("%s", error)
         write_json(folder.path / FAILED, {"code": error.code, "message": str(error)})
         raise
+
+
+@contextmanager
+def _mailing(grid: Grid, home: ServerHome, folder: RunFolder) -> Iterator[Grid]:
+    """Give a grid that also reaches the sites of the run that get letters, if it has such sites."""
+    note = folder.note
+    if not note.mailed:
+        yield grid
+        return
+    letters = Letters(home, folder, Path(note.mailbox), frozenset(note.mailed))
+    try:
+        yield MixedGrid(grid, letters)
+    finally:
+        letters.close()
 
 
 def run_of(grid: Grid, folder: RunFolder, home: ServerHome) -> Run:

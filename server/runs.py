@@ -33,8 +33,9 @@ class RunNote:
         members: Sites that train; empty until the first round, if none were named.
         attempts: Starts since the last new checkpoint.
         flwr_run: Number that Flower knows it by.
-        mailbox: Folder that its orders and answers travel by; empty for sites that dial in. Such a
-            run has a process of its own, and the server leaves it alone.
+        mailbox: Folder that its orders and answers travel by; empty for sites that dial in.
+        mailed: Sites that are asked by letters, where others dial in; empty takes all for a run
+            with a mailbox. Such a run has a process of its own, and the server leaves it alone.
     """
 
     status: Status = "queued"
@@ -44,6 +45,23 @@ class RunNote:
     attempts: int = 0
     flwr_run: int = 0
     mailbox: str = ""
+    mailed: tuple[str, ...] = ()
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the server takes it up: some of its sites dial in."""
+        return bool(self.mailed) or not self.mailbox
+
+
+@dataclass(frozen=True)
+class Post:
+    """How letters of a run travel; see ``RunNote``."""
+
+    mailbox: str = ""
+    mailed: tuple[str, ...] = ()
+
+
+NO_POST = Post()
 
 
 class RunFolder:
@@ -70,7 +88,8 @@ class RunFolder:
     def note(self) -> RunNote:
         """What is known of the run."""
         values: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        return RunNote(**{**values, "members": tuple(values["members"])})
+        lists = {name: tuple(values.get(name, ())) for name in ("members", "mailed")}
+        return RunNote(**values | lists)
 
     def change(self, **fields: Any) -> RunNote:
         """Change the note, whole or not at all, and return it."""
@@ -129,7 +148,7 @@ def new_run(  # noqa: PLR0913  # what a run is made of
     name: str,
     members: Sequence[str],
     weights: Path | None = None,
-    mailbox: str = "",
+    post: Post = NO_POST,
 ) -> RunFolder:
     """Write the folder of a run, queued.
 
@@ -139,7 +158,7 @@ def new_run(  # noqa: PLR0913  # what a run is made of
         name: Name of the run; empty takes the plan's, with a number where that is taken.
         members: Sites that train; empty takes those that are there when it starts.
         weights: File of weights that the plan starts from; the folder gets a copy.
-        mailbox: Folder that its letters travel by; empty for sites that dial in.
+        post: How its letters travel; without it, all sites dial in.
 
     Raises:
         UsageError: The name is taken, or cannot name a folder (U51).
@@ -148,7 +167,7 @@ def new_run(  # noqa: PLR0913  # what a run is made of
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.mkdir(parents=True)
     (part / "signed.json").write_text(signed.to_json(), encoding="utf-8")
-    note = RunNote(submitted=utc(), members=tuple(sorted(members)), mailbox=mailbox)
+    note = RunNote(submitted=utc(), members=tuple(sorted(members)), **asdict(post))
     write_json(part / "run.json", asdict(note))
     if weights is not None:
         shutil.copyfile(weights, part / f"{WEIGHTS}{weights.suffix}")

@@ -54,7 +54,7 @@ def serve(home: ServerHome, stop: threading.Event) -> None:
     _ = hold(home)  # before anything is written: a second server would spoil the first one's runs
     compact(home.database)
     for run in all_runs(home.runs):
-        if run.note.status == "running" and not run.note.mailbox:
+        if run.note.status == "running" and run.note.is_served:
             run.change(status="interrupted", message="the server stopped")
     with SuperLink(home) as link:
         service = _Service(home, link)
@@ -140,7 +140,7 @@ class _Service:
         self._seen[name] = {"online": is_online, "last_seen": last, "node": node.node_id}
 
     def _begin_next(self) -> None:
-        runs = [run for run in all_runs(self._home.runs) if not run.note.mailbox]
+        runs = [run for run in all_runs(self._home.runs) if run.note.is_served]
         waiting = [run for run in runs if run.note.status not in OVER]
         if not waiting:
             return

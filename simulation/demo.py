@@ -28,7 +28,7 @@ from fedmri.server.registry.enrolment import enroll, sign_for
 from fedmri.server.registry.enrolment import make_home as make_server
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.rounds.checkpoint import digest, load_weights_file
-from fedmri.server.runs import OVER, RunFolder, new_run
+from fedmri.server.runs import NO_POST, OVER, Post, RunFolder, new_run
 from fedmri.server.transport.superlink import free_port
 from fedmri.simulation.arms.arm_runs import ArmSites
 from fedmri.simulation.arms.running import arm_runs, run_arm
@@ -190,20 +190,24 @@ def running(
                 process.wait()
 
 
-def command(group: str, name: str, folder: Path) -> subprocess.Popen[bytes]:
+def command(group: str, name: str, folder: Path, *words: str) -> subprocess.Popen[bytes]:
     """Start a command of fedmri in a folder of its own."""
     program = [str(Path(sys.executable).with_name("fedmri")), group, name, "--dir", str(folder)]
     with (folder / "out.txt").open("ab") as output:
         return subprocess.Popen(
-            program, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=dict(os.environ)
+            [*program, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=dict(os.environ),
         )
 
 
-def submit(consortium: Consortium, plan: Plan, name: str = "") -> RunFolder:
-    """Sign a plan and submit it for all sites."""
+def submit(consortium: Consortium, plan: Plan, name: str = "", post: Post = NO_POST) -> RunFolder:
+    """Sign a plan and submit it for all sites; ``post`` is how letters to some travel."""
     members = sorted(consortium.sites)
     signed = sign_for(consortium.server, plan, members)
-    return new_run(consortium.server.runs, signed, name, members)
+    return new_run(consortium.server.runs, signed, name, members, post=post)
 
 
 def wait(run: RunFolder, timeout_s: float, tell: Callable[[RunFolder], None]) -> str:
@@ -237,12 +241,18 @@ def final_sha256(folder: Path) -> str:
     return digest(load_weights_file(folder / MODEL)[0])
 
 
-def simulated(plan: Plan, data: Path, folder: Path, cache: Path) -> str:
-    """Simulate the same plan over the same data in this process; return the SHA-256."""
+def simulated(
+    plan: Plan, data: Path, folder: Path, cache: Path, replayed: Path | None = None
+) -> str:
+    """Simulate the same plan over the same data in this process; return the SHA-256.
+
+    Where the rounds did not wait for all, ``replayed`` is the record of which updates they took.
+    """
     at = replace(plan, data=replace(plan.data, source=replace(plan.data.source, path=str(data))))
     source = SiteSource(at, PartitionConfig(), "", is_rest_external=False, cache=cache)
     folder.mkdir(parents=True, exist_ok=True)
     sites = prepare_sites(source, folder)
     [run] = arm_runs(plan, SimulationConfig(arms=("federated",)), ArmSites(sites.sites))
+    run = replace(run, replayed=replayed)
     run_arm(run, folder, SimulationConfig(n_pictures=0), None, lambda record: None)
     return final_sha256(folder / "arms" / run.path)

@@ -57,6 +57,12 @@ def tell_of_revoked(home: ClientHome) -> None:
     _tell(home, "revoked", "The coordinator has revoked this site. Call them [P12].")
 
 
+def tell_of_withdrawal(home: ClientHome, version: str) -> None:
+    """Tell that a patient withdrew; ``version`` is of the list of those who did."""
+    text = "A patient withdrew consent. No later plan or round of this site has their data."
+    _tell(home, f"withdrawn {version}", text)
+
+
 def tell_of_end(home: ClientHome, whose: str, end: dt.datetime, n_days: int) -> None:
     """Tell that a certificate ends within some days, once for each number of days."""
     date = f"{end:%Y-%m-%d}"

@@ -50,7 +50,16 @@ ANSWERS: Mapping[int, Standing] = {204: "enrolled", 410: "revoked", 401: "not kn
 
 
 def ask_standing(home: ClientHome) -> Standing:
-    """Ask the server how this site stands; its key signs the question."""
+    """Ask the server how this site stands; its key signs the question.
+
+    A site that was shut out stays so, wherever the server has moved to since.
+    """
+    found = _ask(home)
+    was = noted(home, STANDING).get("standing")
+    return "revoked" if (found, was) == ("no answer", "revoked") else found
+
+
+def _ask(home: ClientHome) -> Standing:
     key = load_ssh_private_key(home.key.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # checked when the client started
     consortium = home.consortium

@@ -291,13 +291,13 @@ def _scores(
     metric = signed.plan.target.primary
     losses = dict(_losses(work.run, lines))
     asked = list(whole_lines(home.scorings(signed.sha256, work.run)))
-    scored = [line for line in asked if "scores" in line]
-    for line in scored:
+    found = []
+    for line in (one for one in asked if "scores" in one):
         value = line["scores"]["metrics"].get(metric)
         at = line["round_index"]
-        yield RoundScore(at, line["split"], metric, value, losses.pop(at, None))
-    for at, loss in losses.items():
-        yield RoundScore(at, "", metric, None, loss)
+        found.append(RoundScore(at, line["split"], metric, value, losses.pop(at, None)))
+    found += [RoundScore(at, "", metric, None, loss) for at, loss in losses.items()]
+    yield from sorted(found, key=lambda one: one.round)
 
 
 def _losses(run: str, lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, float]]:

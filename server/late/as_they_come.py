@@ -82,6 +82,7 @@ class AsTheyCome:
     ) -> Iterator[Update]:
         """Yield the updates that this round takes; then write down which they were."""
         known = self._closed.of(order.round_index)
+        said = known.left_out if known is not None else {}
         out = self._orders(order.round_index, sites)
         if known is not None:
             out = {site: sent for site, sent in known.taken.items() if site in sites}
@@ -90,13 +91,18 @@ class AsTheyCome:
         for answer in self._answers(now, is_known=known is not None):
             if answer.content is not None:
                 taken[answer.site] = out[answer.site]
+                if answer.site in said:  # it trained, and was not used
+                    self.running.tell(now.index, answer.site, said[answer.site], rejected)
+                    continue
             elif answer.code == SILENT and self._is_out(answer.site):
                 continue
             yield from self._accepted(answer, now)
             del answer  # before the next is taken: one update is held at a time
         self._expected.clear()
         busy = self._busy(now, taken) if known is None else dict(known.out)
-        self._close(now, Closed(taken, busy))
+        self._tell_others(now, taken, busy, said)
+        left_out = {site: code for site, code in rejected.items() if code != LATE}
+        self._close(now, Closed(taken, busy, left_out))
 
     def _orders(self, round_index: int, sites: Sequence[str]) -> dict[str, int]:
         """Return the round of each site's order: an earlier one where it is busy with that."""
@@ -219,12 +225,23 @@ class AsTheyCome:
             return {site: sent for site, sent in open_.items() if site not in now.rejected}
         return {site: sent for site, sent in open_.items() if self._is_out(site)}
 
+    def _tell_others(
+        self,
+        now: _Round,
+        taken: Mapping[str, int],
+        busy: Mapping[str, int],
+        said: Mapping[str, str],
+    ) -> None:
+        """Write down why sites are left out that gave no answer: as in the round that is known."""
+        for site in now.sites:
+            if site not in taken and site not in now.rejected:
+                code = said.get(site, LATE if site in busy else SILENT)
+                self.running.tell(
+                    now.index, site, code, now.rejected, trained=busy.get(site, now.index)
+                )
+
     def _close(self, now: _Round, closed: Closed) -> None:
         """Write down what the round took, and let go of what no later one needs."""
-        for site in now.sites:
-            if site not in closed.taken and site not in now.rejected:
-                code, sent = (LATE, closed.out[site]) if site in closed.out else (SILENT, now.index)
-                self.running.tell(now.index, site, code, now.rejected, trained=sent)
         self.running.busy.clear()
         self.running.busy.update(closed.out)
         if now.index in closed.out.values():

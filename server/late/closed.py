@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fedmri.machine.files import append_line, whole_lines
@@ -19,10 +19,12 @@ class Closed:
     Attributes:
         taken: Sites whose answer it took, each with the round that it had trained for.
         out: Sites that are busy with an order still, each with the round of that.
+        left_out: Why other sites were left out, by code; an answer that was taken may be, too.
     """
 
     taken: Mapping[str, int]
     out: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 class ClosedRounds:
@@ -32,17 +34,18 @@ class ClosedRounds:
         self._path = path
         self._rounds: dict[int, Closed] = {}
         for line in whole_lines(path):
-            self._put(int(line["round"]), Closed(line["taken"], line["out"]))
+            closed = Closed(line["taken"], line["out"], line.get("left_out", {}))
+            self._put(int(line["round"]), closed)
 
     def of(self, round_index: int) -> Closed | None:
         """Return a closed round; None where it has yet to be."""
         return self._rounds.get(round_index)
 
     def add(self, round_index: int, closed: Closed) -> None:
-        """Write a round down, on the disk when this returns; one that is known stays as it is."""
-        if self.of(round_index) != closed:
-            line = {"round": round_index, "taken": dict(closed.taken), "out": dict(closed.out)}
-            append_line(self._path, line)
+        """Write a round down, on the disk when this returns; one that took the same stays."""
+        known = self.of(round_index)
+        if known is None or (known.taken, known.out) != (closed.taken, closed.out):
+            append_line(self._path, {"round": round_index, **asdict(closed)})
             self._put(round_index, closed)
 
     def forget(self, round_index: int) -> None:

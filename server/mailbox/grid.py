@@ -1,190 +1,119 @@
-"""A Flower grid over a shared folder: orders go out as sealed files, answers come in as such."""
+"""Flower grids over a shared folder: for sites that all get letters, and for some that dial in."""
 
 from __future__ import annotations
 
-import logging
 import time
-import uuid
 from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_public_key
-from flwr.app import Error, Message
+from flwr.app import Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
 
-from fedmri.agreement.sealed import (
-    ANSWERS,
-    LETTER,
-    ORDERS,
-    Sign,
-    Verify,
-    address_of,
-    put_aside,
-    seal,
-    unseal,
-)
-from fedmri.errors import NetworkError
-from fedmri.machine.clock import utc
-from fedmri.machine.files import write_private, write_whole
-from fedmri.server.registry.home import ServerHome
-from fedmri.server.runs import RunFolder
-from fedmri.swollen import SLACK
-from fedmri.wire.grid import FIRST_NODE, OwnGrid
-from fedmri.wire.letters import AnswerHead, OrderHead, as_letter, read_letter
-
-log = logging.getLogger("fedmri.server")
+from fedmri.server.mailbox.letters import ID, Letters
+from fedmri.wire.grid import OwnGrid
 
 
-@dataclass(frozen=True)
-class _Out:
-    """An order that is out: its message, its site, its file."""
-
-    message: Message
-    site: str
-    file: Path
-
-
-@dataclass
 class MailboxGrid(OwnGrid):
-    """The sites of a run, reached by files alone; all of them count as there.
+    """The sites of a run, reached by letters alone.
 
     Args:
-        home: The coordinator's folder: its key signs orders, its registry knows the sites' keys.
-        folder: The run.
-        mailbox: The shared folder.
-        members: Sites of the run.
+        letters: Orders and answers.
     """
 
-    home: ServerHome
-    folder: RunFolder
-    mailbox: Path
-    members: tuple[str, ...]
-    _out: dict[str, _Out] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, letters: Letters) -> None:
         super().__init__()
-        self._since = utc()  # a run that is resumed asks anew those who refused
-        self._nodes = {FIRST_NODE + n: site for n, site in enumerate(sorted(self.members))}
-        self._plan = self.folder.signed.to_json()
-        self._own = _reply_key(self.folder)
-        self._number = time.time_ns()
+        self._letters = letters
+        self.mailed = letters.sites
 
     def get_nodes(self) -> list[NodeInfo]:
-        """Return the sites that were not revoked: nobody knows who looks into the folder."""
-        known = self.home.sites()
-        return [
-            NodeInfo(node_id=i, name=site, last_activated_at=self._since)
-            for i, site in self._nodes.items()
-            if site in known and not known[site].is_revoked
-        ]
+        """Return the sites that were not revoked."""
+        return self._letters.nodes()
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Write the order of each site; an older one that lies there yet is taken away."""
-        return [self._push(message) for message in messages]
-
-    def _push(self, message: Message) -> str:
-        site, number = self._nodes[message.metadata.dst_node_id], uuid.uuid4().hex
-        vars(message.metadata)["_message_id"] = number
-        key = _site_key(self.home, site)
-        box = self.mailbox / ORDERS / address_of(key)
-        box.mkdir(parents=True, exist_ok=True)  # others carry it: what lies there is sealed
-        for old in [one for one in self._out.values() if one.site == site]:
-            old.file.unlink(missing_ok=True)
-        self._number = max(self._number + 1, time.time_ns())  # grows over restarts, too
-        head = OrderHead(
-            *(site, self.folder.name, self._plan, self._number, number),
-            *(message.metadata.message_type, _as_pem(self._own.public_key())),
-        )
-        letter = seal(as_letter(head, message.content), key, _signer(self.home))
-        file = box / f"{number}{LETTER}"
-        write_whole(file, letter)
-        self._out[number] = _Out(message, site, file)
-        return number
+        """Write the order of each site."""
+        return [self._letters.post(message) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Return the answers that are there, once; a letter that is none is put aside."""
-        found = []
-        for number in list(message_ids):
-            file = self.mailbox / ANSWERS / f"{number}{LETTER}"
-            if number in self._out and file.exists():
-                reply = self._answer(self._out[number], number, file)
-                if reply is not None:
-                    del self._out[number]
-                    found.append(reply)
-        return found
-
-    def _answer(self, out: _Out, number: str, file: Path) -> Message | None:
-        try:
-            if file.stat().st_size > SLACK + 2 * self.folder.answer_bytes:
-                raise _refused("a letter that is far too large")
-            verify = _verifier(_site_key(self.home, out.site))
-            opened = unseal(file.read_bytes(), self._own, verify)
-            head, content = read_letter(opened, AnswerHead)
-            if head.id != number:
-                raise _refused("the answer to another order")
-        except NetworkError as error:
-            if put_aside(file):
-                log.warning("answer of site %s: %s", out.site, error)
-            return None
-        with suppress(OSError):  # in a folder of the site's it stays, and is not read again
-            file.unlink()
-        if head.code:
-            return Message(Error(head.code, head.reason), reply_to=out.message)
-        return Message(content, reply_to=out.message)
+        """Return the answers that are there, once."""
+        found = (self._letters.answer_to(number) for number in list(message_ids))
+        return [reply for reply in found if reply is not None]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> list[Message]:
         """Send messages and return the replies that are there by then."""
-        ids = self.push_messages(messages)
-        time.sleep(timeout or 0.0)
-        return self.pull_messages(ids)
-
-    def close(self) -> None:
-        """Take the orders away that nobody will answer any more."""
-        for out in self._out.values():
-            out.file.unlink(missing_ok=True)
+        return _sent_and_received(self, messages, timeout)
 
 
-def _reply_key(folder: RunFolder) -> ec.EllipticCurvePrivateKey:
-    """Return the key that answers of a run are sealed for; it is made with the run."""
-    file = folder.path / "mailbox.key"
-    if not file.exists():
-        made = ec.generate_private_key(ec.SECP384R1())
-        form = serialization.PrivateFormat.PKCS8
-        plain = serialization.NoEncryption()
-        write_private(file, made.private_bytes(serialization.Encoding.PEM, form, plain))
-    key = load_pem_private_key(file.read_bytes(), None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)  # as it was made
-    return key
+class MixedGrid(Grid):
+    """The sites of a run of which some dial in, and some get letters.
+
+    Args:
+        live: Flower's grid of a deployment; messages are of its run.
+        letters: Orders and answers of the others.
+    """
+
+    def __init__(self, live: Grid, letters: Letters) -> None:
+        self._live, self._letters = live, letters
+        self.mailed = letters.sites
+
+    def set_run(self, run: Run) -> None:
+        """Set the run that messages belong to."""
+        self._live.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """Run that messages belong to."""
+        return self._live.run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a message to a node."""
+        return self._live.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> list[int]:
+        """Return the nodes' ids."""
+        return [node.node_id for node in self.get_nodes()]
+
+    def get_nodes(self) -> list[NodeInfo]:
+        """Return who is online, and who gets letters: such a site is asked by nothing else."""
+        live = [node for node in self._live.get_nodes() if node.name not in self.mailed]
+        return [*live, *self._letters.nodes()]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Send the order of each site its way."""
+        return [number for message in messages for number in self._push(message)]
+
+    def _push(self, message: Message) -> Iterable[str]:
+        if self._letters.is_for(message):
+            return [self._letters.post(message)]
+        return self._live.push_messages([message])
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the answers that are there, once."""
+        ids = list(message_ids)
+        live = [number for number in ids if not number.startswith(ID)]
+        found = list(self._live.pull_messages(live)) if live else []
+        by_letter = (self._letters.answer_to(number) for number in ids if number.startswith(ID))
+        return [*found, *(reply for reply in by_letter if reply is not None)]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Send messages and return the replies that are there by then."""
+        return _sent_and_received(self, messages, timeout)
 
 
-def _site_key(home: ServerHome, site: str) -> ec.EllipticCurvePublicKey:
-    key = load_ssh_public_key(home.sites()[site].public_key.encode())
-    assert isinstance(key, ec.EllipticCurvePublicKey)  # checked at its enrolment
-    return key
-
-
-def _signer(home: ServerHome) -> Sign:
-    key = load_pem_private_key(home.signing_key.read_bytes(), None)
-    assert isinstance(key, Ed25519PrivateKey)  # checked when the plan was signed
-    return key.sign
-
-
-def _verifier(key: ec.EllipticCurvePublicKey) -> Verify:
-    return lambda signature, text: key.verify(signature, text, ec.ECDSA(hashes.SHA384()))
-
-
-def _as_pem(key: ec.EllipticCurvePublicKey) -> str:
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return key.public_bytes(serialization.Encoding.PEM, form).decode()
-
-
-def _refused(found: str) -> NetworkError:
-    want, fix = "the answer of the site that was asked", "ask that site whether it sent it"
-    return NetworkError("N41", "letter of the mailbox", found=found, want=want, fix=fix)
+def _sent_and_received(
+    grid: Grid, messages: Iterable[Message], timeout: float | None
+) -> list[Message]:
+    ids = grid.push_messages(messages)
+    time.sleep(timeout or 0.0)
+    return list(grid.pull_messages(ids))

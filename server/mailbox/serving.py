@@ -10,6 +10,7 @@ from fedmri.errors import FedmriError, NetworkError
 from fedmri.machine.files import hold
 from fedmri.server.deployed import log_to, note_record, run_of
 from fedmri.server.mailbox.grid import MailboxGrid
+from fedmri.server.mailbox.letters import Letters
 from fedmri.server.memory import return_large_blocks
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.rounds.loop import Rounds
@@ -32,7 +33,8 @@ def run_by_mailbox(home: ServerHome, folder: RunFolder, mailbox: Path) -> str:
     return_large_blocks()
     number = _hold(folder)
     log_to(folder.path / "log.txt")
-    grid = MailboxGrid(home, folder, mailbox, folder.note.members)
+    letters = Letters(home, folder, mailbox, frozenset(folder.note.members))
+    grid = MailboxGrid(letters)
     folder.change(status="running", message="")
     try:
         run = run_of(grid, folder, home)
@@ -46,7 +48,7 @@ def run_by_mailbox(home: ServerHome, folder: RunFolder, mailbox: Path) -> str:
         folder.change(status="stopped", message="stopped by the coordinator")
         raise
     finally:
-        grid.close()
+        letters.close()
         os.close(number)
     folder.change(status="finished")
     return sha256

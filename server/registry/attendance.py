@@ -20,6 +20,8 @@ State = Literal[
 ``lost`` crashed and is asked again; ``late`` let a deadline pass."""
 PUT_OFF: Mapping[State, str] = {"unapproved": "P11", "waiting": "P19"}
 """Code of a site that may still say yes, by where it stands: it is asked again, ever later."""
+REFUSED = "P18"
+"""Code of a site whose people refuse the run: it is left in peace."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Attendance:
     def __post_init__(self) -> None:
         if self.folder is not None:
             self._order, self._sites = read_standings(self.folder)
+            self.told = _read_told(self.folder)
             missed = {site: one for site, one in self._sites.items() if one.is_missed}
             self.missed = {s: Missed(one.state, one.activation) for s, one in missed.items()}
 
@@ -109,8 +112,9 @@ class Attendance:
 
     def refuse(self, site: str, activation: str, reason: str) -> None:
         """Note that a site refuses the run; ``activation`` is when its node had come online."""
-        code = "P18"
-        self._sites[site] = Standing("refused", utc(), code, activation=activation, reason=reason)
+        self._sites[site] = Standing(
+            "refused", utc(), REFUSED, activation=activation, reason=reason
+        )
         self._is_news = True
 
     def refusal(self, site: str) -> Standing | None:
@@ -137,17 +141,22 @@ class Attendance:
             self._is_news = True
 
     def tell(self, site: str, round_index: int, code: str) -> None:
-        """Note what became of a site's update: its next order says so, unless it was in time."""
-        self.told.pop(site, None)
-        if code != "ok":
-            self.told[site] = round_index, code
+        """Note what became of a site's update, for its next order to say.
+
+        Nothing is said of one that was in time, nor to a site that itself chose to give none.
+        """
+        before, now = self.told.pop(site, None), (round_index, code)
+        if code not in ("ok", REFUSED, *PUT_OFF.values()):
+            self.told[site] = now
+        self._is_news |= before != self.told.get(site)
 
     def write(self) -> None:
         """Write the news, if there are any: with hundreds of sites, not for each by itself."""
         if self.folder is not None and self._is_news:
             self._is_news = False
             sites = {site: asdict(one) for site, one in sorted(self._sites.items())}
-            write_json(self.folder / FILE, {"order": self._order, "sites": sites})
+            news = {"order": self._order, "sites": sites, "told": dict(sorted(self.told.items()))}
+            write_json(self.folder / FILE, news)
 
 
 def read_standings(folder: Path) -> tuple[dict[str, str], dict[str, Standing]]:
@@ -162,6 +171,14 @@ def read_standings(folder: Path) -> tuple[dict[str, str], dict[str, Standing]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}, {}
     return order, sites
+
+
+def _read_told(folder: Path) -> dict[str, tuple[int, str]]:
+    try:
+        found: Mapping[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))["told"]
+        return {str(site): (int(at), str(code)) for site, (at, code) in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _standing(fields: Mapping[str, Any]) -> Standing:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from flwr.serverapp import Grid
 
@@ -23,6 +23,22 @@ class Present:
 
     node_id: int
     since: str
+
+
+@runtime_checkable
+class MailingGrid(Protocol):
+    """A grid that asks some sites by letters: they count as there, and their silence says nothing.
+
+    Attributes:
+        mailed: These sites.
+    """
+
+    mailed: frozenset[str]
+
+
+def mailed(grid: Grid) -> frozenset[str]:
+    """Return the sites that are asked by letters."""
+    return grid.mailed if isinstance(grid, MailingGrid) else frozenset()
 
 
 def present(grid: Grid) -> dict[str, Present]:

@@ -13,10 +13,10 @@ from flwr.serverapp import Grid
 from google.protobuf.message import DecodeError
 
 from fedmri.machine.pauses import Pauses
-from fedmri.server.registry.attendance import PUT_OFF, Attendance, Missed, State
-from fedmri.server.registry.nodes import Present, present
+from fedmri.server.registry.attendance import PUT_OFF, REFUSED, Attendance, Missed, State
+from fedmri.server.registry.nodes import Present, mailed, present
 from fedmri.server.transport.answers import Answers
-from fedmri.server.transport.refusals import REFUSED, SILENT, code_of, is_put_off, reason_told
+from fedmri.server.transport.refusals import SILENT, code_of, is_put_off, reason_told
 
 log = logging.getLogger("fedmri.server")
 
@@ -111,7 +111,8 @@ class Asking:
     A site that let the last order pass is asked as all others, but not waited for, once enough
     have answered. It is waited for again as soon as it shows that it is there: it has come online
     anew, is done with an older order, or no longer refuses. So each silence costs one deadline,
-    however many rounds it lasts.
+    however many rounds it lasts. A site that gets letters shows itself by an answer alone: till
+    then, what it said last stands.
 
     Args:
         grid: Flower's grid of a deployment.
@@ -130,7 +131,7 @@ class Asking:
         attendance: Attendance,
     ) -> None:
         self._grid, self._message_to, self._terms = grid, message_to, terms
-        self._attendance = attendance
+        self._attendance, self._mailed = attendance, mailed(grid)
         self._sites, self._open = tuple(sites), dict.fromkeys(sites)
         self._expected = {site for site in sites if site not in attendance.missed}
         self._asked: dict[str, _Asked] = {}
@@ -184,8 +185,7 @@ class Asking:
                 return self._handed_on(site)
             if self._is_closed or self._is_over():
                 self._close()
-                code = self._refused[site].code if site in self._refused else SILENT
-                return Taken(None, code, self._seconds(site))
+                return Taken(None, PUT_OFF.get(self._last_word(site), SILENT), self._seconds(site))
             self._attendance.write()
             time.sleep(self._pauses.next_s() * max(1.0, len(self._asked) / N_QUICK))
 
@@ -289,7 +289,9 @@ class Asking:
             log.warning("site %s puts its answer off and is asked again: %s", site, code)
         self._refused[site] = _Refused(now, now + pause_s, pause_s, code)
         self._asked.pop(site)
-        if site in self._attendance.missed:
+        missed = self._attendance.missed.get(site)
+        if missed is not None:
+            self._attendance.missed[site] = replace(missed, message_ids=())
             self._expected.discard(site)
 
     def _look_for_signs(self, site: str) -> None:
@@ -300,6 +302,7 @@ class Asking:
             self._asked.get(site),
         )
         is_accepted = bool(asked and asked.message_ids) and self._seconds(site) > GRACE_S
+        is_accepted = is_accepted and site not in self._mailed
         if is_accepted and site in self._refused:
             self._refused.pop(site)
             self._attendance.note(site, "asked")
@@ -319,14 +322,14 @@ class Asking:
             return False
         try:
             replies = list(self._grid.pull_messages(missed.message_ids))
-            is_gone = all(reply.has_error() and reply.error.code == OFFLINE for reply in replies)
+            is_no_sign = all(is_put_off(reply) or _is_offline(reply) for reply in replies)
         except UNREADABLE:
-            replies, is_gone = [], False
+            replies, is_no_sign = [], False
         else:
             if not replies:
                 return False
         self._attendance.missed[site] = replace(missed, message_ids=())
-        return not is_gone
+        return not is_no_sign
 
     def _is_over(self) -> bool:
         if time.monotonic() - self._began > self._terms.timeout_s:
@@ -349,8 +352,16 @@ class Asking:
         if site in self._expected:
             return True
         missed, asked = self._attendance.missed[site], self._asked.get(site)
-        is_busy = bool(missed.message_ids)
-        return asked is not None and bool(asked.message_ids) and not is_busy
+        is_unheard = bool(missed.message_ids) or site in self._mailed
+        return asked is not None and bool(asked.message_ids) and not is_unheard
+
+    def _last_word(self, site: str) -> State:
+        """Return where a site stands that gives no answer: as it said, or late."""
+        if site in self._refused:
+            return _state_of(self._refused[site].code)
+        missed = self._attendance.missed.get(site)
+        is_said = missed is not None and missed.state in PUT_OFF and site in self._mailed
+        return missed.state if missed is not None and is_said else "late"
 
     def _close(self) -> None:
         """Note who let the order pass."""
@@ -359,14 +370,18 @@ class Asking:
         self._is_closed = True
         for site in self._open:
             node, asked = self._there.get(site), self._asked.get(site)
-            refused = self._refused.get(site)
-            state: State = "late" if refused is None else _state_of(refused.code)
-            state = "unreachable" if node is None and refused is None else state
+            state = self._last_word(site)
+            state = "unreachable" if node is None and state == "late" else state
             before = self._attendance.missed.get(site, Missed(state)).message_ids
             ids = dict.fromkeys((*before, *(asked.message_ids if asked else ())))
-            kept = tuple(ids) if state == "late" else ()
+            is_kept = state == "late" or site in self._mailed
+            kept = tuple(ids) if is_kept else ()
             self._attendance.miss(site, Missed(state, node.since if node else "", kept))
             log.warning("site %s gave no answer in time (%s)", site, state)
+
+
+def _is_offline(reply: Message) -> bool:
+    return reply.has_error() and reply.error.code == OFFLINE
 
 
 def _state_of(code: str) -> State:

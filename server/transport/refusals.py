@@ -8,8 +8,6 @@ from fedmri.errors import CODES
 from fedmri.server.registry.attendance import PUT_OFF
 from fedmri.wire import reason_of
 
-REFUSED = "P18"
-"""Code of a site whose people refuse the run: it is left in peace."""
 SILENT = "R05"
 
 

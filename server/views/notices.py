@@ -28,6 +28,9 @@ def notices(run: RunStatus, now: str) -> list[str]:
 
 def _of(run: RunStatus, site: SiteStatus, now: str) -> Iterator[str]:
     standing = site.standing
+    if site.is_revoked:
+        yield f"{site.site} was revoked. It is not asked any more."
+        return
     if standing is None or not (run.order or standing.state == "refused"):
         return
     since, name = lasting(standing.since, now), site.site
@@ -51,7 +54,7 @@ def _of(run: RunStatus, site: SiteStatus, now: str) -> Iterator[str]:
 
 def _left_out(run: RunStatus) -> Iterator[str]:
     for site in run.sites:
-        if site.left_out_since is None:
+        if site.left_out_since is None or site.is_revoked:
             continue
         code = run.rounds[-1].rejected[site.site]
         first, last = site.left_out_since, run.rounds[-1].round_index

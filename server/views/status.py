@@ -65,6 +65,8 @@ class SiteStatus:
         train_seconds: Time that it trained for that, as the site measured it.
         standing: Where it stands with the order that is out, if one is.
         left_out_since: First of the rounds up to the last that it was left out of without a break.
+        is_mailed: Whether it gets letters: nobody knows whether it is there.
+        is_revoked: Whether it was shut out since the run began.
     """
 
     site: str
@@ -82,6 +84,15 @@ class SiteStatus:
     bytes_up: int
     standing: Standing | None = None
     left_out_since: int | None = None
+    is_mailed: bool = False
+    is_revoked: bool = False
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the others wait for it, where it has not answered."""
+        standing = self.standing
+        is_passed = standing is not None and (standing.is_missed or standing.state == "refused")
+        return not (self.answer or is_passed or self.is_revoked)
 
 
 @dataclass(frozen=True)
@@ -121,10 +132,10 @@ class RunStatus:
 
     @property
     def waiting_for(self) -> tuple[str, ...]:
-        """Sites that have not answered in the stage that goes on."""
+        """Sites that the others wait for in the stage that goes on."""
         if self.status in ENDED or self.stage == "done":
             return ()
-        return tuple(site.site for site in self.sites if not site.answer)
+        return tuple(site.site for site in self.sites if site.is_waited_for)
 
     @property
     def is_over(self) -> bool:
@@ -178,11 +189,20 @@ def read_run(home: ServerHome, name: str) -> RunStatus:
         plain = (
             _site(history, facts, site, answers.get(site, ""), presence) for site in sorted(names)
         )
+        revoked = {name for name, entry in home.sites().items() if entry.is_revoked}
+        mailed = (state.get("mailed") or names) if state.get("mailbox") else ()
         sites = tuple(
-            replace(s, standing=standings.get(s.site), left_out_since=_since(rounds, s.site))
-            for s in plain
+            replace(
+                site,
+                standing=standings.get(site.site),
+                left_out_since=_since(rounds, site.site),
+                is_mailed=site.site in mailed,
+                is_revoked=site.site in revoked,
+            )
+            for site in plain
         )
-        has_process = bool(state.get("mailbox")) or presence.is_server_running
+        is_by_itself = state.get("mailbox") and not state.get("mailed")
+        has_process = is_by_itself or presence.is_server_running
         is_cut = state["status"] == "running" and not has_process
         return RunStatus(
             name=name,

@@ -176,8 +176,10 @@ def _answer(run: RunStatus, site: SiteStatus) -> str:
 
 
 def _presence(site: Member | SiteStatus) -> Text:
-    if isinstance(site, Member) and site.is_revoked:
+    if site.is_revoked:
         return _text("revoked", "red")
+    if isinstance(site, SiteStatus) and site.is_mailed:
+        return _text("by letters", "dim")
     words = {True: ("online", "green"), False: ("offline", "red"), None: ("not known", "dim")}
     return _text(*words[site.is_online])
 

@@ -12,6 +12,7 @@ from fedmri.agreement.consortium import Consortium, key_fingerprint
 from fedmri.clients.process.enrolment import join, make_home
 from fedmri.clients.process.home import ClientHome, SiteConfig
 from fedmri.clients.process.keys import public_half
+from fedmri.clients.process.standing import STANDING, ask_standing, note
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import DataError, NetworkError, UsageError
 from fedmri.server.registry import enrolment as server_enrolment
@@ -125,6 +126,17 @@ def test_a_server_that_moved_is_followed(site: ClientHome, write: Callable[..., 
     assert join(site, write(address="[2001:db8::1]:1")).is_update
     consortium = ClientHome(site.folder).consortium
     assert (consortium.host, consortium.port) == ("2001:db8::1", 1)
+
+
+def test_a_site_that_was_shut_out_is_told_so_wherever_the_server_is(
+    site: ClientHome, write: Callable[..., Path]
+) -> None:
+    """The server moved meanwhile, and a site that was revoked gets no new address of it."""
+    join(site, write(address="127.0.0.1:1"))
+    joined = ClientHome(site.folder)
+    assert ask_standing(joined) == "no answer"
+    note(joined, STANDING, standing="revoked")
+    assert ask_standing(joined) == "revoked"
 
 
 @pytest.mark.parametrize("changed", ["ca", "coordinator", "site"])

@@ -119,6 +119,16 @@ def test_the_terminal_and_json_tell_the_same(lived: ClientHome) -> None:
     assert json.loads(json.dumps(as_json(state)))["plans"][0]["cost"]["n_rounds"] == 7
 
 
+def test_scores_and_own_losses_stand_in_the_order_of_rounds(lived: ClientHome) -> None:
+    """A round that was scored stands among those that were not."""
+    [first] = [one for one in state_of(lived).scores if one.split]
+    [file] = lived.runs.glob("*/scorings/*.jsonl")
+    later = file.read_text().replace(f'"round_index": {first.round}', '"round_index": 9')
+    assert '"round_index": 9' in later
+    file.write_text(later)
+    assert [one.round for one in state_of(lived).scores] == [first.round, 9]
+
+
 def test_a_broken_privacy_ledger_does_not_hide_the_rest(lived: ClientHome) -> None:
     """The error stands where the epsilon would."""
     head_file(lived.privacy_ledger).write_text('{"n": 5, "sha256": "0"}')

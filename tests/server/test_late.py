@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from fedmri.arm import Arm
 from fedmri.assembly import assemble
 from fedmri.clients.app import app
 from fedmri.plan import Plan, to_json
-from fedmri.server.late.closed import FILE, ClosedRounds
+from fedmri.server.late.closed import FILE, Closed, ClosedRounds
 from fedmri.server.rounds.loop import Rounds
 from fedmri.server.rounds.records import Record, Records
 from fedmri.server.rounds.run import LATE, Run, Running
@@ -113,6 +114,43 @@ def test_a_killed_deployment_with_a_slow_site_replays_to_its_bits(
     own = nodes_of(trained, tmp_path / "own")
     grid = InProcessGrid(app, own, {"plan": to_json(plan)})
     assert Rounds(again, grid, lambda _: None).go() == sha256
+
+
+def test_what_a_round_left_out_is_left_out_again(
+    plan: Plan, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay knows no limit of the coordinator's registry: the record has what it came to."""
+    clock = Clock()
+    monkeypatch.setattr(asking, "time", clock)
+    small = trained.sites[0]
+    declared = {site: 1 if site == small else 10**6 for site in trained.sites}
+    run = replace(run_of(plan, trained, tmp_path / "server"), declared=declared)
+    nodes = nodes_of(trained, tmp_path / "sites")
+    found: list[list[dict[str, str]]] = [[], []]
+
+    def note(record: Record, n: int) -> None:
+        if record["kind"] == "round_total":
+            found[n].append(record["rejected"])
+
+    grid = Hospitals(clock, "", nodes, plan)
+    sha256 = Rounds(run, grid, partial(note, n=0)).go()
+    assert found[0] == [{small: "R42"}] * plan.rounds.n_rounds
+    again = run_of(plan, trained, tmp_path / "again")
+    (again.folder / FILE).write_text((run.folder / FILE).read_text())
+    replay = InProcessGrid(app, nodes_of(trained, tmp_path / "own"), {"plan": to_json(plan)})
+    assert Rounds(again, replay, partial(note, n=1)).go() == sha256
+    assert found[1] == found[0]
+
+
+def test_a_round_that_took_the_same_stays_as_it_was_written(tmp_path: Path) -> None:
+    """Nor are the rounds after it forgotten, though the repeated one tells more."""
+    before = [{"round": n, "taken": {"a": n}, "out": {}} for n in (1, 2)]
+    (tmp_path / FILE).write_text("".join(json.dumps(line) + "\n" for line in before))
+    closed = ClosedRounds(tmp_path / FILE)
+    closed.add(1, Closed({"a": 1}, {}, {"b": "P19"}))
+    assert closed.of(2) is not None
+    closed.add(1, Closed({"a": 1, "b": 1}))
+    assert closed.of(2) is None
 
 
 def test_a_round_closes_with_enough_usable_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,31 +7,43 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from flwr.app import ArrayRecord, Context, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
 
+from fedmri.assembly import assemble
 from fedmri.clients.egress.ledger import entries
-from fedmri.clients.mailbox.letters import answer_waiting
+from fedmri.clients.mailbox.letters import MailedTask, answer_waiting
 from fedmri.clients.process.enrolment import join, make_home
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.standing import ORDER, noted
+from fedmri.clients.process.worker import noted_answer
 from fedmri.clients.training.protection.private import simulated_secret
-from fedmri.config import load_resolved
+from fedmri.config import load, load_resolved
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import NetworkError
 from fedmri.machine.files import hold, write_private
 from fedmri.plan import Plan
+from fedmri.server.deployed import note_record, run_of
+from fedmri.server.mailbox.grid import MixedGrid
+from fedmri.server.mailbox.letters import Letters
 from fedmri.server.mailbox.serving import run_by_mailbox
 from fedmri.server.registry.enrolment import enroll, sign_for
 from fedmri.server.registry.enrolment import make_home as make_server
 from fedmri.server.registry.home import ServerHome
-from fedmri.server.runs import RunFolder, new_run
+from fedmri.server.rounds.loop import Rounds
+from fedmri.server.runs import Post, RunFolder, new_run
+from fedmri.server.transport.inflating import bound_answers
 from fedmri.server.views.status import read_run
+from fedmri.wire.grid import OwnGrid, identify_task, sent
+from tests.conftest import TINY
 from tests.server.conftest import Deploy, Trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # flwr's
@@ -73,7 +85,8 @@ def made(plan: Plan, names: tuple[str, ...], hospitals: Path, folder: Path) -> C
         text = home.settings_file.read_text().replace("policy:\n", POLICY, 1)
         home.settings_file.write_text(text.replace("data:\n", f"data:\n  sites: [{name}]\n", 1))
         sites.append(ClientHome(home.folder))
-    run = new_run(server.runs, sign_for(server, plan, names), "letters", names, mailbox="by hand")
+    signed, post = sign_for(server, plan, names), Post("by hand")
+    run = new_run(server.runs, signed, "letters", names, post=post)
     return Consortium(server, run, tuple(sites), folder / "mailbox")
 
 
@@ -187,6 +200,110 @@ def test_secure_sums_noise_and_landmarks_come_by_letters_too(
         sha256 = wait()
     (arm,) = (simulated / "arms/federated").iterdir()
     assert sha256 == of_kind(arm, "done")[0]["sha256"]
+
+
+TRAINING = threading.Lock()
+"""Two sites of one process never train at once: the seeds of torch are the process's."""
+
+
+class Dialled(OwnGrid):
+    """Sites that dial in, without a network: the worker of each answers an order at once."""
+
+    def __init__(self, consortium: Consortium, by_letter: frozenset[str]) -> None:
+        super().__init__()
+        live = [home for home in consortium.sites if home.consortium.site not in by_letter]
+        self._homes = {10**6 + n: home for n, home in enumerate(live)}
+        self._sent = {"run": consortium.run.name, "signed-plan": consortium.run.signed.to_json()}
+        self._replies: dict[str, Message] = {}
+
+    def get_nodes(self) -> list[NodeInfo]:
+        """Return all of them."""
+        return [NodeInfo(node_id=i, name=h.consortium.site) for i, h in self._homes.items()]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Have orders answered; the answers wait."""
+        orders = [sent(message) for message in messages]
+        for order in orders:
+            context = Context(1, 1, {}, RecordDict(), dict(self._sent))
+            home = self._homes[order.metadata.dst_node_id]
+            with TRAINING:
+                reply = noted_answer(home, MailedTask(order, context))
+            self._replies[order.metadata.message_id] = reply
+        return [order.metadata.message_id for order in orders]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the answers that are there, once."""
+        return [self._replies.pop(i) for i in message_ids if i in self._replies]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Send messages and return the replies."""
+        return self.pull_messages(self.push_messages(messages))
+
+
+def ended(consortium: Consortium, by_letter: Collection[str]) -> str:
+    """Train a run some of whose sites are asked by letters; return the SHA-256 at its end."""
+    home, folder, mailed = consortium.server, consortium.run, frozenset(by_letter)
+    letters = Letters(home, folder, consortium.mailbox, mailed)
+    grid = MixedGrid(Dialled(consortium, mailed), letters)
+    run = run_of(grid, folder, home)
+    real = assemble(run.plan)
+    folder.bound_answers(bound_answers(run.plan, real.entries, real.layout))
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(Rounds(run, grid, note_record).go()))
+    thread.start()
+    while thread.is_alive():
+        for site in consortium.sites:
+            if site.consortium.site in mailed:
+                with TRAINING:
+                    answer_waiting(site, consortium.mailbox)
+        time.sleep(0.05)
+    [sha256] = found
+    return sha256
+
+
+PRIVATE = ("privacy.noise_multiplier=1", "privacy.batch_subjects=2", "model.norm=group")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (),
+        pytest.param(("harmonize=nyul",), marks=pytest.mark.slow),
+        pytest.param(PRIVATE, marks=pytest.mark.slow),
+        ("secagg.is_on=true",),
+    ],
+    ids=["plain", "nyul", "noise", "secure"],
+)
+def test_all_live_all_by_letters_and_both_end_alike(
+    settings: tuple[str, ...], hospitals: Path, tmp_path: Path
+) -> None:
+    """One plan has one SHA-256, whichever way its orders and answers take."""
+    plan = load([*TINY, "rounds.n_rounds=1", "rounds.evaluate_every=0", *settings]).plan
+    names = ("site01", "site02", "site03")
+    found = {}
+    for mailed in ((), names[:1], names):
+        consortium = made(plan, names, hospitals, tmp_path / f"{len(mailed)} by letter")
+        for site in consortium.sites:
+            write_private(site.secret, simulated_secret(site.consortium.site))
+        found[mailed] = ended(consortium, mailed)
+        for site in consortium.sites:
+            assert site.letters.exists() == (site.consortium.site in mailed)
+    assert len(set(found.values())) == 1
+
+
+def test_an_order_keeps_no_model_in_memory(consortium: Consortium) -> None:
+    """A site that stays away for months leaves one letter, and of the others their ids."""
+    name = consortium.sites[0].consortium.site
+    letters = Letters(consortium.server, consortium.run, consortium.mailbox, frozenset({name}))
+    identify_task()
+    [node] = letters.nodes()
+    for ttl in (1e-6, 60.0, 60.0):
+        content = RecordDict({"model": ArrayRecord([np.zeros(9)])})
+        letters.post(Message(content, node.node_id, "train", ttl=ttl))
+    assert len(consortium.letters("orders")) == 1
+    assert [dict(out.message.content) for out in letters._out.values()] == [{}, {}]
 
 
 def test_a_run_has_one_process(consortium: Consortium) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from flwr.app import Error, RecordDict
+from flwr.app import Error, Message, RecordDict
 
 from fedmri.server.registry.attendance import Attendance
 from fedmri.server.registry.home import ServerHome
@@ -61,6 +63,53 @@ def test_a_site_outside_of_its_hours_is_asked_again(monkeypatch: pytest.MonkeyPa
     attendance = Attendance()
     assert ask(grid, attendance, timeout_s=0.2) == {"a": "P19", "b": "ok"}
     assert attendance.missed["a"].state == "waiting"
+
+
+class ByLetter(Deployment):
+    """A grid that asks one of its sites by letters: nobody sees its client start or end."""
+
+    mailed = frozenset("a")
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Write letters."""
+        online = dict(self.online)
+        ids = super().push_messages(messages)
+        self.online = online
+        return ids
+
+
+def test_what_a_site_of_the_mailbox_said_last_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is no yes where nobody sees who is there, and no round waits for it again."""
+    for seconds in ("FIRST_PAUSE_S", "GRACE_S"):
+        monkeypatch.setattr(asking, seconds, 0.0)
+    grid, attendance = ByLetter("ab"), Attendance()
+    grid.fate["a"] = [LATER, None, None, None]
+    assert ask(grid, attendance, timeout_s=0.3) == {"a": "P19", "b": "ok"}
+    started = time.monotonic()
+    assert ask(grid, attendance, timeout_s=5) == {"a": "P19", "b": "ok"}
+    assert time.monotonic() - started < 1
+    assert attendance.missed["a"].state == "waiting"
+    assert ask(grid, attendance) == {"a": "P19", "b": "ok"}
+
+
+@pytest.mark.parametrize("code", ["ok", "P11", "P18", "P19"])
+def test_a_site_is_not_told_what_it_said_itself(code: str) -> None:
+    """It chose to give nothing: nobody left its update out."""
+    attendance = Attendance(None, told={"a": (1, "R42")})
+    attendance.tell("a", 2, code)
+    assert attendance.told == {}
+
+
+def test_a_restart_forgets_nothing_that_a_site_is_yet_to_be_told(tmp_path: Path) -> None:
+    """Its next order says that it was left out, whichever process of the server sends it."""
+    before = Attendance(tmp_path)
+    before.tell("a", 3, "R42")
+    before.begin("train", "2026-01-01T00:00:00Z")
+    after = Attendance(tmp_path)
+    assert after.told == {"a": (3, "R42")}
+    after.tell("a", 4, "ok")
+    after.begin("train", "2026-01-01T00:00:00Z")
+    assert Attendance(tmp_path).told == {}
 
 
 def test_the_coordinator_reads_the_reason(coordinator: ServerHome, deploy: Deploy) -> None:

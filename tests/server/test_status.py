@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fedmri.errors import UsageError
+from fedmri.server.registry.attendance import Attendance, Missed
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.registry.presence import STALE_S
 from fedmri.server.views.status import (
@@ -50,6 +51,17 @@ def test_the_stage_and_who_is_waited_for_follow_from_the_records(
     run = read_run(coordinator, "tiny")
     assert (run.stage, run.round_index) == stands
     assert run.waiting_for == tuple(waiting.split())
+
+
+def test_nobody_waits_for_who_refuses_or_was_passed_over(
+    deploy: Deploy, coordinator: ServerHome
+) -> None:
+    """They have not answered, and no answer of theirs holds the run up."""
+    attendance = Attendance(deploy("tiny", 4).path)
+    attendance.refuse("site01", "", "no")
+    attendance.miss("site02", Missed("waiting"))
+    attendance.write()
+    assert read_run(coordinator, "tiny").waiting_for == ("site03",)
 
 
 def test_a_half_written_last_line_is_not_there_yet(deploy: Deploy, coordinator: ServerHome) -> None:

@@ -39,6 +39,7 @@ def forget(
     from fedmri.clients.consent.traces import for_coordinator, names_of, traces
     from fedmri.clients.consent.withdrawn import Withdrawn
     from fedmri.clients.process.home import ClientHome
+    from fedmri.clients.process.messages import tell_of_withdrawal
 
     home = ClientHome(folder)
     home.own_secret()
@@ -51,6 +52,7 @@ def forget(
     for name in sorted(names):
         withdrawn.add(name)
     found.remove()
+    tell_of_withdrawal(home, withdrawn.version)
     said = for_coordinator(home.site, found.taken_part)
     if as_json:
         print(said)

@@ -18,7 +18,7 @@ from fedmri.errors import UsageError
 if TYPE_CHECKING:
     from fedmri.agreement.signed_plan import SignedPlan
     from fedmri.server.registry.home import EnrolledSite, ServerHome
-    from fedmri.server.runs import RunFolder
+    from fedmri.server.runs import Post, RunFolder
 
 STOP_S, POLL_S = 30.0, 0.2
 """Longest wait for the end of a run: its process has seconds to end."""
@@ -76,10 +76,15 @@ def run(
         Path | None,
         typer.Option(help="Run it here by sealed files in this shared folder; opens no port."),
     ] = None,
+    mailed: Annotated[
+        str,
+        typer.Option(help="Sites that alone use the mailbox, as a,b,c. All others dial in."),
+    ] = "",
 ) -> None:
     """Sign a plan and submit it; the running server takes it up.
 
     With --mailbox the run goes on in this process until its end. Its sites are named by --sites.
+    With --mailbox and --mailed, the running server takes it up and sends letters to these sites.
     """
     from fedmri.compatibility import plan_advice
     from fedmri.server.registry.home import ServerHome
@@ -89,25 +94,24 @@ def run(
     _refuse_unclear(plan, resume)
     if plan is None:
         found = run_named(home.runs, resume)
-        if found.note.mailbox:
+        if not found.note.is_served:
             _run_by_mailbox(home, found, mailbox or Path(found.note.mailbox))
             return
         wait_stopped(home, found)
+        if mailbox is not None:  # it lies elsewhere now
+            found.change(mailbox=str(mailbox.absolute()))
         found.queue_again()
         print(f"Run {resume} goes on from its last checkpoint. See: fedmri server status {resume}")
         return
     members = _members(home.sites(), sites)
-    if mailbox is not None and not members:
-        fix = "name them, as in --sites hospital-a,hospital-b: nobody is seen online"
-        raise UsageError("U01", "server run --mailbox", found="no --sites", want="sites", fix=fix)
+    post = _post(mailbox, members, mailed)
     signed = _signed(home, plan, overrides or [], members, weights)
-    box = str(mailbox.absolute()) if mailbox is not None else ""
-    submitted = new_run(home.runs, signed, name, members or sorted(signed.sites), weights, box)
+    submitted = new_run(home.runs, signed, name, members or sorted(signed.sites), weights, post)
     print(f"Run {submitted.name} is submitted; its plan is {signed.sha256[:12]}.")
     print("Sites that have not approved it do so by: fedmri client approve " + signed.sha256[:12])
     for text in plan_advice(signed.plan):
         print(text)
-    if mailbox is not None:
+    if mailbox is not None and not submitted.note.is_served:
         _run_by_mailbox(home, submitted, mailbox)
 
 
@@ -202,3 +206,24 @@ def _members(enrolled: Mapping[str, EnrolledSite], text: str) -> list[str]:
         fix = "enroll them first: fedmri server enroll NAME KEY.pub --max-patients N"
         raise UsageError("U54", "sites of the run", found=", ".join(foreign), want=want, fix=fix)
     return names
+
+
+def _post(mailbox: Path | None, members: list[str], mailed: str) -> Post:
+    """Return how letters travel, and to which of the sites of the run."""
+    from fedmri.server.runs import NO_POST, Post
+
+    names = tuple(name.strip() for name in mailed.split(",") if name.strip())
+    if mailbox is None:
+        if names:
+            fix = "name the folder by --mailbox"
+            raise UsageError("U01", "--mailed", found="no --mailbox", want="a folder", fix=fix)
+        return NO_POST
+    if not members:
+        fix = "name them, as in --sites hospital-a,hospital-b: nobody is seen online"
+        raise UsageError("U01", "server run --mailbox", found="no --sites", want="sites", fix=fix)
+    foreign = [name for name in names if name not in members]
+    if foreign:
+        found, want = ", ".join(foreign), f"some of {', '.join(members)}"
+        fix = "name them by --sites, too"
+        raise UsageError("U54", "sites that get letters", found=found, want=want, fix=fix)
+    return Post(str(mailbox.absolute()), names)

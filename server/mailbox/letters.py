@@ -1,0 +1,191 @@
+"""Orders that go out as sealed files in a shared folder, and answers that come in as such."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_public_key
+from flwr.app import Error, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+
+from fedmri.agreement.sealed import (
+    ANSWERS,
+    LETTER,
+    ORDERS,
+    Sign,
+    Verify,
+    address_of,
+    put_aside,
+    seal,
+    unseal,
+)
+from fedmri.errors import NetworkError
+from fedmri.machine.clock import utc
+from fedmri.machine.files import write_private, write_whole
+from fedmri.server.registry.home import ServerHome
+from fedmri.server.runs import RunFolder
+from fedmri.swollen import SLACK
+from fedmri.wire.grid import FIRST_NODE
+from fedmri.wire.letters import AnswerHead, OrderHead, as_letter, read_letter
+
+log = logging.getLogger("fedmri.server")
+
+ID = "letter-"
+"""First letters of an order's id: those of Flower's are hexadecimal."""
+
+
+@dataclass(frozen=True)
+class _Out:
+    """An order that is out: its message without content, its site, its file."""
+
+    message: Message
+    site: str
+    file: Path
+
+
+@dataclass
+class Letters:
+    """The letters of a run to sites that nobody sees: all of them count as there.
+
+    Args:
+        home: The coordinator's folder: its key signs orders, its registry knows the sites' keys.
+        folder: The run.
+        mailbox: The shared folder.
+        sites: Who gets letters.
+    """
+
+    home: ServerHome
+    folder: RunFolder
+    mailbox: Path
+    sites: frozenset[str]
+    _out: dict[str, _Out] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._since = utc()  # a run that is resumed asks anew those who refused
+        self._nodes = {FIRST_NODE + n: site for n, site in enumerate(sorted(self.sites))}
+        self._plan = self.folder.signed.to_json()
+        self._own = _reply_key(self.folder)
+        self._number = time.time_ns()
+
+    def nodes(self) -> list[NodeInfo]:
+        """Return the sites that were not revoked: nobody knows who looks into the folder."""
+        known = self.home.sites()
+        return [
+            NodeInfo(node_id=i, name=site, last_activated_at=self._since)
+            for i, site in self._nodes.items()
+            if site in known and not known[site].is_revoked
+        ]
+
+    def is_for(self, message: Message) -> bool:
+        """Tell whether an order goes by letter."""
+        return message.metadata.dst_node_id in self._nodes
+
+    def post(self, message: Message) -> str:
+        """Write an order, and return its id; an older one that lies there yet is taken away."""
+        site, number = self._nodes[message.metadata.dst_node_id], f"{ID}{uuid.uuid4().hex}"
+        vars(message.metadata)["_message_id"] = number
+        key = _site_key(self.home, site)
+        box = self.mailbox / ORDERS / address_of(key)
+        box.mkdir(parents=True, exist_ok=True)  # others carry it: what lies there is sealed
+        self._take_away(site)
+        self._number = max(self._number + 1, time.time_ns())  # grows over restarts, too
+        head = OrderHead(
+            *(site, self.folder.name, self._plan, self._number, number),
+            *(message.metadata.message_type, _as_pem(self._own.public_key())),
+        )
+        letter = seal(as_letter(head, message.content), key, _signer(self.home))
+        file = box / f"{number}{LETTER}"
+        write_whole(file, letter)
+        message.content = RecordDict()  # who never answers leaves an order, and no model, here
+        self._out[number] = _Out(message, site, file)
+        return number
+
+    def _take_away(self, site: str) -> None:
+        """Take a site's older orders away; one that it is at may be answered till its time ends."""
+        for number, old in list(self._out.items()):
+            sent = old.message.metadata
+            if old.site == site:
+                old.file.unlink(missing_ok=True)
+            if sent.created_at + sent.ttl < time.time():
+                del self._out[number]
+
+    def answer_to(self, number: str) -> Message | None:
+        """Return the answer to an order if it is there, once; one that is none is put aside."""
+        file, out = self.mailbox / ANSWERS / f"{number}{LETTER}", self._out.get(number)
+        if out is None or not file.exists():
+            return None
+        reply = self._answer(out, number, file)
+        if reply is not None:
+            del self._out[number]
+        return reply
+
+    def _answer(self, out: _Out, number: str, file: Path) -> Message | None:
+        try:
+            if file.stat().st_size > SLACK + 2 * self.folder.answer_bytes:
+                raise _refused("a letter that is far too large")
+            verify = _verifier(_site_key(self.home, out.site))
+            opened = unseal(file.read_bytes(), self._own, verify)
+            head, content = read_letter(opened, AnswerHead)
+            if head.id != number:
+                raise _refused("the answer to another order")
+        except NetworkError as error:
+            if put_aside(file):
+                log.warning("answer of site %s: %s", out.site, error)
+            return None
+        with suppress(OSError):  # in a folder of the site's it stays, and is not read again
+            file.unlink()
+        if head.code:
+            return Message(Error(head.code, head.reason), reply_to=out.message)
+        return Message(content, reply_to=out.message)
+
+    def close(self) -> None:
+        """Take the orders away that nobody will answer any more."""
+        for out in self._out.values():
+            out.file.unlink(missing_ok=True)
+
+
+def _reply_key(folder: RunFolder) -> ec.EllipticCurvePrivateKey:
+    """Return the key that answers of a run are sealed for; it is made with the run."""
+    file = folder.path / "mailbox.key"
+    if not file.exists():
+        made = ec.generate_private_key(ec.SECP384R1())
+        form = serialization.PrivateFormat.PKCS8
+        plain = serialization.NoEncryption()
+        write_private(file, made.private_bytes(serialization.Encoding.PEM, form, plain))
+    key = load_pem_private_key(file.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # as it was made
+    return key
+
+
+def _site_key(home: ServerHome, site: str) -> ec.EllipticCurvePublicKey:
+    key = load_ssh_public_key(home.sites()[site].public_key.encode())
+    assert isinstance(key, ec.EllipticCurvePublicKey)  # checked at its enrolment
+    return key
+
+
+def _signer(home: ServerHome) -> Sign:
+    key = load_pem_private_key(home.signing_key.read_bytes(), None)
+    assert isinstance(key, Ed25519PrivateKey)  # checked when the plan was signed
+    return key.sign
+
+
+def _verifier(key: ec.EllipticCurvePublicKey) -> Verify:
+    return lambda signature, text: key.verify(signature, text, ec.ECDSA(hashes.SHA384()))
+
+
+def _as_pem(key: ec.EllipticCurvePublicKey) -> str:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(serialization.Encoding.PEM, form).decode()
+
+
+def _refused(found: str) -> NetworkError:
+    want, fix = "the answer of the site that was asked", "ask that site whether it sent it"
+    return NetworkError("N41", "letter of the mailbox", found=found, want=want, fix=fix)
