@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedmri.config import load
+from fedmri.data.batches.site_data import Split
 from fedmri.data.preparation import side_by_side
 from fedmri.data.preparation.prepare import fill_cache, prepare_scans
 from fedmri.data.read import read
@@ -47,7 +48,7 @@ def test_a_scan_that_fails_on_the_way_is_found_all_the_same(
     lost = replace(scan, images=dict.fromkeys(scan.images, tmp_path / "lost.nii.gz"))
     scans, cache = [lost, *others], tmp_path / "cache"
     fill_cache(scans, plan.target, plan.data, cache, n_workers=1)
-    splits = {one.subject: "train" for one in scans}
+    splits: dict[str, Split] = {one.subject: "train" for one in scans}
     found = prepare_scans(scans, plan.target, plan.data, splits, cache)
     assert [finding.subject for finding in found.findings] == [lost.subject]
     assert [one.subject for one in found.scans] == [one.subject for one in others]
