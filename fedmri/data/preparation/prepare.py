@@ -34,13 +34,13 @@ from fedmri.data.preparation.cache import (
 )
 from fedmri.data.preparation.native import Native
 from fedmri.data.preparation.prepared import Prepared, PreparedScan
+from fedmri.data.preparation.side_by_side import side_by_side
 from fedmri.data.preparation.transforms import Opened, PreparedArrays, prepare_arrays
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
 from fedmri.data.target import DataTarget, LabelMap, map_of, no_truth
 from fedmri.errors import ConfigError, DataError, FedmriError, told
 from fedmri.machine.files import PRIVATE_FILE, write_unsynced
-from fedmri.data.preparation.side_by_side import side_by_side
 
 CACHE_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """What a disk answers that takes no more files."""

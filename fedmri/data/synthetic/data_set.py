@@ -16,6 +16,7 @@ import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
+from fedmri.data.preparation.side_by_side import side_by_side
 from fedmri.data.synthetic.anatomy import Grid, Head, Volume, make_head, smooth_field
 from fedmri.data.synthetic.lesions import LESIONS, Lesion, make_lesion
 from fedmri.data.synthetic.scanner import (
@@ -31,7 +32,6 @@ from fedmri.data.synthetic.scanner import (
 )
 from fedmri.data.target import DataTarget
 from fedmri.errors import ConfigError, DataError, require
-from fedmri.data.preparation.side_by_side import side_by_side
 
 VERSION = 1  # a change of any image is a new version: caches of the old one must not be taken
 MODALITIES = ("T1w", "FLAIR")
