@@ -230,7 +230,7 @@ def test_air_obeys_the_rician_law() -> None:
 def test_the_noise_floor_of_an_image_is_its_scanners(tmp_path: Path) -> None:
     """In a written image the air above the head has the mean that noise and gain predict."""
     patient = next(synthetic._patients(0, 3, 7))
-    synthetic._write_patient(tmp_path, FINE, patient)
+    synthetic._write_patient(tmp_path, patient, FINE)
     voxels = voxels_of(image_of(tmp_path, patient.name, "T1w"))
     air = voxels[:6, :, -10:].astype(float)  # beside the crown: 3 480 voxels, standard error 0.9 %
     scanner = patient.scanner

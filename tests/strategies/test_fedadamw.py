@@ -62,7 +62,7 @@ def test_the_server_averages_by_weight_and_sites_take_it() -> None:
 def test_it_is_refused_without_an_adam_that_is_kept() -> None:
     """There would be no moments to go on with."""
     with pytest.raises(ConfigError, match=r"fedadamw.*an Adam that is kept.*\[C03\]"):
-        load(["strategy=fedadamw"])
+        load(["strategy=fedadamw", "train.is_optimizer_kept=false"])
 
 
 def test_masks_and_a_stop_change_nothing(run_tiny: RunTiny) -> None:

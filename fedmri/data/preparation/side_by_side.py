@@ -17,7 +17,7 @@ def side_by_side(work: Callable[[Item], None], items: Sequence[Item], n_workers:
     The processes end with the call, and give their memory back.
 
     Args:
-        work: What it does is left on disk. It and the items must be picklable.
+        work: What it does is left on disk. A lambda will do, of what can be pickled.
         items: In any order.
         n_workers: Processes; one is this process.
     """

@@ -8,7 +8,6 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -179,7 +178,7 @@ def generate(path: Path, config: SyntheticConfig, seed: int, n_workers: int = 1)
         for patient in _patients(index, config.n_subjects, seed)
     ]
     _write_tables(path, patients)
-    side_by_side(partial(_write_patient, path, grid), patients, n_workers)
+    side_by_side(lambda patient: _write_patient(path, patient, grid), patients, n_workers)
 
 
 def _stream(*words: object) -> np.random.Generator:
@@ -214,7 +213,7 @@ def _quota(n_patients: int, mix: tuple[float, ...]) -> list[str]:
     return [kind for kind, n in zip(LESIONS, counts, strict=True) for _ in range(n)]
 
 
-def _write_patient(path: Path, grid: Grid, patient: Patient) -> None:
+def _write_patient(path: Path, patient: Patient, grid: Grid) -> None:
     random = _stream(patient.seed)
     head = make_head(grid, patient.age, random)
     lesion = make_lesion(patient.lesion, head, random)
