@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import pytest
 
 from fedmri.config import load
 from fedmri.data.batches.site_data import Split
-from fedmri.data.preparation import side_by_side
+from fedmri.data.preparation import prepare, side_by_side
 from fedmri.data.preparation.prepare import fill_cache, prepare_scans
 from fedmri.data.read import read
+from fedmri.data.scans import Scan
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.sites import SiteSource, StudySites, prepare_sites
 from tests.conftest import TINY
@@ -52,6 +55,23 @@ def test_a_scan_that_fails_on_the_way_is_found_all_the_same(
     found = prepare_scans(scans, plan.target, plan.data, splits, cache)
     assert [finding.subject for finding in found.findings] == [lost.subject]
     assert [one.subject for one in found.scans] == [one.subject for one in others]
+
+
+def test_a_process_that_dies_ends_no_run(
+    hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its scans are prepared one by one, as on a machine with too little memory for more."""
+    died = tmp_path / "died"
+    died.mkdir()
+
+    def die(scan: Scan, **_: object) -> None:
+        (died / scan.key.replace("/", "-")).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(prepare, "_try_to_prepare", die)
+    sites = prepared(hospitals, tmp_path / "run", 2)
+    assert any(died.iterdir())
+    assert all(used["used"] == used["found"] for used in sites.used.values())
 
 
 def prepared(data: Path, folder: Path, n_workers: int, *settings: str) -> StudySites:

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -111,7 +112,8 @@ def fill_cache(
     """
     if not (cache / _settings(target, config)).exists():
         one = partial(_try_to_prepare, target=target, config=config, cache=cache)
-        side_by_side(one, scans, n_workers)
+        with suppress(BrokenExecutor):  # such as for want of memory: one by one there is more
+            side_by_side(one, scans, n_workers)
 
 
 def _try_to_prepare(
