@@ -20,6 +20,7 @@ from fedmri.api.result import StudyResult
 from fedmri.api.study import Study
 from fedmri.config import load_resolved
 from fedmri.errors import ConfigError
+from fedmri.reports.results import load_results
 from fedmri.simulation.recipe import Recipe
 
 Tiny = Callable[..., list[str]]
@@ -151,6 +152,9 @@ def test_a_simulation_tries_a_recipe_under_one_budget_in_every_arm(
         scores = [one["scores"][arm] for one in told["tried"]]
         assert told["chosen"][arm]["score"] == max(scores)
     assert StudyResult.open(study.run_folder).folder == result.folder
+    assert (result.folder / "groups.json").exists()  # what its report says beside scores
+    validated = load_results(result.folder).validated
+    assert {arm for arm, _ in validated} == {"federated", "pooled"}
     trained: list[str] = []
     again = Study.resumed(study.run_folder)
     again.trained(lambda record: trained.append(record["kind"]))

@@ -15,6 +15,7 @@ from fedmri.arm import compared as rows_of
 from fedmri.errors import ConfigError
 from fedmri.machine.file_names import file_name
 from fedmri.machine.files import write_whole
+from fedmri.reports.groups import GROUPS
 from fedmri.reports.privacy import privacy_of
 from fedmri.reports.results import TRIALS, Results, load_results
 from fedmri.tasks.task import Task
@@ -25,6 +26,8 @@ UNCHOSEN = (*REFERENCES, *MADE)
 """Models that no validation patient has scored."""
 _UNFINISHED = shutil.ignore_patterns("checkpoints", "best.safetensors")
 SHARED = ("config.yaml", "environment.json", "manifest.tsv", "used.json", "names.json")
+IF_THERE = (GROUPS, "label_losses.tsv")
+"""Of the report, too; runs of before have not all of them."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,9 @@ def gather(
     to.mkdir(parents=True)
     for name in SHARED:
         shutil.copyfile(chosen[0].run / name, to / name)
+    for name in IF_THERE:
+        if (chosen[0].run / name).exists():
+            shutil.copyfile(chosen[0].run / name, to / name)
     comparison = read_comparison(runs[0])
     write_comparison(to, rows_of(arm for arm in comparison.arms if arm.role not in MADE))
     place = {one.arm: one.run for one in chosen}
@@ -130,7 +136,7 @@ def gather(
     lines = []
     for label in kept:
         run = place.get(label, runs[0])
-        for kind in ("cases", "pictures", "arms"):
+        for kind in ("cases", "validation", "pictures", "arms"):
             source = run / kind / file_name(label)
             if source.exists():
                 shutil.copytree(source, to / kind / file_name(label), ignore=_UNFINISHED)
