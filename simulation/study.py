@@ -19,6 +19,7 @@ from typing import Any
 
 from fedmri.arm import Arm, write_comparison
 from fedmri.assembly import assemble
+from fedmri.clients.training.results import CASES, VALIDATION
 from fedmri.compatibility import plan_advice
 from fedmri.data.files.folders import existing_folder
 from fedmri.data.preparation.prepared import LABEL_LOSSES
@@ -350,8 +351,8 @@ def _collect(study: Study, runs: tuple[ArmRun, ...]) -> None:
         for site in run.tested:
             name = file_name(site)
             own = folder / "sites" / name / run.path
-            _copy(own / "cases.jsonl", folder / "cases" / run.path / f"{name}.jsonl")
-            _copy(own / "validation.jsonl", folder / "validation" / run.path / f"{name}.jsonl")
+            _copy(own / CASES, folder / "cases" / run.path / f"{name}.jsonl")
+            _copy(own / VALIDATION, folder / "validation" / run.path / f"{name}.jsonl")
             _copy(own / "pictures.npz", folder / "pictures" / run.path / f"{name}.npz")
 
 

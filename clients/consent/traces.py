@@ -14,7 +14,7 @@ from fedmri.clients.consent.withdrawn import plain_name
 from fedmri.clients.egress.ledger import entries
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.training.own_data import MANIFEST, PREPARED
-from fedmri.clients.training.results import remove_subjects
+from fedmri.clients.training.results import CASES, remove_subjects
 from fedmri.data.patients import patient_of
 from fedmri.data.preparation.prepared import Prepared, read_site
 from fedmri.errors import DataError
@@ -79,7 +79,7 @@ def traces(home: ClientHome, names: frozenset[str]) -> Traces:
         own = [folder for folder in sorted(path.parent.iterdir()) if folder.is_dir()]
         kept = [folder / name for folder in own for name in ("state", MODEL)]
         states += [path for path in kept if path.exists()]
-        results += [folder for folder in own if (folder / "cases.jsonl").exists()]
+        results += [folder for folder in own if (folder / CASES).exists()]
         for scan in prepared.scans:
             if plain_name(scan.subject) in names:
                 files += sorted(scan.image.parent.glob(f"{scan.image.stem}*"))

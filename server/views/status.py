@@ -13,6 +13,7 @@ from fedmri.errors import UsageError, told
 from fedmri.server.registry.attendance import Standing, read_standings
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.registry.presence import Member, Presence, members, read_presence
+from fedmri.server.runs import RunNote
 from fedmri.server.views.history import (
     History,
     PlanFacts,
@@ -190,7 +191,8 @@ def read_run(home: ServerHome, name: str) -> RunStatus:
             _site(history, facts, site, answers.get(site, ""), presence) for site in sorted(names)
         )
         revoked = {name for name, entry in home.sites().items() if entry.is_revoked}
-        mailed = (state.get("mailed") or names) if state.get("mailbox") else ()
+        note = RunNote(mailbox=state.get("mailbox", ""), mailed=tuple(state.get("mailed", ())))
+        mailed = (note.mailed or names) if note.mailbox else ()
         sites = tuple(
             replace(
                 site,
@@ -201,8 +203,7 @@ def read_run(home: ServerHome, name: str) -> RunStatus:
             )
             for site in plain
         )
-        is_by_itself = state.get("mailbox") and not state.get("mailed")
-        has_process = is_by_itself or presence.is_server_running
+        has_process = presence.is_server_running or not note.is_served
         is_cut = state["status"] == "running" and not has_process
         return RunStatus(
             name=name,
