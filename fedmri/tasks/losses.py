@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,11 @@ from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Raw outputs and ``Batch.target`` to the mean loss of the batch, in float32."""
+"""Raw outputs and ``Batch.target`` to the mean loss of the batch, in float32.
+
+A task keeps its loss, and goes to other processes with it: so each is a function of this module
+with settings filled in, or a module of MONAI.
+"""
 
 
 def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
@@ -47,23 +52,35 @@ def class_loss(
         from monai.losses.focal_loss import FocalLoss  # MONAI takes seconds to import
 
         focal = FocalLoss(use_softmax=True, gamma=gamma, reduction="none")
-        return lambda outputs, target: focal(outputs, _one_hot(outputs, target)).sum(1).mean()
-    weight = torch.tensor(weights) if weights else None
-
-    def cross_entropy(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        total = functional.cross_entropy(
-            outputs,
-            target,
-            weight=None if weight is None else weight.to(outputs.device),
-            reduction="sum",
-            label_smoothing=smoothing,
-        )
-        return total / (outputs.numel() / outputs.shape[1])
-
-    return cross_entropy
+        return partial(_focal, focal)
+    return partial(_cross_entropy, torch.tensor(weights) if weights else None, smoothing)
 
 
-def mask_loss(name: str, *, smoothing: float = 0.0, gamma: float = 2.0, alpha: float = 0.3) -> Loss:
+def _focal(focal: Loss, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return focal(outputs, _one_hot(outputs, target)).sum(1).mean()
+
+
+def _cross_entropy(
+    weight: torch.Tensor | None, smoothing: float, outputs: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    total = functional.cross_entropy(
+        outputs,
+        target,
+        weight=None if weight is None else weight.to(outputs.device),
+        reduction="sum",
+        label_smoothing=smoothing,
+    )
+    return total / (outputs.numel() / outputs.shape[1])
+
+
+def mask_loss(
+    name: str,
+    *,
+    smoothing: float = 0.0,
+    gamma: float = 2.0,
+    alpha: float = 0.3,
+    boundary: float = 0.0,
+) -> Loss:
     """Return a loss of voxel logits ``(B, 1 + K, *shape)`` and label maps ``(B, 1, *shape)``.
 
     Overlap is that of the whole batch and leaves the background out: a slice without a lesion has
@@ -74,14 +91,19 @@ def mask_loss(name: str, *, smoothing: float = 0.0, gamma: float = 2.0, alpha: f
         smoothing: Label smoothing of cross entropy.
         gamma: Focusing exponent.
         alpha: Weight of false positives in the Tversky loss; the rest goes to false negatives.
+        boundary: Weight of ``boundary_loss`` beside it.
 
     Source:
         Milletari, Navab and Ahmadi 2016, V-Net, arXiv:1606.04797. Salehi, Erdogmus and Gholipour
         2017, Tversky loss, arXiv:1706.05721.
     """
+    main = _mask_loss(name, smoothing, gamma, alpha)
+    return partial(_with_boundary, main, boundary) if boundary else main
+
+
+def _mask_loss(name: str, smoothing: float, gamma: float, alpha: float) -> Loss:
     if name in ("ce", "focal"):
-        by_voxel = class_loss(name, smoothing=smoothing, gamma=gamma)
-        return lambda outputs, target: by_voxel(outputs, target[:, 0])
+        return partial(_by_voxel, class_loss(name, smoothing=smoothing, gamma=gamma))
     from monai.losses.dice import DiceCELoss, DiceLoss
     from monai.losses.tversky import TverskyLoss
 
@@ -96,6 +118,16 @@ def mask_loss(name: str, *, smoothing: float = 0.0, gamma: float = 2.0, alpha: f
     if name == "tversky":
         return TverskyLoss(**overlap, alpha=alpha, beta=1 - alpha)
     return DiceCELoss(**overlap, label_smoothing=smoothing)
+
+
+def _by_voxel(loss: Loss, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return loss(outputs, target[:, 0])
+
+
+def _with_boundary(
+    main: Loss, weight: float, outputs: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    return main(outputs, target) + weight * boundary_loss(outputs, target)
 
 
 def boundary_loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -155,14 +187,14 @@ def label_loss(gamma: float) -> Loss:
     Source:
         Lin, Goyal, Girshick, He and Dollar 2017, Focal loss, arXiv:1708.02002.
     """
+    return partial(_known_labels, gamma)
 
-    def loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        is_known = ~torch.isnan(target)
-        wanted = torch.where(is_known, target, 0.0)
-        each = functional.binary_cross_entropy_with_logits(outputs, wanted, reduction="none")
-        if gamma:
-            each = each * (1 - torch.exp(-each)) ** gamma
-        total = torch.where(is_known, each, 0.0).sum(1)
-        return (total / is_known.sum(1).clamp(min=1)).mean()
 
-    return loss
+def _known_labels(gamma: float, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    is_known = ~torch.isnan(target)
+    wanted = torch.where(is_known, target, 0.0)
+    each = functional.binary_cross_entropy_with_logits(outputs, wanted, reduction="none")
+    if gamma:
+        each = each * (1 - torch.exp(-each)) ** gamma
+    total = torch.where(is_known, each, 0.0).sum(1)
+    return (total / is_known.sum(1).clamp(min=1)).mean()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +12,17 @@ import torch
 
 from fedmri.errors import ConfigError
 from fedmri.tasks.kinds.classification import Classification
+from fedmri.tasks.kinds.multi_label import MultiLabel
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.kinds.segmentation import Segmentation
 from fedmri.tasks.losses import balanced_weights, boundary_loss, class_loss, mask_loss
 
-LOSSES = {kind.title: kind.losses for kind in (Classification, Segmentation, Regression)}
+LOSSES = {
+    kind.title: kind.losses for kind in (Classification, MultiLabel, Segmentation, Regression)
+}
 TARGETS: dict[str, Any] = {
     "classification": Classification("lesion", ("none", "round")),
+    "multi-label classification": MultiLabel("findings", ("none", "round")),
     "segmentation": Segmentation("mask", ("tumour",)),
     "regression": Regression("age"),
 }
@@ -172,6 +177,8 @@ def test_every_loss_has_a_finite_gradient_even_where_nothing_is_to_be_found(
         outputs, target = torch.randn(2, 2, 4, 4), torch.zeros(2, 1, 4, 4, dtype=torch.int64)
     elif kind == "classification":
         outputs, target = torch.randn(2, 2), torch.zeros(2, dtype=torch.int64)
+    elif kind == "multi-label classification":
+        outputs, target = torch.randn(2, 2), torch.zeros(2, 2)
     else:
         outputs, target = torch.randn(2, 1), torch.zeros(2)
     outputs.requires_grad_()
@@ -188,3 +195,22 @@ def test_a_loss_of_another_task_is_answered_with_the_tasks_own(kind: str, name: 
     """The message lists what would do."""
     with pytest.raises(ConfigError, match=rf"one of {', '.join(LOSSES[kind])}. \[C22\]"):
         replace(TARGETS[kind], loss=name)
+
+
+BATCHES: dict[str, tuple[torch.Tensor, torch.Tensor]] = {
+    "classification": (LOGITS, torch.tensor([0, 1])),
+    "multi-label classification": (LOGITS, torch.tensor([[0.0, 1.0], [1.0, math.nan]])),
+    "segmentation": (torch.linspace(-1, 1, 32).view(1, 2, 4, 4), torch.eye(4)[None, None].long()),
+    "regression": (torch.tensor([[0.5]]), torch.tensor([50.0])),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(k, name) for k, names in LOSSES.items() for name in names]
+)
+def test_a_task_that_was_used_goes_to_another_process(kind: str, name: str) -> None:
+    """It keeps its loss, and the loss travels with it."""
+    settings = {"boundary": 0.5} if kind == "segmentation" else {}
+    task = replace(TARGETS[kind], loss=name, **settings)
+    before = task.mean_loss(*BATCHES[kind])
+    assert torch.equal(pickle.loads(pickle.dumps(task)).mean_loss(*BATCHES[kind]), before)

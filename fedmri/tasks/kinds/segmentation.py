@@ -192,18 +192,14 @@ class Segmentation:
 
     @cached_property
     def _loss(self) -> Loss:
-        from fedmri.tasks.losses import boundary_loss, mask_loss
+        from fedmri.tasks.losses import mask_loss
 
-        main = mask_loss(
+        return mask_loss(
             loss_name(self.loss, self.losses, self.title),
             smoothing=self.label_smoothing,
             gamma=self.focal_gamma,
             alpha=self.tversky_alpha,
-        )
-        if not self.boundary:
-            return main
-        return lambda outputs, target: (
-            main(outputs, target) + self.boundary * boundary_loss(outputs, target)
+            boundary=self.boundary,
         )
 
     def mean_loss(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
