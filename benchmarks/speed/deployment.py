@@ -2,7 +2,7 @@
 
     python benchmarks/speed/deployment.py memory [MILLIONS] [SITES...]  peak memory by sites
     python benchmarks/speed/deployment.py hostile [MILLIONS] [SITES] [HOSTILE]  under attack
-    python benchmarks/speed/deployment.py start  time to the first round, overhead
+    python benchmarks/speed/deployment.py start [SETTING...]  time to the first round, overhead
 
 Memory: the real server and its ServerApp, and light sites in one process: each has its own key and
 connection, takes its orders and answers with weights of its own, but trains nothing. Hostile sites
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -231,9 +232,9 @@ def _print_memory(n_millions: int, layouts: list[tuple[int, int]]) -> None:
         print(f"| {n_sites} | {' | '.join(cells)} | {found['seconds']:.1f} |", flush=True)
 
 
-def start() -> None:
+def start(*settings: str) -> None:
     """Print the time to the first round and the overhead of a round, beside plain flwr's."""
-    plan = start_plan()
+    plan = start_plan(settings)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         generate(folder / "data", SyntheticConfig(n_sites=3, n_subjects=12), 0)
@@ -257,12 +258,13 @@ def start() -> None:
         print(f"| {label} | {marks[0]:.1f} s | {marks[1]:.1f} s | {later:.1f} s |")
 
 
-def start_plan() -> Plan:
+def start_plan(settings: Sequence[str]) -> Plan:
     """Return a plan of a small 3D network over embedded data, without scoring between rounds."""
     return load(
         [
             *("experiment=lesion_mask", "name=start", "rounds.n_rounds=5"),
             *("rounds.evaluate_every=0", "rounds.min_sites=3", "rounds.quorum=1.0"),
+            *settings,
         ]
     ).plan
 
@@ -312,6 +314,6 @@ if __name__ == "__main__":
     elif kind == "hostile":
         hostile(*map(int, numbers))
     elif kind == "start":
-        start()
+        start(*numbers)
     else:
         raise SystemExit(__doc__)
