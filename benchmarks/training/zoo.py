@@ -25,20 +25,21 @@ from fedmri.models.registry import MODELS, model_names
 from fedmri.reports.pages.page import WATTS_OF_A_CORE
 from tests.made import n_dims_of, narrow
 
-N_ROUNDS = 4
+N_ROUNDS = 8
 MEASURE = "--measure"
 KINDS = {
     "images": ("experiment=tumour_kind", "balanced_accuracy"),
     "masks": ("experiment=lgg_tumour", "dice"),
     "volumes": ("experiment=brain_age", "mae"),
 }
+ALIKE = ("partition=iid", "partition.n_sites=3")
 SIZES = {
-    "images": ("data.prepare.size=[64,64]", "data.check.duplicates=exclude", "train.batch_size=16"),
-    "masks": ("data.prepare.size=[64,64]", "train.batch_size=16"),
-    "volumes": (
-        *("data.prepare.spacing_mm=8", "data.prepare.shape=[24,32,24]"),
-        *("partition=iid", "partition.n_sites=3"),
+    "images": (
+        *("data.prepare.size=[64,64]", "data.check.duplicates=exclude", *ALIKE),
+        *("data.sample.is_class_balanced=true", "target.loss=ce", "train.lr=0.002"),
     ),
+    "masks": ("data.prepare.size=[64,64]",),
+    "volumes": ("data.prepare.spacing_mm=8", "data.prepare.shape=[24,32,24]", *ALIKE),
 }
 COLUMNS = (
     *("model", "metric", "score", "no_image", "linear", "parameters", "s_an_epoch", "mb_a_round"),
@@ -113,6 +114,8 @@ def _settings(name: str, folder: str) -> list[str]:
         *([f"model={name}", "data.source.covariates=[sex:F|M]"] if wants_row else []),
         f"rounds.n_rounds={N_ROUNDS}",
         f"rounds.evaluate_every={N_ROUNDS}",
+        "train.batch_size=16",
+        "train.is_optimizer_kept=true",
         "train.n_threads=1",
         "simulation.arms=[federated]",
         "simulation.workers=1",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,11 +17,19 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.constant import NOOP_FEDERATION_ID
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
-from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
+from flwr.supercore.protobuf.translation import (
+    PROTOBUF_REQUEST_TYPES,
+    ProtobufTranslationMiddleware,
+)
 from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.main import _get_middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 
+from fedmri.server.transport import flower
 from fedmri.server.transport.callers import FLEET, OPEN
 from fedmri.server.transport.flower import (
+    LAYERS,
     RUN_KEYS,
     Control,
     Secrets,
@@ -66,6 +76,37 @@ def test_the_calls_of_a_node_are_all_that_flower_has() -> None:
     there = {path for _, path in PROTOBUF_REQUEST_TYPES if path.startswith(FLEET)}
     assert there - OPEN == {FLEET + "register-node", FLEET + "unregister-node"}
     assert there >= OPEN
+
+
+def test_the_layers_of_flower_are_known() -> None:
+    """A layer that a new version of Flower adds sees all calls until it is decided about."""
+    every: set[Any] = {layer.cls for layer in _get_middleware()}
+    assert every - LAYERS.keys() == {BaseHTTPMiddleware, ProtobufTranslationMiddleware}
+    assert every >= LAYERS.keys()
+
+
+def test_calls_that_pass_layers_by_are_answered_as_before(
+    link: tuple[Any, Control], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call that Flower has is answered alike with all layers: here each lacks its secret."""
+    monkeypatch.setattr(flower, "LAYERS", {})
+    whole = superlink_app(tmp_path / "state.db", free_port(), Secrets.fresh())
+    paths = [*PROTOBUF_REQUEST_TYPES, ("POST", "/v1/control/no-such-call"), ("GET", "/docs")]
+    answers = [asyncio.run(_answers(app, paths)) for app in (link[0], whole)]
+    whole.state.linkstate_factory.state()._engine.dispose()
+    assert answers[0] == answers[1]
+    codes = {status for status, _, _ in answers[0]}
+    assert {200, 401} <= codes
+
+
+async def _answers(
+    app: Any, paths: list[tuple[str, str]]
+) -> list[tuple[int, list[tuple[str, str]], bytes]]:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"content-type": PROTOBUF_MEDIA_TYPE}
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        found = [await client.request(*path, headers=headers) for path in paths]
+    return [(one.status_code, sorted(one.headers.items()), one.content) for one in found]
 
 
 def test_the_bundle_holds_no_code_and_never_changes() -> None:
