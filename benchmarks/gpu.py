@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -79,6 +79,15 @@ class Size:
 SMALL = Size(volume=16, slices=32, n_slices=2, width=4, n_steps=1, n_repeats=2)
 
 
+class Sizes(TypedDict):
+    """What a network is built for, beside its task."""
+
+    n_dims: int
+    n_channels: int
+    shape: tuple[int, ...]
+    seed: int
+
+
 @dataclass(frozen=True)
 class Case:
     """A network with a batch for it, on the CPU."""
@@ -90,7 +99,7 @@ class Case:
 
     def network(self) -> nn.Module:
         """Return the network with seeded weights."""
-        sizes = {"n_dims": len(self.shape), "n_channels": 1, "shape": self.shape, "seed": 0}
+        sizes: Sizes = {"n_dims": len(self.shape), "n_channels": 1, "shape": self.shape, "seed": 0}
         return build_network(self.model, target=self.target, **sizes).train()
 
     def batch(self, seed: int = 0) -> Batch:

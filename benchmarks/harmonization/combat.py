@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -65,9 +66,9 @@ def made(folder: Path, site: int, n_features: int, n_subjects: int) -> SiteTable
     return SiteTable(f"site{site}", opened(path, (n_subjects, n_features), "r"), covariates)
 
 
-def opened(path: Path, shape: tuple[int, ...], mode: str) -> np.memmap:
+def opened(path: Path, shape: tuple[int, ...], mode: Literal["r", "w+"]) -> np.memmap:
     """Map a file of float32 to memory."""
-    return np.memmap(path, np.float32, mode, shape=shape)
+    return np.memmap(path, dtype=np.float32, mode=mode, shape=shape)
 
 
 class Watch:

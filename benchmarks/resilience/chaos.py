@@ -107,7 +107,7 @@ def main() -> None:
         s: load([*SETTINGS, *WITH_SILENT, f"strategy={s}", f"name={s}"]).plan for s in STRATEGIES
     }
     if SILENT:
-        running.InProcessGrid = partial(Latecomers, {SILENT: NEVER})  # type: ignore[misc]
+        vars(running)["InProcessGrid"] = partial(Latecomers, {SILENT: NEVER})
     right = {s: demo.simulated(p, data, folder / s, folder / "cache") for s, p in plans.items()}
     todo: queue.Queue[Scenario] = queue.Queue()
     for scenario in scenarios(n, seed, sys.argv[3:]):

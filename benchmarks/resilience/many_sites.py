@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def live(
             bare, tree = found
             run = bare.metadata.run_id
             names = [one.object_id for one in iterate_object_tree(tree)]
-            contents = pull_objects(names, lambda name, run=run: pull(run, name))
+            contents = pull_objects(names, partial(pull, run))
             order: Any = inflate_object_from_contents(tree.object_id, contents)
             confirm(run, bare.metadata.message_id)
             reply = Message(answer(order.content, site), reply_to=bare)
@@ -102,7 +103,7 @@ def live(
             wanted, session = send(reply, whole, 0.0)
             push_objects(
                 objects,
-                lambda name, data, run=run, session=session: push(run, session, name, data),
+                partial(push, run, session),
                 object_ids_to_push=wanted,
             )
 

@@ -79,15 +79,20 @@ def one_by_one(samples: Sequence[Sample], seed: int) -> torch.Tensor:
         )
         changes = tio.Compose(
             [
-                tio.RandomAffine(0.1, 10, [n // 20 for n in subject.spatial_shape], p=CHANCE),
+                tio.RandomAffine(0.1, 10, _twentieth(subject.spatial_shape), p=CHANCE),
                 tio.RandomFlip((0,), flip_probability=CHANCE),
                 tio.RandomGhosting(intensity=(0.2, 0.6), p=CHANCE),
                 tio.RandomNoise(std=(0, 0.05), p=CHANCE),
             ],
             copy=False,
         )
-        images.append(changes(subject)["image"].data.reshape(shape))
+        images.append(changes(subject).get_images()[0].data.reshape(shape))
     return torch.stack(images)
+
+
+def _twentieth(shape: Sequence[int]) -> tuple[float, float, float]:
+    x, y, z = (side // 20 for side in shape)
+    return x, y, z
 
 
 def step(network: torch.nn.Module, image: torch.Tensor) -> None:

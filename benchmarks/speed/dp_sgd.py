@@ -32,6 +32,7 @@ from fedmri.models.backbone.resnet18 import ResNet18
 from fedmri.models.build import build_network
 from fedmri.models.image.cnn3d import CNN3D
 from fedmri.models.image.cnn5 import CNN5
+from fedmri.models.model import Model
 from fedmri.models.registry import MODELS
 from fedmri.models.voxel.unet import UNet
 from fedmri.privacy.dp_sgd import PrivateSteps
@@ -44,7 +45,7 @@ from fedmri.tasks.kinds.segmentation import Segmentation
 N_PATIENTS = 8
 N_REPEATS = 5
 CLIP = 1.0
-NETWORKS = {
+NETWORKS: dict[str, tuple[Model, tuple[int, ...]]] = {
     "cnn5 2D 64": (CNN5(), (64, 64)),
     "cnn3d 32": (CNN3D(), (32, 32, 32)),
     "unet 2D 64": (UNet(width=8), (64, 64)),

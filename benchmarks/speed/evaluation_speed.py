@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,7 @@ def resampled(made: Made, n_draws: int) -> None:
     weights = drawn_weights(np.arange(n), made.sites, n_draws, made.rng)
     for model in (0, 1):
         bootstrap(
-            lambda w, s=made.scores[model]: weighted_auc(s, made.truth, w),
+            partial(weighted_auc, made.scores[model], made.truth),
             weights,
             n,
             Certainty("logit", n - 1.0),

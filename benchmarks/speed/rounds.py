@@ -28,13 +28,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, Context, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict, UserConfig
+from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 
 from fedmri.arm import Arm
 from fedmri.clients.app import app as client_app
 from fedmri.config import load
 from fedmri.data.batches.examples import open_site
+from fedmri.data.batches.site_data import Split
 from fedmri.data.preparation.prepare import prepare_scans
 from fedmri.data.preparation.prepared import write_site
 from fedmri.data.scans import Scan
@@ -95,9 +97,9 @@ def _write_site(folder: Path, plan: Plan, site: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         volume = draws.normal(100, 20, (16, 16, 16)).astype(np.float32)
         nib.save(nib.Nifti1Image(volume, np.eye(4)), path)
-        label = plan.target.classes[number]
+        label = ("mass", "spots")[number]
         scans.append(Scan(site, f"{site}p{number}", "", {"T1w": path}, {}, {"lesion": label}))
-    splits = {scan.subject: "train" for scan in scans}
+    splits: dict[str, Split] = {scan.subject: "train" for scan in scans}
     prepared = prepare_scans(scans, plan.target, plan.data, splits, folder / "cache")
     write_site(folder / "prepared" / f"{site}.json", prepared)
     return folder / "prepared" / f"{site}.json"
@@ -134,7 +136,7 @@ def bare(bench: Bench, _: Path) -> None:
                     batch_size=plan.train.batch_size, seed=round_index + step
                 ):
                     optimizer.zero_grad()
-                    task.mean_loss(network(batch.image), batch.target).backward()
+                    torch.autograd.backward(task.mean_loss(network(batch.image), batch.target))
                     optimizer.step()
             for name, value in weights(network).items():
                 if index == 0:
@@ -148,7 +150,7 @@ def bare(bench: Bench, _: Path) -> None:
 
 def engine(bench: Bench, folder: Path) -> None:
     """Run the ServerApp's rounds over the in-process engine."""
-    config = {"plan": to_json(bench.plan)}
+    config: dict[str, str | int] = {"plan": to_json(bench.plan)}
     grid = InProcessGrid(client_app, bench.nodes(folder), config)
     run = Run(bench.plan, Arm("federated"), (), tuple(list(bench.files)[:1]), folder)
     Rounds(run, grid, lambda record: None).go()
@@ -164,7 +166,7 @@ def engine_with_secure_sums(bench: Bench, folder: Path) -> None:
     """The same, with updates that are masked: four exchanges a round, all parties on this core."""
     plan = replace(bench.plan, secagg=SecAggConfig(is_on=True))
     roll = simulated_roll("federated", plan, list(bench.files))
-    config = {"plan": to_json(plan), "roll": roll.to_json()}
+    config: dict[str, str | int] = {"plan": to_json(plan), "roll": roll.to_json()}
     grid = InProcessGrid(client_app, bench.nodes(folder), config)
     run = Run(plan, Arm("federated"), (), tuple(list(bench.files)[:1]), folder, roll=roll)
     Rounds(run, grid, lambda record: None).go()
@@ -201,10 +203,7 @@ def _flower_rounds(bench: Bench, grid: object) -> None:
     strategy.start(grid, initial, num_rounds=bench.plan.rounds.n_rounds)  # type: ignore[arg-type]
 
 
-def _flower_client(configs: list[dict[str, str]] | None = None, plan: str = "") -> object:
-    from flwr.app import ConfigRecord, Message, MetricRecord
-    from flwr.clientapp import ClientApp
-
+def _flower_client(configs: list[dict[str, str]] | None = None, plan: str = "") -> ClientApp:
     app = ClientApp()
 
     @app.train()
@@ -213,11 +212,11 @@ def _flower_client(configs: list[dict[str, str]] | None = None, plan: str = "") 
         from fedmri.wire import TrainOrder, unpack
 
         if configs is not None:  # a run's own settings cannot be set from here
-            own = {**configs[int(context.node_config["partition-id"])]}
+            given: UserConfig = dict(configs[int(context.node_config["partition-id"])])
             run, node, state = context.run_id, context.node_id, context.state
-            context = Context(run, node, own, state, {"plan": plan})
-        config: ConfigRecord = message.content["config"]
-        order = TrainOrder(int(config["server-round"]), unpack(message.content["arrays"]))
+            context = Context(run, node, given, state, {"plan": plan})
+        round_index = message.content.config_records["config"]["server-round"]
+        order = TrainOrder(int(str(round_index)), unpack(message.content.array_records["arrays"]))
         update = site_of(context).train(order)
         arrays = ArrayRecord({name: value.clone() for name, value in update.weights.items()})
         metrics = MetricRecord({"n_examples": update.n_examples})

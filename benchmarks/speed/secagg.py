@@ -17,6 +17,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedmri.secagg.masks import ssh_text
+from fedmri.secagg.messages import Boxes
 from fedmri.secagg.ring import Slot, weighted, weighted_mean, weighted_slots
 from fedmri.secagg.secure_sum import SecureSum
 from fedmri.secagg.server_half import ServerHalf
@@ -112,7 +113,7 @@ def secure(n_sites: int, n: int, n_dropped: int) -> Cost:
         weighted_mean(server.unmask(running, roster, reveals))
     first = sites[0]
     up = (adverts[first].to_arrays(), sealed[first].to_arrays(sites), masked.to_arrays())
-    down = (roster.to_arrays(sites), inboxes[first].to_arrays(sites), survivors.to_arrays(sites))
+    down = (roster.to_arrays(sites), Boxes(sealed).to_arrays(sites), survivors.to_arrays(sites))
     cost.n_bytes["up"] = sum(map(size, up)) + size(reveals[first].to_arrays(sites))
     cost.n_bytes["down"] = sum(map(size, down))
     return cost

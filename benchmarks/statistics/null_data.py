@@ -182,7 +182,7 @@ def _probabilities(noise: Noise) -> dict[str, bool | None]:
 def _comparisons(noise: Noise) -> dict[str, bool | None]:
     first, second = noise.overlap
     means = paired_means(first, second, sites=noise.sites)
-    areas = paired_areas(*noise.probability, noise.truth)
+    areas = paired_areas(noise.probability[0], noise.probability[1], noise.truth)
     calls = (noise.probability > 0.5) == noise.truth
     worse = paired_means(first - MARGIN, second)
     sex = noise.rng.integers(0, 2, len(first))
@@ -232,8 +232,8 @@ def _hospitals(noise: Noise) -> dict[str, bool | None]:
     found["new hospital, AUC alike (prior)"] = holds(areas, 0.5)
     differing, elsewhere = _differing_areas(noise)
     for name, ends in (("prior", "low high"), ("no prior", "new_low new_high")):
-        one = differing.frequentist if differing and name == "no prior" else differing
-        low, high = (getattr(one, end, math.nan) for end in ends.split())
+        found_of = differing.frequentist if differing and name == "no prior" else differing
+        low, high = (getattr(found_of, end, math.nan) for end in ends.split())
         found[f"new hospital, AUC differs ({name})"] = holds(
             Estimate(0.8, low, high, len(noise.truth)), elsewhere
         )

@@ -63,7 +63,7 @@ class Sample:
 def _pair(stream: np.random.Generator, shape: tuple[int, ...], own: float) -> Array:
     """Return standard normal values of two models, with what is their own as a share."""
     common = stream.normal(size=(1, *shape))
-    return np.sqrt(1 - own) * common + np.sqrt(own) * stream.normal(size=(2, *shape))
+    return np.asarray(np.sqrt(1 - own) * common + np.sqrt(own) * stream.normal(size=(2, *shape)))
 
 
 def _swapped(values: Array, axis: int) -> Array:

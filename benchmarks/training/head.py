@@ -22,9 +22,11 @@ from fedmri.data.files.volume import load_image, load_label
 from fedmri.data.preparation.head import head_mask
 from fedmri.data.preparation.intensity import scale
 from fedmri.data.synthetic.data_set import SyntheticConfig, generate
+from fedmri.data.target import LabelMap
 
 N_PICTURES = 400
 SHOWN = 3
+MASK = LabelMap("mask", ("lesion",))
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def bids(name: str, ending: str) -> Iterator[Case]:
     for path in sorted(root.glob(f"sub-*/anat/{ending}")):
         subject = path.parents[1].name
         masks = sorted((root / "derivatives/manual_masks").glob(f"{subject}/anat/*mask.nii.gz"))
-        label = load_label(masks[0], 1)[0] if masks else None
+        label = load_label(masks[0], MASK)[0] if masks else None
         yield Case(subject, load_image(path)[0], label)
 
 
@@ -129,12 +131,12 @@ def pictures(name: str) -> Iterator[Case]:
 def embedded() -> Iterator[Case]:
     """Yield the T1w of the embedded data set."""
     with tempfile.TemporaryDirectory() as place:
-        generate(Path(place), SyntheticConfig())
+        generate(Path(place), SyntheticConfig(), 0)
         for path in sorted(Path(place).glob("sub-*/**/*T1w.nii.gz")):
             labels = sorted(
                 (Path(place) / "derivatives").glob(f"**/{path.parents[1].name}*_mask*.nii.gz")
             )
-            label = load_label(labels[0], 1)[0] if labels else None
+            label = load_label(labels[0], MASK)[0] if labels else None
             yield Case(path.parents[1].name, load_image(path)[0], label)
 
 

@@ -174,8 +174,12 @@ def _tested(plan: Plan, site: PreparedSite, n_epochs: int) -> Iterator[tuple[str
     """Train a network, and yield the patient of each tested slice and whether it was right."""
     network = build_network(plan.model, **plan.network)
     for epoch in range(1, n_epochs + 1):
-        length = {"round_index": epoch, "n_rounds": n_epochs}
-        train_round(network, site, plan.target, plan.train, **length, seed=plan.seed)
+        train_round(
+            *(network, site, plan.target, plan.train),
+            round_index=epoch,
+            n_rounds=n_epochs,
+            seed=plan.seed,
+        )
     network.eval()
     with torch.no_grad():
         for batch in site.eval_batches("test", batch_size=64):
@@ -202,12 +206,12 @@ def _difference(name: str, first: Arrays, second: Arrays) -> None:
         parts = (weights[:, side] @ right[side] for side in (is_first, ~is_first))
         sums = (weights[:, side].sum(1) for side in (is_first, ~is_first))
         one, other = (part / total for part, total in zip(parts, sums, strict=True))
-        return one - other
+        return np.asarray(one - other)
 
     print(f"{name}\t\t\t{_estimated(who, gain, 'identity')}\t", flush=True)
 
 
-def _estimated(who: np.ndarray, statistic: Callable, scale: str) -> str:
+def _estimated(who: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], scale: str) -> str:
     n = len({*who.tolist()})
     draws = drawn_weights(who, np.zeros(len(who)), N_DRAWS, np.random.default_rng(0))
     how = Certainty(scale, n - 1.0)  # type: ignore[arg-type]  # one of the scales

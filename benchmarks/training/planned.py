@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ def _of_plan(plan: UNetPlan) -> dict[str, list[Any]]:
     return {"model": ["dynunet"], **{key: [one] for key, one in own.items()}}
 
 
-def _trained(folder: Path, shared: dict[str, Any], grid: list[dict[str, Any]]) -> list[Path]:
+def _trained(folder: Path, shared: dict[str, Any], grid: list[Mapping[str, Any]]) -> list[Path]:
     file = StudyFile("planned", shared, grid)
     result = StudyGrid(file, folder).run(tell=lambda line: print(line, file=sys.stderr))
     return [one.folder for one in result.variants]

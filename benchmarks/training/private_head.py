@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from fedmri.config import load
 from fedmri.data.batches.examples import open_site
@@ -103,7 +104,8 @@ def _looked_at(plan: Plan, data: Mapping[str, SiteData]) -> Hospitals:
     patients = tuple(stage.patients(at) for at in seen)
     examples = tuple(e for one in data.values() for e in one.examples("test"))
     with torch.no_grad():
-        features = torch.cat([network[0](image) for image in _images(data, "test")])
+        embed = _halves(network)[0]
+        features = torch.cat([embed(image) for image in _images(data, "test")])
     by_patient = {
         (e.site, e.subject): e.target for one in data.values() for e in one.examples("train")
     }
@@ -171,9 +173,16 @@ def _fitted(
     shared: Arrays = {}
     for step in range(sums.n_steps):
         parts = [_noised(sums, step, p, shared, source) for p in one.patients]
-        total = {name: sum(part[name] for part in parts) for name in parts[0]}
+        total = {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
         shared = sums.combine(step, total, shared)
     return shared
+
+
+def _halves(network: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Return what embeds an image, and the head."""
+    assert isinstance(network, nn.Sequential)
+    embed, head = network
+    return embed, head
 
 
 def _noised(
@@ -190,8 +199,8 @@ def _cases(one: Hospitals, fitted: Arrays | None) -> list[Case]:
     load_weights(one.network, {**one.made.entries, **head})
     task, (examples, features) = one.made.plan.target, one.tested
     with torch.no_grad():
-        predicted = task.predict(one.network[1](features))
-    readings: dict[tuple[str, str], list] = {}
+        predicted = task.predict(_halves(one.network)[1](features))
+    readings: dict[tuple[str, str], list[Reading]] = {}
     rows = zip(examples, predicted, strict=True)
     for _, group in groupby(rows, key=lambda row: (row[0].site, row[0].scan)):
         scan = list(group)
@@ -211,11 +220,11 @@ def _attacked(one: Hospitals, epsilon: float) -> str:
     joined = Patients(
         np.vstack([own.numbers, worst.numbers]), np.vstack([own.answers, worst.answers])
     )
-    scores = [
+    members, others = (
         np.array([_score(sums, own, held, source) for _ in range(N_ATTACKS)])
         for held in (joined, own)
-    ]
-    bound = epsilon_at_least(*scores, one.delta, 0)
+    )
+    bound = epsilon_at_least(members, others, one.delta, 0)
     return f"attack at epsilon {epsilon:g}, delta {one.delta:.2g}: at least {bound:.2f}"
 
 

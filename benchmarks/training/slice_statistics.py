@@ -53,7 +53,7 @@ def _rows(slices: Path) -> Iterator[tuple[list[float], bool, str]]:
             for row in csv.DictReader(file, delimiter="\t"):
                 session = row["session_id"]
                 path = table.parent / session / "anat" / f"{who}_{session}_FLAIR.nii.gz"
-                pixels = np.asarray(nib.load(path).dataobj, dtype=np.float64)[:, :, 0]
+                pixels = nib.load(path).get_fdata()[:, :, 0]  # type: ignore[attr-defined]  # a NIfTI file
                 yield _statistics(pixels), row["tumour"] == "yes", who
 
 
