@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,6 +68,8 @@ _own["SQLITE_PRAGMAS"] = (*_own["SQLITE_PRAGMAS"], ("busy_timeout", "60000"))
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 SERVERAPP = "flwr-serverapp"
 RUN_KEYS = ("run", "signed-plan")
+EXPIRED_S = 1.0
+"""Between two looks for tokens that expired."""
 
 
 LAYERS: dict[Any, str] = {
@@ -163,7 +167,9 @@ def superlink_app(database: Path, port: int, known: Secrets) -> FastAPI:
     )
     app = create_app(config, SuperLinkLifespan)
     app.user_middleware[:] = map(_passed, app.user_middleware)
-    _let_back_in(app.state.linkstate_factory.state())
+    state = app.state.linkstate_factory.state()
+    _let_back_in(state)
+    _spare_the_database(state)
     return app
 
 
@@ -179,6 +185,25 @@ def _let_back_in(state: Any) -> None:
         return activate(node_id, heartbeat_interval)
 
     state.activate_node = again
+
+
+def _spare_the_database(state: Any) -> None:
+    """Look for expired tokens of tasks at times, not at each call; count nobody's bytes.
+
+    A task lives as long as its heartbeat, which is far longer than a second. Flower's counts of
+    bytes are read by nobody: a site's ledger has what left it.
+    """
+    expire: Callable[[], None] = state._cleanup_expired_task_tokens
+    looked = -math.inf
+
+    def expire_at_times() -> None:
+        nonlocal looked
+        if time.monotonic() - looked >= EXPIRED_S:
+            looked = time.monotonic()
+            expire()
+
+    state._cleanup_expired_task_tokens = expire_at_times
+    state.store_traffic = lambda *_, **__: None
 
 
 @dataclass(frozen=True)

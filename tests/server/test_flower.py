@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import io
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.constant import NOOP_FEDERATION_ID
+from flwr.supercore.corestate import sql_corestate
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
@@ -29,6 +32,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from fedmri.server.transport import flower
 from fedmri.server.transport.callers import FLEET, OPEN
 from fedmri.server.transport.flower import (
+    EXPIRED_S,
     LAYERS,
     RUN_KEYS,
     Control,
@@ -155,6 +159,23 @@ def test_a_node_that_was_killed_comes_back_at_once(link: tuple[Any, Control]) ->
     [node] = control.nodes()
     assert node.is_online
     control.unregister(node.node_id)
+
+
+def test_a_task_whose_heart_stopped_loses_its_token(
+    link: tuple[Any, Control], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Expired tokens are looked for once a second, and none opens anything after that."""
+    app, control = link
+    state = app.state.linkstate_factory.state()
+    number = control.start_run({"run": "brain", "signed-plan": "{}"})
+    task = control.acquire_serverapp()
+    assert task is not None
+    assert state.get_task_by_token(task[0]) is not None
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    monkeypatch.setattr(sql_corestate, "now", lambda: later)
+    time.sleep(EXPIRED_S)
+    assert state.get_task_by_token(task[0]) is None
+    control.stop_run(number)
 
 
 def test_a_run_waits_for_its_app_once(link: tuple[Any, Control]) -> None:
