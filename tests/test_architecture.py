@@ -53,7 +53,8 @@ ARROWS = {
     | {"data.batches.site_data", "data.checks.target_values", "data.partial", "data.scans"}
     | {"data.target"},
     "training": WORDS
-    | {"data.batches.site_data", "data.settings", "machine.files", "machine.memory", "tasks.task"},
+    | {"data.batches.site_data", "data.settings", "machine.files", "machine.memory", "tasks.task"}
+    | {"models.embedding"},
     "strategies": WORDS | {"claims", "parts", "models.embedding", "models.weights"},
     # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
     "stages": WORDS
@@ -71,6 +72,7 @@ ARROWS = {
     "reports": WORDS
     | {"arm", "evaluate", "machine.file_names", "machine.files", "tasks.registry", "tasks.task"}
     | {"data.scans"},  # how a number in a cell is read
+    | {"harmonize.judging.decodability"}
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
     | {
