@@ -62,6 +62,7 @@ ARROWS = {
     | {"data.batches.site_data", "data.preparation.own_grids", "machine.files", "tasks.task"}
     | {"models.build", "models.embedding", "models.layers.fuzzy", "models.planning"}
     | {"models.weights", "tasks.cleaning", "evaluate.scores.area_counts"}
+    | {"evaluate.reliability.by_sums"}
     | {"training.computing.device", "training.evaluation", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "leakage": WORDS | {"data.batches.site_data", "evaluate.proportions"},
@@ -71,8 +72,8 @@ ARROWS = {
     "evaluate": {"errors"},
     "reports": WORDS
     | {"arm", "evaluate", "machine.file_names", "machine.files", "tasks.registry", "tasks.task"}
-    | {"data.scans"},  # how a number in a cell is read
     | {"harmonize.judging.decodability"}
+    | {"data.scans"},  # how a number in a cell is read
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS
     | {

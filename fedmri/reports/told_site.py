@@ -179,8 +179,10 @@ def _told(label: str, seed: int, patients: _Patients, *, is_given: bool) -> Told
 
 def told_table(telling: SiteTelling) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """Return what was found as a table of plain values."""
-    head = ("model", "seed", "target_taken_out", "balanced_accuracy", "low", "high", "chance")
-    head += ("p_value", "n_sites", "n_patients", "n_left_out")
+    head = (
+        *("model", "seed", "target_taken_out", "balanced_accuracy", "low", "high", "chance"),
+        *("p_value", "n_sites", "n_patients", "n_left_out"),
+    )
     rows: list[tuple[object, ...]] = [
         (
             *(one.label, one.seed, one.is_given, one.share.value, one.share.low, one.share.high),

@@ -56,12 +56,12 @@ def noise(site: str, i: int) -> np.ndarray:
 
 def shifted(site: str, i: int) -> np.ndarray:
     """Return one in which each site has a place of its own."""
-    return noise(site, i) + 4 * np.eye(8)["abc".index(site[0])]
+    return np.asarray(noise(site, i) + 4 * np.eye(8)["abc".index(site[0])])
 
 
 def told_by_illness(site: str, i: int) -> np.ndarray:
     """Return one that tells the illness, whose prevalence differs by site, and nothing else."""
-    return noise(site, i) + 6 * is_ill(site, i) * np.eye(8)[3]
+    return np.asarray(noise(site, i) + 6 * is_ill(site, i) * np.eye(8)[3])
 
 
 def telling(run: Path, task: Task) -> SiteTelling:

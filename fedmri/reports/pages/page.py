@@ -23,7 +23,7 @@ from fedmri.reports.privacy import privacy_table
 from fedmri.reports.results import ManifestFinding, Results, load_results
 from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.summary import Summary, summarise
-from fedmri.reports.text.calibrated import coverage_rows, temperature_rows
+from fedmri.reports.text.calibrated import coverage_rows, summed_tables, temperature_rows
 from fedmri.reports.text.counted_areas import area_table
 from fedmri.reports.text.tables import difference_table, group_rows, result_rows
 from fedmri.reports.text.told_site import telling_rows, telling_sentences
@@ -112,6 +112,7 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "budget_rows": budgets,
         **privacy_table(results.records),
         **area_table(results.records),
+        **summed_tables(results.records),
         "config": results.config,
         **_drawings(results, summary),
     }
@@ -168,8 +169,8 @@ def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
         "calibration": files.calibration_table(summary),
         "selection": files.selection_table(summary),
         "decisions": files.decision_table(summary),
-        **{files.curve_name("score", site): files.curve_table(own) for site, own in scores.items()},
         "site_from_embeddings": told_table(summary.telling),
+        **{files.curve_name("score", site): files.curve_table(own) for site, own in scores.items()},
         **{files.curve_name("loss", site): files.curve_table(own) for site, own in losses.items()},
     }
     return {

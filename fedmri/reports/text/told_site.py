@@ -21,7 +21,7 @@ def telling_sentences(telling: SiteTelling) -> str:
     first, *others = telling.found
     verb = "can" if first.is_told else "could not"
     said = f"From embeddings of {first.label}, the site of a test patient {verb} be told: "
-    said += f"{_share(first)}, where chance gives {number(first.chance)}."
+    said += f"balanced accuracy {_share(first)}, where chance gives {number(first.chance)}."
     given = next((one for one in others if one.is_given and _is_same(one, first)), None)
     if given is not None:
         said += f" With the target's linear effect taken out, it is {_share(given)}."
@@ -33,7 +33,7 @@ def _is_same(one: ToldSite, other: ToldSite) -> bool:
 
 
 def _share(one: ToldSite) -> str:
-    return f"balanced accuracy {number(one.share.value)} ({span(one.share)})"
+    return f"{number(one.share.value)} ({span(one.share)})"
 
 
 def telling_rows(telling: SiteTelling) -> tuple[list[str], list[list[str]]]:
