@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from monai.bundle.scripts import verify_metadata, verify_net_in_out
@@ -112,7 +113,7 @@ def test_monai_accepts_the_model_of_a_bundle(run_tiny: RunTiny, tmp_path: Path) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of hashes, of eval and of TorchScript, all in MONAI
         verify_metadata(meta_file=str(metadata), filepath=str(schema))
-        files = {"meta_file": str(metadata), "config_file": str(config)}
+        files: dict[str, Any] = {"meta_file": str(metadata), "config_file": str(config)}
         verify_net_in_out("network_def", device="cpu", bundle_root=str(bundle), **files)
 
 

@@ -58,6 +58,7 @@ CLAIMS: dict[str, tuple[dict[str, object], str]] = {
         {"epochs": 1, "iterations": "2 G", "n_train": "1 G"},
         "iterations",
     ),
+    "swapped ends": ({"auc": "0.85", "auc_interval": ["0.9", "0.8"]}, "interval"),
     "AUC of six pairs": ({"n": 5, "n_positive": 2, "auc": "0.80"}, "auc"),
 }
 
@@ -208,6 +209,17 @@ def test_what_cannot_be_read_is_told(paper: dict[str, object]) -> None:
     """A misspelt key would otherwise pass as a claim that is checked."""
     with pytest.raises(UsageError, match=r"\[U81\]"):
         fedmri.lint_claims(paper)
+
+
+def test_an_error_says_which_claim_it_is_in_and_no_key_is_lost(tmp_path: Path) -> None:
+    """The second of two is odd; a key that is there twice would lose its first number."""
+    with pytest.raises(UsageError, match=r"\[U81\]") as caught:
+        fedmri.lint_claims({"claims": [{"n": 5}, {"name": "external", "n": "some"}]})
+    assert caught.value.__notes__ == ["in claim 2, external"]
+    path = tmp_path / "paper.yaml"
+    path.write_text("claims:\n  - {n: 5, n: 6}\n")
+    with pytest.raises(UsageError, match="key n twice in one place"):
+        fedmri.lint_claims(path)
 
 
 PAPER = """

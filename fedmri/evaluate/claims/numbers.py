@@ -40,6 +40,10 @@ def interval_holds_value(claim: Claim) -> Iterator[Finding]:
     """An interval holds its own number, and is about as wide as so many patients make it."""
     for name, (low, high) in claim.pairs.items():
         one = claim.shares.get(name.removesuffix("_interval"))
+        if low.value > high.value:
+            text = f"an interval from {low.text} to {high.text} ends below where it begins"
+            yield Finding(claim.name, "interval", "impossible", text)
+            continue
         if one is None:
             continue
         if not one.overlaps(low.low, high.high):

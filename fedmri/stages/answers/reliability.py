@@ -41,9 +41,9 @@ class Reliability(Stage):
         "doi:10.1080/01621459.2017.1307116 (limits)"
     )
     consent: ClassVar[str] = (
-        "numbers of validation patients by range of error, each number of several patients; sums "
-        "over test patients of confidence, squared errors, and sizes of sets or intervals; and how "
-        "many test patients these hold"
+        "numbers of validation patients by range of error, each number of several patients, and "
+        "how their mean loss changes with temperature; then of test patients the mean confidence, "
+        "squared error, and size of sets or intervals, and how many of them these hold"
     )
 
     def __post_init__(self) -> None:
