@@ -123,11 +123,11 @@ def site_of(context: Context) -> Site:
 
     ``node_config`` names the ``site``, its ``prepared`` files (JSON list) and its ``folder`` for
     the run, and in a hospital what ``guard_of`` needs; ``run_config`` holds the ``plan`` (JSON).
+    A simulation asks for ``embeddings``: in one place they tell whether the site can be told.
     """
     node, plan = context.node_config, str(context.run_config["plan"])
-    return _open(
-        str(node["site"]), plan, str(node["prepared"]), str(node["folder"]), guard_of(context)
-    )
+    where = str(node["site"]), plan, str(node["prepared"]), str(node["folder"])
+    return _open(*where, guard_of(context), are_embeddings_kept="embeddings" in node)
 
 
 def guard_of(context: Context) -> Guard:
@@ -166,5 +166,8 @@ def guard_of(context: Context) -> Guard:
 
 
 @lru_cache(maxsize=256)
-def _open(name: str, plan_json: str, prepared: str, folder: str, guard: Guard) -> Site:
-    return Site(name, plan_json, [Path(path) for path in json.loads(prepared)], Path(folder), guard)
+def _open(  # noqa: PLR0913  # what a site is known by
+    name: str, plan: str, prepared: str, folder: str, guard: Guard, *, are_embeddings_kept: bool
+) -> Site:
+    files = [Path(path) for path in json.loads(prepared)]
+    return Site(name, plan, files, Path(folder), guard, are_embeddings_kept=are_embeddings_kept)

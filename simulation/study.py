@@ -19,7 +19,7 @@ from typing import Any
 
 from fedmri.arm import Arm, write_comparison
 from fedmri.assembly import assemble
-from fedmri.clients.training.results import CASES, VALIDATION
+from fedmri.clients.training.results import CASES, EMBEDDINGS, VALIDATION
 from fedmri.compatibility import plan_advice
 from fedmri.data.files.folders import existing_folder
 from fedmri.data.preparation.prepared import LABEL_LOSSES
@@ -354,6 +354,7 @@ def _collect(study: Study, runs: tuple[ArmRun, ...]) -> None:
             _copy(own / CASES, folder / "cases" / run.path / f"{name}.jsonl")
             _copy(own / VALIDATION, folder / "validation" / run.path / f"{name}.jsonl")
             _copy(own / "pictures.npz", folder / "pictures" / run.path / f"{name}.npz")
+            _copy(own / EMBEDDINGS, folder / "embeddings" / run.path / f"{name}.npz")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -53,7 +53,8 @@ ARROWS = {
     | {"data.batches.site_data", "data.checks.target_values", "data.partial", "data.scans"}
     | {"data.target"},
     "training": WORDS
-    | {"data.batches.site_data", "data.settings", "machine.files", "machine.memory", "tasks.task"},
+    | {"data.batches.site_data", "data.settings", "machine.files", "machine.memory", "tasks.task"}
+    | {"models.embedding"},
     "strategies": WORDS | {"claims", "parts", "models.embedding", "models.weights"},
     # steps on the way of scans, embeddings and updates; what they do lies in the rooms they name
     "stages": WORDS
@@ -61,6 +62,7 @@ ARROWS = {
     | {"data.batches.site_data", "data.preparation.own_grids", "machine.files", "tasks.task"}
     | {"models.build", "models.embedding", "models.layers.fuzzy", "models.planning"}
     | {"models.weights", "tasks.cleaning", "evaluate.scores.area_counts"}
+    | {"evaluate.reliability.by_sums"}
     | {"training.computing.device", "training.evaluation", "training.seeds", "training.settings"},
     "secagg": WORDS,
     "leakage": WORDS | {"data.batches.site_data", "evaluate.proportions"},
@@ -70,6 +72,7 @@ ARROWS = {
     "evaluate": {"errors"},
     "reports": WORDS
     | {"arm", "evaluate", "machine.file_names", "machine.files", "tasks.registry", "tasks.task"}
+    | {"harmonize.judging.decodability"}
     | {"data.scans"},  # how a number in a cell is read
     # a finished model: what it says of itself, what it predicts, how it is scored
     "trained": WORDS

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fedmri.machine.files import write_whole
 from fedmri.tasks.task import Case
@@ -17,6 +18,8 @@ from fedmri.training.pictures import Picture
 CASES, VALIDATION = "cases.jsonl", "validation.jsonl"
 """Files of a site's folder for a run: results of its test patients, and of its validation patients
 under the same model."""
+EMBEDDINGS = "embeddings.npz"
+"""File beside them in a simulation: what reached the last layer, by test patient."""
 
 
 def write_cases(path: Path, cases: Sequence[Case]) -> None:
@@ -45,6 +48,15 @@ def remove_subjects(folder: Path, subjects: Container[str]) -> None:
             kept = [line for line in lines if json.loads(line)["subject"] not in subjects]
             write_whole(path, "".join(f"{line}\n" for line in kept))
     (folder / "pictures.npz").unlink(missing_ok=True)
+
+
+def write_embeddings(path: Path, found: Mapping[tuple[str, str], torch.Tensor]) -> None:
+    """Write embeddings of patients, by site and subject, as arrays ``subjects`` and ``values``."""
+    if not found:
+        return
+    subjects = np.array([subject for _, subject in found])
+    values = np.stack([value.numpy() for value in found.values()])
+    np.savez_compressed(path, allow_pickle=False, subjects=subjects, values=values)
 
 
 def write_pictures(path: Path, pictures: Sequence[Picture]) -> None:

@@ -42,11 +42,20 @@ class Site:
             tables takes the site's table.
         folder: The site's own folder for this run: state, and results that stay at the site.
         guard: What a plan with privacy needs of the site.
+        are_embeddings_kept: Whether embeddings of test patients are written at home, too.
     """
 
-    def __init__(
-        self, name: str, plan_json: str, prepared: Sequence[Path], folder: Path, guard: Guard
+    def __init__(  # noqa: PLR0913  # what a site is made of
+        self,
+        name: str,
+        plan_json: str,
+        prepared: Sequence[Path],
+        folder: Path,
+        guard: Guard,
+        *,
+        are_embeddings_kept: bool = False,
     ) -> None:
+        self._are_embeddings_kept = are_embeddings_kept
         self.view = SiteView(name, plan_json, prepared, folder, guard)
         most_models = MOST_MODELS if guard.scorings else 0
         scorings = guard.scorings or folder / "scorings.jsonl"
@@ -119,7 +128,8 @@ class Site:
         scores = self._scorings.given(asked)
         if scores is None:
             self.view.guard.refuse_scoring()
-            scores = SiteScores(self.view, self.view.task(order.extra)).of(order, split)
+            task = self.view.task(order.extra)
+            scores = SiteScores(self.view, task, self._are_embeddings_kept).of(order, split)
             self._scorings.keep(asked, scores)
         return scores
 

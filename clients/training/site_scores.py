@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from fedmri.clients.egress.audit import audit
 from fedmri.clients.training.own_model import write_own_model
-from fedmri.clients.training.results import CASES, VALIDATION, write_cases, write_pictures
+from fedmri.clients.training.results import (
+    CASES,
+    EMBEDDINGS,
+    VALIDATION,
+    write_cases,
+    write_embeddings,
+    write_pictures,
+)
 from fedmri.clients.training.site_state import SiteState
 from fedmri.clients.training.site_view import SiteView
 from fedmri.data.batches.site_data import SiteData, Split
@@ -37,10 +44,12 @@ class SiteScores:
     Attributes:
         view: The site, as stages see it.
         task: What is scored.
+        are_embeddings_kept: Whether embeddings of test patients are written beside their results.
     """
 
     view: SiteView
     task: Task
+    are_embeddings_kept: bool = False
 
     def of(self, order: EvaluateOrder, split: Split) -> Scores:
         """Score the received model; a patient's own results stay on the site's disk."""
@@ -94,9 +103,14 @@ class SiteScores:
             yield any(found)
 
     def _evaluated(self, order: EvaluateOrder, data: SiteData, split: Split) -> Evaluation:
-        plan, task, n = self.view.plan, self.task, order.n_pictures
-        network = self.view.network.module
-        return evaluate(network, data, split, task, plan.train, wanted=plan.data, n_pictures=n)
+        plan, task, layout = self.view.plan, self.task, self.view.layout
+        is_kept = self.are_embeddings_kept and split == "test" and task.answer == "image"
+        return evaluate(
+            *(self.view.network.module, data, split, task, plan.train),
+            wanted=plan.data,
+            n_pictures=order.n_pictures,
+            layer=layout.head_layer if is_kept and layout.head else "",
+        )
 
     def _validate(self, order: EvaluateOrder, data: SiteData) -> None:
         """Keep what the tested model says of validation patients: what it is calibrated by.
@@ -127,6 +141,7 @@ class SiteScores:
         folder.mkdir(parents=True, exist_ok=True)
         write_cases(folder / CASES, result.cases)
         write_pictures(folder / "pictures.npz", result.pictures)
+        write_embeddings(folder / EMBEDDINGS, result.embeddings)
 
 
 def _no_head(site: str, strategy: Strategy) -> RoundError:

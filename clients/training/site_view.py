@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from fedmri.clients.egress.account import SiteAccount
 from fedmri.clients.training.first_values import AnOrder, FirstValues
 from fedmri.clients.training.network import Network, network_of
 from fedmri.clients.training.protection.private import Guard
-from fedmri.clients.training.results import CASES, read_cases
+from fedmri.clients.training.results import CASES, VALIDATION, read_cases
 from fedmri.clients.training.site_state import SiteState, SiteStates
 from fedmri.data.batches.examples import open_images, open_site
 from fedmri.data.batches.site_data import SiteData
@@ -133,7 +133,8 @@ class SiteView:
             files=self._files,
             folder=self.folder,
             task=self.task(extra),
-            tested=self._tested,
+            tested=partial(self._results, CASES),
+            validated=partial(self._results, VALIDATION),
         )
 
         def at(name: str, kept: Weights) -> AtSite:
@@ -141,9 +142,9 @@ class SiteView:
 
         return at
 
-    def _tested(self) -> list[Case]:
-        """Return the results of test patients, as they lie on this site's disk."""
-        path = self.folder / CASES
+    def _results(self, name: str) -> list[Case]:
+        """Return the results of patients, as they lie in a file on this site's disk."""
+        path = self.folder / name
         return read_cases(path) if path.exists() else []
 
     def task(self, extra: Mapping[str, Weights]) -> Task:

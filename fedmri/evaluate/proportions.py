@@ -126,3 +126,30 @@ def share_of(n_hits: int, n: int, level: float = LEVEL) -> Estimate:
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
     return Estimate(n_hits / n, *clopper_pearson(n_hits / n, n, level), n)
+
+
+def mean_of_shares(hits: Sequence[int], sizes: Sequence[int], level: float = LEVEL) -> Estimate:
+    """Return the unweighted mean of shares of several groups, by the limits of each.
+
+    Args:
+        hits: Patients of each group who are counted.
+        sizes: All patients of each group.
+        level: Coverage aimed at.
+
+    Returns:
+        NaN where a group has no patient.
+
+    Source:
+        Zou and Donner 2008, doi:10.1002/sim.3095.
+    """
+    n_groups, n = len(sizes), sum(sizes)
+    if min(sizes) == 0:
+        return Estimate(math.nan, math.nan, math.nan, n)
+    shares = [hit / size for hit, size in zip(hits, sizes, strict=True)]
+    ends = [mid_p(share, size, level) for share, size in zip(shares, sizes, strict=True)]
+    below, above = (
+        math.hypot(*(share - end[side] for share, end in zip(shares, ends, strict=True))) / n_groups
+        for side in (0, 1)
+    )
+    value = sum(shares) / n_groups
+    return Estimate(value, value - below, value + above, n)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,15 @@ class SumStage(Protocol[D]):
 
     def combine(self, step: int, total: Arrays, shared: Arrays) -> Arrays:
         """Return what is broadcast next; after the last step, the parameters."""
+        ...
+
+
+@runtime_checkable
+class Doubting(Protocol):
+    """A stage of sums that can tell by one site's sums alone that they cannot be true."""
+
+    def refuse_odd(self, step: int, sums: Arrays) -> None:
+        """Raise HarmonizeError for them (H01): that site is left out, and the others go on."""
         ...
 
 

@@ -203,7 +203,7 @@ def _usage(path: Path) -> dict[str, Usage]:
 def _records(path: Path) -> tuple[tuple[Record, ...], list[str]]:
     records, torn = _lines(path, needed="kind")
     # A resumed run may repeat a round: the later record is the one that the model went on from.
-    keys = ("kind", "arm", "seed", "round", "site")
+    keys = ("kind", "arm", "seed", "round", "site", "stage")
     kept = {tuple(record.get(key) for key in keys): record for record in records}
     warning = "The last line of metrics.jsonl is torn: the run was cut off while it wrote."
     return tuple(kept.values()), [warning] if torn else []

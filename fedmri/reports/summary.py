@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -32,16 +32,13 @@ from fedmri.reports.reliability.temperature import Tempered, temperatures
 from fedmri.reports.results import Results
 from fedmri.reports.statistics.contrast import Contrast, mean_of
 from fedmri.reports.statistics.hospitals import difference_over_hospitals, over_hospitals
-from fedmri.reports.statistics.intervals import (
-    Estimate,
-    Patients,
-    n_of,
-)
+from fedmri.reports.statistics.intervals import Estimate, Patients, n_of
 from fedmri.reports.statistics.metrics import Measured
 from fedmri.reports.statistics.scores import Score
 from fedmri.reports.statistics.scoring import Scorer
 from fedmri.reports.statistics.verdicts import Verdict, judge
 from fedmri.reports.text.notes import area_notes, notes_of, protocol_notes
+from fedmri.reports.told_site import SiteTelling, site_telling
 
 
 @dataclass(frozen=True)
@@ -168,6 +165,7 @@ class Summary:
     temperatures: tuple[Tempered, ...] = ()
     coverages: tuple[Coverage, ...] = ()
     groups: tuple[GroupScore, ...] = ()
+    telling: SiteTelling = field(default_factory=SiteTelling)
 
     def group(self, label: str) -> Group:
         """Return which arms the row of a label is of."""
@@ -239,6 +237,7 @@ def summarise(
         temperatures=temperatures(rows, seed),
         coverages=coverages(rows),
         groups=_groups(results, task, first),
+        telling=site_telling(results, rows),
     )
 
 

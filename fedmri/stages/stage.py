@@ -109,6 +109,7 @@ class AtSite:
         folder: The site's own folder for the run; nothing in it leaves.
         task: What is learned, as outputs are read under what was fitted so far.
         tested: Returns the results of the site's test patients, once the final model was tested.
+        validated: Returns those of its validation patients under the same model.
     """
 
     site: str
@@ -125,6 +126,7 @@ class AtSite:
     folder: Path = Path()
     task: Task | None = None
     tested: Callable[[], Sequence[Case]] = tuple
+    validated: Callable[[], Sequence[Case]] = tuple
 
     @property
     def learned(self) -> Task:

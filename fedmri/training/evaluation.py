@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 
@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.data.settings import DataConfig
+from fedmri.models.embedding import Embedding, embedding_of
 from fedmri.round import Batch
 from fedmri.tasks.task import Case, Reading, Task, patient_cases
 from fedmri.training.computing.arithmetic import Arithmetic
@@ -37,12 +38,15 @@ class Evaluation:
             where there are none.
         n_examples: Volumes or slices.
         pictures: Of as many patients as were asked for, evenly spaced.
+        embeddings: By patient, the mean over examples of what reaches a layer, shape ``(d,)``,
+            float32; empty where no layer was named.
     """
 
     cases: tuple[Case, ...]
     loss: float
     n_examples: int
     pictures: tuple[Picture, ...] = ()
+    embeddings: Mapping[Patient, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class _Row:
     truth: torch.Tensor
     prediction: torch.Tensor
     loss: float
+    embedding: torch.Tensor | None
 
 
 def evaluate(  # noqa: PLR0913  # what, on whom, and how
@@ -65,6 +70,7 @@ def evaluate(  # noqa: PLR0913  # what, on whom, and how
     *,
     wanted: DataConfig | None = None,
     n_pictures: int = 0,
+    layer: str = "",
 ) -> Evaluation:
     """Score a network on every patient of a split, without gradients and in evaluation mode.
 
@@ -80,6 +86,8 @@ def evaluate(  # noqa: PLR0913  # what, on whom, and how
         train: How the network computes, and on how many examples together.
         wanted: Whether the network looks by windows and in a mirror; None looks at whole images.
         n_pictures: Pictures wanted, one patient each.
+        layer: Layer whose inputs are kept as embeddings, by its name; empty keeps none. Where an
+            image and its mirror image are looked at, the latter's count.
 
     Raises:
         ConfigError: The device is not there, or lacks the precision (C23).
@@ -91,25 +99,30 @@ def evaluate(  # noqa: PLR0913  # what, on whom, and how
     arithmetic = Arithmetic.of(train)
     place = arithmetic.device
     losses: dict[Patient, list[float]] = {}
+    embeddings: dict[Patient, list[torch.Tensor]] = {}
     n_examples = 0
-    with reproducible(), memory_explained(place), _evaluating(network.to(place)):
+    kept = embedding_of(network, layer) if layer else nullcontext()
+    with reproducible(), memory_explained(place), _evaluating(network.to(place)), kept as reached:
         look = Look.of(wanted, _mirror_axis(data, split)) if wanted else Look()
         answer = partial(look.outputs, arithmetic.answering(network))
         batches = data.eval_batches(split, batch_size=train.batch_size)
         outputs = ((batch, answer(arithmetic.inputs(batch.inputs))) for batch in batches)
-        rows = _rows(iter(data.examples(split)), outputs, task)
+        rows = _rows(iter(data.examples(split)), outputs, task, reached)
         for _, group in groupby(rows, key=lambda row: (row.example.site, row.example.scan)):
             scan = list(group)
             reading = _read(task, scan)
             patient = (scan[0].example.site, scan[0].example.subject)
             readings.setdefault(patient, []).append(reading)
             losses.setdefault(patient, []).extend(row.loss for row in scan)
+            own = [row.embedding for row in scan if row.embedding is not None]
+            embeddings.setdefault(patient, []).extend(own)
             n_examples += len(scan)
             if patient in shown:
                 shown.remove(patient)
                 pictures.append(_picture(task, scan, reading))
     cases = tuple(patient_cases(task, readings))
-    return Evaluation(cases, _mean_loss(task, losses), n_examples, tuple(pictures))
+    loss = _mean_loss(task, losses)
+    return Evaluation(cases, loss, n_examples, tuple(pictures), _means(embeddings))
 
 
 def _mean_loss(task: Task, losses: Mapping[Patient, Sequence[float]]) -> float:
@@ -118,6 +131,10 @@ def _mean_loss(task: Task, losses: Mapping[Patient, Sequence[float]]) -> float:
     own = [math.fsum(losses[patient]) / len(losses[patient]) for patient in sorted(losses)]
     within = [min(max(loss, low), high) if math.isfinite(loss) else high for loss in own]
     return math.fsum(within) / len(within) if within else math.nan
+
+
+def _means(embeddings: Mapping[Patient, Sequence[torch.Tensor]]) -> dict[Patient, torch.Tensor]:
+    return {one: torch.stack(list(own)).mean(0) for one, own in embeddings.items() if own}
 
 
 def adapt_norm_statistics(
@@ -176,16 +193,21 @@ def _mirror_axis(data: SiteData, split: Split) -> int | None:
 
 
 def _rows(
-    examples: Iterator[Example], found: Iterable[tuple[Batch, torch.Tensor]], task: Task
+    examples: Iterator[Example],
+    found: Iterable[tuple[Batch, torch.Tensor]],
+    task: Task,
+    reached: Embedding | None,
 ) -> Iterator[_Row]:
     for batch, outputs in found:
+        embedded = None if reached is None else reached.value.float().cpu()
         target, predictions = batch.target.to(outputs.device), task.predict(outputs).cpu()
         for i, (image, truth, prediction) in enumerate(
             zip(batch.image, batch.target, predictions, strict=True)
         ):
             # each by itself: overlap losses of a batch would mix patients
             loss = float(task.mean_loss(outputs[i : i + 1], target[i : i + 1]))
-            yield _Row(next(examples), image, truth, prediction, loss)
+            own = None if embedded is None else embedded[i]
+            yield _Row(next(examples), image, truth, prediction, loss, own)
 
 
 def _read(task: Task, scan: list[_Row]) -> Reading:

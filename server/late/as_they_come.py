@@ -20,7 +20,7 @@ from fedmri.server.late.closed import FILE, Closed, ClosedRounds
 from fedmri.server.late.models import SentModels
 from fedmri.server.rounds.exchange import Answer, StreamingGrid
 from fedmri.server.rounds.in_clear import Expected, InClear
-from fedmri.server.rounds.run import LATE, Forms, Running
+from fedmri.server.rounds.run import LATE, Running, SumForm
 from fedmri.server.transport.answers import Answers
 from fedmri.server.transport.asking import UNREADABLE, Terms
 from fedmri.server.transport.refusals import SILENT
@@ -72,10 +72,10 @@ class AsTheyCome:
         return isinstance(self.running.grid, StreamingGrid)
 
     def total(
-        self, order: SumsOrder, forms: Forms, sites: Sequence[str], left_out: dict[str, str]
+        self, order: SumsOrder, form: SumForm, sites: Sequence[str], left_out: dict[str, str]
     ) -> Arrays:
         """Return the sum of what each site sent; see ``InClear``."""
-        return self._clear.total(order, forms, sites, left_out)
+        return self._clear.total(order, form, sites, left_out)
 
     def updates(
         self, order: TrainOrder, sites: Sequence[str], rejected: dict[str, str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ import torch
 from flwr.app import MessageType
 
 from fedmri.errors import FedmriError, RoundError, explained
-from fedmri.harmonize.sums import Arrays, SumStage, version
+from fedmri.harmonize.sums import Arrays, Doubting, SumStage, version
 from fedmri.round import Weights
-from fedmri.server.rounds.run import Channel, Running, Total
+from fedmri.server.rounds.run import Channel, Running, SumForm, Total
 from fedmri.stages.registry import STAGES
 from fedmri.stages.stage import Made, Stage, When, fitted_stages
 from fedmri.wire import FITTED, SumsOrder, as_arrays, content_of
@@ -86,15 +87,18 @@ class Fitting:
             return
         made = Made(running.plan, {}, running.made.layout)
         for number, stage in fitted_stages(running.plan.stages, When.AFTER_TEST):
-            name, order = STAGES.name_of(stage), SumsOrder(0, {}, {}, after_round, stage=number)
+            name, start = STAGES.name_of(stage), as_weights(stage.first(members))
+            order = SumsOrder(0, start, {}, after_round, stage=number)
             status, found = "ok", dict[str, Any]()
             try:
-                fitted = self._fitted(stage, order, members, made)
-                found = dict(stage.recorded(made, fitted))
+                fitted, left_out = self._summed(stage, order, members, made)
+                found = {**stage.recorded(made, fitted), "left_out": left_out}
             except FedmriError as error:
                 log.warning("nothing was found by stage %s: %s", name, error)
                 status = error.code
-            running.records.add("found", round=after_round, stage=name, status=status, **found)
+            running.records.add(
+                "found", round=after_round, stage=name, status=status, sites=members, **found
+            )
 
     def beside_training(self) -> dict[str, Weights]:
         """Return what goes with an order to train."""
@@ -142,6 +146,12 @@ class Fitting:
         return self._fitted(stage, first, members, made)
 
     def _fitted(self, stage: Stage, first: SumsOrder, members: Sequence[str], made: Made) -> Arrays:
+        return self._summed(stage, first, members, made)[0]
+
+    def _summed(
+        self, stage: Stage, first: SumsOrder, members: Sequence[str], made: Made
+    ) -> tuple[Arrays, dict[str, str]]:
+        """Return what is fitted, and the code of each site that was left out."""
         sums = stage.fit(made)
         assert sums is not None, "a stage that is fitted has sums"
         n_needed = self._running.plan.rounds.n_needed(len(members))
@@ -154,10 +164,10 @@ def fit(
     members: Sequence[str],
     n_least: int,
     first: SumsOrder | None = None,
-) -> Arrays:
-    """Return the parameters of a stage, fitted by sums over sites.
+) -> tuple[Arrays, dict[str, str]]:
+    """Return the parameters of a stage, fitted by sums over sites, and whom it left out by code.
 
-    A site that does not answer one step is not asked in the next.
+    A site that gives nothing usable in one step is not asked in the next.
 
     Args:
         stage: What is fitted.
@@ -172,16 +182,23 @@ def fit(
     """
     first = first or SumsOrder(0, {})
     shared: Arrays = as_arrays(first.shared)
+    left_out: dict[str, str] = {}
     for step in range(stage.n_steps):
-        left_out: dict[str, str] = {}
         order = replace(first, step=step, shared=as_weights(shared))
-        forms = {name: values.shape for name, values in stage.site_sums(step, (), shared).items()}
-        total = total_of(order, forms, members, left_out)
+        total = total_of(order, _form(stage, step, shared), members, left_out)
         members = [site for site in members if site not in left_out]
         if len(members) < n_least:
             raise _too_few(members, left_out, n_least)
         shared = stage.combine(step, total, shared)
-    return shared
+    return shared, left_out
+
+
+def _form(stage: SumStage[Any], step: int, shared: Arrays) -> SumForm:
+    empty = stage.site_sums(step, (), shared)
+    shapes = {name: values.shape for name, values in empty.items()}
+    if isinstance(stage, Doubting):
+        return SumForm(shapes, partial(stage.refuse_odd, step))
+    return SumForm(shapes)
 
 
 def as_weights(arrays: Arrays) -> Weights:

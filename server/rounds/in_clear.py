@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from flwr.app import MessageType, RecordDict
 
-from fedmri.errors import RoundError
+from fedmri.errors import HarmonizeError, RoundError
 from fedmri.harmonize.sums import Arrays, add
 from fedmri.round import ExtraForms, Update
 from fedmri.server.rounds.accept import Bounds, check_update
 from fedmri.server.rounds.exchange import Answer
-from fedmri.server.rounds.run import Forms, Running, bytes_down
+from fedmri.server.rounds.run import Running, SumForm, bytes_down
 from fedmri.wire import (
     SUMS,
     UPDATE,
@@ -54,13 +54,13 @@ class InClear:
     running: Running
 
     def total(
-        self, order: SumsOrder, forms: Forms, sites: Sequence[str], left_out: dict[str, str]
+        self, order: SumsOrder, form: SumForm, sites: Sequence[str], left_out: dict[str, str]
     ) -> Arrays:
         """Return the sum of what each site sent."""
         n_needed = self.running.plan.rounds.n_needed(len(self.running.members()))
         content = content_of(order)
         answers = self.running.exchanges.ask(MessageType.QUERY, content, sites, n_needed)
-        return added(answers, forms, left_out)
+        return added(answers, form, left_out)
 
     def updates(
         self, order: TrainOrder, sites: Sequence[str], rejected: dict[str, str]
@@ -124,28 +124,31 @@ class InClear:
         return Bounds(parameters, max_norm, n_examples, extra, n_subjects)
 
 
-def added(answers: Iterator[Answer], forms: Forms, left_out: dict[str, str]) -> Arrays:
+def added(answers: Iterator[Answer], form: SumForm, left_out: dict[str, str]) -> Arrays:
     """Return the sum of what sites sent for a step; name who sent nothing that can be used."""
-    usable = _usable(answers, forms, left_out)
+    usable = _usable(answers, form, left_out)
     first = next(usable, None)
     # never a list: a grid may write the next answer over the memory of the last
     return {} if first is None else add(chain([first], usable))
 
 
-def _usable(answers: Iterator[Answer], forms: Forms, left_out: dict[str, str]) -> Iterator[Arrays]:
+def _usable(answers: Iterator[Answer], form: SumForm, left_out: dict[str, str]) -> Iterator[Arrays]:
     for answer in answers:
         try:
             if answer.content is None:
                 left_out[answer.site] = answer.code
                 log.warning("site %s left out of the sums: %s", answer.site, answer.code)
                 continue
-            yield _checked(read_answer(SUMS, answer.site, answer.content), forms)
-        except RoundError as error:
-            log.warning("%s", error)
+            found = _checked(read_answer(SUMS, answer.site, answer.content), form.shapes)
+            form.refuse(found)
+        except (RoundError, HarmonizeError) as error:
+            log.warning("site %s left out of the sums: %s", answer.site, error)
             left_out[answer.site] = error.code
+        else:
+            yield found
 
 
-def _checked(sums: Sums, forms: Forms) -> Arrays:
+def _checked(sums: Sums, forms: dict[str, tuple[int, ...]]) -> Arrays:
     found = {name: tuple(value.shape) for name, value in sums.arrays.items()}
     if found != forms or any(v.dtype != torch.float64 for v in sums.arrays.values()):
         odd = sorted(name for name in found | forms if found.get(name) != forms.get(name))

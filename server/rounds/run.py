@@ -64,16 +64,29 @@ class Run:
 LATE = "R45"
 """Code of a site whose update joins a later round."""
 
-Forms = dict[str, tuple[int, ...]]
-Total = Callable[[SumsOrder, Forms, Sequence[str], dict[str, str]], Arrays]
-"""Returns the sums over sites of a step, given the arrays' shapes; it names whom it left out."""
+
+@dataclass(frozen=True)
+class SumForm:
+    """What one site's sums of a step must be like.
+
+    Attributes:
+        shapes: Of its arrays.
+        refuse: Raises HarmonizeError for sums that cannot be true. Under masks nobody sees them.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    refuse: Callable[[Arrays], None] = lambda sums: None
+
+
+Total = Callable[[SumsOrder, SumForm, Sequence[str], dict[str, str]], Arrays]
+"""Returns the sums over sites of a step; it names whom it left out."""
 
 
 class Channel(Protocol):
     """How values of sites reach the server: each in clear, or their sum alone."""
 
     def total(
-        self, order: SumsOrder, forms: Forms, sites: Sequence[str], left_out: dict[str, str]
+        self, order: SumsOrder, form: SumForm, sites: Sequence[str], left_out: dict[str, str]
     ) -> Arrays:
         """Return the sums over sites of a step of a stage; see ``Total``."""
         ...

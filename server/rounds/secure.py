@@ -37,7 +37,7 @@ from fedmri.secagg.wide import from_limbs, wide_slots
 from fedmri.server.rounds import run as of_run
 from fedmri.server.rounds.accept import Bounds, check_update
 from fedmri.server.rounds.exchange import Answer
-from fedmri.server.rounds.run import Forms, bytes_down
+from fedmri.server.rounds.run import SumForm, bytes_down
 from fedmri.wire import (
     KEYS,
     SUMS,
@@ -219,10 +219,10 @@ class UnderMasks:
         self._sums = SecureSums(running.run.roll, running.run.folder, running.exchanges.ask)
 
     def total(
-        self, order: SumsOrder, forms: Forms, sites: Sequence[str], left_out: dict[str, str]
+        self, order: SumsOrder, form: SumForm, sites: Sequence[str], left_out: dict[str, str]
     ) -> Arrays:
-        """Return the sum over the sites that stayed."""
-        slots = wide_slots(forms)
+        """Return the sum over the sites that stayed; no site's own part can be looked at."""
+        slots = wide_slots(form.shapes)
 
         def masked(masking: Masking, there: Sequence[str]) -> Iterator[tuple[str, Masked]]:
             content = content_of(replace(order, masking=masking))

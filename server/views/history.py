@@ -14,6 +14,9 @@ from fedmri.errors import UsageError, told
 from fedmri.round import Target
 from fedmri.tasks.registry import TASKS
 
+KEYS = ("kind", "round", "site", "stage")
+"""What a record is told apart by: of those that are alike, the last counts."""
+
 
 @dataclass(frozen=True)
 class PlanFacts:
@@ -116,7 +119,7 @@ def _read_on(path: Path, before: _Read, more: bytes) -> _Read:
         record = _record(line)
         if record is None:
             raise broken_file(path, f"no record at line {number}", "one JSON object a line")
-        kept[tuple(record.get(key) for key in ("kind", "round", "site"))] = record
+        kept[tuple(record.get(key) for key in KEYS)] = record
     n_more = len(more) - len(torn)
     return _Read(
         before.n_bytes + n_more,

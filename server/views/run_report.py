@@ -17,7 +17,9 @@ from fedmri.machine.files import write_whole
 from fedmri.reports.pages import figures
 from fedmri.reports.pages.templates import template
 from fedmri.reports.privacy import privacy_table
+from fedmri.reports.reliability.from_sums import SummedReliability
 from fedmri.reports.statistics.intervals import Estimate
+from fedmri.reports.text.calibrated import summed_reliability, summed_tables
 from fedmri.reports.text.counted_areas import area_table
 from fedmri.reports.text.words import capital, metric_name, number, span
 from fedmri.server.registry.home import ServerHome
@@ -39,6 +41,8 @@ class RunResult:
         tests: The final model on each site's test patients.
         pooled: Every metric over the test patients of all sites, the primary one first.
         areas: By class, the ROC area over all test patients from counts, if the plan wants it.
+        notes: Why stages found nothing after the test, or did without some sites.
+        reliability: Coverage and temperatures from sums, if the plan wants them.
         refused: Code of each site that gave no scores of the final model.
     """
 
@@ -48,6 +52,8 @@ class RunResult:
     tests: tuple[SiteScores, ...]
     pooled: tuple[Pooled, ...]
     areas: Mapping[str, Mapping[str, float]]
+    notes: tuple[str, ...] = ()
+    reliability: tuple[SummedReliability, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -74,7 +80,12 @@ def read_result(home: ServerHome, name: str) -> RunResult:
         plan_sha256=hashlib.sha256(text.encode()).hexdigest(),
         tests=tests,
         pooled=tuple(pool(tests, name) for name in names),
-        areas=next((dict(one.get("areas") or {}) for one in history.of_kind("found")), {}),
+        areas=next((dict(one["areas"]) for one in history.of_kind("found") if "areas" in one), {}),
+        notes=(
+            *area_table(history.records)["area_notes"],
+            *summed_tables(history.records)["summed_notes"],
+        ),
+        reliability=summed_reliability(history.records),
         refused={
             str(record["site"]): str(record["status"])
             for record in history.of_kind("test")
@@ -106,10 +117,26 @@ def result_json(result: RunResult) -> dict[str, Any]:
             name: {key: finite(value) for key, value in area.items()}
             for name, area in result.areas.items()
         },
+        "reliability": [_reliability_json(one) for one in result.reliability],
+        "notes": list(result.notes),
         "sites": {
             one.site: {"n_patients": one.n_patients}
             | {name: finite(value) for name, value in one.metrics.items()}
             for one in result.tests
+        },
+    }
+
+
+def _reliability_json(found: SummedReliability) -> dict[str, Any]:
+    """Return temperature and coverage; null where there is none."""
+    return {
+        "temperature": found.temperature or None,
+        "limit": found.limit if found.limit >= 0 else None,
+        "coverage": {
+            one.site or "all sites": {
+                key: _or_none(value) for key, value in asdict(one.common).items()
+            }
+            for one in found.coverages()
         },
     }
 
@@ -132,7 +159,7 @@ def area_sentence(name: str, area: Mapping[str, float]) -> str:
     if not math.isfinite(area["value"]):
         return f"ROC area of {name} over all sites: no site had enough patients with and without."
     return (
-        f"ROC area of {name} over {area['n_patients']:.0f} patients of all sites, from counts: "
+        f"ROC area of {name} over {area['n_patients']:.0f} patients, from counts: "
         f"{number(area['value'])}, off by {number(area['error_bound'])} at most."
     )
 
@@ -178,6 +205,7 @@ def _context(result: RunResult, history: History) -> dict[str, Any]:
         "codes": CODES,
         **privacy_table(history.records),
         **area_table(history.records),
+        **summed_tables(history.records),
         "plan_json": json.dumps(result.plan, indent=1, sort_keys=True, ensure_ascii=False),
     }
 

@@ -236,4 +236,7 @@ def simulated_roll(label: str, plan: Plan, members: Sequence[str]) -> Roll:
 def _node(site: str, run: ArmRun, folder: Path) -> Node:
     prepared = json.dumps([str(path) for path in run.prepared[site]])
     own = folder / "sites" / file_name(site) / run.path
-    return Node(site, {"site": site, "prepared": prepared, "folder": str(own), **run.policy})
+    told = {"site": site, "prepared": prepared, "folder": str(own), **run.policy}
+    if run.arm.role in ("federated", "pooled"):
+        told["embeddings"] = "yes"  # for the report: whether they tell the site
+    return Node(site, told)

@@ -8,9 +8,12 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
+from monai.bundle.scripts import verify_metadata, verify_net_in_out
 
 from fedmri.api.result import StudyResult
 from fedmri.api.submission.bundle import bundle_run
@@ -19,6 +22,7 @@ from fedmri.config import load
 from fedmri.errors import UsageError
 from fedmri.reports.text.tables import as_markdown
 from tests.conftest import RunTiny
+from tests.export.test_export import MANDATORY
 
 QUICK = ("rounds.n_rounds=1", "simulation.arms=[federated,local]", "train.local_steps=1")
 
@@ -87,6 +91,7 @@ def _at(folder: Path) -> dict[str, str]:
     return {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": root}
 
 
+@pytest.mark.slow
 def test_the_validator_of_crates_requires_nothing_more(run_tiny: RunTiny, tmp_path: Path) -> None:
     """Of what it recommends only addresses on the web are missing, which nobody knows here."""
     python = os.environ.get("FEDMRI_ROC_VALIDATOR", "")
@@ -96,6 +101,20 @@ def test_the_validator_of_crates_requires_nothing_more(run_tiny: RunTiny, tmp_pa
     script = Path(__file__).with_name("validate_crate.py")
     done = subprocess.run([python, script, bundle], capture_output=True, text=True, check=True)
     assert not [line for line in done.stdout.splitlines() if not re.search(r"url|URI|URL", line)]
+
+
+@pytest.mark.slow
+def test_monai_accepts_the_model_of_a_bundle(run_tiny: RunTiny, tmp_path: Path) -> None:
+    """Its metadata hold what the specification asks, and the network answers in their shapes."""
+    bundle = bundle_run(run_tiny("a", *QUICK), tmp_path / "out").folder / "model/bundle"
+    metadata, config = (bundle / "configs" / name for name in ("metadata.json", "inference.json"))
+    schema = tmp_path / "schema.json"  # the one that the file names lies on a network
+    schema.write_text(json.dumps({"type": "object", "required": MANDATORY}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of hashes, of eval and of TorchScript, all in MONAI
+        verify_metadata(meta_file=str(metadata), filepath=str(schema))
+        files: dict[str, Any] = {"meta_file": str(metadata), "config_file": str(config)}
+        verify_net_in_out("network_def", device="cpu", bundle_root=str(bundle), **files)
 
 
 def test_items_of_a_list_have_numbers_of_their_own_and_records_that_exist() -> None:

@@ -119,29 +119,34 @@ def test_a_hospitals_noise_is_that_of_a_simulation(
         assert len(there) == 2
 
 
-def test_the_area_of_a_deployment_is_that_of_a_simulation(
+def test_what_is_counted_after_the_test_is_that_of_a_simulation(
     deployment: Deployment, cache: Path, tmp_path: Path
 ) -> None:
-    """Counts of test patients leave each hospital once, after the test, and stand in its ledger."""
-    counted = ("stages={counted_auc: {n_least: 1}}", "rounds.n_rounds=1", "data.split.test=0.5")
-    plan = plan_of("name=area", *counted)
+    """Area, temperature and coverage: sums leave each hospital once, and stand in its ledger."""
+    stages = "stages={counted_auc: {n_least: 1}, reliability: {n_least: 1}}"
+    plan = plan_of("name=area", stages, "rounds.n_rounds=1", "data.split={val: 0.4, test: 0.5}")
     run = demo.submit(deployment.consortium, plan)
     demo.wait(run, TIMEOUT_S, lambda run: None)
     demo.simulated(plan, deployment.data, tmp_path, cache)
     folders = deployment.consortium.server.runs / run.name, *(tmp_path / "arms").rglob("seed-0")
-    both = [
-        record["areas"]
+    deployed, simulated = (
+        {
+            record["stage"]: record.get("areas") or record["reliability"]
+            for record in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+            if record["kind"] == "found"
+        }
         for folder in folders
-        for record in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-        if record["kind"] == "found"
-    ]
-    assert len(both) == 2
-    np.testing.assert_equal(both[0], both[1])
-    assert any(area["error_bound"] < 0.5 for area in both[0].values())
+    )
+    np.testing.assert_equal(deployed, simulated)
+    assert any(area["error_bound"] < 0.5 for area in deployed["counted_auc"].values())
+    assert all(n > 0 for n in deployed["reliability"]["sums"]["n"])
     for home in deployment.consortium.sites.values():
         mine = [entry for entry in entries(home.ledger) if entry["run"] == run.name]
-        assert [entry["kind"] for entry in mine] == ["update", "scores", "scores", "sums"]
-        assert "sums: 4 arrays" in mine[-1]["what"]
+        kinds = ["update", "scores", "scores", "sums", "sums", "sums"]
+        assert [entry["kind"] for entry in mine] == kinds
+        assert "sums: 4 arrays" in mine[3]["what"]
+        assert "sums: 2 arrays" in mine[4]["what"]
+        assert not [*home.runs.rglob("embeddings.npz")]  # nobody there could compare them
 
 
 def test_a_site_knows_what_left_it(deployment: Deployment) -> None:

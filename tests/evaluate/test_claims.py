@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,14 @@ CLAIMS: dict[str, tuple[dict[str, object], str]] = {
     "drop": ({"internal": "99.54", "external": "94.12", "drop": "6.42"}, "drop"),
     "parts": ({"parts": [4712, 671, 1352], "total": "6,736"}, "parts"),
     "value outside": ({"accuracy": "0.93", "accuracy_interval": ["0.80", "0.90"]}, "interval"),
+    "more positive than all": ({"n": 10, "n_positive": 15}, "counts"),
+    "two classes of other numbers": ({"n": 10, "n_positive": 4, "n_negative": 5}, "counts"),
+    # a batch holds one case or more
+    "more iterations than cases": (
+        {"epochs": 1, "iterations": "2 G", "n_train": "1 G"},
+        "iterations",
+    ),
+    "swapped ends": ({"auc": "0.85", "auc_interval": ["0.9", "0.8"]}, "interval"),
     "AUC of six pairs": ({"n": 5, "n_positive": 2, "auc": "0.80"}, "auc"),
 }
 
@@ -69,6 +78,10 @@ POSSIBLE: dict[str, dict[str, object]] = {
     "drop": {"internal": "99.54", "external": "94.12", "drop": "5.42", "n_external": 200},
     "MiB": {"parameters": "1.806 M", "size_mb": "6.89"},
     "parts": {"parts": [4712, 671, 1352], "total": "6,735"},
+    # answered at once: neither a table nor a batch size is searched among millions
+    "millions of cases": {"n": "3 M", "n_positive": "1 M", "accuracy": "90.1 %",
+                          "sensitivity": "80.2 %", "specificity": "95.3 %",
+                          "epochs": 2, "iterations": 18750, "n_train": "3 M"},
     "vgg16": {"network": "VGG-16", "parameters": "138.4 M", "size_mb": "528"},
 }  # fmt: skip
 
@@ -78,6 +91,16 @@ def test_a_claim_that_can_be_is_not_accused(name: str) -> None:
     """Averages obey fewer rules, megabytes have two sizes, and sums add up."""
     severities = {one.severity for one in found(**POSSIBLE[name]).values()}
     assert not severities & {"impossible", "unlikely"}
+
+
+def test_the_batches_of_an_epoch_are_those_of_some_batch_size() -> None:
+    """As all batch sizes tried one by one say, with and without the rest at the end."""
+    for n in (1, 7, 30, 31):
+        sizes = range(1, n + 1)
+        some = {math.ceil(n / b) for b in sizes} | {n // b for b in sizes}
+        for n_batches in range(1, n + 3):
+            claim = {"epochs": 1, "iterations": n_batches, "n_train": n}
+            assert ("iterations" in found(**claim)) == (n_batches not in some)
 
 
 def test_an_average_of_f1_is_never_above_the_f1_of_the_averages() -> None:
@@ -173,6 +196,7 @@ def test_what_methods_do_not_say_is_named() -> None:
         {"claims": [{"acuracy": "99 %"}]},
         {"claims": [{"accuracy": "high"}]},
         {"claims": [{"accuracy": "990"}]},
+        {"claims": [{"accuracy": "-5 %"}]},
         {"claims": [{"n": "some"}]},
         {"claims": [{"accuracy_interval": ["0.1"]}]},
         {"claims": "none"},
@@ -185,6 +209,17 @@ def test_what_cannot_be_read_is_told(paper: dict[str, object]) -> None:
     """A misspelt key would otherwise pass as a claim that is checked."""
     with pytest.raises(UsageError, match=r"\[U81\]"):
         fedmri.lint_claims(paper)
+
+
+def test_an_error_says_which_claim_it_is_in_and_no_key_is_lost(tmp_path: Path) -> None:
+    """The second of two is odd; a key that is there twice would lose its first number."""
+    with pytest.raises(UsageError, match=r"\[U81\]") as caught:
+        fedmri.lint_claims({"claims": [{"n": 5}, {"name": "external", "n": "some"}]})
+    assert caught.value.__notes__ == ["in claim 2, external"]
+    path = tmp_path / "paper.yaml"
+    path.write_text("claims:\n  - {n: 5, n: 6}\n")
+    with pytest.raises(UsageError, match="key n twice in one place"):
+        fedmri.lint_claims(path)
 
 
 PAPER = """

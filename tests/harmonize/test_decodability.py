@@ -44,6 +44,19 @@ def test_shifted_sites_are_told_and_equal_ones_are_not() -> None:
     assert shifted.accuracy > 0.95
     assert shifted.balanced > 0.95
     assert shifted.p_value == 1 / 40
+    assert shifted.balanced_p_value == 1 / 40
+    assert noise.balanced_p_value > 0.05
+
+
+def test_the_mean_over_sites_is_that_of_each_sites_own_share() -> None:
+    """Of a large and a small site, always naming the large one is right half of the time."""
+    found = decodability(samples(0, (60, 10)), PROBE)
+    names, named, sizes = zip(*found.by_site, strict=True)
+    assert sizes == (60, 10)
+    assert len(names) == 2
+    assert sum(named) / 70 == pytest.approx(found.accuracy)
+    assert found.balanced == pytest.approx(np.mean([named[0] / 60, named[1] / 10]))
+    assert found.balanced < 0.65 < found.accuracy
 
 
 def test_copies_of_a_subject_do_not_betray_its_site() -> None:

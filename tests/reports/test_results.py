@@ -178,3 +178,10 @@ def test_runs_whose_cases_are_of_another_task_are_not_compared(write_run: WriteR
     (run / "config.yaml").write_text(as_yaml(load(["experiment=smoke"])))
     with pytest.raises(UsageError, match=r"another task.*\[U13\]"):
         compare_runs([run, run])
+
+
+def test_one_run_alone_is_compared_with_nothing(write_run: WriteRun) -> None:
+    """Nor is none: the command would print a table without a difference."""
+    for runs in ([], ["runs/a"]):
+        with pytest.raises(UsageError, match=rf"found {len(runs)}, want two or more.*U01"):
+            compare_runs(runs)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedmri.errors import UsageError
+from fedmri.evaluate.reliability.by_sums import ReliabilitySums
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.views.fetch import fetch_run
 from fedmri.server.views.run_report import (
@@ -63,6 +64,34 @@ def test_an_area_from_counts_stands_with_its_error_bound(
     assert "over 40 patients" in area_sentence("mass", area)
     assert "off by 0.042 at most" in area_sentence("mass", area)
     assert "no site had enough patients" in area_sentence("spots", result.areas["spots"])
+
+
+def test_coverage_from_sums_stands_by_site_with_who_is_not_in_it(
+    deploy: Deploy, coordinator: ServerHome, trained: Trained, tmp_path: Path
+) -> None:
+    """By hand: 27 of 30 and 14 of 20 held, 41 of 50 together; the third site sent odd sums."""
+    fit = ReliabilitySums(2, 0.0, 5)
+    sums = {name: [0.0, 0.0, 0.0] for name in fit.names}
+    sums |= {"n": [30.0, 20.0, 0.0], "held": [27.0, 14.0, 0.0], "held_own": [30.0, 20.0, 0.0]}
+    sums |= {"size": [45.0, 20.0, 0.0], "right": [24.0, 16.0, 0.0]}
+    reliability = {"temperature": 1.5, "limit": 0.4, "sums": sums}
+    left_out = {trained.sites[2]: "H01"}
+    found = {"kind": "found", "round": 2, "stage": "reliability", "status": "ok"}
+    found |= {"sites": trained.sites, "left_out": left_out, "reliability": reliability}
+    with (deploy("tiny").path / "metrics.jsonl").open("a") as file:
+        file.write(f"{json.dumps(found)}\n")
+    result = read_result(coordinator, "tiny")
+    [told] = result_json(result)["reliability"]
+    assert (told["temperature"], told["limit"]) == (1.5, 0.4)
+    shares = {site: one["value"] for site, one in told["coverage"].items()}
+    assert shares == {"all sites": 0.82, trained.sites[0]: 0.9, trained.sites[1]: 0.7}
+    assert any(f"without these hospitals: {trained.sites[2]} (H01" in n for n in result.notes)
+    assert any("a share of 0.800 of 50 test patients" in note for note in result.notes)
+    write_run_report(coordinator, "tiny", tmp_path / "page")
+    page = (tmp_path / "page").read_text()
+    assert "promises 90 %, from sums over sites" in page
+    assert "1.500" in page
+    assert all(note.partition(" (H01")[0] in page for note in result.notes)
 
 
 def test_a_private_run_shows_both_bounds_and_scores_neither(

@@ -11,9 +11,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedmri.clients.egress.ledger import entries
+from fedmri.clients.training.results import read_cases
 from fedmri.config import load
 from fedmri.errors import ConfigError, PrivacyError, RoundError, UsageError
 from fedmri.machine.files import hold
@@ -526,3 +528,19 @@ def test_a_second_process_in_a_run_folder_is_refused(tmp_path: Path) -> None:
         run_study(study, lambda record: None)
     os.close(number)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_embeddings_of_test_patients_are_kept_for_the_probe(run_tiny: RunTiny) -> None:
+    """Of each test patient one, of the arms that the report tries; single hospitals keep none."""
+    folder = run_tiny("a")
+    for arm in ("federated", "pooled"):
+        for site in SITES:
+            with np.load(folder / "embeddings" / arm / "seed-0" / f"{site}.npz") as found:
+                cases = read_cases(folder / "cases" / arm / "seed-0" / f"{site}.jsonl")
+                assert sorted(found["subjects"].tolist()) == sorted(c.subject for c in cases)
+                assert found["values"].shape == (len(cases), found["values"].shape[1])
+    assert sorted(path.name for path in (folder / "embeddings").iterdir()) == [
+        "federated", "pooled",
+    ]  # fmt: skip
+    task = load(["experiment=smoke"]).plan.target
+    assert "fewer than two sites" in summarise(load_results(folder), task).telling.reason

@@ -160,6 +160,37 @@ def test_a_run_tells_the_area_of_its_own_patients(run_tiny: Callable[..., Path])
     assert f"<td>{number(first['value'])}</td><td>{number(first['error_bound'])}</td>" in page
 
 
+def test_odd_counts_of_one_site_cost_its_own_share(
+    run_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In clear it is named and the area is the others'; under masks all is lost, and said."""
+    honest, lies = CountedAuc.own_sums, {"site02": 0.5}
+
+    def own_sums(self: CountedAuc, at: Any, step: int, shared: Any) -> dict[str, np.ndarray]:
+        sums = honest(self, at, step, shared)
+        return {name: values * lies.get(at.site, 1) for name, values in sums.items()}
+
+    monkeypatch.setattr(CountedAuc, "own_sums", own_sums)
+    folder = run_tiny("clear", *SETTINGS)
+    [record] = records(folder, kind="found")
+    assert (record["status"], record["left_out"]) == ("ok", {"site02": "H01"})
+    paths = sorted((folder / "cases/federated").rglob("*.jsonl"))
+    others = [c for path in paths if path.stem != "site02" for c in read_cases(path)]
+    counted = [area["n_patients"] for area in record["areas"].values()]
+    n_counted = int(np.nanmax(counted))
+    assert 0 < n_counted <= len(others)
+    [note] = area_table(records(folder))["area_notes"]
+    assert "the area is without these hospitals: site02 (H01" in note
+    task = load(["experiment=smoke"]).plan.target
+    assert note.partition(" (H01")[0] in write_report(folder, task)[0].read_text()
+    masked = run_tiny("masked", *SETTINGS, "secagg.is_on=true")
+    [record] = records(masked, kind="found")
+    assert record["status"] == "H01"
+    [note] = area_table(records(masked))["area_notes"]
+    assert "nobody sees which hospital" in note
+    assert records(masked, kind="done")
+
+
 def test_the_area_stands_beside_the_mean_of_the_hospitals(tmp_path: Path) -> None:
     """Of one class that is the mean over patients: (10 * .8 + 30 * .6) / 40 is .65."""
     area = {"value": 0.7, "error_bound": 0.04, "low": 0.5, "high": 0.85, "n_patients": 40.0}
@@ -169,7 +200,7 @@ def test_the_area_stands_beside_the_mean_of_the_hospitals(tmp_path: Path) -> Non
         same | {"site": site, "n_subjects": n, "metrics": {"auc": value}}
         for site, n, value in (("a", 10, 0.8), ("b", 30, 0.6), ("c", 3, math.nan))
     ]
-    found = {"kind": "found", "arm": "federated", "seed": 0}
+    found = {"kind": "found", "stage": "counted_auc", "arm": "federated", "seed": 0}
     rows = area_table([*tests, found | {"areas": {"tumour": area}}])["area_rows"]
     numbers = ["0.700", "0.040", "0.500 to 0.850", "40", "0.650"]
     assert rows == [["federated, seed 0", "tumour", *numbers]]

@@ -239,3 +239,19 @@ def test_a_split_without_images_keeps_the_statistics(make_site: MakeSite) -> Non
     data = make_site(constant_images([1]), torch.zeros(1))
     adapt_norm_statistics(network, data, "test", TrainConfig(device="cpu"))
     assert network[0].running_mean.item() == 7  # type: ignore[operator]
+
+
+def test_embeddings_are_kept_by_patient_and_change_nothing(make_site: MakeSite) -> None:
+    """The mean over a patient's images of what the last layer reads; weights and cases stay."""
+    images = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Linear(3, 2))
+    scans = ["s1_0", "s1_1", "s2_0", "s3_0", "s3_0"]
+    data = make_site(images, torch.tensor([0, 0, 1, 1, 1]), scans=scans, split="test")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    plain, kept = (run(network, data, LESION, layer=layer) for layer in ("", "2"))
+    assert plain.embeddings == {}
+    assert (kept.cases, kept.loss) == (plain.cases, plain.loss)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    read = network[:2](images).detach()
+    for name, rows in {"s1": read[:2], "s2": read[2:3], "s3": read[3:]}.items():
+        torch.testing.assert_close(kept.embeddings["north", name], rows.mean(0))

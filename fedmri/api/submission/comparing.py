@@ -21,9 +21,13 @@ def compare_runs(runs: Sequence[str | os.PathLike[str]]) -> tuple[Beside, ...]:
         runs: Folders of finished runs on the same patients.
 
     Raises:
-        UsageError: A folder is no run (U02, U10 to U13), its cases are of another task or the runs
-            are of several (U13), or two runs share no test patient (U14).
+        UsageError: There are fewer than two folders (U01), one is no run (U02, U10 to U13), its
+            cases are of another task or the runs are of several (U13), or two runs share no test
+            patient (U14).
     """
+    if len(runs) < 2:
+        want, fix = "two or more", "name the run to compare with first, and then the others"
+        raise UsageError("U01", "runs to compare", found=str(len(runs)), want=want, fix=fix)
     for run in runs:
         refuse_no_run(run)
     tasks = [load_resolved(Path(run) / CONFIG).plan.target for run in runs]

@@ -110,6 +110,8 @@ def fetch(
     print(result_headline(result))
     for name, area in result.areas.items():
         print(area_sentence(name, area))
+    for note in result.notes:
+        print(note)
     print(f"Report: {target / REPORT}")
 
 

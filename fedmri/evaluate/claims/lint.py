@@ -12,6 +12,7 @@ from fedmri.evaluate.claims.stated import Finding, Severity
 Rule = Callable[[Claim], Iterable[Finding]]
 
 RULES: tuple[Rule, ...] = (
+    shares.counts_fit,
     shares.is_attainable,
     shares.f1_follows,
     shares.accuracy_is_between,

@@ -40,6 +40,10 @@ def interval_holds_value(claim: Claim) -> Iterator[Finding]:
     """An interval holds its own number, and is about as wide as so many patients make it."""
     for name, (low, high) in claim.pairs.items():
         one = claim.shares.get(name.removesuffix("_interval"))
+        if low.value > high.value:
+            text = f"an interval from {low.text} to {high.text} ends below where it begins"
+            yield Finding(claim.name, "interval", "impossible", text)
+            continue
         if one is None:
             continue
         if not one.overlaps(low.low, high.high):
@@ -126,12 +130,17 @@ def iterations_fit(claim: Claim) -> Iterator[Finding]:
         yield Finding(claim.name, "iterations", "impossible", text)
         return
     a_epoch, n = iterations // epochs, claim.counts.get("n_train", 0)
-    sizes = {math.ceil(n / batch) for batch in range(1, n + 1)} | {
-        n // batch for batch in range(1, n + 1)
-    }
-    if n and a_epoch not in sizes:
+    if n and not _is_number_of_batches(a_epoch, n):
         text = f"{n} training cases have no batch size with {a_epoch} iterations an epoch"
         yield Finding(claim.name, "iterations", "impossible", text)
+
+
+def _is_number_of_batches(n_batches: int, n: int) -> bool:
+    """Tell whether some batch size gives so many batches, with or without the rest at the end."""
+    if n_batches > n:
+        return False
+    with_rest, without = -(-n // n_batches), n // n_batches  # the one size that can, either way
+    return -(-n // with_rest) == n_batches or n // without == n_batches
 
 
 def parts_add_up(claim: Claim) -> Iterator[Finding]:

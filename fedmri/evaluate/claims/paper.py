@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # it ships no types
 
-from fedmri.errors import told
+from fedmri.errors import UsageError, told
 from fedmri.evaluate.claims.stated import Stated, count, share, stated, unreadable
 
 SHARES = (
@@ -29,6 +29,18 @@ OTHER_NAMES = {
     "recall": "sensitivity", "sens": "sensitivity", "spec": "specificity",
 }  # fmt: skip
 AVERAGES = ("none", "folds", "macro", "weighted")
+
+
+class _Texts(yaml.BaseLoader):  # type: ignore[misc]  # yaml ships no types
+    """Reads every scalar as text, and refuses a key that is there twice: one would be lost."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        """Return a mapping whose keys are all different."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if doubled := {str(key) for key in keys if keys.count(key) > 1}:
+            text = f"key {', '.join(sorted(doubled))} twice in one place"
+            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark)
+        return dict(super().construct_mapping(node, deep))
 
 
 @dataclass(frozen=True)
@@ -120,7 +132,7 @@ def read_paper(path: str | os.PathLike[str]) -> Paper:
     where = Path(path)
     try:
         # Every scalar as text: 99.20 claims more than 99.2.
-        values = yaml.load(where.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        values = yaml.load(where.read_text(encoding="utf-8"), Loader=_Texts)
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise unreadable(f"file {where}", told(error), "YAML") from error
     if not isinstance(values, dict) or not values.keys() <= {"paper", "claims", "methods"}:
@@ -138,5 +150,14 @@ def paper_of(values: Mapping[str, Any]) -> Paper:
     is_good = isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows)
     if not is_good or not isinstance(methods, Mapping) or not (rows or methods):
         raise unreadable("claims", "another form", "claims: a list; methods: a mapping")
-    claims = tuple(claim_of(row, f"claim {i}") for i, row in enumerate(rows, start=1))
+    claims = tuple(_numbered(row, i) for i, row in enumerate(rows, start=1))
     return Paper(claims, {str(key): str(value) for key, value in methods.items()})
+
+
+def _numbered(row: Mapping[str, Any], number: int) -> Claim:
+    """Return a claim; the error of one that cannot be read says which it is."""
+    try:
+        return claim_of(row, f"claim {number}")
+    except UsageError as error:
+        error.add_note(f"in claim {number}, {row.get('name', 'without a name')}")
+        raise

@@ -34,6 +34,20 @@ def smallest_n(one: Stated, most: int = MOST_CASES) -> int | None:
     return next((n for n in range(1, most + 1) if hits_for(one, n)), None)
 
 
+def counts_fit(claim: Claim) -> Iterator[Finding]:
+    """Positive and negative patients are all patients."""
+    counts = claim.counts
+    n, parts = counts.get("n"), [counts.get(name) for name in ("n_positive", "n_negative")]
+    known = [part for part in parts if part is not None]
+    if n is None or not known:
+        return
+    total = sum(known)
+    if total > n or (len(known) == 2 and total != n):
+        text = f"{total} positive and negative patients together, but {n} in all"
+        text = text if len(known) == 2 else f"{total} patients of one class, but {n} in all"
+        yield _found(claim, "counts", "impossible", text)
+
+
 def is_attainable(claim: Claim) -> Iterator[Finding]:
     """A share of n patients is a whole number of them."""
     sizes = {"accuracy": "n", "sensitivity": "n_positive", "specificity": "n_negative"}
@@ -92,6 +106,8 @@ def has_table(claim: Claim) -> Iterator[Finding]:
     if claim.is_average or not {"accuracy", "sensitivity"} <= claim.shares.keys() or not wanted:
         return
     n = claim.counts.get("n", 0)
+    if n > MOST_CASES:  # so many cases fit any numbers of few digits, and the search takes hours
+        return
     table = smallest_table(claim, sizes=(n,) if n else range(2, MOST_CASES + 1))
     where = f"of {n} cases" if n else f"of up to {MOST_CASES} cases"
     if table is None:
@@ -186,7 +202,7 @@ def _size(claim: Claim, name: str) -> int:
     if name in counts or "n" not in counts:
         return counts.get(name, 0)
     other = {"n_positive": "n_negative", "n_negative": "n_positive"}.get(name, "")
-    return counts["n"] - counts[other] if other in counts else 0
+    return max(0, counts["n"] - counts[other]) if other in counts else 0
 
 
 def _harmonic(first: float, second: float) -> float:

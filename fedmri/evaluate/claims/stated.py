@@ -86,7 +86,7 @@ def share(key: str, text: str) -> Stated:
     is_percent = "%" in text or abs(found.value) > 1
     factor = 0.01 if is_percent else 1.0
     value, low, high = (factor * end for end in (found.value, found.low, found.high))
-    if not -1 <= value <= 1:
+    if not (-1 if key == "drop" else 0) <= value <= 1:  # a loss may be a gain
         raise unreadable(f"share of {key}", repr(text), "0 to 1, or 0 to 100 %")
     return Stated(text.strip(), value, low, min(high, 1.0))
 

@@ -58,7 +58,7 @@ class AreaCounts:
         Raises:
             HarmonizeError: The total holds what are no counts of patients (H01).
         """
-        _refuse_odd(total)
+        self.refuse_odd(step, total)
         found = np.full((self.n_areas, len(AREA)), np.nan)
         for place in range(self.n_areas):
             ranges = Ranges(*(total[name][place] for name in NAMES))
@@ -67,18 +67,17 @@ class AreaCounts:
                 found[place] = [getattr(area, name) for name in AREA]
         return {name: found[:, column] for column, name in enumerate(AREA)}
 
-
-def _refuse_odd(total: Sums) -> None:
-    """Refuse numbers that count nobody, or classes with more low ends than high ends (H01)."""
-    is_whole = all((v >= 0).all() and (v == np.rint(v)).all() for v in total.values())
-    ends = [(total[f"{side}_low"], total[f"{side}_high"]) for side in ("positive", "negative")]
-    # a range never ends below where it begins
-    is_ordered = all(
-        (low.sum(axis=1) == high.sum(axis=1)).all()
-        and (np.cumsum(low, axis=1) >= np.cumsum(high, axis=1)).all()
-        for low, high in ends
-    )
-    if not (is_whole and is_ordered):
-        fix = "have all sites run the same version of fedmri; a site may have sent wrong counts"
-        what, want = "total of counted_auc", "counts of patients by range"
-        raise HarmonizeError("H01", what, found="other numbers", want=want, fix=fix)
+    def refuse_odd(self, step: int, sums: Sums) -> None:
+        """Refuse numbers that count nobody, or classes with more low ends than high ends (H01)."""
+        is_whole = all((v >= 0).all() and (v == np.rint(v)).all() for v in sums.values())
+        ends = [(sums[f"{side}_low"], sums[f"{side}_high"]) for side in ("positive", "negative")]
+        # a range never ends below where it begins
+        is_ordered = all(
+            (low.sum(axis=1) == high.sum(axis=1)).all()
+            and (np.cumsum(low, axis=1) >= np.cumsum(high, axis=1)).all()
+            for low, high in ends
+        )
+        if not (is_whole and is_ordered):
+            fix = "have all sites run the same version of fedmri; a site may have sent wrong counts"
+            what, want = "sums of counted_auc", "counts of patients by range"
+            raise HarmonizeError("H01", what, found="other numbers", want=want, fix=fix)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmri.evaluate.arrays import Array, Flags, Indices, require_same_length
 from fedmri.evaluate.estimate import LEVEL, Estimate
-from fedmri.evaluate.proportions import mid_p, share_of
+from fedmri.evaluate.proportions import mean_of_shares, mid_p, share_of
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,9 @@ class Table:
 
     @property
     def balanced_accuracy(self) -> Estimate:
-        """Mean of sensitivity and specificity, by the limits of both.
-
-        Source:
-            Zou and Donner 2008, doi:10.1002/sim.3095.
-        """
+        """Mean of sensitivity and specificity, by the limits of both."""
         sizes = (self.tp + self.fn, self.tn + self.fp)
-        if min(sizes) == 0:
-            return Estimate(math.nan, math.nan, math.nan, self.n)
-        shares = (self.tp / sizes[0], self.tn / sizes[1])
-        ends = [mid_p(share, n, self.level) for share, n in zip(shares, sizes, strict=True)]
-        below, above = (
-            math.hypot(*(share - end[side] for share, end in zip(shares, ends, strict=True))) / 2
-            for side in (0, 1)
-        )
-        value = sum(shares) / 2
-        return Estimate(value, value - below, value + above, self.n)
+        return mean_of_shares((self.tp, self.tn), sizes, self.level)
 
     @property
     def f1(self) -> Estimate:

@@ -44,6 +44,8 @@ class Decodability:
         p_value: Share of permutations, and of the finding itself, that reach the accuracy.
         n_permutations: How many.
         n_left_out: Rows of sites that are too small to be in every fold.
+        balanced_p_value: As ``p_value``, of ``balanced``.
+        by_site: Name of each site, rows whose site was named, and all its rows.
     """
 
     accuracy: float
@@ -52,6 +54,8 @@ class Decodability:
     p_value: float
     n_permutations: int
     n_left_out: int
+    balanced_p_value: float
+    by_site: tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -124,16 +128,31 @@ def decodability(
     rng = np.random.default_rng(probe.seed)
     labels = np.stack([truth, *(_permuted(truth, group, rng) for _ in range(probe.n_permutations))])
     hits = _named(folds, labels, len(names)) == labels
-    accuracy = hits.mean(axis=1)
-    n_as_good = int((accuracy[1:] >= accuracy[0] - 1e-12).sum())
+    accuracy, balanced = hits.mean(axis=1), _balanced(hits, labels, len(names))
+    sizes, named = np.bincount(truth), np.bincount(truth, hits[0])
     return Decodability(
         accuracy=float(accuracy[0]),
-        balanced=float(np.mean([hits[0][truth == k].mean() for k in range(len(names))])),
-        largest_share=float(np.bincount(truth).max() / len(truth)),
-        p_value=(n_as_good + 1) / (probe.n_permutations + 1),
+        balanced=float(balanced[0]),
+        largest_share=float(sizes.max() / len(truth)),
+        p_value=_share_as_good(accuracy),
         n_permutations=probe.n_permutations,
         n_left_out=int((~kept).sum()),
+        balanced_p_value=_share_as_good(balanced),
+        by_site=tuple(zip(map(str, names), map(int, named), map(int, sizes), strict=True)),
     )
+
+
+def _share_as_good(found: Array) -> float:
+    """Return the share of permutations, and of the finding itself, that reach the finding."""
+    return (int((found[1:] >= found[0] - 1e-12).sum()) + 1) / len(found)
+
+
+def _balanced(hits: NDArray[np.bool_], labels: NDArray[np.intp], n_sites: int) -> Array:
+    """Return the mean over sites of the share that was named, for each row of labels."""
+    of_sites = [labels == k for k in range(n_sites)]
+    # a permutation of patients with many rows may leave a site without any
+    sizes = np.maximum(1, [rows.sum(axis=1) for rows in of_sites])
+    return np.asarray((np.array([(hits & rows).sum(axis=1) for rows in of_sites]) / sizes).mean(0))
 
 
 Fold = tuple[Array, Array, NDArray[np.intp], NDArray[np.intp]]

@@ -23,9 +23,10 @@ from fedmri.reports.privacy import privacy_table
 from fedmri.reports.results import ManifestFinding, Results, load_results
 from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.summary import Summary, summarise
-from fedmri.reports.text.calibrated import coverage_rows, temperature_rows
+from fedmri.reports.text.calibrated import coverage_rows, summed_tables, temperature_rows
 from fedmri.reports.text.counted_areas import area_table
 from fedmri.reports.text.tables import difference_table, group_rows, result_rows
+from fedmri.reports.text.told_site import telling_rows, telling_sentences
 from fedmri.reports.text.verdicts import (
     benefit_rows,
     calibration_rows,
@@ -33,6 +34,7 @@ from fedmri.reports.text.verdicts import (
     given_rows,
 )
 from fedmri.reports.text.words import comparisons, metric_name
+from fedmri.reports.told_site import told_table
 from fedmri.tasks.task import Task
 
 WATTS_OF_A_CORE = 10.0
@@ -83,6 +85,8 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "temperatures": temperature_rows(summary.temperatures),
         "groups": group_rows(summary.groups),
         "coverages": coverage_rows(summary.coverages),
+        "telling": telling_sentences(summary.telling),
+        "told": telling_rows(summary.telling),
         "watt_hours": _watt_hours(results),
         "watts": WATTS_OF_A_CORE,
         "comparisons": comparisons(summary),
@@ -108,6 +112,7 @@ def _context(results: Results, summary: Summary) -> dict[str, Any]:
         "budget_rows": budgets,
         **privacy_table(results.records),
         **area_table(results.records),
+        **summed_tables(results.records),
         "config": results.config,
         **_drawings(results, summary),
     }
@@ -164,6 +169,7 @@ def _drawings(results: Results, summary: Summary) -> dict[str, Any]:
         "calibration": files.calibration_table(summary),
         "selection": files.selection_table(summary),
         "decisions": files.decision_table(summary),
+        "site_from_embeddings": told_table(summary.telling),
         **{files.curve_name("score", site): files.curve_table(own) for site, own in scores.items()},
         **{files.curve_name("loss", site): files.curve_table(own) for site, own in losses.items()},
     }

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from fedmri.errors import UsageError
 from fedmri.evaluate.comparisons.paired import paired_means
 from fedmri.evaluate.estimate import Estimate
-from fedmri.evaluate.reliability.calibration import LEAST, ece_beside_null, temperature
+from fedmri.evaluate.reliability.by_sums import logits_of, loss_slopes, temperature_of
+from fedmri.evaluate.reliability.calibration import ece_beside_null
 from fedmri.reports.models import Model
 from fedmri.reports.reliability.averaged import Said, tested, validated
 from fedmri.reports.reliability.calibration import LEAST_PATIENTS
@@ -84,12 +84,11 @@ def _fitted(old: Said) -> float | None:
     """Return the temperature of validation patients, by sums of their sites; None for none."""
     if len(old.truth) < LEAST_PATIENTS:
         return None
-    logits = np.log(np.maximum(old.predictions, LEAST))
+    logits = logits_of(old.predictions)
     each = [old.sites == site for site in np.unique(old.sites)]
-    try:
-        return temperature([(logits[own], old.classes[own]) for own in each])
-    except UsageError:  # all of them are called right, or chance does as well
-        return None
+    slopes = sum(loss_slopes(logits[own], old.classes[own]) for own in each)
+    found = temperature_of(np.asarray(slopes), len(old.truth))
+    return found if np.isfinite(found) else None  # none where all of them are called right
 
 
 def _judged(  # noqa: PLR0913  # a line of the table
@@ -102,7 +101,7 @@ def _judged(  # noqa: PLR0913  # a line of the table
 ) -> Tempered:
     how, common, own = way
     used = np.array([own.get(str(site), common) for site in new.sites])
-    logits = np.log(np.maximum(new.predictions, LEAST))
+    logits = logits_of(new.predictions)
     shares = new.predictions if how == AS_IT_IS else special.softmax(logits / used[:, None], axis=1)
     hits = (shares.argmax(axis=1) == new.classes).astype(float)
     error = ece_beside_null(shares.max(axis=1), hits, np.random.default_rng(seed))

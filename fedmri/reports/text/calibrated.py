@@ -1,13 +1,21 @@
-"""What validation patients mend, as tables: temperatures, and sets and intervals by site."""
+"""What validation patients mend, as tables: temperatures, and sets and intervals by site.
+
+A simulation has its patients in one place, and a consortium has sums: the tables are the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from fedmri.reports.reliability.coverage import PROMISED, Coverage
+from fedmri.reports.reliability.from_sums import SummedReliability
 from fedmri.reports.reliability.temperature import Tempered
 from fedmri.reports.results import site_name
+from fedmri.reports.text.found import found_by, found_notes, label_of
 from fedmri.reports.text.words import DASH, number, with_interval
+
+STAGE = "reliability"
 
 
 def temperature_rows(found: Sequence[Tempered]) -> tuple[list[str], list[list[str]]]:
@@ -62,3 +70,36 @@ def _shown(one: Coverage) -> str:
     if one.common.high < PROMISED:
         return "broken"
     return "kept" if one.common.low >= PROMISED else "not contradicted"
+
+
+def summed_reliability(records: Iterable[Mapping[str, Any]]) -> tuple[SummedReliability, ...]:
+    """Return what sums over hospitals say of each model, as a run recorded it."""
+    found = (one for one in found_by(STAGE, records) if one.get(STAGE))
+    return tuple(SummedReliability.of(label_of(one), one) for one in found)
+
+
+def summed_tables(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the tables of temperatures and coverage from sums, with notes, for a page."""
+    held = tuple(records)
+    found = summed_reliability(held)
+    tempered = [one for model in found for one in model.temperatures()]
+    covered = [one for model in found for one in model.coverages()]
+    notes = found_notes(STAGE, "temperature or coverage", held)
+    return {
+        "summed_temperatures": temperature_rows(tempered),
+        "summed_coverages": coverage_rows(covered),
+        "summed_notes": [*notes, *(_sentence(one) for one in found)],
+    }
+
+
+def _sentence(found: SummedReliability) -> str:
+    if not found.n:
+        return f"{found.label}: no hospital has enough test patients for sums about probabilities."
+    if not found.is_of_classes:
+        return f"{found.label}: sums are over {found.n} test patients."
+    share, confidence = (number(one) for one in (found.share_right, found.mean_confidence))
+    said = (
+        f"{found.label}: a share of {share} of {found.n} test patients was called right. "
+        f"The called class had a mean probability of {confidence}."
+    )
+    return said if found.temperature else f"{said} No temperature fits best."

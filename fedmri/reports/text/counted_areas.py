@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fedmri.reports.statistics.intervals import Estimate
+from fedmri.reports.text.found import found_by, found_notes, label_of
 from fedmri.reports.text.words import DASH, number, span
 
 CAPTION = "ROC area over the test patients of all hospitals, from counts alone"
+STAGE = "counted_auc"
 HEAD = (
     "Arm and seed",
     "Class",
@@ -22,19 +24,20 @@ HEAD = (
 
 
 def area_table(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the head, the rows and the caption of a page's table of areas.
+    """Return the head, the rows and the caption of a page's table of areas, and notes below it.
 
     Args:
         records: Of a run: of what was found after the test, and of the tests of each site.
     """
     held = tuple(records)
-    rows = [row for record in held if record["kind"] == "found" for row in _rows(record, held)]
-    return {"area_head": HEAD, "area_rows": rows, "area_caption": CAPTION}
+    rows = [row for record in found_by(STAGE, held) for row in _rows(record, held)]
+    head = {"area_head": HEAD, "area_rows": rows, "area_caption": CAPTION}
+    return head | {"area_notes": found_notes(STAGE, "area", held)}
 
 
 def _rows(record: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> Iterator[list[str]]:
     areas: Mapping[str, Mapping[str, float]] = record.get("areas") or {}
-    label = f"{record.get('arm')}, seed {record.get('seed', 0)}"
+    label = label_of(record)
     # of several classes, a site's own area is a mean over these
     beside = number(_mean_of_sites(record, records)) if len(areas) == 1 else DASH
     for name, area in areas.items():

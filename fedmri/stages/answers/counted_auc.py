@@ -36,6 +36,7 @@ class CountedAuc(Stage):
 
     place: ClassVar[Place] = Place.ANSWERS
     when: ClassVar[When] = When.AFTER_TEST
+    is_alone: ClassVar[bool] = False
     claims: ClassVar[Claims] = SUMS_OF_ANSWERS
     source: ClassVar[str] = "Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747"
     consent: ClassVar[str] = (

@@ -27,6 +27,7 @@ class TargetScale(OnAnswers):
     """
 
     when: ClassVar[When] = When.BEFORE_ROUNDS
+    is_alone: ClassVar[bool] = False
     claims: ClassVar[Claims] = SUMS_OF_ANSWERS
     source: ClassVar[str] = "the pooled mean and standard deviation, by exact sums over sites"
     consent: ClassVar[str] = "number of training patients, sum and sum of squares of their target"
