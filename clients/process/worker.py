@@ -39,6 +39,7 @@ from fedmri.machine.repeats import quiet_root
 from fedmri.plan import Plan, to_json
 from fedmri.wire import (
     bundle,
+    code_said,
     is_secure_step,
     no_order,
     notice_of,
@@ -186,7 +187,7 @@ def noted_answer(home: ClientHome, task: Order) -> Message:
     about = {"kind": kind, "run": run, "round": round_of(content)}
     note(home, ORDER_NOTE, **about, code="")
     reply = answer(home.folder, task)
-    code = str(reply.error.reason).split(" ")[-1] if reply.has_error() else "ok"
+    code = code_said(str(reply.error.reason)) if reply.has_error() else "ok"
     note(home, ORDER_NOTE, **about, code=code)
     if code == "P11":
         tell_of_plan(home, known_runs(home).get(run, ""))

@@ -36,6 +36,7 @@ def _of(run: RunStatus, site: SiteStatus, now: str) -> Iterator[str]:
     since, name = lasting(standing.since, now), site.site
     said = {
         "asked": f"{DOING.get(run.order, 'has its order')}, for {since}",
+        "unanswered": f"was asked and has not answered yet, for {since}",
         "lost": f"lost its order and is asked again, for {since}",
         "late": f"is late with its answer, for {since}",
         "unreachable": f"is not online, for {since}",
@@ -45,7 +46,7 @@ def _of(run: RunStatus, site: SiteStatus, now: str) -> Iterator[str]:
     }
     if standing.state not in said:
         return
-    is_passed_over = standing.is_missed and standing.state not in ("asked", "lost")
+    is_passed_over = standing.is_missed and standing.state not in ("asked", "unanswered", "lost")
     goes_on = "; the others no longer wait for it" if is_passed_over else ""
     code = f" [{standing.code}]" if standing.state in (*PUT_OFF, "refused") else ""
     ends = ". It is not asked any more" if standing.state == "refused" else ""
