@@ -16,7 +16,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_private_key
 from flwr.app import Context, Message, RecordDict
 
-from fedmri.agreement.sealed import ANSWERS, LETTER, ORDERS, address_of, put_aside, seal, unseal
+from fedmri.agreement.sealed import (
+    ANSWERS,
+    LETTER,
+    ORDERS,
+    address_of,
+    put_aside,
+    require_writable,
+    seal,
+    unseal,
+)
 from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.clients.consent.refusal import refusals
 from fedmri.clients.egress.ledger import Egress, Ledger
@@ -63,11 +72,13 @@ def answer_waiting(home: ClientHome, mailbox: Path) -> int:
 
     Raises:
         NetworkError: The site has not joined (N04), or its key cannot be used (N06).
+        OSError: The mailbox cannot be written: nothing was trained in vain.
     """
     public_half(home.key)
     identify_site()
     key = load_ssh_private_key(home.key.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # checked above
+    require_writable(mailbox)
     for line in _taken_back(home):
         _tell_taken_back(home, mailbox, key, line)
     newest: dict[str, Mail] = {}
@@ -136,7 +147,6 @@ def _put(
     if not isinstance(receiver, ec.EllipticCurvePublicKey):
         raise _refused("a key of another kind for answers", "a P-384 key")
     letter = seal(content, receiver, lambda text: key.sign(text, ec.ECDSA(hashes.SHA384())))
-    (mailbox / ANSWERS).mkdir(parents=True, exist_ok=True)  # others carry it: it is sealed
     write_whole(mailbox / ANSWERS / f"{number}{LETTER}", letter)
 
 

@@ -50,7 +50,7 @@ def looks(home: ClientHome) -> Looks | None:
         bool(found.get("is_once")),
         str(found.get("time", "")),
         int(found.get("n_answered", 0)),
-        _n_waiting(home, Path(mailbox)),
+        n_waiting(home, Path(mailbox)),
     )
 
 
@@ -69,7 +69,8 @@ def client_text(looks: Looks | None, *, is_running: bool) -> str:
     return f"Single jobs answer its orders. {last}. {box}"
 
 
-def _n_waiting(home: ClientHome, mailbox: Path) -> int | None:
+def n_waiting(home: ClientHome, mailbox: Path) -> int | None:
+    """Return how many orders wait in a mailbox; None where it cannot be read."""
     try:
         key = load_ssh_public_key(home.public_key.read_bytes())
         assert isinstance(key, ec.EllipticCurvePublicKey)  # as the site made it

@@ -35,12 +35,15 @@ from fedmri.server.registry.attendance import REFUSED
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.runs import RunFolder
 from fedmri.server.transport.refusals import code_of
+from fedmri.server.transport.thinned import Thinned
 from fedmri.swollen import SLACK
 from fedmri.wire.grid import FIRST_NODE
 from fedmri.wire.letters import TAKEN_BACK, AnswerHead, OrderHead, as_letter, read_letter
 
 log = logging.getLogger("fedmri.server")
 
+NUMBER = "mailbox.number"
+"""In the folder of a run: the number of its last letter."""
 ID = "letter-"
 """First letters of an order's id: those of Flower's are hexadecimal."""
 
@@ -80,7 +83,8 @@ class Letters:
         self._nodes = {FIRST_NODE + n: site for n, site in enumerate(sorted(self.sites))}
         self._plan = self.folder.signed.to_json()
         self._own = _reply_key(self.folder)
-        self._number = time.time_ns()
+        self._number = self._last_number()
+        self._faults = Thinned(log, logging.WARNING)
 
     def nodes(self) -> list[NodeInfo]:
         """Return the sites that were not revoked: nobody knows who looks into the folder."""
@@ -98,24 +102,46 @@ class Letters:
         return message.metadata.dst_node_id in self._nodes
 
     def post(self, message: Message) -> str:
-        """Write an order, and return its id; an older one that lies there yet is taken away."""
+        """Write an order, and return its id; an older one that lies there yet is taken away.
+
+        The id is empty where the mailbox cannot be written now: a share that went away comes back.
+        """
         site, number = self._nodes[message.metadata.dst_node_id], f"{ID}{uuid.uuid4().hex}"
         vars(message.metadata)["_message_id"] = number
         key = _site_key(self.home, site)
-        box = self.mailbox / ORDERS / address_of(key)
-        box.mkdir(parents=True, exist_ok=True)  # others carry it: what lies there is sealed
+        file = self.mailbox / ORDERS / address_of(key) / f"{number}{LETTER}"
         self._take_away(site)
-        self._number = max(self._number + 1, time.time_ns())  # grows over restarts, too
+        self._number = self._next_number()
         head = OrderHead(
             *(site, self.folder.name, self._plan, self._number, number),
             *(message.metadata.message_type, _as_pem(self._own.public_key())),
         )
         letter = seal(as_letter(head, message.content), key, _signer(self.home))
-        file = box / f"{number}{LETTER}"
-        write_whole(file, letter)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)  # others carry it: it is sealed
+            write_whole(file, letter)
+        except OSError as error:
+            self._faults.note("mailbox: %s", error)
+            return ""
         message.content = RecordDict()  # who never answers leaves an order, and no model, here
         self._out[number] = _Out(message, site, file)
         return number
+
+    def _next_number(self) -> int:
+        """Return a number above all earlier ones: a site refuses an order that is older.
+
+        It grows over restarts, and where the clock was set back or a machine with another one took
+        over. After an older backup came back, the time alone has to do.
+        """
+        number = max(self._number + 1, time.time_ns())
+        write_whole(self.folder.path / NUMBER, f"{number}\n")
+        return number
+
+    def _last_number(self) -> int:
+        try:
+            return int((self.folder.path / NUMBER).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return 0
 
     def _take_away(self, site: str) -> None:
         """Take a site's older orders away; one that it is at may be answered till its time ends.
@@ -125,9 +151,9 @@ class Letters:
         for number, old in list(self._out.items()):
             sent = old.message.metadata
             if old.site == site:
-                old.file.unlink(missing_ok=True)
+                _remove(old.file)
             if sent.created_at + sent.ttl < time.time():
-                self._answer_file(number).unlink(missing_ok=True)
+                _remove(self._answer_file(number))
                 del self._out[number]
 
     def answer_to(self, number: str) -> Message | None:
@@ -163,8 +189,10 @@ class Letters:
             if put_aside(file):
                 log.warning("answer of site %s: %s", site, error)
             return None
-        with suppress(OSError):  # in a folder of the site's it stays, and is not read again
-            file.unlink()
+        except OSError as error:  # of a share that went away: it is there when that is back
+            self._faults.note("mailbox: %s", error)
+            return None
+        _remove(file)  # in a folder of the site's it stays, and is not read again
         return head, content
 
     def _look_for_new_mind(self, site: str, number: str) -> None:
@@ -181,8 +209,13 @@ class Letters:
     def close(self) -> None:
         """Take the orders away that nobody will answer any more, and answers that nobody took."""
         for number, out in self._out.items():
-            out.file.unlink(missing_ok=True)
-            self._answer_file(number).unlink(missing_ok=True)
+            _remove(out.file)
+            _remove(self._answer_file(number))
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):
+        file.unlink()
 
 
 def _reply_key(folder: RunFolder) -> ec.EllipticCurvePrivateKey:

@@ -219,7 +219,11 @@ class Asking:
         n_asked, ids = (asked.n_asked, asked.message_ids) if asked else (0, ())
         if n_asked == MAX_ASKED:
             return
-        new = filter(None, self._grid.push_messages([self._message_to(site, node.node_id)]))
+        order = self._message_to(site, node.node_id)
+        new = tuple(filter(None, self._grid.push_messages([order])))
+        if not new and site in self._mailed:  # the mailbox is away: it is tried again
+            self._note_absent(site)
+            return
         # an answer to the first order may be on its way still: either will do
         at = asked.at if asked else time.monotonic()
         self._asked[site] = _Asked((*ids, *new), node, n_asked + 1, at)

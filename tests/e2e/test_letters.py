@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from fedmri.clients.mailbox.looks import n_waiting
+from fedmri.clients.process.home import ClientHome
+from fedmri.server.runs import OVER, run_named
 from fedmri.simulation import demo
 from tests.conftest import TINY
 from tests.e2e.test_standing import fedmri, until
@@ -19,6 +23,15 @@ from tests.e2e.test_standing import fedmri, until
 pytestmark = pytest.mark.slow  # five processes, a minute
 
 SETTINGS = [one for one in TINY if not one.startswith("simulation.")]
+
+
+def answer_by_jobs(site: ClientHome, mailbox: Path, is_over: Callable[[], bool]) -> None:
+    """Answer what waits for a site by one job after another, as its cron does."""
+    while not is_over():
+        if n_waiting(site, mailbox):
+            job = fedmri(site.folder, "client", "once", "--mailbox", str(mailbox))
+            assert job.returncode == 0, job.stderr
+        time.sleep(0.5)
 
 
 def test_the_commands_end_with_the_bits_of_a_simulation(
@@ -42,8 +55,7 @@ def test_the_commands_end_with_the_bits_of_a_simulation(
         [program, "server", "run", str(plan), *SETTINGS, *sites], stdout=subprocess.PIPE, text=True
     )
     try:
-        while server.poll() is None:
-            assert fedmri(first.folder, "client", "once", *words).returncode == 0
+        answer_by_jobs(first, mailbox, lambda: server.poll() is not None)
         said, _ = server.communicate()
     finally:
         for process in clients:
@@ -93,9 +105,8 @@ def test_some_dial_in_and_some_get_letters_with_the_bits_of_the_live_run(
         with started(demo.command("client", "start", looking.folder, *letters)):
             done = fedmri(server, *submit, "--name", "mixed", *letters, "--mailed", mailed)
             assert done.returncode == 0, done.stderr
-            while not (mixed := status(server, "mixed"))["is_over"]:
-                job = fedmri(single.folder, "client", "once", *letters)
-                assert job.returncode == 0, job.stderr
+            run = run_named(made.server.runs, "mixed")
+            answer_by_jobs(single, mailbox, lambda: run.note.status in OVER)
         assert not list(mailbox.rglob("*.letter"))
         seen = fedmri(single.folder, "client", "watch", "--once").stdout
         assert "Single jobs answer its orders." in seen
@@ -104,7 +115,9 @@ def test_some_dial_in_and_some_get_letters_with_the_bits_of_the_live_run(
         others = [demo.command("client", "start", one.folder) for one in (looking, single)]
         with started(*others):
             assert fedmri(server, *submit, "--name", "all-live").returncode == 0
-            until(lambda: status(server, "all-live")["is_over"], "the live run is over")
+            all_live = run_named(made.server.runs, "all-live")
+            until(lambda: all_live.note.status in OVER, "the live run is over")
+    mixed = status(server, "mixed")
     assert (mixed["status"], mixed["message"]) == ("finished", "")
     assert mixed["sha256"] == status(server, "all-live")["sha256"]
     assert [one["is_mailed"] for one in mixed["sites"]] == [False, True, True]

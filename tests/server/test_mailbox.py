@@ -45,7 +45,7 @@ from fedmri.server.registry.enrolment import enroll, sign_for
 from fedmri.server.registry.enrolment import make_home as make_server
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.rounds.loop import Rounds
-from fedmri.server.runs import Post, RunFolder, new_run
+from fedmri.server.runs import LOCK, Post, RunFolder, new_run
 from fedmri.server.transport.inflating import bound_answers
 from fedmri.server.views.status import read_run
 from fedmri.wire.grid import OwnGrid, identify_task, sent
@@ -381,7 +381,7 @@ def test_an_order_keeps_no_model_in_memory(consortium: Consortium) -> None:
 
 def test_a_run_has_one_process(consortium: Consortium) -> None:
     """A second command for the same run would read the first one's answers."""
-    number = hold(consortium.run.path / "mailbox.lock")
+    number = hold(consortium.run.path / LOCK)
     with pytest.raises(NetworkError, match=r"\[N21\]"):
         run_by_mailbox(consortium.server, consortium.run, consortium.mailbox)
     os.close(number)
@@ -390,7 +390,8 @@ def test_a_run_has_one_process(consortium: Consortium) -> None:
 def test_a_run_by_letters_needs_no_server(coordinator: ServerHome, deploy: Deploy) -> None:
     """It has a process of its own: where no server runs, only the others are interrupted."""
     deploy("dialled", 4)
-    deploy("carried", 4, mailbox="/mnt/exchange")
+    number = hold(deploy("carried", 4, mailbox="/mnt/exchange").path / LOCK)
     (coordinator.state / "sites-seen.json").unlink()
     status = {name: read_run(coordinator, name).status for name in ("dialled", "carried")}
+    os.close(number)
     assert status == {"dialled": "interrupted", "carried": "running"}

@@ -235,7 +235,7 @@ def test_a_refusal_after_the_deadline_is_taken_when_it_comes(
     loaded = Hospital(approves_s=NEVER, refusal_s=TIMEOUT_S + 5.0)
     run = consortium(monkeypatch, TIMEOUT_S, a=loaded, b=Hospital(takes_s=20.0))
     assert run.ask(n_needed=1)[0] == {"a": "R05", "b": "ok"}
-    loaded.refusal_s = 12.0
+    loaded.refusal_s = 8.0
     seen = states_of(run, "a", monkeypatch)
     assert run.ask(n_needed=1)[0] == {"a": "P11", "b": "ok"}
     assert [state for _, state in seen] == ["late", "unapproved"]

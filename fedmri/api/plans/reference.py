@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 
 from fedmri.agreement.plan_changes import PARTS
 from fedmri.config import ROOT, Experiment, groups, setting_names
@@ -21,9 +22,9 @@ def explain_settings(key: str = "") -> list[Section]:
     Raises:
         ConfigError: There is none (C02, with the nearest that is).
     """
-    every = [*sections(Experiment, root=ROOT), *_parts()]
+    every = _every()
     if not key:
-        return every
+        return list(every)
     section, _, name = key.partition("=")
     if key in (named := {f"{kind}.{parts.key}": kind for kind, parts in PARTS.items()}):
         found = [_chosen(every, named[key])]
@@ -44,7 +45,13 @@ def _narrowed(section: Section, key: str) -> Section:
     return Section(section.key, section.summary, own)
 
 
-def _chosen(every: list[Section], kind: str) -> Section:
+@cache
+def _every() -> tuple[Section, ...]:
+    """Return all sections; reading all docstrings takes a while."""
+    return (*sections(Experiment, root=ROOT), *_parts())
+
+
+def _chosen(every: Iterable[Section], kind: str) -> Section:
     """Return the setting that names a part, with the names that it takes."""
     parts = PARTS[kind]
     for section in every:

@@ -51,6 +51,8 @@ def once(
     n_answered = answer_waiting(home, mailbox)
     note_look(home, mailbox, n_answered, is_once=True)
     print(f"Orders answered: {n_answered}.")
+    if n_answered == 0:
+        print(f"No order for {home.site} lay in {mailbox}. Is it the coordinator's folder?")
 
 
 @client_app.command()
@@ -100,11 +102,14 @@ def _start_by_mailbox(home: ClientHome, mailbox: Path) -> None:
     stop = stop_event()
     log_to(home.logs / "client.log")
     note_look(home, mailbox, 0, is_once=False)
+    fault = ""
     print(f"Site {home.site} takes part by {mailbox}. Ctrl-C ends it.", flush=True)
     while not stop.wait(LOOK_S):
         try:
             n_answered = answer_waiting(home, mailbox)
             if n_answered:
                 note_look(home, mailbox, n_answered, is_once=False)
+            fault = ""
         except OSError as error:  # a share that went away comes back
-            log.warning("mailbox %s: %s", mailbox, error)
+            if fault != (fault := str(error)):  # once, and not at every look
+                log.warning("mailbox %s: %s", mailbox, error)
