@@ -20,6 +20,7 @@ from fedmri.data.bids.data_set import modalities_in
 from fedmri.data.read import read
 from fedmri.errors import FedmriError, NetworkError, told
 
+Step = Callable[[ClientHome], Iterator[DoctorFinding]]
 GIGABYTE = 1e9
 LEAST_FREE, LITTLE_FREE = 1 * GIGABYTE, 10 * GIGABYTE
 
@@ -36,8 +37,10 @@ def examine(home: ClientHome, mailbox: Path | None = None) -> list[DoctorFinding
     """
     if not home.settings_file.exists():
         _ = home.config
-    way = {"network": _network} if mailbox is None else {"mailbox": partial(_mailbox, mailbox)}
-    steps = {
+    way: dict[str, Step] = (
+        {"network": _network} if mailbox is None else {"mailbox": partial(_mailbox, mailbox)}
+    )
+    steps: dict[str, Step] = {
         "enrolment": _enrolment,
         **way,
         "version": _version,
@@ -57,9 +60,7 @@ def refuse_failed(findings: Sequence[DoctorFinding]) -> None:
         raise NetworkError("N07", "doctor", found=found, want="no failure", fix=fix)
 
 
-def _guarded(
-    name: str, step: Callable[[ClientHome], Iterator[DoctorFinding]], home: ClientHome
-) -> Iterator[DoctorFinding]:
+def _guarded(name: str, step: Step, home: ClientHome) -> Iterator[DoctorFinding]:
     try:
         yield from step(home)
     except FedmriError as error:

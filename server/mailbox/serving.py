@@ -8,7 +8,7 @@ from pathlib import Path
 from fedmri.assembly import assemble
 from fedmri.errors import FedmriError, NetworkError
 from fedmri.machine.files import hold
-from fedmri.server.deployed import log_to, note_record, run_of
+from fedmri.server.deployed import log_of_run, note_record, run_of
 from fedmri.server.mailbox.grid import MailboxGrid
 from fedmri.server.mailbox.letters import Letters
 from fedmri.server.memory import return_large_blocks
@@ -46,7 +46,7 @@ def run_by_mailbox(home: ServerHome, folder: RunFolder, mailbox: Path) -> str:
 
 
 def _run(home: ServerHome, folder: RunFolder, mailbox: Path) -> str:
-    log_to(folder.path / "log.txt")
+    log_of_run(folder.path / "log.txt")
     letters = Letters(home, folder, mailbox, frozenset(folder.note.members))
     grid = MailboxGrid(letters)
     folder.change(status="running", message="")

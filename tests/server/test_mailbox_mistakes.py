@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from fedmri.clients.egress.ledger import entries
 from fedmri.clients.mailbox.letters import answer_waiting
 from fedmri.errors import UsageError
 from fedmri.machine.files import hold
-from fedmri.server.mailbox import letters
 from fedmri.server.mailbox.letters import Letters
 from fedmri.server.mailbox.serving import run_by_mailbox
 from fedmri.server.registry.attendance import read_standings
@@ -179,7 +179,7 @@ def test_a_clock_that_was_set_back_makes_no_order_look_old(consortium: Consortiu
     identify_task()
     for day in (4_000_000_000, 1_000_000_000):  # seconds: the year 2096, then 2001
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(letters.time, "time_ns", lambda day=day: day * 10**9)
+            patch.setattr(time, "time_ns", lambda day=day: day * 10**9)
             own = Letters(consortium.server, consortium.run, consortium.mailbox, frozenset({name}))
             [node] = own.nodes()
             own.post(Message(RecordDict(), node.node_id, "train", ttl=60.0))
