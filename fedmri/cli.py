@@ -36,6 +36,7 @@ from fedmri.commands.model.trained import predict, score, show
 from fedmri.commands.optional_folder import OptionalFolder
 from fedmri.commands.plan import plan_app
 from fedmri.commands.privacy.training import privacy_app
+from fedmri.commands.server.runs import INTERRUPTED
 from fedmri.commands.study import study as run_grid
 from fedmri.commands.submission import bundle, compare, subgroups
 from fedmri.errors import FedmriError, UsageError
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from fedmri.api.study import Study
 
 MADE = "No data set is named (--data PATH): this run trains on made patients."
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 app = typer.Typer(
     name="fedmri",

@@ -15,7 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedmri.arm import Arm
 from fedmri.assembly import assemble
 from fedmri.errors import FedmriError
-from fedmri.machine.repeats import quiet_root
+from fedmri.machine.logs import log_to
 from fedmri.server.mailbox.grid import MixedGrid
 from fedmri.server.mailbox.letters import Letters
 from fedmri.server.memory import return_large_blocks
@@ -41,7 +41,7 @@ def main(grid: Grid, context: Context) -> None:
     return_large_blocks()
     home = ServerHome(Path(os.environ[HOME]))
     folder = RunFolder(home.runs / str(context.run_config["run"]))
-    log_to(folder.path / "log.txt")
+    log_of_run(folder.path / "log.txt")
     (folder.path / FAILED).unlink(missing_ok=True)
     try:
         with _mailing(grid, home, folder) as whole:
@@ -113,9 +113,7 @@ def note_record(record: Record) -> None:
         log.info("%s", {key: value for key, value in record.items() if key != "seed"})
 
 
-def log_to(path: Path) -> None:
+def log_of_run(path: Path) -> None:
     """Send all logs of this process to a file of the run."""
-    form = "%(asctime)s %(name)s %(levelname)s %(message)s"
-    logging.basicConfig(filename=path, format=form, level=logging.INFO, force=True)
-    quiet_root()
+    log_to(path)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # every look for an answer is a line

@@ -14,12 +14,14 @@ from fedmri.agreement.consortium import SITE_NAME
 from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.errors import UsageError
 from fedmri.machine.clock import utc
-from fedmri.machine.files import write_whole
+from fedmri.machine.files import is_held, write_whole
 
 Status = Literal["queued", "running", "finished", "failed", "stopped", "interrupted"]
 WEIGHTS = "start-weights"
 """Stem of the file of weights in a run's folder; its ending says what it is."""
 OVER: tuple[Status, ...] = ("finished", "failed", "stopped")
+LOCK = "mailbox.lock"
+"""In the folder of a run by letters alone: its process holds it."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,14 @@ class RunFolder:
     def ask_to_stop(self) -> None:
         """Ask the server to end the run after what it is doing."""
         (self.path / "stop").touch()
+
+    @property
+    def has_own_process(self) -> bool:
+        """Whether a process works on it by letters alone, without the server."""
+        try:
+            return is_held(self.path / LOCK)
+        except OSError:
+            return False
 
     @property
     def weights(self) -> Path | None:

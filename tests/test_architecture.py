@@ -28,7 +28,7 @@ TRUST = {
     "machine.child",
     "machine.clock",
     "machine.pauses",
-    "machine.repeats",
+    "machine.logs",
     "machine.files",
     "agreement.sealed",
     "settings.file",

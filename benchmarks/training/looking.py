@@ -108,7 +108,9 @@ def tumour_slices(lgg: Path, out: Path) -> Path:
         if path is None:
             continue
         image = nib.Nifti1Image.from_filename(path)
-        mask = nib.Nifti1Image.from_filename(next((lgg / "derivatives").rglob(f"{who}*_mask.nii.gz")))
+        mask = nib.Nifti1Image.from_filename(
+            next((lgg / "derivatives").rglob(f"{who}*_mask.nii.gz"))
+        )
         voxels, tumour = np.asarray(image.dataobj), np.asarray(mask.dataobj) > 0
         lines = ["session_id\ttumour"]
         for index, kind in _chosen(voxels, tumour):

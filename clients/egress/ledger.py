@@ -43,7 +43,8 @@ class Egress:
         plan: Content hash of the plan.
         run: Name of the run.
         round: Round that it answers; None where the order could not be read.
-        kind: Kind of answer, as ``fedmri.wire`` names it, or ``error``.
+        kind: Kind of answer, as ``fedmri.wire`` names it, or ``error``; ``letter`` is a word of a
+            mailbox without values.
         n_bytes: Size of what leaves, without Flower's envelope.
         sha256: Digest of what leaves (see ``fedmri.clients.egress.border.digest_of``).
         what: Its records, in words.

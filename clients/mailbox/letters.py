@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -14,16 +16,33 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_private_key
 from flwr.app import Context, Message, RecordDict
 
-from fedmri.agreement.sealed import ANSWERS, LETTER, ORDERS, address_of, put_aside, seal, unseal
+from fedmri.agreement.sealed import (
+    ANSWERS,
+    LETTER,
+    ORDERS,
+    address_of,
+    put_aside,
+    require_writable,
+    seal,
+    unseal,
+)
+from fedmri.agreement.signed_plan import SignedPlan
+from fedmri.clients.consent.refusal import refusals
+from fedmri.clients.egress.ledger import Egress, Ledger
 from fedmri.clients.process.flower import identify_site
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.keys import public_half
 from fedmri.clients.process.worker import noted_answer
 from fedmri.errors import NetworkError
 from fedmri.machine.files import append_line, whole_lines, write_whole
-from fedmri.wire.letters import AnswerHead, OrderHead, as_letter, read_letter
+from fedmri.wire import code_said
+from fedmri.wire.letters import TAKEN_BACK, AnswerHead, OrderHead, as_letter, read_letter
 
 log = logging.getLogger("fedmri.client")
+
+REFUSED = "P18"
+"""Code of the answer to a run that people here refuse."""
+REPLY_KEY = "reply_key"
 
 
 @dataclass
@@ -48,15 +67,20 @@ def answer_waiting(home: ClientHome, mailbox: Path) -> int:
     """Answer the orders that lie in the mailbox; return how many were answered.
 
     Of each run the newest order counts. One that was answered before, or is older, is refused and
-    taken away, and so is a letter that the coordinator did not write.
+    taken away, and so is a letter that the coordinator did not write. Before it, the server is told
+    of each run whose refusal was taken back here: it then asks again.
 
     Raises:
         NetworkError: The site has not joined (N04), or its key cannot be used (N06).
+        OSError: The mailbox cannot be written: nothing was trained in vain.
     """
     public_half(home.key)
     identify_site()
     key = load_ssh_private_key(home.key.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # checked above
+    require_writable(mailbox)
+    for line in _taken_back(home):
+        _tell_taken_back(home, mailbox, key, line)
     newest: dict[str, Mail] = {}
     for mail in sorted(_opened(home, mailbox, key), key=lambda mail: mail.head.number):
         if mail.head.run in newest:
@@ -106,14 +130,45 @@ def _answer(home: ClientHome, mailbox: Path, key: ec.EllipticCurvePrivateKey, ma
     if reply.has_error():
         told = AnswerHead(head.id, reply.error.code, str(reply.error.reason))
     content = as_letter(told, reply.content if reply.has_content() else None)
-    receiver = load_pem_public_key(head.reply_key.encode())
+    _put(mailbox, head.id, content, head.reply_key, key)
+    line = {"run": head.run, "number": head.number, "id": head.id}
+    if code_said(told.reason) == REFUSED:
+        plan = SignedPlan.from_json(head.plan).sha256
+        line |= {"plan": plan, REPLY_KEY: head.reply_key}  # to tell when it is taken back
+    append_line(home.letters, line)
+    _take_away(mail.file)
+
+
+def _put(
+    mailbox: Path, number: str, content: bytes, reply_key: str, key: ec.EllipticCurvePrivateKey
+) -> None:
+    """Put an answer into the mailbox, for the server alone."""
+    receiver = load_pem_public_key(reply_key.encode())
     if not isinstance(receiver, ec.EllipticCurvePublicKey):
         raise _refused("a key of another kind for answers", "a P-384 key")
     letter = seal(content, receiver, lambda text: key.sign(text, ec.ECDSA(hashes.SHA384())))
-    (mailbox / ANSWERS).mkdir(parents=True, exist_ok=True)  # others carry it: it is sealed
-    write_whole(mailbox / ANSWERS / f"{head.id}{LETTER}", letter)
-    append_line(home.letters, {"run": head.run, "number": head.number, "id": head.id})
-    _take_away(mail.file)
+    write_whole(mailbox / ANSWERS / f"{number}{LETTER}", letter)
+
+
+def _taken_back(home: ClientHome) -> Iterator[dict[str, Any]]:
+    """Yield the last order of each run that was refused, where the refusal no longer holds."""
+    last = {line["run"]: line for line in whole_lines(home.letters)}
+    held = refusals(home)
+    for run, line in last.items():
+        if REPLY_KEY in line and (line["plan"], run) not in held:
+            yield line
+
+
+def _tell_taken_back(
+    home: ClientHome, mailbox: Path, key: ec.EllipticCurvePrivateKey, line: Mapping[str, Any]
+) -> None:
+    """Tell the server that a refusal was taken back; it is in the ledger before it leaves."""
+    content = as_letter(AnswerHead(line["id"], TAKEN_BACK), None)
+    digest, what = hashlib.sha256(content).hexdigest(), ("a refusal was taken back",)
+    entry = Egress(line["plan"], line["run"], None, "letter", len(content), digest, what)
+    Ledger(home.ledger).append(entry)
+    _put(mailbox, line["id"], content, line[REPLY_KEY], key)
+    append_line(home.letters, {name: line[name] for name in ("run", "number", "id")})
 
 
 def _take_away(file: Path) -> None:

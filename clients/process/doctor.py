@@ -6,32 +6,43 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fedmri.agreement.consortium import installed_version
+from fedmri.agreement.sealed import require_writable
+from fedmri.clients.mailbox.looks import n_waiting
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.keys import public_half
 from fedmri.clients.process.reach import DoctorFinding, examine_network
 from fedmri.clients.process.standing import ask_standing, revoked
 from fedmri.data.bids.data_set import modalities_in
 from fedmri.data.read import read
-from fedmri.errors import FedmriError, NetworkError
+from fedmri.errors import FedmriError, NetworkError, told
 
+Step = Callable[[ClientHome], Iterator[DoctorFinding]]
 GIGABYTE = 1e9
 LEAST_FREE, LITTLE_FREE = 1 * GIGABYTE, 10 * GIGABYTE
 
 
-def examine(home: ClientHome) -> list[DoctorFinding]:
+def examine(home: ClientHome, mailbox: Path | None = None) -> list[DoctorFinding]:
     """Look at everything; what cannot even be looked at is a failure with its own remedy.
+
+    Args:
+        home: The site's folder.
+        mailbox: Shared folder of a site that dials nobody: looked at instead of the network.
 
     Raises:
         UsageError: The folder is not a site's (U21).
     """
     if not home.settings_file.exists():
         _ = home.config
-    steps = {
+    way: dict[str, Step] = (
+        {"network": _network} if mailbox is None else {"mailbox": partial(_mailbox, mailbox)}
+    )
+    steps: dict[str, Step] = {
         "enrolment": _enrolment,
-        "network": _network,
+        **way,
         "version": _version,
         "disk": _disk,
         "device": _device,
@@ -49,9 +60,7 @@ def refuse_failed(findings: Sequence[DoctorFinding]) -> None:
         raise NetworkError("N07", "doctor", found=found, want="no failure", fix=fix)
 
 
-def _guarded(
-    name: str, step: Callable[[ClientHome], Iterator[DoctorFinding]], home: ClientHome
-) -> Iterator[DoctorFinding]:
+def _guarded(name: str, step: Step, home: ClientHome) -> Iterator[DoctorFinding]:
     try:
         yield from step(home)
     except FedmriError as error:
@@ -80,6 +89,21 @@ def _network(home: ClientHome) -> Iterator[DoctorFinding]:
     yield from found
     if all(finding.level != "fail" for finding in found):
         yield from _membership(home)
+
+
+def _mailbox(mailbox: Path, home: ClientHome) -> Iterator[DoctorFinding]:
+    if not mailbox.is_dir():
+        fix = "mount it, or ask the coordinator which folder it is"
+        yield DoctorFinding("mailbox", "fail", f"{mailbox} is no folder", fix)
+        return
+    try:
+        require_writable(mailbox)
+    except OSError as error:
+        fix = "let the user who runs the client write there"
+        yield DoctorFinding("mailbox", "fail", f"{mailbox} cannot be written: {told(error)}", fix)
+        return
+    found = f"{mailbox} can be written; orders that wait there: {n_waiting(home, mailbox)}"
+    yield DoctorFinding("mailbox", "ok", found)
 
 
 def _membership(home: ClientHome) -> Iterator[DoctorFinding]:

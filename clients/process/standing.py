@@ -30,18 +30,19 @@ from fedmri.strategies.stale import staleness_weight
 log = logging.getLogger("fedmri.client")
 
 PATH = "/fedmri/standing"
-STANDING, ORDER, TOLD = "standing.json", "order.json", "told.json"
+STANDING, ORDER, TOLD, MAIL = "standing.json", "order.json", "told.json", "mail.json"
 LATE = "R45"
 """Code of an update that joined a later round."""
 LOCK = "lock"
 """Of the client that runs in a folder, with its process number."""
 
-Standing = Literal["enrolled", "revoked", "not known", "no answer"]
+Standing = Literal["enrolled", "revoked", "not known", "no answer", "by letters"]
 SAID: Mapping[Standing, str] = {
     "enrolled": "The server answers and knows this site.",
     "revoked": "REVOKED: the coordinator has shut this site out. Call them [P12].",
     "not known": "The server does not know this site's key: call the coordinator.",
     "no answer": "The server does not answer: see `fedmri client doctor`.",
+    "by letters": "It dials nobody: orders and answers travel by letters.",
 }
 """What each standing means to the site's people."""
 TOLD_DAYS: Mapping[str, tuple[int, ...]] = {"authority": (180, 30), "server": (SOON_DAYS, 7)}
@@ -52,8 +53,11 @@ ANSWERS: Mapping[int, Standing] = {204: "enrolled", 410: "revoked", 401: "not kn
 def ask_standing(home: ClientHome) -> Standing:
     """Ask the server how this site stands; its key signs the question.
 
-    A site that was shut out stays so, wherever the server has moved to since.
+    A site that was shut out stays so, wherever the server has moved to since. One that takes its
+    orders from a mailbox may not dial out, and asks nobody.
     """
+    if noted(home, MAIL):
+        return "by letters"
     found = _ask(home)
     was = noted(home, STANDING).get("standing")
     return "revoked" if (found, was) == ("no answer", "revoked") else found
@@ -116,6 +120,11 @@ def noted(home: ClientHome, name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def forget_mailbox(home: ClientHome) -> None:
+    """Note that this site dials in from now on."""
+    (_folder(home) / MAIL).unlink(missing_ok=True)
+
+
 def heed(home: ClientHome, run: str, told: tuple[int, str] | None) -> None:
     """Note what the server says of this site's last update of a run: left out, late, or nothing."""
     before = noted(home, TOLD)
@@ -137,6 +146,13 @@ def heed(home: ClientHome, run: str, told: tuple[int, str] | None) -> None:
         note(home, TOLD, run=run, round=round_index, code=code)
         if (before.get("run"), before.get("code")) != (run, code):  # once, however many rounds
             tell_of_left_out(home, run, round_index, code)
+
+
+def outcome(code: str, *, is_running: bool) -> str:
+    """Return what came of the last order, in words; ``code`` is empty before its answer."""
+    if code:
+        return f"answered with {code}"
+    return "being worked on" if is_running else "begun, and cut before its end"
 
 
 def of_update(told: Mapping[str, Any]) -> str:

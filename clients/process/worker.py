@@ -33,12 +33,13 @@ from fedmri.clients.process.standing import ORDER as ORDER_NOTE
 from fedmri.clients.process.standing import heed, note
 from fedmri.clients.training.own_data import own_features, prepare_own
 from fedmri.errors import PrivacyError
+from fedmri.machine.logs import log_to
 from fedmri.machine.memory import give_back
 from fedmri.machine.pauses import Pauses
-from fedmri.machine.repeats import quiet_root
 from fedmri.plan import Plan, to_json
 from fedmri.wire import (
     bundle,
+    code_said,
     is_secure_step,
     no_order,
     notice_of,
@@ -186,7 +187,7 @@ def noted_answer(home: ClientHome, task: Order) -> Message:
     about = {"kind": kind, "run": run, "round": round_of(content)}
     note(home, ORDER_NOTE, **about, code="")
     reply = answer(home.folder, task)
-    code = str(reply.error.reason).split(" ")[-1] if reply.has_error() else "ok"
+    code = code_said(str(reply.error.reason)) if reply.has_error() else "ok"
     note(home, ORDER_NOTE, **about, code=code)
     if code == "P11":
         tell_of_plan(home, known_runs(home).get(run, ""))
@@ -225,12 +226,7 @@ def main() -> None:
     parser.add_argument("secret", type=Path)
     given = parser.parse_args()
     home = ClientHome(given.folder)
-    form = "%(asctime)s %(name)s %(levelname)s %(message)s"
-    # force: a library that was imported may have sent all logs to the terminal
-    logging.basicConfig(
-        filename=home.logs / "client.log", format=form, level=logging.INFO, force=True
-    )
-    quiet_root()
+    log_to(home.logs / "client.log")
     logging.captureWarnings(capture=True)
     for library in ("flwr", "httpx"):  # every look for an order would be a line
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -18,6 +18,7 @@ from fedmri.clients.consent.plan_text import plan_facts
 from fedmri.clients.consent.policy import SitePolicy
 from fedmri.clients.egress.ledger import entries
 from fedmri.clients.egress.privacy_ledger import WHOSE, PrivacyLedger, Unit
+from fedmri.clients.mailbox.looks import Looks, client_text, looks
 from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.messages import Told, messages
 from fedmri.clients.process.standing import (
@@ -28,6 +29,7 @@ from fedmri.clients.process.standing import (
     client_pid,
     noted,
     of_update,
+    outcome,
 )
 from fedmri.clients.training.own_data import MANIFEST, PREPARED, n_prepared
 from fedmri.clients.views.costs import PlanCost, delta_of, plan_cost
@@ -47,7 +49,8 @@ class Work:
     """The last order: its run, plan, round, kind, since when, and what it was answered with.
 
     Attributes:
-        code: ``ok``, a code, or empty while it is worked on.
+        code: ``ok``, a code, or empty before its answer.
+        outcome: What came of it, in words.
         hours_left: Until the last round at the pace of this site so far; None is not known.
     """
 
@@ -58,6 +61,7 @@ class Work:
     kind: str
     since: str
     code: str
+    outcome: str
     why: str
     hours_left: float | None
 
@@ -137,12 +141,20 @@ class PlanView:
 
 @dataclass(frozen=True)
 class SiteState:
-    """All that a site's people see; ``broken`` names what could not be read."""
+    """All that a site's people see.
+
+    Attributes:
+        looks: How it stands with its mailbox; None where it dials in.
+        client: Whether its client runs, and whether it should, in sentences.
+        broken: What could not be read.
+    """
 
     site: str
     address: str
     time: str
     is_running: bool
+    looks: Looks | None
+    client: str
     standing: str
     work: Work | None
     patients: Patients | None
@@ -163,8 +175,9 @@ def read_state(home: ClientHome, standing: Standing) -> SiteState:
         standing: What the server said of the site.
     """
     lines, broken = list(entries(home.ledger)), list[str]()
+    is_running, mail = client_pid(home) is not None, looks(home)
     plans = {signed.sha256: signed for signed in seen_plans(home)}
-    work = _work(home, lines, plans)
+    work = _work(home, lines, plans, is_running=is_running)
     signed = plans.get(work.plan) if work else None
     signed = signed if signed and _is_of_this_version(signed) else None
     patients = _patients(home, signed.sha256) if signed else None
@@ -178,7 +191,9 @@ def read_state(home: ClientHome, standing: Standing) -> SiteState:
         site=home.consortium.site,
         address=home.consortium.address,
         time=utc(),
-        is_running=client_pid(home) is not None,
+        is_running=is_running,
+        looks=mail,
+        client=client_text(mail, is_running=is_running),
         standing=SAID[standing],
         work=work,
         patients=patients,
@@ -204,7 +219,11 @@ def as_json(state: SiteState) -> dict[str, Any]:
 
 
 def _work(
-    home: ClientHome, lines: Sequence[Mapping[str, Any]], plans: Mapping[str, SignedPlan]
+    home: ClientHome,
+    lines: Sequence[Mapping[str, Any]],
+    plans: Mapping[str, SignedPlan],
+    *,
+    is_running: bool,
 ) -> Work | None:
     order = noted(home, ORDER)
     if not order:
@@ -215,9 +234,14 @@ def _work(
     n_rounds = signed.plan.rounds.n_rounds if signed and _is_of_this_version(signed) else 0
     at = order.get("round")
     left = _hours_left(run, at, n_rounds, lines) if isinstance(at, int) else None
-    kind, since, why = str(order.get("kind")), str(order.get("time")), CODES.get(code, "")
     return Work(
-        run, plan, at if isinstance(at, int) else None, n_rounds, kind, since, code, why, left
+        *(run, plan, at if isinstance(at, int) else None, n_rounds),
+        kind=str(order.get("kind")),
+        since=str(order.get("time")),
+        code=code,
+        outcome=outcome(code, is_running=is_running),
+        why=CODES.get(code, ""),
+        hours_left=left,
     )
 
 

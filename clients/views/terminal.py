@@ -32,7 +32,7 @@ def as_text(state: SiteState) -> Group:
 def lines_of(state: SiteState) -> Iterator[str]:
     """Yield where a site stands, one fact a line."""
     yield f"Site {state.site} of the consortium at {state.address}, {state.time}."
-    yield "Its client runs." if state.is_running else "Its client does not run."
+    yield state.client
     yield state.standing
     yield from state.broken
     yield from _work(state)
@@ -53,9 +53,8 @@ def _work(state: SiteState) -> Iterator[str]:
         yield "No order has come yet."
         return
     at = f"round {work.round} of {work.n_rounds}" if work.round is not None else "no round"
-    outcome = f"answered with {work.code}" if work.code else "being worked on"
     why = f" ({work.why})" if work.why else ""
-    yield f"Run {work.run}: {at}, {work.kind}, {outcome}{why}, since {work.since}."
+    yield f"Run {work.run}: {at}, {work.kind}, {work.outcome}{why}, since {work.since}."
     if work.hours_left is not None:
         yield f"At this site's pace, {work.hours_left:.1f} hours are left."
     if state.left_out:

@@ -11,6 +11,7 @@ Source:
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -98,6 +99,14 @@ def put_aside(file: Path) -> bool:
             file.replace(file.with_suffix(".refused"))
             return True
     return False
+
+
+def require_writable(mailbox: Path) -> None:
+    """Make the folder of answers; raise OSError where no answer can be written there."""
+    answers = mailbox / ANSWERS
+    answers.mkdir(parents=True, exist_ok=True)  # others carry what lies there: it is sealed
+    with tempfile.TemporaryFile(dir=answers):
+        return
 
 
 def address_of(key: ec.EllipticCurvePublicKey) -> str:

@@ -53,7 +53,7 @@ from fedmri.wire.records import (
     round_of,
     with_notice,
 )
-from fedmri.wire.refusal import reason_of, with_reason
+from fedmri.wire.refusal import code_said, reason_of, with_reason
 
 __all__ = [
     "ADAPTED",
@@ -90,6 +90,7 @@ __all__ = [
     "as_plain_record",
     "as_tensors",
     "bundle",
+    "code_said",
     "content_of",
     "is_secure_step",
     "metrics_of",

@@ -15,6 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from fedmri.errors import NetworkError
 
 N_LENGTH = 4
+TAKEN_BACK = -1
+"""Code of a second answer to an order that was refused: people there took the refusal back."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,10 @@ class OrderHead:
 
 @dataclass(frozen=True)
 class AnswerHead:
-    """The fields of an answer: the order's id, and Flower's code and text of an error, or none."""
+    """The fields of an answer: the order's id, and the code and text of an error, or none.
+
+    The code is Flower's, or ``TAKEN_BACK``.
+    """
 
     id: str
     code: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fedmri.errors import CODES
+
 LONGEST_REASON = 200
 """Characters of a reason that travel; whoever reads it cuts it again."""
 _BAR = " | "
@@ -15,6 +17,12 @@ def with_reason(public: str, reason: str) -> str:
 def reason_of(text: str) -> str:
     """Return the reason in what a site said; empty where it told none."""
     return _printable(text.rpartition(_BAR)[0])
+
+
+def code_said(text: str) -> str:
+    """Return the code that ends what a site said; empty where there is none of fedmri."""
+    last = text.split(" ")[-1]
+    return last if last in CODES else ""
 
 
 def _printable(text: str) -> str:

@@ -27,7 +27,9 @@ class MailboxGrid(OwnGrid):
         self.mailed = letters.sites
 
     def get_nodes(self) -> list[NodeInfo]:
-        """Return the sites that were not revoked."""
+        """Return the sites that were not revoked; end, as Ctrl-C does, where that is asked for."""
+        if self._letters.folder.is_stop_asked:
+            raise KeyboardInterrupt
         return self._letters.nodes()
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:

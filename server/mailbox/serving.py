@@ -8,18 +8,20 @@ from pathlib import Path
 from fedmri.assembly import assemble
 from fedmri.errors import FedmriError, NetworkError
 from fedmri.machine.files import hold
-from fedmri.server.deployed import log_to, note_record, run_of
+from fedmri.server.deployed import log_of_run, note_record, run_of
 from fedmri.server.mailbox.grid import MailboxGrid
 from fedmri.server.mailbox.letters import Letters
 from fedmri.server.memory import return_large_blocks
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.rounds.loop import Rounds
-from fedmri.server.runs import RunFolder
+from fedmri.server.runs import LOCK, RunFolder
 from fedmri.server.transport.inflating import bound_answers
 
 
 def run_by_mailbox(home: ServerHome, folder: RunFolder, mailbox: Path) -> str:
     """Train what is left of a run by letters; return the SHA-256 of the final weights.
+
+    Ctrl-C ends it, and so does ``fedmri server stop``; it can go on later.
 
     Args:
         home: The coordinator's folder.
@@ -29,10 +31,22 @@ def run_by_mailbox(home: ServerHome, folder: RunFolder, mailbox: Path) -> str:
     Raises:
         RoundError: Too few sites answered in time (R01), among others of a round.
         NetworkError: Another process works on the run (N21).
+        UsageError: It is finished (U50).
     """
     return_large_blocks()
     number = _hold(folder)
-    log_to(folder.path / "log.txt")
+    try:
+        if folder.note.status == "running":
+            folder.change(status="interrupted", message="its process ended")
+        if folder.note.status != "queued":
+            folder.queue_again()
+        return _run(home, folder, mailbox)
+    finally:
+        os.close(number)
+
+
+def _run(home: ServerHome, folder: RunFolder, mailbox: Path) -> str:
+    log_of_run(folder.path / "log.txt")
     letters = Letters(home, folder, mailbox, frozenset(folder.note.members))
     grid = MailboxGrid(letters)
     folder.change(status="running", message="")
@@ -41,7 +55,7 @@ def run_by_mailbox(home: ServerHome, folder: RunFolder, mailbox: Path) -> str:
         made = assemble(run.plan)
         folder.bound_answers(bound_answers(run.plan, made.entries, made.layout))
         sha256 = Rounds(run, grid, note_record).go()
-    except FedmriError as error:
+    except (FedmriError, OSError) as error:
         folder.change(status="failed", message=str(error))
         raise
     except KeyboardInterrupt:
@@ -49,14 +63,13 @@ def run_by_mailbox(home: ServerHome, folder: RunFolder, mailbox: Path) -> str:
         raise
     finally:
         letters.close()
-        os.close(number)
     folder.change(status="finished")
     return sha256
 
 
 def _hold(folder: RunFolder) -> int:
     try:
-        return hold(folder.path / "mailbox.lock")
+        return hold(folder.path / LOCK)
     except BlockingIOError as error:
         want, fix = "one process for a run", "end the other one first"
         what = f"run {folder.name}"

@@ -14,10 +14,19 @@ from fedmri.server.runs import write_json
 FILE = "asking.json"
 
 State = Literal[
-    "asked", "answered", "unapproved", "waiting", "refused", "unreachable", "lost", "late"
+    "asked",
+    "unanswered",
+    "answered",
+    "unapproved",
+    "waiting",
+    "refused",
+    "unreachable",
+    "lost",
+    "late",
 ]
-"""``asked`` has its order; ``waiting`` trains at other hours; ``refused`` takes no part in the run;
-``lost`` crashed and is asked again; ``late`` let a deadline pass."""
+"""``asked`` has its order, and took the last one; of ``unanswered`` nobody knows whether it takes
+its order; ``waiting`` trains at other hours; ``refused`` takes no part in the run; ``lost`` crashed
+and is asked again; ``late`` let a deadline pass."""
 PUT_OFF: Mapping[State, str] = {"unapproved": "P11", "waiting": "P19"}
 """Code of a site that may still say yes, by where it stands: it is asked again, ever later."""
 REFUSED = "P18"
@@ -109,6 +118,12 @@ class Attendance:
         self._sites[site] = replace(old, state=state, since=utc(), code=code, reason="")
         self._is_news = True
         return True
+
+    def ask(self, site: str) -> None:
+        """Note that a site has its order. It works on it if it took the last one."""
+        before = self._sites.get(site)
+        has_taken = before is not None and (before.state == "asked" or before.code == "ok")
+        self.note(site, "asked" if has_taken else "unanswered")
 
     def refuse(self, site: str, activation: str, reason: str) -> None:
         """Note that a site refuses the run; ``activation`` is when its node had come online."""

@@ -16,7 +16,14 @@ from fedmri.machine.pauses import Pauses
 from fedmri.server.registry.attendance import PUT_OFF, REFUSED, Attendance, Missed, State
 from fedmri.server.registry.nodes import Present, mailed, present
 from fedmri.server.transport.answers import Answers
-from fedmri.server.transport.refusals import SILENT, code_of, is_put_off, reason_told
+from fedmri.server.transport.refusals import (
+    SILENT,
+    PutOff,
+    code_of,
+    is_put_off,
+    reason_told,
+    state_of,
+)
 
 log = logging.getLogger("fedmri.server")
 
@@ -26,7 +33,7 @@ MAX_ASKED = 5
 """Times that a site is asked in one exchange; a site that always crashes is not asked for ever."""
 FIRST_PAUSE_S, LAST_PAUSE_S = 10.0, 300.0
 GRACE_S = 15.0
-"""A site that has not refused an order for so long has taken it: a refusal takes no work."""
+"""Most refusals come sooner. After it, what a site said to an older order holds no more."""
 N_QUICK = 10
 """Sites that are looked at at full pace; with more of them, each is looked at less often."""
 OFFLINE = 5
@@ -89,16 +96,6 @@ class _Asked:
     at: float
 
 
-@dataclass(frozen=True)
-class _Refused:
-    """A site that may still say yes: when it refused, when it is asked again, and its code."""
-
-    at: float
-    again: float
-    pause_s: float
-    code: str
-
-
 class Asking:
     """One order at several sites, side by side, until each has answered or one deadline is over.
 
@@ -110,9 +107,10 @@ class Asking:
 
     A site that let the last order pass is asked as all others, but not waited for, once enough
     have answered. It is waited for again as soon as it shows that it is there: it has come online
-    anew, is done with an older order, or no longer refuses. So each silence costs one deadline,
-    however many rounds it lasts. A site that gets letters shows itself by an answer alone: till
-    then, what it said last stands.
+    anew, is done with an older order, or has kept an order for a while. So each silence costs one
+    deadline, however many rounds it lasts. Whether a site takes an order that it keeps, nobody
+    knows before its answer. A site that gets letters shows itself by that alone: till then, what
+    it said last stands.
 
     Args:
         grid: Flower's grid of a deployment.
@@ -135,7 +133,7 @@ class Asking:
         self._sites, self._open = tuple(sites), dict.fromkeys(sites)
         self._expected = {site for site in sites if site not in attendance.missed}
         self._asked: dict[str, _Asked] = {}
-        self._refused: dict[str, _Refused] = {}
+        self._refused: dict[str, PutOff] = {}
         self._taken: dict[str, Taken] = {}
         self._there: dict[str, Present] = {}
         self._head, self._n_good, self._is_closed = "", 0, False
@@ -221,16 +219,20 @@ class Asking:
         n_asked, ids = (asked.n_asked, asked.message_ids) if asked else (0, ())
         if n_asked == MAX_ASKED:
             return
-        new = filter(None, self._grid.push_messages([self._message_to(site, node.node_id)]))
+        order = self._message_to(site, node.node_id)
+        new = tuple(filter(None, self._grid.push_messages([order])))
+        if not new and site in self._mailed:  # the mailbox is away: it is tried again
+            self._note_absent(site)
+            return
         # an answer to the first order may be on its way still: either will do
         at = asked.at if asked else time.monotonic()
         self._asked[site] = _Asked((*ids, *new), node, n_asked + 1, at)
         if self._attendance.state(site) not in (*PUT_OFF, "late"):
-            self._attendance.note(site, "asked")
+            self._attendance.ask(site)
 
     def _note_absent(self, site: str) -> None:
         # that it has not approved says more than that its connection broke
-        if site not in self._refused and self._attendance.note(site, "unreachable"):
+        if self._said(site) is None and self._attendance.note(site, "unreachable"):
             log.warning("site %s is not online", site)
 
     def _pull(self, site: str) -> None:
@@ -285,9 +287,9 @@ class Asking:
     def _let_think(self, site: str, code: str) -> None:
         before, now = self._refused.get(site), time.monotonic()
         pause_s = min(2 * before.pause_s, LAST_PAUSE_S) if before else FIRST_PAUSE_S
-        if self._attendance.note(site, _state_of(code), code):
+        if self._attendance.note(site, state_of(code), code):
             log.warning("site %s puts its answer off and is asked again: %s", site, code)
-        self._refused[site] = _Refused(now, now + pause_s, pause_s, code)
+        self._refused[site] = PutOff(now, now + pause_s, pause_s, code)
         self._asked.pop(site)
         missed = self._attendance.missed.get(site)
         if missed is not None:
@@ -301,20 +303,26 @@ class Asking:
             self._there.get(site),
             self._asked.get(site),
         )
-        is_accepted = bool(asked and asked.message_ids) and self._seconds(site) > GRACE_S
-        is_accepted = is_accepted and site not in self._mailed
-        if is_accepted and site in self._refused:
-            self._refused.pop(site)
-            self._attendance.note(site, "asked")
+        has_kept = bool(asked and asked.message_ids) and self._seconds(site) > GRACE_S
+        has_kept = has_kept and site not in self._mailed
+        said = self._said(site)
+        if has_kept and said is not None:
+            self._refused[site] = replace(said, is_last_word=False)
+            self._attendance.note(site, "unanswered")
         if missed is None or site in self._expected or site in self._terms.busy:
             return
         is_new = node is not None and node.since != missed.activation
         is_new = is_new and missed.state not in PUT_OFF
         is_done = self._is_done_with_older(site, missed)
-        if is_new or is_done or (is_accepted and not missed.message_ids):
+        if is_new or is_done or (has_kept and not missed.message_ids):
             self._expected.add(site)
-            self._attendance.note(site, "asked")
+            self._attendance.ask(site)
             log.info("site %s is there again", site)
+
+    def _said(self, site: str) -> PutOff | None:
+        """Return what a site put its answer off with, if that holds."""
+        found = self._refused.get(site)
+        return found if found is not None and found.is_last_word else None
 
     def _is_done_with_older(self, site: str, missed: Missed) -> bool:
         """Tell whether a late site has ended the order that it was late with, well or not."""
@@ -328,7 +336,11 @@ class Asking:
         else:
             if not replies:
                 return False
-        self._attendance.missed[site] = replace(missed, message_ids=())
+        state = missed.state
+        for code in (code_of(reply) for reply in replies if is_put_off(reply)):
+            state = state_of(code)
+            self._attendance.note(site, state, code)
+        self._attendance.missed[site] = replace(missed, state=state, message_ids=())
         return not is_no_sign
 
     def _is_over(self) -> bool:
@@ -342,7 +354,9 @@ class Asking:
         due = [
             site
             for site in self._open
-            if site in self._refused and now - self._refused[site].at > FIRST_PAUSE_S
+            if site in self._refused
+            and site not in self._asked
+            and now - self._refused[site].at > FIRST_PAUSE_S
         ]
         for site in due:  # once more before the end: its people may have approved meanwhile
             self._refused[site] = replace(self._refused[site], again=now)
@@ -357,8 +371,9 @@ class Asking:
 
     def _last_word(self, site: str) -> State:
         """Return where a site stands that gives no answer: as it said, or late."""
-        if site in self._refused:
-            return _state_of(self._refused[site].code)
+        said = self._said(site)
+        if said is not None:
+            return state_of(said.code)
         missed = self._attendance.missed.get(site)
         is_said = missed is not None and missed.state in PUT_OFF and site in self._mailed
         return missed.state if missed is not None and is_said else "late"
@@ -382,8 +397,3 @@ class Asking:
 
 def _is_offline(reply: Message) -> bool:
     return reply.has_error() and reply.error.code == OFFLINE
-
-
-def _state_of(code: str) -> State:
-    """Return where a site stands that puts its answer off."""
-    return next(state for state, own in PUT_OFF.items() if own == code)

@@ -21,7 +21,7 @@ def notices(run: RunStatus, now: str) -> list[str]:
         now: Time to which durations are told, ISO.
     """
     found = [*_left_out(run)]
-    if run.status == "running" and run.is_server_running:
+    if run.status == "running":
         found += [text for site in run.sites for text in _of(run, site, now)]
     return found
 
@@ -31,25 +31,32 @@ def _of(run: RunStatus, site: SiteStatus, now: str) -> Iterator[str]:
     if site.is_revoked:
         yield f"{site.site} was revoked. It is not asked any more."
         return
+    if site.is_mailed and site.is_online:
+        yield f"{site.site} dials in, but this run asks it by letters: have it use --mailbox."
     if standing is None or not (run.order or standing.state == "refused"):
         return
     since, name = lasting(standing.since, now), site.site
     said = {
         "asked": f"{DOING.get(run.order, 'has its order')}, for {since}",
+        "unanswered": f"was asked and has not answered yet, for {since}",
         "lost": f"lost its order and is asked again, for {since}",
         "late": f"is late with its answer, for {since}",
-        "unreachable": f"is not online, for {since}",
+        "unreachable": f"{_away(site)}, for {since}",
         "unapproved": f"has not approved the plan and is asked again and again, for {since}",
         "waiting": f"trains at other hours and is asked again, for {since}",
         "refused": f"refuses this run, for {since}: {standing.reason or 'it does not tell why'}",
     }
     if standing.state not in said:
         return
-    is_passed_over = standing.is_missed and standing.state not in ("asked", "lost")
+    is_passed_over = standing.is_missed and standing.state not in ("asked", "unanswered", "lost")
     goes_on = "; the others no longer wait for it" if is_passed_over else ""
     code = f" [{standing.code}]" if standing.state in (*PUT_OFF, "refused") else ""
     ends = ". It is not asked any more" if standing.state == "refused" else ""
     yield f"{name} {said[standing.state]}{goes_on}{code}{ends}."
+
+
+def _away(site: SiteStatus) -> str:
+    return "gets no letters: the mailbox cannot be written" if site.is_mailed else "is not online"
 
 
 def _left_out(run: RunStatus) -> Iterator[str]:

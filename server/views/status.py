@@ -13,7 +13,7 @@ from fedmri.errors import UsageError, told
 from fedmri.server.registry.attendance import Standing, read_standings
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.registry.presence import Member, Presence, members, read_presence
-from fedmri.server.runs import RunNote
+from fedmri.server.runs import RunFolder, RunNote
 from fedmri.server.views.history import (
     History,
     PlanFacts,
@@ -203,12 +203,14 @@ def read_run(home: ServerHome, name: str) -> RunStatus:
             )
             for site in plain
         )
-        has_process = presence.is_server_running or not note.is_served
+        is_there = presence.is_server_running
+        has_process = is_there if note.is_served else RunFolder(folder).has_own_process
         is_cut = state["status"] == "running" and not has_process
+        cut = CUT if note.is_served else f"its process ended: fedmri server run --resume {name}"
         return RunStatus(
             name=name,
             status="interrupted" if is_cut else str(state["status"]),
-            message=CUT if is_cut else str(state.get("message", "")),
+            message=cut if is_cut else str(state.get("message", "")),
             is_server_running=presence.is_server_running,
             order=order.get("kind", ""),
             until=order.get("until", ""),

@@ -9,8 +9,9 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from docs.generate.parts import PAGES, part_pages
 from docs.generate.settings import settings_page
-from fedmri.agreement.plan_changes import plan_changes
+from fedmri.agreement.plan_changes import PARTS, plan_changes, settings_of
 from fedmri.api.plans.check import DeclaredSite, check_plan
 from fedmri.api.plans.reference import explain_settings
 from fedmri.cli import app
@@ -148,3 +149,42 @@ def test_every_setting_is_explained_by_the_words_of_the_reference() -> None:
             assert is_of_part or f"| `{setting.key}` |" in page
     with pytest.raises(ConfigError, match=r"nearest is train.lr.*\[C02\]"):
         explain_settings("train.learning_rate")
+
+
+def told(key: str) -> str:
+    """Return the meaning that the command prints of one setting."""
+    found = [one for section in explain_settings(key) for one in section.settings]
+    (meaning,) = {one.meaning for one in found if one.key == key}
+    return meaning
+
+
+def test_every_setting_that_a_plan_may_hold_is_found() -> None:
+    """By the command under its own key, and on the page of settings."""
+    plan, page = load(["target.kind=regression", "target.name=age"]).plan, settings_page()
+    own = [key for key in settings_of(plan) if key.partition(".")[0] not in PARTS]
+    assert len(own) > 100
+    assert [key for key in own if not told(key).endswith(".")] == []
+    assert [key for key in own if f"| `{key}` |" not in page] == []
+    for kind, parts in PARTS.items():
+        assert told(f"{kind}.{parts.key}").endswith(".")
+        found = explain_settings(f"{kind}.{parts.key}")[0].settings[0]
+        assert set(parts.own) <= set(found.values)
+
+
+@pytest.mark.parametrize("kind", ["strategies", "stages", "models", "tasks"])
+def test_every_setting_of_every_part_is_found(kind: str) -> None:
+    """By the command under its own key, by its part, and on the part's page."""
+    _, parts, section = PAGES[kind]
+    pages = part_pages()[f"reference/parts/{kind}.md"].split("\n## ")
+    by_name = {page.partition("\n")[0]: page for page in pages}
+    for name in parts.own:
+        (whole,) = explain_settings(f"{section}={name}")
+        prefix = f"{section}.{name}" if parts.is_list else section
+        assert {one.key for one in whole.settings} == {
+            f"{prefix}.{x}" for x in parts.settings(name)
+        }
+        assert all(one.meaning.endswith(".") for one in whole.settings), whole
+        assert all(f"| `{x}` |" in by_name[name] for x in parts.settings(name))
+        for one in whole.settings:
+            found = [s.key for part in explain_settings(one.key) for s in part.settings]
+            assert one.key in found

@@ -345,3 +345,20 @@ def test_people_are_told_before_a_certificate_ends(
     assert [one.text.split(" ends on ")[0] for one in messages(site)] == [
         "The certificate of the consortium's server"
     ]
+
+
+def test_a_site_of_a_mailbox_is_green_without_a_network(
+    server_home: ServerHome, site: ClientHome, tmp_path: Path
+) -> None:
+    """The folder is looked at instead; one that is none, or cannot be written, has its remedy."""
+    server_enrolment.enroll(server_home, "a", site.public_key.read_text())
+    join(site, server_home.enrolments / "a.json")
+    mailbox = tmp_path / "mailbox"
+    assert only_failures(examine(site, mailbox)).keys() == {"mailbox"}
+    mailbox.mkdir()
+    findings = examine(site, mailbox)
+    assert not only_failures(findings)
+    assert [one.name for one in findings][:3] == ["enrolment", "mailbox", "version"]
+    (mailbox / "answers").rmdir()
+    (mailbox / "answers").write_text("no folder")
+    assert "cannot be written" in only_failures(examine(site, mailbox))["mailbox"].found

@@ -17,7 +17,6 @@ from fedmri.simulation.engines.flower import Node, SimulatedGrid
 from fedmri.wire.grid import sent
 
 LOST, OFFLINE, SITE_FAILED = 3, 5, 100
-REFUSAL_S = 1.0
 
 
 class Clock:
@@ -42,12 +41,14 @@ class Hospital:
     Attributes:
         takes_s: Time from an order to its answer.
         approves_s: When its people approve the plan.
+        refusal_s: Time from an order to its refusal.
         online: From when to when its node is there.
         answer: Makes the content of an answer; an exception is an answer that cannot be read.
     """
 
     takes_s: float = 2.0
     approves_s: float = 0.0
+    refusal_s: float = 1.0
     online: list[tuple[float, float]] = field(default_factory=lambda: [(0.0, inf)])
     answer: Callable[[str], RecordDict] | None = None
 
@@ -148,7 +149,7 @@ class Mailbox(SimulatedGrid):
         hospital = self.hospitals[site]
         if self.now < hospital.approves_s:
             refusal = Message(Error(SITE_FAILED, "privacy error P11"), reply_to=order)
-            return refusal, self.now + REFUSAL_S
+            return refusal, self.now + hospital.refusal_s
         content = (hospital.answer or told)(site)
         return Message(content, reply_to=order), self.now + hospital.takes_s
 

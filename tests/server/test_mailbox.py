@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -19,13 +20,18 @@ from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
 from fedmri.assembly import assemble
+from fedmri.clients.consent.approval import approve_as_person, seen_plan
+from fedmri.clients.consent.refusal import refuse_run
 from fedmri.clients.egress.ledger import entries
 from fedmri.clients.mailbox.letters import MailedTask, answer_waiting
+from fedmri.clients.mailbox.looks import note_look
 from fedmri.clients.process.enrolment import join, make_home
 from fedmri.clients.process.home import ClientHome
-from fedmri.clients.process.standing import ORDER, noted
+from fedmri.clients.process.standing import ORDER, forget_mailbox, note, noted
 from fedmri.clients.process.worker import noted_answer
 from fedmri.clients.training.protection.private import simulated_secret
+from fedmri.clients.views.page import Watch
+from fedmri.clients.views.terminal import lines_of
 from fedmri.config import load, load_resolved
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import NetworkError
@@ -39,7 +45,7 @@ from fedmri.server.registry.enrolment import enroll, sign_for
 from fedmri.server.registry.enrolment import make_home as make_server
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.rounds.loop import Rounds
-from fedmri.server.runs import Post, RunFolder, new_run
+from fedmri.server.runs import LOCK, Post, RunFolder, new_run
 from fedmri.server.transport.inflating import bound_answers
 from fedmri.server.views.status import read_run
 from fedmri.wire.grid import OwnGrid, identify_task, sent
@@ -202,6 +208,73 @@ def test_secure_sums_noise_and_landmarks_come_by_letters_too(
     assert sha256 == of_kind(arm, "done")[0]["sha256"]
 
 
+def test_people_of_a_site_with_single_jobs_read_what_waits(
+    consortium: Consortium, running: Callable[[], str]
+) -> None:
+    """No client runs between two jobs, and none should: the view says when one ran, and what came.
+
+    The server is not asked: a site of the mailbox may not dial out.
+    """
+    one, *others = consortium.sites
+
+    def told() -> str:
+        return "\n".join(lines_of(Watch(one.folder).state()))
+
+    until(lambda: len(consortium.letters("orders")) == 3)
+    assert "Its client does not run." in told()
+    note_look(one, consortium.mailbox, answer_waiting(one, consortium.mailbox), is_once=True)
+    assert "Its client" not in told()
+    assert re.search(r"Single jobs .* The last job looked there 20\S+ and answered 1\.", told())
+    assert "It dials nobody" in told()
+    assert told().count(f"Orders that wait in mailbox {consortium.mailbox}: 0.") == 1
+    for site in others:
+        answer_waiting(site, consortium.mailbox)
+    until(lambda: f"Orders that wait in mailbox {consortium.mailbox}: 1." in told())
+    answer_all(consortium)
+    running()
+    note(one, ORDER, kind="train", run="letters", round=2, code="")
+    assert "begun, and cut before its end" in told()
+    consortium.mailbox.rename(consortium.mailbox.with_name("away"))
+    assert f"Mailbox {consortium.mailbox} cannot be read: is it mounted?" in told()
+    forget_mailbox(one)
+    assert "Its client does not run." in told()
+
+
+def test_a_refusal_that_is_taken_back_by_letter_is_asked_in_the_next_round(
+    hospitals: Path, tmp_path: Path
+) -> None:
+    """Nobody sees a client of the mailbox start: its letter says so, and no restart is needed."""
+    rounds = ("n_rounds=4", "evaluate_every=0", "min_sites=2", "quorum=0.6")
+    plan = load([*TINY, *(f"rounds.{one}" for one in rounds)]).plan
+    consortium = made(plan, ("site01", "site02", "site03"), hospitals, tmp_path)
+    one, *others = consortium.sites
+    name = consortium.run.name
+
+    def all_asked(n: int) -> None:
+        until(lambda: len(consortium.letters("orders")) == n)
+
+    with served(consortium) as wait:
+        for round_index in (1, 2):
+            all_asked(3)
+            if round_index == 2:
+                refuse_run(one, name, "our ethics board meets in June")
+            for site in consortium.sites:
+                answer_waiting(site, consortium.mailbox)
+        all_asked(2)  # round 3 leaves it in peace
+        approve_as_person(one, seen_plan(one, consortium.run.signed.sha256))
+        assert answer_waiting(one, consortium.mailbox) == 0
+        for site in others:
+            answer_waiting(site, consortium.mailbox)
+        all_asked(3)
+        answer_all(consortium)
+        wait()
+    totals = of_kind(consortium.run.path, "round_total")
+    assert [total["rejected"] for total in totals] == [{}, *[{"site01": "P18"}] * 2, {}]
+    kinds = [line["kind"] for line in entries(one.ledger)]
+    assert kinds == ["update", "error", "letter", "update", "scores"]
+    assert not consortium.letters("answers")
+
+
 TRAINING = threading.Lock()
 """Two sites of one process never train at once: the seeds of torch are the process's."""
 
@@ -308,7 +381,7 @@ def test_an_order_keeps_no_model_in_memory(consortium: Consortium) -> None:
 
 def test_a_run_has_one_process(consortium: Consortium) -> None:
     """A second command for the same run would read the first one's answers."""
-    number = hold(consortium.run.path / "mailbox.lock")
+    number = hold(consortium.run.path / LOCK)
     with pytest.raises(NetworkError, match=r"\[N21\]"):
         run_by_mailbox(consortium.server, consortium.run, consortium.mailbox)
     os.close(number)
@@ -317,7 +390,8 @@ def test_a_run_has_one_process(consortium: Consortium) -> None:
 def test_a_run_by_letters_needs_no_server(coordinator: ServerHome, deploy: Deploy) -> None:
     """It has a process of its own: where no server runs, only the others are interrupted."""
     deploy("dialled", 4)
-    deploy("carried", 4, mailbox="/mnt/exchange")
+    number = hold(deploy("carried", 4, mailbox="/mnt/exchange").path / LOCK)
     (coordinator.state / "sites-seen.json").unlink()
     status = {name: read_run(coordinator, name).status for name in ("dialled", "carried")}
+    os.close(number)
     assert status == {"dialled": "interrupted", "carried": "running"}

@@ -11,8 +11,8 @@ from flwr.app import ConfigRecord, RecordDict
 
 from fedmri.server.registry.attendance import FILE, Attendance
 from fedmri.server.rounds.exchange import Exchanges
-from fedmri.server.transport.asking import FIRST_PAUSE_S, LONGEST_S, MAX_ASKED
-from tests.server.mailbox import Hospital, consortium, told
+from fedmri.server.transport.asking import FIRST_PAUSE_S, GRACE_S, LONGEST_S, MAX_ASKED
+from tests.server.mailbox import Hospital, Run, consortium, told
 
 TIMEOUT_S = 60.0
 NEVER = inf
@@ -194,6 +194,52 @@ def test_whoever_watches_reads_who_is_waited_for_and_since_when(
     assert [site for site, one in found["sites"].items() if one["is_missed"]] == ["a", "b"]
     run.exchanges = Exchanges(run.grid, TIMEOUT_S, Attendance(tmp_path))
     assert run.ask(n_needed=1)[1] < FIRST_PAUSE_S
+
+
+def states_of(
+    run: Run, site: str, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[float, str | None]]:
+    """Return what becomes the list of a site's states, each with the second it was first seen."""
+    seen: list[tuple[float, str | None]] = []
+    sleep = run.clock.sleep
+
+    def look(seconds: float) -> None:
+        state = run.exchanges.attendance.state(site)
+        if not seen or seen[-1][1] != state:
+            seen.append((run.grid.now, state))
+        sleep(seconds)
+
+    monkeypatch.setattr(run.clock, "sleep", look)
+    return seen
+
+
+def test_a_site_that_has_said_nothing_yet_is_not_told_to_train(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A loaded machine refuses after 40 s: till then nobody knows, and its refusal counts then."""
+    loaded = Hospital(approves_s=NEVER, refusal_s=40.0)
+    run = consortium(monkeypatch, 120.0, a=loaded, b=Hospital(takes_s=120.0))
+    seen = states_of(run, "a", monkeypatch)
+    run.ask()
+    assert [state for _, state in seen] == ["unanswered", "unapproved"] * 2
+    asked_again = 40.0 + FIRST_PAUSE_S
+    wanted = [0.0, 40.0, asked_again + GRACE_S, asked_again + 40.0]
+    assert [at for at, _ in seen] == pytest.approx(wanted, abs=2 * LONGEST_S)
+    assert run.grid.n_asked("a") == 3  # the second pause is longer than the first
+
+
+def test_a_refusal_after_the_deadline_is_taken_when_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A site was late; its refusal of the old order tells before that of the new."""
+    loaded = Hospital(approves_s=NEVER, refusal_s=TIMEOUT_S + 5.0)
+    run = consortium(monkeypatch, TIMEOUT_S, a=loaded, b=Hospital(takes_s=20.0))
+    assert run.ask(n_needed=1)[0] == {"a": "R05", "b": "ok"}
+    loaded.refusal_s = 8.0
+    seen = states_of(run, "a", monkeypatch)
+    assert run.ask(n_needed=1)[0] == {"a": "P11", "b": "ok"}
+    assert [state for _, state in seen] == ["late", "unapproved"]
+    assert seen[1][0] == pytest.approx(TIMEOUT_S + 5.0, abs=2 * LONGEST_S)
 
 
 def test_answers_before_their_turn_wait_on_the_disk(

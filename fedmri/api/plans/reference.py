@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import cache
 
 from fedmri.agreement.plan_changes import PARTS
 from fedmri.config import ROOT, Experiment, groups, setting_names
@@ -20,11 +22,13 @@ def explain_settings(key: str = "") -> list[Section]:
     Raises:
         ConfigError: There is none (C02, with the nearest that is).
     """
-    every = [*sections(Experiment, root=ROOT), *_parts()]
+    every = _every()
     if not key:
-        return every
+        return list(every)
     section, _, name = key.partition("=")
-    if name:
+    if key in (named := {f"{kind}.{parts.key}": kind for kind, parts in PARTS.items()}):
+        found = [_chosen(every, named[key])]
+    elif name:
         found = [one for one in every if one.key == f"{section} {name}"]
     else:
         found = [narrowed for one in every if (narrowed := _narrowed(one, key)).settings]
@@ -39,6 +43,23 @@ def _narrowed(section: Section, key: str) -> Section:
     """Return a section with the settings alone that a key names, or lies above."""
     own = tuple(one for one in section.settings if one.key == key or one.key.startswith(f"{key}."))
     return Section(section.key, section.summary, own)
+
+
+@cache
+def _every() -> tuple[Section, ...]:
+    """Return all sections; reading all docstrings takes a while."""
+    return (*sections(Experiment, root=ROOT), *_parts())
+
+
+def _chosen(every: Iterable[Section], kind: str) -> Section:
+    """Return the setting that names a part, with the names that it takes."""
+    parts = PARTS[kind]
+    for section in every:
+        for one in section.settings:
+            if one.key == kind:
+                own = replace(one, key=f"{kind}.{parts.key}", values=tuple(parts.names))
+                return Section(section.key, section.summary, (own,))
+    raise AssertionError(kind)  # a part is a field of the plan
 
 
 def _parts() -> Iterator[Section]:

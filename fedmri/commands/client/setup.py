@@ -67,7 +67,14 @@ def join(
 
 
 @client_app.command("doctor")
-def doctor(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
+def doctor(
+    folder: ClientDir = HERE,
+    mailbox: Annotated[
+        Path | None,
+        typer.Option(help="Shared folder of sealed letters: check it instead of the network."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Check everything that the client needs: network, certificates, clock, disk, GPU, data.
 
     The exit status is 6 if the client cannot work.
@@ -81,7 +88,7 @@ def doctor(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
     from fedmri.clients.process.doctor import examine, refuse_failed
     from fedmri.clients.process.home import ClientHome
 
-    findings = examine(ClientHome(folder))
+    findings = examine(ClientHome(folder), mailbox)
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings]))
     else:

@@ -139,16 +139,19 @@ def refuse(
 def status(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
     """Show the state of this site: client, server, last order, refused orders."""
     from fedmri.clients.consent.approval import seen_plans, status_of
+    from fedmri.clients.mailbox.looks import client_text, looks
     from fedmri.clients.process import standing
     from fedmri.clients.process.home import ClientHome
 
     home = ClientHome(folder)
     pid, told = standing.client_pid(home), standing.noted(home, standing.TOLD)
+    mail = looks(home)
     waiting = [one.sha256 for one in seen_plans(home) if "waits" in status_of(home, one)]
     said = {
         "site": home.consortium.site,
         "address": home.consortium.address,
         "is_running": pid is not None,
+        "mailbox": asdict(mail) if mail is not None else None,
         "standing": standing.ask_standing(home),
         "order": standing.noted(home, standing.ORDER),
         "left_out": told,
@@ -157,23 +160,23 @@ def status(folder: ClientDir = HERE, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(said))
         return
-    for line in _status_lines(said, pid):
+    print(f"Site {said['site']} of the consortium at {said['address']}.")
+    process = f" It is process {pid}." if pid is not None else ""
+    print(f"{client_text(mail, is_running=pid is not None)}{process}")
+    for line in _status_lines(said):
         print(line)
 
 
-def _status_lines(said: dict[str, Any], pid: int | None) -> Iterator[str]:
+def _status_lines(said: dict[str, Any]) -> Iterator[str]:
     from fedmri.clients.consent.approval import N_SHOWN, plain
-    from fedmri.clients.process.standing import SAID, of_update
+    from fedmri.clients.process.standing import SAID, of_update, outcome
 
-    yield f"Site {said['site']} of the consortium at {said['address']}."
-    yield f"Its client runs (process {pid})." if pid is not None else "Its client does not run."
     yield SAID[said["standing"]]
     order, told = said["order"], said["left_out"]
     if order:
-        code = order.get("code")
-        outcome = f"answered with {code}" if code else "being worked on"
+        came = outcome(str(order.get("code", "")), is_running=said["is_running"])
         where = f"to {order.get('kind')} in run {order.get('run')}"
-        yield plain(f"Last order: {where}, {outcome}, {order.get('time')}.")
+        yield plain(f"Last order: {where}, {came}, {order.get('time')}.")
     if told:
         yield plain(of_update(told))
     for plan in said["plans_waiting"]:

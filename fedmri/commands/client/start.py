@@ -42,11 +42,17 @@ def once(
 ) -> None:
     """Answer the orders that lie in a mailbox, and end: for a job without a network."""
     from fedmri.clients.mailbox.letters import answer_waiting
+    from fedmri.clients.mailbox.looks import note_look
 
     _refuse_no_folder(mailbox)
     home = _ready(folder)
     log_to(home.logs / "client.log")
-    print(f"Orders answered: {answer_waiting(home, mailbox)}.")
+    note_look(home, mailbox, 0, is_once=True)  # a job that is cut has looked, too
+    n_answered = answer_waiting(home, mailbox)
+    note_look(home, mailbox, n_answered, is_once=True)
+    print(f"Orders answered: {n_answered}.")
+    if n_answered == 0:
+        print(f"No order for {home.site} lay in {mailbox}. Is it the coordinator's folder?")
 
 
 @client_app.command()
@@ -57,8 +63,10 @@ def start(folder: ClientDir = HERE, mailbox: Mailbox = None) -> None:
         _start_by_mailbox(_ready(folder), mailbox)
         return
     from fedmri.clients.process.node import SiteNode
+    from fedmri.clients.process.standing import forget_mailbox
 
     home = _ready(folder)
+    forget_mailbox(home)
     log_to(home.logs / "node.log")
     stop = stop_event()
     address = home.consortium.address
@@ -89,12 +97,19 @@ def _ready(folder: Path) -> ClientHome:
 
 def _start_by_mailbox(home: ClientHome, mailbox: Path) -> None:
     from fedmri.clients.mailbox.letters import answer_waiting
+    from fedmri.clients.mailbox.looks import note_look
 
     stop = stop_event()
     log_to(home.logs / "client.log")
+    note_look(home, mailbox, 0, is_once=False)
+    fault = ""
     print(f"Site {home.site} takes part by {mailbox}. Ctrl-C ends it.", flush=True)
     while not stop.wait(LOOK_S):
         try:
-            answer_waiting(home, mailbox)
+            n_answered = answer_waiting(home, mailbox)
+            if n_answered:
+                note_look(home, mailbox, n_answered, is_once=False)
+            fault = ""
         except OSError as error:  # a share that went away comes back
-            log.warning("mailbox %s: %s", mailbox, error)
+            if fault != (fault := str(error)):  # once, and not at every look
+                log.warning("mailbox %s: %s", mailbox, error)

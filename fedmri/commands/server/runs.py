@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from fedmri.server.registry.home import EnrolledSite, ServerHome
     from fedmri.server.runs import Post, RunFolder
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 STOP_S, POLL_S = 30.0, 0.2
 """Longest wait for the end of a run: its process has seconds to end."""
 
@@ -95,10 +98,11 @@ def run(
     if plan is None:
         found = run_named(home.runs, resume)
         if not found.note.is_served:
-            _run_by_mailbox(home, found, mailbox or Path(found.note.mailbox))
+            _run_by_mailbox(home, found, _there(mailbox or Path(found.note.mailbox)))
             return
         wait_stopped(home, found)
         if mailbox is not None:  # it lies elsewhere now
+            _there(mailbox)
             found.change(mailbox=str(mailbox.absolute()))
         found.queue_again()
         print(f"Run {resume} goes on from its last checkpoint. See: fedmri server status {resume}")
@@ -118,8 +122,13 @@ def run(
 def _run_by_mailbox(home: ServerHome, run: RunFolder, mailbox: Path) -> None:
     from fedmri.server.mailbox.serving import run_by_mailbox
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a machine that shuts down
     print(f"Orders and answers travel by {mailbox}. Ctrl-C stops the run.", flush=True)
-    print(f"Run {run.name} is finished: {run_by_mailbox(home, run, mailbox)}.")
+    try:
+        print(f"Run {run.name} is finished: {run_by_mailbox(home, run, mailbox)}.")
+    except KeyboardInterrupt:
+        print(f"Run {run.name} is stopped. Go on: fedmri server run --resume {run.name}")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @server_app.command()
@@ -144,13 +153,17 @@ def stop(
 
 
 def wait_stopped(home: ServerHome, run: RunFolder) -> None:
-    """Wait until a run that was asked to stop is over; without a server it is so at once."""
+    """Wait until a run that was asked to stop is over; without its process it is so at once."""
     from fedmri.server.registry.presence import read_presence
     from fedmri.server.runs import OVER
 
+    def has_process() -> bool:
+        is_there = read_presence(home).is_server_running
+        return is_there if run.note.is_served else run.has_own_process
+
     deadline = time.monotonic() + STOP_S
     while run.is_stop_asked and run.note.status not in OVER and time.monotonic() < deadline:
-        if not read_presence(home).is_server_running:
+        if not has_process():
             run.change(status="stopped", message="stopped by the coordinator")
             return
         time.sleep(POLL_S)
@@ -198,7 +211,7 @@ def _signed(
 
 
 def _members(enrolled: Mapping[str, EnrolledSite], text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     there = [name for name, site in enrolled.items() if not site.is_revoked]
     foreign = [name for name in names if name not in there]
     if foreign:
@@ -226,4 +239,18 @@ def _post(mailbox: Path | None, members: list[str], mailed: str) -> Post:
         found, want = ", ".join(foreign), f"some of {', '.join(members)}"
         fix = "name them by --sites, too"
         raise UsageError("U54", "sites that get letters", found=found, want=want, fix=fix)
-    return Post(str(mailbox.absolute()), names)
+    return Post(str(_there(mailbox).absolute()), names)
+
+
+def _there(mailbox: Path) -> Path:
+    """Return a mailbox that is there and can be written: a mistyped one would be silent for ever.
+
+    Raises:
+        UsageError: It is no folder (U01).
+        OSError: It cannot be written.
+    """
+    if not mailbox.is_dir():
+        what, fix = f"mailbox {mailbox}", "mount it, make it, or name another folder"
+        raise UsageError("U01", what, found="no folder", want="a folder", fix=fix)
+    with tempfile.TemporaryFile(dir=mailbox):
+        return mailbox

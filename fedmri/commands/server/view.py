@@ -161,6 +161,8 @@ def _growth(home: ServerHome, run: str, path: Path, n_bytes: int) -> Iterator[st
         is_over = read_run(home, run).is_over  # asked first: the last lines come after its end
         if path.exists():
             with path.open("rb") as file:
+                if file.seek(0, 2) < n_bytes:  # a new file was begun
+                    n_bytes = 0
                 file.seek(n_bytes)
                 added = file.read()
             n_bytes += len(added)

@@ -1,10 +1,15 @@
-"""A log without endless repetition: what is said again and again is said once and counted."""
+"""A log of months: its files are bounded, and what is said again and again is said once."""
 
 from __future__ import annotations
 
 import logging
 import time
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 
+FORM = "%(asctime)s %(process)d %(name)s %(levelname)s %(message)s"
+MOST_BYTES, N_KEPT = 20_000_000, 10
+"""Size at which a file is changed, and how many older ones are kept."""
 WINDOW_S = 60.0
 MOST = 1000
 """Texts that are remembered; the oldest is forgotten first."""
@@ -39,7 +44,12 @@ class Unrepeated(logging.Filter):
         return True
 
 
-def quiet_root() -> None:
-    """Keep all handlers of the root logger from repeating themselves."""
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(Unrepeated())
+def log_to(path: Path) -> None:
+    """Send all logs of this process to a file, and to no terminal.
+
+    The file is changed at 20 MB; ten older ones are kept beside it, whatever is logged.
+    """
+    handler = RotatingFileHandler(path, maxBytes=MOST_BYTES, backupCount=N_KEPT, encoding="utf-8")
+    handler.addFilter(Unrepeated())
+    # force: a library that was imported may have sent all logs to the terminal
+    logging.basicConfig(handlers=[handler], format=FORM, level=logging.INFO, force=True)
