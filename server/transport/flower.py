@@ -71,7 +71,6 @@ RUN_KEYS = ("run", "signed-plan")
 EXPIRED_S = 1.0
 """Between two looks for tokens that expired."""
 
-
 LAYERS: dict[Any, str] = {
     ControlSensitiveResponseMiddleware: "/v1/control/",
     ControlAuthenticationMiddleware: "/v1/control/",
@@ -87,8 +86,8 @@ LAYERS: dict[Any, str] = {
 class _Past:
     """A layer of SuperLink that calls pass by if it would only hand them on.
 
-    Flower leads each call through all layers. Each takes about a millisecond, and all sites share
-    one interpreter.
+    Flower leads each call through all layers, in tasks of their own. All sites share one
+    interpreter.
     """
 
     def __init__(self, app: ASGIApp, layer: Callable[[ASGIApp], ASGIApp], calls: str) -> None:
