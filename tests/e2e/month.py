@@ -37,7 +37,7 @@ from fedmri.simulation.engines.in_process import InProcessGrid
 from fedmri.wire import round_of
 from tests.e2e.breaking import ask_before_each_plan
 from tests.e2e.test_silent import records
-from tests.e2e.test_standing import fedmri
+from tests.e2e.test_standing import fedmri, until
 
 END_S = 30.0
 LOOK_S = 1.0
@@ -178,7 +178,11 @@ class Month:
         assert self._processes.pop(self.cast.leaving).wait(END_S) == 5
 
     def move(self) -> None:
-        """Serve from another folder and address; hospitals join by their new files."""
+        """Serve from another folder and address; hospitals join by their new files.
+
+        A quick month comes here before the server misses the hospital without power.
+        """
+        until(self._is_missed, "the coordinator is told that a hospital is away")
         live = [name for name in self.consortium.sites if name != self.cast.leaving]
         self.stop("server", *live)
         server = moved(self.consortium.server)
@@ -187,6 +191,10 @@ class Month:
         for name in live:
             join(self.site(name), server.enrolments / f"{name}.json")
             self.start(name)
+
+    def _is_missed(self) -> bool:
+        self.look()
+        return any(text.startswith(f"{self.cast.away} is not online") for text in self.said)
 
     @property
     def going(self) -> RunFolder:
