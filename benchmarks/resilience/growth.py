@@ -5,17 +5,15 @@
 The server is real: its processes, TLS, Flower's SuperLink. The sites are those of light_sites.py,
 and one more is enrolled that never comes. Rounds close early and take late updates, so that every
 record is written. Of each thing the script prints its size after a third of the rounds and at the
-end, and what that comes to after 10,000 rounds. The default takes minutes.
+end, and what that comes to after 10,000 rounds. The default takes a minute or two.
 """
 
 from __future__ import annotations
 
 import re
-import signal
 import sqlite3
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,20 +21,19 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from light_sites import children, connect_from_everywhere, live, memory_mb, ssh
+from light_sites import children, consortium, memory_mb, ssh
 
 from fedmri.config import load
 from fedmri.server.registry.enrolment import enroll, make_home, sign_for
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.runs import OVER, RunFolder, new_run
 from fedmri.server.transport.superlink import free_port
-from fedmri.simulation.demo import command
-from fedmri.wire.grid import identify_task
 
 N_ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 N_SITES = int(sys.argv[2]) if len(sys.argv) > 2 else 3
 N_LATER = 10_000
 LOOK_S = 0.4
+OF_THE_RUN = "MB of the run's process"
 SETTINGS = (
     *("experiment=smoke", "data.prepare.shape=[16,16,16]", "data.prepare.spacing_mm=12"),
     *("model.width=4", "rounds.timeout_s=60", f"rounds.min_sites={N_SITES}"),
@@ -56,22 +53,10 @@ def main() -> None:
         for site in everybody:
             enroll(home, site, ssh(keys.get(site) or ec.generate_private_key(ec.SECP384R1())))
         run = new_run(home.runs, sign_for(home, load(SETTINGS).plan, everybody), "long", everybody)
-        server = command("server", "start", home.folder)
-        identify_task()
-        connect_from_everywhere()
-        stop = threading.Event()
-        time.sleep(8)  # it registers the sites first
-        for site, key in keys.items():
-            given = (site, key, home, stop, LOOK_S)
-            threading.Thread(target=live, args=given, daemon=True).start()
-        try:
+        with consortium(home, keys, settle_s=8, look_s=LOOK_S) as pid:
             began = time.monotonic()
-            third, end = watch(home, run, server.pid)
+            third, end = watch(home, run, pid)
             seconds = time.monotonic() - began
-        finally:
-            stop.set()
-            server.send_signal(signal.SIGTERM)
-            server.wait(30)
         print(f"{N_SITES} sites and one that is away, {N_ROUNDS} rounds in {seconds:.0f} s.")
         print(f"{run.note.status} {run.note.message}")
         report(third, end)
@@ -83,7 +68,8 @@ def watch(home: ServerHome, run: RunFolder, pid: int) -> tuple[Sizes, Sizes]:
     end: Sizes = {}
     while run.note.status not in OVER:
         if run.n_checkpointed >= 1:
-            end = sizes(home, run, pid)
+            found = sizes(home, run, pid)
+            end = found if found[OF_THE_RUN] else end  # its process ends before the run is over
         if not third and run.n_checkpointed >= N_ROUNDS // 3:
             third = end
         time.sleep(0.5)
@@ -102,7 +88,7 @@ def sizes(home: ServerHome, run: RunFolder, pid: int) -> Sizes:
     rows = dict(_rows(home.database))
     memory = {
         "MB of the server's process": memory_mb(pid, "VmRSS"),
-        "MB of the run's process": max(memory_mb(one, "VmRSS") for one in children(pid) or [pid]),
+        OF_THE_RUN: max(memory_mb(one, "VmRSS") for one in children(pid) or [pid]),
     }
     return {"round": found["round"], **kilobytes, **rows, **memory}
 

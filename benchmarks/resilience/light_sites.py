@@ -6,7 +6,11 @@ A site is a thread that speaks SuperNode's protocol, with a key of its own.
 from __future__ import annotations
 
 import random
+import signal
 import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +33,9 @@ from httpcore import SyncBackend
 
 from fedmri.round import Update
 from fedmri.server.registry.home import ServerHome
+from fedmri.simulation.demo import command
 from fedmri.wire import EVALUATE, TRAIN, Scores, bundle, content_of, read_order, unbundle
+from fedmri.wire.grid import identify_task
 
 LOOK_S = 3.0
 """As SuperNode looks for orders."""
@@ -61,7 +67,7 @@ def live(
     key: ec.EllipticCurvePrivateKey,
     home: ServerHome,
     stop: threading.Event,
-    look_s: float = LOOK_S,
+    look_s: float,
 ) -> None:
     """Answer orders until told to stop."""
     address, keys = f"127.0.0.1:{home.config.port}", (key, key.public_key())
@@ -87,6 +93,37 @@ def live(
                 partial(push, run, session),
                 object_ids_to_push=wanted,
             )
+
+
+@contextmanager
+def consortium(
+    home: ServerHome,
+    keys: Mapping[str, ec.EllipticCurvePrivateKey],
+    settle_s: float,
+    look_s: float = LOOK_S,
+) -> Iterator[int]:
+    """Run a server and its sites; yield the server's process, and end all of it.
+
+    Args:
+        home: The server's folder, in which the sites are enrolled.
+        keys: Of each site.
+        settle_s: Seconds that the server needs to register them.
+        look_s: Seconds between two looks of a site for an order.
+    """
+    server = command("server", "start", home.folder)
+    identify_task()
+    connect_from_everywhere()
+    stop = threading.Event()
+    time.sleep(settle_s)
+    for site, key in keys.items():
+        given = (site, key, home, stop, look_s)
+        threading.Thread(target=live, args=given, daemon=True).start()
+    try:
+        yield server.pid
+    finally:
+        stop.set()
+        server.send_signal(signal.SIGTERM)
+        server.wait(30)
 
 
 def children(pid: int) -> list[int]:

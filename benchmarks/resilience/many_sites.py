@@ -10,24 +10,20 @@ file.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from light_sites import children, connect_from_everywhere, live, memory_mb, ssh
+from light_sites import children, consortium, memory_mb, ssh
 
 from fedmri.config import load
 from fedmri.server.registry.enrolment import enroll, make_home, sign_for
 from fedmri.server.registry.home import ServerHome
 from fedmri.server.runs import OVER, RunFolder, new_run
 from fedmri.server.transport.superlink import free_port
-from fedmri.simulation.demo import command
-from fedmri.wire.grid import identify_task
 
 N_SITES = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 N_ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 5
@@ -46,19 +42,8 @@ def main() -> None:
         for site, key in keys.items():
             enroll(home, site, ssh(key))
         run = new_run(home.runs, sign_for(home, load(SETTINGS).plan, tuple(keys)), "many", [*keys])
-        server = command("server", "start", home.folder)
-        identify_task()
-        connect_from_everywhere()
-        stop = threading.Event()
-        time.sleep(15)  # it registers the sites first
-        for site, key in keys.items():
-            threading.Thread(target=live, args=(site, key, home, stop), daemon=True).start()
-        try:
-            peaks = watch(run, server.pid)
-        finally:
-            stop.set()
-            server.send_signal(signal.SIGTERM)
-            server.wait(30)
+        with consortium(home, keys, settle_s=15) as pid:
+            peaks = watch(run, pid)
         report(home, run, peaks)
 
 
