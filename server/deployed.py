@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from flwr.app import Context
@@ -14,7 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedmri.arm import Arm
 from fedmri.assembly import assemble
-from fedmri.errors import FedmriError
+from fedmri.errors import FedmriError, UsageError
 from fedmri.machine.logs import log_to
 from fedmri.server.mailbox.grid import MixedGrid
 from fedmri.server.mailbox.letters import Letters
@@ -31,6 +33,8 @@ log = logging.getLogger("fedmri.server")
 
 HOME = "FEDMRI_SERVER_DIR"
 FAILED = "failed.json"
+LOOK_S = 1.0
+"""Between two looks at who was revoked."""
 
 app = ServerApp()
 
@@ -84,6 +88,7 @@ def run_of(grid: Grid, folder: RunFolder, home: ServerHome) -> Run:
         declared_subjects=Declared(home, "max_subjects"),
         roll=signed.roll(folder.name),
         weights=folder.weights,
+        revoked=Revoked(home),
     )
 
 
@@ -105,6 +110,26 @@ class Declared(Mapping[str, int]):
     def __len__(self) -> int:
         """Return how many sites are enrolled."""
         return len(self.home.sites())
+
+
+@dataclass
+class Revoked:
+    """The sites that the registry has as revoked, read again while a run goes on."""
+
+    home: ServerHome
+    _found: frozenset[str] = frozenset()
+    _looked: float = -inf
+
+    def __call__(self) -> frozenset[str]:
+        """Return them; where the registry cannot be read, who was known last."""
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._looked = time.monotonic()
+            try:
+                sites = self.home.sites().values()
+                self._found = frozenset(site.name for site in sites if site.is_revoked)
+            except UsageError as error:
+                log.warning("%s", error)
+        return self._found
 
 
 def note_record(record: Record) -> None:

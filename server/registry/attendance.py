@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,14 +23,17 @@ State = Literal[
     "unreachable",
     "lost",
     "late",
+    "revoked",
 ]
 """``asked`` has its order, and took the last one; of ``unanswered`` nobody knows whether it takes
 its order; ``waiting`` trains at other hours; ``refused`` takes no part in the run; ``lost`` crashed
-and is asked again; ``late`` let a deadline pass."""
+and is asked again; ``late`` let a deadline pass; ``revoked`` was shut out by the coordinator."""
 PUT_OFF: Mapping[State, str] = {"unapproved": "P11", "waiting": "P19"}
 """Code of a site that may still say yes, by where it stands: it is asked again, ever later."""
 REFUSED = "P18"
 """Code of a site whose people refuse the run: it is left in peace."""
+REVOKED = "P12"
+"""Code of a site that the coordinator shut out: nobody waits for it."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,13 @@ class Attendance:
         missed: Sites that nobody waits for, by name.
         told: Round and code of each site's last update that was left out, or that joined a later
             round: its next order says so.
+        revoked: Gives the sites that the coordinator has shut out by now.
     """
 
     folder: Path | None = None
     missed: dict[str, Missed] = field(default_factory=dict)
     told: dict[str, tuple[int, str]] = field(default_factory=dict)
+    revoked: Callable[[], frozenset[str]] = frozenset
     _sites: dict[str, Standing] = field(default_factory=dict)
     _order: dict[str, str] = field(default_factory=dict)
     _is_news: bool = False
@@ -131,6 +136,11 @@ class Attendance:
             "refused", utc(), REFUSED, activation=activation, reason=reason
         )
         self._is_news = True
+
+    def shut_out(self, site: str) -> bool:
+        """Note that a site was revoked, and forget its orders; tell whether that is new."""
+        self.missed.pop(site, None)
+        return self.note(site, "revoked", REVOKED)
 
     def refusal(self, site: str) -> Standing | None:
         """Return the standing of a site that refuses the run; None where it does not."""

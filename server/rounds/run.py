@@ -46,6 +46,7 @@ class Run:
         roll: Who takes part in secure sums, where the plan has them.
         weights: File that the plan starts from, where it names one by its hash.
         slow: Rounds that sites of a simulation take for an answer; all others take one.
+        revoked: Gives the sites that the coordinator has shut out by now.
     """
 
     plan: Plan
@@ -59,6 +60,7 @@ class Run:
     declared_subjects: Mapping[str, int] = field(default_factory=dict)
     weights: Path | None = None
     slow: Mapping[str, int] = field(default_factory=dict)
+    revoked: Callable[[], frozenset[str]] = frozenset
 
 
 LATE = "R45"
@@ -136,7 +138,7 @@ class Running:
     @cached_property
     def exchanges(self) -> Exchanges:
         """Orders out, answers in."""
-        attendance = Attendance(self.run.folder)
+        attendance = Attendance(self.run.folder, revoked=self.run.revoked)
         return Exchanges(self.grid, self.plan.rounds.timeout_s, attendance, self.first)
 
     def members(self) -> tuple[str, ...]:

@@ -13,7 +13,14 @@ from flwr.serverapp import Grid
 from google.protobuf.message import DecodeError
 
 from fedmri.machine.pauses import Pauses
-from fedmri.server.registry.attendance import PUT_OFF, REFUSED, Attendance, Missed, State
+from fedmri.server.registry.attendance import (
+    PUT_OFF,
+    REFUSED,
+    REVOKED,
+    Attendance,
+    Missed,
+    State,
+)
 from fedmri.server.registry.nodes import Present, mailed, present
 from fedmri.server.transport.answers import Answers
 from fedmri.server.transport.refusals import (
@@ -102,8 +109,9 @@ class Asking:
     A site whose process or machine went away, or that comes late, is asked (again) as soon as it
     is online; one whose people have not approved the plan yet, or that trains at other hours, is
     asked again after each pause. One that refused the run is not asked before it comes online anew.
-    No site waits for another. Answers are taken as they come and handed on in ascending order of
-    site: one is in memory, those before their turn are on the disk.
+    Nobody waits for a site that the coordinator revokes meanwhile. No site waits for another.
+    Answers are taken as they come and handed on in ascending order of site: one is in memory,
+    those before their turn are on the disk.
 
     A site that let the last order pass is asked as all others, but not waited for, once enough
     have answered. It is waited for again as soon as it shows that it is there: it has come online
@@ -199,6 +207,7 @@ class Asking:
     def _look(self) -> None:
         """Ask whom it is time to ask; take the answers that are there."""
         self._there = present(self._grid)
+        self._let_go_of_revoked()
         for site in list(self._open):
             self._ask_if_due(site)
         for site in sorted(self._open, key=lambda site: (site != self._head, site)):
@@ -206,6 +215,13 @@ class Asking:
             if site == self._head and site not in self._open:
                 return  # its answer is in memory: no other is taken before it is handed on
             self._look_for_signs(site)
+
+    def _let_go_of_revoked(self) -> None:
+        for site in self._attendance.revoked() & self._open.keys():
+            self._open.pop(site)
+            self._taken[site] = Taken(None, REVOKED, self._seconds(site))
+            if self._attendance.shut_out(site):
+                log.warning("site %s was revoked: nobody waits for it", site)
 
     def _ask_if_due(self, site: str) -> None:
         node, asked = self._there.get(site), self._asked.get(site)

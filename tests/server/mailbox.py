@@ -43,6 +43,7 @@ class Hospital:
         approves_s: When its people approve the plan.
         refusal_s: Time from an order to its refusal.
         online: From when to when its node is there.
+        revoked_s: When the coordinator shuts it out.
         answer: Makes the content of an answer; an exception is an answer that cannot be read.
     """
 
@@ -50,6 +51,7 @@ class Hospital:
     approves_s: float = 0.0
     refusal_s: float = 1.0
     online: list[tuple[float, float]] = field(default_factory=lambda: [(0.0, inf)])
+    revoked_s: float = inf
     answer: Callable[[str], RecordDict] | None = None
 
 
@@ -191,4 +193,9 @@ def consortium(
     clock = Clock()
     monkeypatch.setattr(asking, "time", clock)
     grid = Mailbox(clock, hospitals)
-    return Run(clock, grid, Exchanges(grid, timeout_s, Attendance()), tuple(hospitals))
+
+    def revoked() -> frozenset[str]:
+        return frozenset(site for site, one in hospitals.items() if grid.now >= one.revoked_s)
+
+    exchanges = Exchanges(grid, timeout_s, Attendance(revoked=revoked))
+    return Run(clock, grid, exchanges, tuple(hospitals))
