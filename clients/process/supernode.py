@@ -5,6 +5,7 @@ breaks in the middle of the TLS handshake for a wrong certificate and gives up; 
 keeps a process alive whose main thread has given up; and an error ends the thread of its signs of
 life alone. In each, the server never hears of the site again. And where a run ends while its order
 is on the way, Flower leaves a task behind that waits for hours for the rest, before all others.
+Where the order was whole by then, its answer passes for that of the next order.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
+from flwr.app import Message
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.retry import RetryInvoker
 from flwr.supercore.run import RunNotRunningException
 from flwr.supernode import fleet_http_connection, start_client_internal
@@ -25,7 +28,7 @@ from flwr.supernode.cli.flower_supernode import flower_supernode
 from fedmri.machine.pauses import Pauses
 
 LOST_THREAD = 3
-PULL = "_pull_and_store_message"
+PULL, PUSH = "_pull_and_store_message", "_push_messages"
 CALLS = ("pull_object", "confirm_message_received")
 SHORTEST_S, LONGEST_S = 0.1, 3.0
 """Between two questions for an order, or two looks for the site's own answer."""
@@ -39,7 +42,8 @@ def main() -> None:
     make = names[MAKE_INVOKER]
     names[MAKE_INVOKER] = lambda: patient(make())
     loop = vars(start_client_internal)
-    loop[PULL] = tidy(loop[PULL])
+    orders = OneAtATime(loop[PULL], loop[PUSH])
+    loop[PULL], loop[PUSH] = orders.pull, orders.push
     loop["time"] = Watch()
     code: Any = 1
     try:
@@ -83,16 +87,52 @@ def patient(invoker: RetryInvoker) -> RetryInvoker:
     return invoker
 
 
-def tidy(pull: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Let the fetching of an order clean up after itself where the order's run has ended.
+class OneAtATime:
+    """An order and its answer, and no other order between: the server takes it for given up.
 
-    Flower does so after every exception but its own for this case, which is no ``Exception``.
+    Args:
+        pull: Flower's fetching of an order; gives None where there is none.
+        push: Flower's waiting for an answer, and its sending.
     """
 
-    def tidied(**given: Any) -> int | None:
-        return pull(**given | {name: _ordinary(given[name]) for name in CALLS})
+    def __init__(self, pull: Callable[..., int | None], push: Callable[..., None]) -> None:
+        self._pull, self._push, self._order = pull, push, ""
 
-    return tidied
+    def pull(self, **given: Any) -> int | None:
+        """Fetch an order; clean up where its run has ended.
+
+        Flower does so after every exception but its own for this case, which is no ``Exception``.
+        """
+
+        def receive() -> tuple[Message, ObjectTree] | None:
+            found: tuple[Message, ObjectTree] | None = given["receive"]()
+            self._order = found[0].metadata.message_id if found is not None else ""
+            return found
+
+        calls = {name: _ordinary(given[name]) for name in CALLS}
+        return self._pull(**given | calls | {"receive": receive})
+
+    def push(self, **given: Any) -> None:
+        """Wait for the order's answer and send it; so it does with one of an order before."""
+        state = _Noting(given["state"])
+        while self._order not in state.done:
+            self._push(**given | {"state": state})
+
+
+class _Noting:
+    """Flower's state of a SuperNode, and the messages that it is done with."""
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+        self.done: set[str] = set()
+
+    def delete_messages(self, *, message_ids: Sequence[str]) -> None:
+        """Delete messages, as Flower does with an order once its answer was sent or cannot be."""
+        self._state.delete_messages(message_ids=message_ids)
+        self.done.update(message_ids)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
 
 
 def _ordinary(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
 
 import httpx
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.supercore.inflatable.inflatable_object import get_object_tree
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.run import Run, RunNotRunningException
@@ -20,7 +23,7 @@ from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeStateFactory
 
 from fedmri.clients.process import supernode
-from fedmri.clients.process.supernode import LOST_THREAD, Watch, patient, tidy
+from fedmri.clients.process.supernode import LOST_THREAD, OneAtATime, Watch, patient
 
 ENDLESS = "threading.Thread(target=threading.Event().wait).start()"
 """Flower's HTTP server is such a thread: Python waits for it."""
@@ -44,33 +47,96 @@ def test_only_a_wrong_certificate_is_a_reason_to_give_up(
     assert invoker.should_giveup(error) is is_given_up
 
 
-def test_an_order_whose_run_ended_on_the_way_leaves_no_task_behind(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The next order is not kept waiting for objects that never come."""
+@pytest.fixture
+def state(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Flower's state of a node that knows a run."""
     state = NodeStateFactory(objectstore_factory=ObjectStoreFactory()).state()
     state.store_run(Run.create_empty(7))
     for name, value in (("_run_id", 7), ("_node_id", 1), ("_task_id", 1)):
         monkeypatch.setattr(TaskIdentity, name, value)
-    order = Message(RecordDict({"config": ConfigRecord({"a": 1})}), 2, "train")
+    return state
+
+
+def flower_orders() -> OneAtATime:
+    """Return Flower's own fetching and sending, mended."""
+    loop = start_client_internal
+    return OneAtATime(loop._pull_and_store_message, loop._push_messages)
+
+
+def order_of(number: int) -> Message:
+    """Return an order as SuperLink sends it."""
+    order = Message(RecordDict({"config": ConfigRecord({"a": number})}), 2, "train")
     vars(order.metadata)["_message_id"] = order.object_id
+    return order
 
-    def ended(*arguments: object) -> bytes:
-        raise RunNotRunningException
 
-    pulled = tidy(start_client_internal._pull_and_store_message)(
-        state=state,
-        object_store=state.object_store,
-        node_config={},
-        receive=lambda: (order, get_object_tree(order)),
-        get_run=ended,
-        get_fab=ended,
-        pull_object=ended,
-        confirm_message_received=ended,
-        trusted_entities=None,
-    )
-    assert pulled is None
+def ended(*arguments: object) -> bytes:
+    """Say that the run has ended."""
+    raise RunNotRunningException
+
+
+def fetching(state: Any, order: Message, **calls: Any) -> dict[str, Any]:
+    """Return what Flower fetches an order with; the calls that are not named say: ended."""
+    names = ("get_run", "get_fab", "pull_object", "confirm_message_received")
+    return {
+        **dict.fromkeys(names, ended),
+        **{"state": state, "object_store": state.object_store, "node_config": {}},
+        **{"receive": lambda: (order, get_object_tree(order)), "trusted_entities": None},
+        **calls,
+    }
+
+
+def test_an_order_whose_run_ended_on_the_way_leaves_no_task_behind(state: Any) -> None:
+    """The next order is not kept waiting for objects that never come."""
+    assert flower_orders().pull(**fetching(state, order_of(1))) is None
     assert [task.status.status for task in state.get_tasks()] == ["finished"]
+
+
+def test_an_answer_to_an_order_of_an_ended_run_is_not_taken_for_the_next(
+    state: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who then asked for another order would have given up the one that waits, again and again."""
+    monkeypatch.setattr(start_client_internal, "time", Worker())
+    orders, first, second = flower_orders(), order_of(1), order_of(2)
+    assert orders.pull(**fetching(state, first, pull_object=objects_of(first))) is None
+    fine = {"pull_object": objects_of(second), "confirm_message_received": lambda *_: None}
+    assert orders.pull(**fetching(state, second, **fine)) == 7
+    Worker.waiting = [partial(answer, state, order) for order in (first, second)]
+    sent: list[str] = []
+
+    def send(message: Message, *_: Any) -> tuple[set[str], str]:
+        sent.append(message.metadata.reply_to_message_id)
+        if len(sent) == 1:
+            raise RunNotRunningException
+        return set(), "session"
+
+    store = state.object_store
+    orders.push(state=state, object_store=store, send=send, push_object=lambda *_: None)
+    assert sent == [first.metadata.message_id, second.metadata.message_id]
+
+
+def objects_of(order: Message) -> Callable[[int, str], bytes]:
+    """Return what gives the parts of an order."""
+    parts = {name: part.deflate() for name, part in get_all_nested_objects(order).items()}
+    return lambda run_id, name: parts[name]
+
+
+def answer(state: Any, order: Message) -> None:
+    """Hand an answer to the SuperNode, as the worker does whenever it is done."""
+    state.record_message_processing_start(order.metadata.message_id)
+    reply = Message(RecordDict(), reply_to=order)
+    start_client_internal._insert_message(reply, state, state.object_store)
+    state.record_message_processing_end(order.metadata.message_id)
+
+
+class Worker:
+    """A clock whose sleeper wakes when the next answer is there."""
+
+    waiting: ClassVar[list[Callable[[], None]]] = []
+
+    def sleep(self, seconds: float) -> None:
+        """Let the worker finish what it is at."""
+        self.waiting.pop(0)()
 
 
 @pytest.mark.parametrize(
