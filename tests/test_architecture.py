@@ -113,7 +113,9 @@ ARROWS = {
     # what this machine gives, how settings are told, what parties agree on
     "machine": WORDS,
     "settings": WORDS,
-    "agreement": WORDS | PARTS | {"parts", "plan", "secagg.secure_sum", "settings.words"},
+    "agreement": WORDS
+    | PARTS
+    | {"parts", "plan", "secagg.secure_sum", "settings.words", "machine.files"},
     # the processes
     "server": WORDS
     | TRUST

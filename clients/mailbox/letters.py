@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,10 @@ from fedmri.agreement.sealed import (
     ORDERS,
     address_of,
     put_aside,
+    put_letter,
     require_writable,
     seal,
+    take_away,
     unseal,
 )
 from fedmri.agreement.signed_plan import SignedPlan
@@ -34,7 +35,7 @@ from fedmri.clients.process.home import ClientHome
 from fedmri.clients.process.keys import public_half
 from fedmri.clients.process.worker import noted_answer
 from fedmri.errors import NetworkError
-from fedmri.machine.files import append_line, whole_lines, write_whole
+from fedmri.machine.files import append_line, whole_lines
 from fedmri.wire import code_said
 from fedmri.wire.letters import TAKEN_BACK, AnswerHead, OrderHead, as_letter, read_letter
 
@@ -84,7 +85,7 @@ def answer_waiting(home: ClientHome, mailbox: Path) -> int:
     newest: dict[str, Mail] = {}
     for mail in sorted(_opened(home, mailbox, key), key=lambda mail: mail.head.number):
         if mail.head.run in newest:
-            _take_away(newest[mail.head.run].file)
+            take_away(newest[mail.head.run].file)
         newest[mail.head.run] = mail
     for mail in newest.values():
         _answer(home, mailbox, key, mail)
@@ -136,7 +137,7 @@ def _answer(home: ClientHome, mailbox: Path, key: ec.EllipticCurvePrivateKey, ma
         plan = SignedPlan.from_json(head.plan).sha256
         line |= {"plan": plan, REPLY_KEY: head.reply_key}  # to tell when it is taken back
     append_line(home.letters, line)
-    _take_away(mail.file)
+    take_away(mail.file)  # in a folder of the server's it stays, and is known as answered
 
 
 def _put(
@@ -147,7 +148,7 @@ def _put(
     if not isinstance(receiver, ec.EllipticCurvePublicKey):
         raise _refused("a key of another kind for answers", "a P-384 key")
     letter = seal(content, receiver, lambda text: key.sign(text, ec.ECDSA(hashes.SHA384())))
-    write_whole(mailbox / ANSWERS / f"{number}{LETTER}", letter)
+    put_letter(mailbox / ANSWERS / f"{number}{LETTER}", letter)
 
 
 def _taken_back(home: ClientHome) -> Iterator[dict[str, Any]]:
@@ -169,11 +170,6 @@ def _tell_taken_back(
     Ledger(home.ledger).append(entry)
     _put(mailbox, line["id"], content, line[REPLY_KEY], key)
     append_line(home.letters, {name: line[name] for name in ("run", "number", "id")})
-
-
-def _take_away(file: Path) -> None:
-    with suppress(OSError):  # in a folder of the server's it stays, and is known as answered
-        file.unlink()
 
 
 def _refused(found: str, want: str) -> NetworkError:

@@ -11,11 +11,13 @@ Source:
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedmri.errors import NetworkError
+from fedmri.machine.files import write_whole
 
 MAGIC = b"fedmri letter 1\n"
 """First bytes of a letter; they go before the signed text, too."""
@@ -37,6 +40,10 @@ SETTLED_S = 30.0
 """Age from which a file is taken for whole: a copy is not there at once."""
 ORDERS, ANSWERS, LETTER = "orders", "answers", ".letter"
 """Folders of a mailbox, and the ending of its files."""
+
+READABLE, OWNER_WRITES, ALL_WRITE = 0o644, 0o755, 0o1777
+"""Rights of a letter and its folder: each party has a user of its own, and perhaps a strict umask.
+Where all write, nobody can take away what others wrote."""
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[bytes, bytes], None]
@@ -101,11 +108,46 @@ def put_aside(file: Path) -> bool:
     return False
 
 
+def put_letter(file: Path, letter: bytes) -> None:
+    """Write a letter that its carrier and receiver may read, whatever their users: it is sealed.
+
+    Raises:
+        OSError: The system refuses it.
+    """
+
+    def fill(out: BinaryIO) -> None:
+        with suppress(OSError):  # of a share that knows no rights
+            os.fchmod(out.fileno(), READABLE)
+        out.write(letter)
+
+    write_whole(file, fill)
+
+
+def take_away(file: Path) -> None:
+    """Remove a letter, and what is left of one whose writer was killed, where that is allowed."""
+    for one in (file, *file.parent.glob(f".{file.name}.*.part")):
+        with suppress(OSError):
+            one.unlink()
+
+
+def make_box(folder: Path, rights: int = OWNER_WRITES) -> None:
+    """Make a folder of letters, and those above it; one that is there keeps its rights.
+
+    Raises:
+        OSError: The system refuses it.
+    """
+    if folder.is_dir():
+        return
+    make_box(folder.parent)
+    folder.mkdir(exist_ok=True)
+    with suppress(OSError):
+        folder.chmod(rights)
+
+
 def require_writable(mailbox: Path) -> None:
     """Make the folder of answers; raise OSError where no answer can be written there."""
-    answers = mailbox / ANSWERS
-    answers.mkdir(parents=True, exist_ok=True)  # others carry what lies there: it is sealed
-    with tempfile.TemporaryFile(dir=answers):
+    make_box(mailbox / ANSWERS, ALL_WRITE)
+    with tempfile.TemporaryFile(dir=mailbox / ANSWERS):
         return
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,14 +17,18 @@ from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 
 from fedmri.agreement.sealed import (
+    ALL_WRITE,
     ANSWERS,
     LETTER,
     ORDERS,
     Sign,
     Verify,
     address_of,
+    make_box,
     put_aside,
+    put_letter,
     seal,
+    take_away,
     unseal,
 )
 from fedmri.errors import NetworkError
@@ -118,8 +121,9 @@ class Letters:
         )
         letter = seal(as_letter(head, message.content), key, _signer(self.home))
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)  # others carry it: it is sealed
-            write_whole(file, letter)
+            make_box(self.mailbox / ANSWERS, ALL_WRITE)  # made by a site, it would be that site's
+            make_box(file.parent)
+            put_letter(file, letter)
         except OSError as error:
             self._faults.note("mailbox: %s", error)
             return ""
@@ -151,9 +155,9 @@ class Letters:
         for number, old in list(self._out.items()):
             sent = old.message.metadata
             if old.site == site:
-                _remove(old.file)
+                take_away(old.file)
             if sent.created_at + sent.ttl < time.time():
-                _remove(self._answer_file(number))
+                take_away(self._answer_file(number))
                 del self._out[number]
 
     def answer_to(self, number: str) -> Message | None:
@@ -192,7 +196,7 @@ class Letters:
         except OSError as error:  # of a share that went away: it is there when that is back
             self._faults.note("mailbox: %s", error)
             return None
-        _remove(file)  # in a folder of the site's it stays, and is not read again
+        take_away(file)  # in a folder of the site's it stays, and is not read again
         return head, content
 
     def _look_for_new_mind(self, site: str, number: str) -> None:
@@ -209,13 +213,8 @@ class Letters:
     def close(self) -> None:
         """Take the orders away that nobody will answer any more, and answers that nobody took."""
         for number, out in self._out.items():
-            _remove(out.file)
-            _remove(self._answer_file(number))
-
-
-def _remove(file: Path) -> None:
-    with suppress(OSError):
-        file.unlink()
+            take_away(out.file)
+            take_away(self._answer_file(number))
 
 
 def _reply_key(folder: RunFolder) -> ec.EllipticCurvePrivateKey:

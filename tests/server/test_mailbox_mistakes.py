@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -56,6 +57,7 @@ def test_nothing_is_trained_for_an_answer_that_cannot_be_written(consortium: Con
     """The folder of answers is found out before the work, and the order stays."""
     with served(consortium) as wait:
         until(lambda: len(consortium.letters("orders")) == 3)
+        (consortium.mailbox / "answers").rmdir()
         (consortium.mailbox / "answers").write_text("no folder")
         one = consortium.sites[0]
         with pytest.raises(FileExistsError):
@@ -65,6 +67,37 @@ def test_nothing_is_trained_for_an_answer_that_cannot_be_written(consortium: Con
         (consortium.mailbox / "answers").unlink()
         answer_all(consortium)
         wait()
+
+
+def test_parties_have_users_of_their_own(consortium: Consortium) -> None:
+    """Whatever their umask, each reads the other's letters, and any site can leave its answer."""
+    before = os.umask(0o077)
+    try:
+        with served(consortium) as wait:
+            until(lambda: len(consortium.letters("orders")) == 3)
+            found = {one.name: one.stat().st_mode for one in consortium.mailbox.rglob("*")}
+            assert stat.filemode(found.pop("answers")) == "drwxrwxrwt"
+            modes = {stat.filemode(mode) for mode in found.values()}
+            assert modes == {"drwxr-xr-x", "-rw-r--r--"}
+            answer_waiting(consortium.sites[0], consortium.mailbox)
+            [answer] = [one.stat().st_mode for one in (consortium.mailbox / "answers").iterdir()]
+            assert stat.filemode(answer) == "-rw-r--r--"
+            answer_all(consortium)
+            wait()
+    finally:
+        os.umask(before)
+
+
+def test_what_a_killed_site_began_to_write_is_taken_away(consortium: Consortium) -> None:
+    """A mailbox of months keeps no halves of letters."""
+    with served(consortium) as wait:
+        until(lambda: len(consortium.letters("orders")) == 3)
+        [order, *_] = consortium.letters("orders")
+        half = consortium.mailbox / "answers" / f".{order.name}.1-2.part"
+        half.write_bytes(b"fedmri")
+        answer_all(consortium)
+        wait()
+    assert not half.exists()
 
 
 def test_a_run_by_letters_is_stopped_and_goes_on(consortium: Consortium, trained: Trained) -> None:
