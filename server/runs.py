@@ -84,7 +84,7 @@ class RunFolder:
     @property
     def signed(self) -> SignedPlan:
         """The plan as the coordinator signed it."""
-        return SignedPlan.from_json((self.path / "signed.json").read_text(encoding="utf-8"))
+        return SignedPlan.from_json((self.path / "signed.json").read_bytes())
 
     @property
     def note(self) -> RunNote:

@@ -127,8 +127,10 @@ def test_what_is_no_plan_is_refused(text: str) -> None:
         _ = replace(SIGNED, text=text).plan
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"text":"a"}', '{"text":1,"signature":2}'])
-def test_what_is_no_signed_plan_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"text":"a"}', '{"text":1,"signature":2}', b"\x8b\xff\0", b'"\xe9"']
+)
+def test_what_is_no_signed_plan_is_refused(text: str | bytes) -> None:
     """Whatever a message holds instead of text and signature has an error code."""
     with pytest.raises(NetworkError, match="N01"):
         SignedPlan.from_json(text)

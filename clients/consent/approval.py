@@ -70,7 +70,7 @@ def _kept(home: ClientHome) -> list[Path]:
 def seen_plans(home: ClientHome) -> list[SignedPlan]:
     """Return the plans that reached the site and are whole, the oldest first."""
     paths = _kept(home)
-    plans = [SignedPlan.from_json(path.read_text(encoding="utf-8")) for path in paths]
+    plans = [SignedPlan.from_json(path.read_bytes()) for path in paths]
     return [plan for path, plan in zip(paths, plans, strict=True) if plan.sha256 == path.stem]
 
 

@@ -107,7 +107,7 @@ class SignedPlan:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> SignedPlan:
+    def from_json(cls, text: str | bytes) -> SignedPlan:
         """Return what ``to_json`` wrote; nothing is verified yet.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -173,8 +174,10 @@ def _refuse_beside(parameters: Path, options: Mapping[str, str]) -> None:
 
 def _outputs(table: Path, out: Path | None) -> Path:
     suffix = table.suffix if table.suffix.lower() in TEXT_SUFFIXES else ".csv"
-    out = out or table.with_name(f"{table.stem}.harmonized{suffix}")
-    if out.resolve() == table.resolve() or out.suffix.lower() not in TEXT_SUFFIXES:
+    out = out or table.parent / f"{table.stem}.harmonized{suffix}"
+    # `resolve` ends where links go in a circle
+    is_same = os.path.realpath(out) == os.path.realpath(table)
+    if is_same or out.suffix.lower() not in TEXT_SUFFIXES:
         fix = f"name another file that ends in {' or '.join(TEXT_SUFFIXES[:2])}"
         raise UsageError("U01", f"--out {out}", found="that", want="a new table", fix=fix)
     if not out.parent.is_dir():

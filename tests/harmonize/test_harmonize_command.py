@@ -226,3 +226,15 @@ def test_parameters_that_do_not_fit_are_refused(table: Path) -> None:
     np.savez(fitted, **arrays | {"alpha": arrays["alpha"] + 1})
     with pytest.raises(HarmonizeError, match=r"not those of its version.*\[H27\]"):
         call(table, "--parameters", str(fitted))
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "circle.csv"])
+def test_a_path_that_names_no_file_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing, a folder, and a link that leads to itself."""
+    monkeypatch.chdir(tmp_path)
+    Path("circle.csv").symlink_to("circle.csv")
+    found = CliRunner().invoke(app, ["harmonize", name, "--site-column", "site"])
+    assert isinstance(found.exception, HarmonizeError)
+    assert found.exception.code == "H28"

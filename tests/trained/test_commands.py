@@ -119,7 +119,8 @@ def test_score_prints_the_table_of_a_simulation(
     """Sites beside each other, the metric with its interval; as JSON all numbers."""
     run = train("kind")
     names = [path.name.split("_")[0] for path in images(hospitals, "T1w")]
-    (tmp_path / "patients.txt").write_text("\n".join(names) + "\n")
+    # as Windows' own editor saves it
+    (tmp_path / "patients.txt").write_text("\r\n".join(names) + "\r\n", encoding="utf-16")
     words = ("score", run.path, hospitals, "--patients", "patients.txt")
     code, out, _ = fedmri(*words)
     assert code == 0
@@ -130,6 +131,10 @@ def test_score_prints_the_table_of_a_simulation(
     assert said["metric"] == "balanced_accuracy"
     assert said["n_patients"] == len(names)
     assert sorted(said["rows"][0]["by_site"]) == ["site01", "site02", "site03"]
+    (tmp_path / "patients.txt").write_bytes(bytes(range(256)))
+    code, _, error = fedmri(*words)
+    assert code == 2
+    assert "--patients patients.txt: found bytes that are no text" in error
 
 
 def test_the_end_of_a_simulation_puts_its_scores_into_the_models_file(

@@ -75,7 +75,7 @@ def plan_of_file(path: Path) -> Plan:
         NetworkError: The JSON holds no plan of this version (N01, N03).
     """
     if path.suffix == ".json":
-        return SignedPlan.from_json(path.read_text(encoding="utf-8")).plan
+        return SignedPlan.from_json(path.read_bytes()).plan
     return load([], path).plan
 
 

@@ -27,7 +27,7 @@ def signed_of(home: ClientHome, path: Path) -> SignedPlan:
     """
     from fedmri.agreement.signed_plan import SignedPlan
 
-    signed = SignedPlan.from_json(path.read_text(encoding="utf-8"))
+    signed = SignedPlan.from_json(path.read_bytes())
     if home.consortium_file.exists():
         signed.verify(home.consortium.coordinator)
     return signed

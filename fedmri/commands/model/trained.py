@@ -27,6 +27,7 @@ from fedmri.commands.model.predict_options import (
     Unit,
 )
 from fedmri.errors import DataError, UsageError
+from fedmri.machine.delimited import decoded
 
 if TYPE_CHECKING:
     from fedmri.trained.inputs import LeftOut
@@ -167,7 +168,12 @@ def _named(texts: list[str]) -> dict[str, Path]:
 def _lines(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ()
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    text = decoded(path.read_bytes())
+    if text is None:
+        fix = "write it anew with an editor, one patient a line"
+        found = "bytes that are no text"
+        raise UsageError("U01", f"--patients {path}", found=found, want="a text", fix=fix)
+    lines = [line.strip() for line in text.text.splitlines()]
     return tuple(line.removeprefix("sub-") for line in lines if line)
 
 
