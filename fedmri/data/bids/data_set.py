@@ -108,6 +108,7 @@ def _subject(
     files = _by_session(folder, subject, walk)
     scans: list[Scan] = []
     findings: list[Finding] = []
+    empty: list[str] = []
     for session, there in files.items():
         images, said = _images(there, config)
         if any(images.values()):
@@ -116,16 +117,29 @@ def _subject(
             scans.append(scan)
             said += more
         elif not said:
-            place = folder / f"ses-{session}" if session else folder
-            said += misnamed(place, there, config.modalities)
-        findings += [replace(f, subject=subject, session=session) for f in said]
+            empty.append(session)
+        findings += [replace(f, session=session) for f in said]
     every = [file for there in files.values() for file in there]
-    if not scans and not any(finding.is_excluded for finding in findings):
+    if scans:
+        findings += _passed_over(folder, {session: files[session] for session in empty}, config)
+        findings += [] if empty else strays_told(folder, every)
+    elif not any(finding.is_excluded for finding in findings):
         reason = none_of(folder, every, config.modalities)
-        findings.append(Finding("D24", reason, subject=subject))
-    elif scans:
-        findings += [replace(f, subject=subject) for f in strays_told(folder, every)]
-    return scans, findings
+        findings.append(Finding("D24", reason))
+    return scans, [replace(f, subject=subject) for f in findings]
+
+
+def _passed_over(
+    folder: Path, empty: Mapping[str, list[BidsFile]], config: SourceConfig
+) -> list[Finding]:
+    """Return why sessions without an image are left out although they seem to have one."""
+    return [
+        replace(finding, session=session)
+        for session, there in empty.items()
+        for finding in misnamed(
+            folder / f"ses-{session}" if session else folder, there, config.modalities
+        )
+    ]
 
 
 def _by_session(folder: Path, subject: str, walk: Walk) -> dict[str, list[BidsFile]]:
