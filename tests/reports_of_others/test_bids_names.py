@@ -130,7 +130,7 @@ def test_a_subject_without_the_modality_shows_what_it_has(name: str, root: Path)
     assert looked_at(root, AGE, modalities=(name,)).scans[0].subject == "a"
 
 
-PLACES = {
+PLACES: dict[str, Callable[[Path], object]] = {
     "beside the image": lambda root: mask_path(root, "a").rename(image_path(root, "a", "mask")),
     "without a pipeline": lambda root: shutil.move(
         root / "derivatives/manual/sub-a", root / "derivatives/sub-a"
@@ -208,8 +208,14 @@ def test_a_visit_written_otherwise_is_told_with_its_row(root: Path) -> None:
     assert "one for '1'" in reason(table, "D28")
 
 
-POINTERS = {
-    "git annex get": lambda p: (p.unlink(), p.symlink_to(".git/annex/objects/xx/MD5E-s9--a.tsv")),
+def linked(path: Path) -> None:
+    """Put a link of git-annex in place of a file."""
+    path.unlink()
+    path.symlink_to(".git/annex/objects/xx/MD5E-s9--a.tsv")
+
+
+POINTERS: dict[str, Callable[[Path], object]] = {
+    "git annex get": linked,
     "git lfs pull": lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\noid x\n"),
 }
 
@@ -312,7 +318,10 @@ def test_a_slice_in_two_dimensions_is_one_slice(root: Path) -> None:
 
     Source: MIC-DKFZ/nnUNet#1348, frankkramer-lab/MIScnn#41.
     """
-    places = {image_path(root, "a"): head(0), mask_path(root, "a"): lesion()}
+    places: dict[Path, np.ndarray] = {
+        image_path(root, "a"): head(0),
+        mask_path(root, "a"): lesion(),
+    }
     for path, array in places.items():
         save(path, np.ascontiguousarray(array[:, :, 3]), AFFINE)
     assert codes(looked_at(root), "a") == {}
@@ -347,7 +356,7 @@ def test_a_file_of_another_kind_is_named(content: bytes, word: str, root: Path) 
     assert word in reason(table, "D07")
 
 
-MAPS = {
+MAPS: dict[str, tuple[Callable[[], np.ndarray], str]] = {
     "one probability": (lambda: lesion() * np.float32(0.7), "threshold"),
     "negative": (lambda: lesion().astype(np.int16) - 1, "negative"),
 }

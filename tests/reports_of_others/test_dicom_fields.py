@@ -120,7 +120,7 @@ def floats(data: FileDataset, _: int) -> None:
     data.BitsAllocated, data.FloatPixelData = 32, values.tobytes()
 
 
-RIGHT = {
+RIGHT: dict[str, Callable[[Path], object]] = {
     "real values by slice": lambda f: series(f, 1, edit=mapped_by_slice),
     "real values by frame": mapped_by_frame,
     "Philips, one unit": lambda f: series(f, 1, edit=philips(lambda _: 2.0)),

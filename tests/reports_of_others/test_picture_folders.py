@@ -40,13 +40,19 @@ def stored(ending: str, kind: str) -> Callable[[Path], object]:
     return spoil
 
 
-FORMATS = {
+def numbers(root: Path) -> None:
+    """Store the picture as an array of NumPy."""
+    (root / BAD).unlink()
+    np.save(root / "B/one/xbad.npy", picture(4))
+
+
+FORMATS: dict[str, Callable[[Path], object]] = {
     "bmp": stored(".bmp", "BMP"),
     "gif": stored(".GIF", "GIF"),
     "webp": stored(".webp", "WEBP"),
     "JPEG 2000": stored(".jp2", "JPEG2000"),
     "pgm": stored(".pgm", "PPM"),
-    "numbers": lambda root: ((root / BAD).unlink(), np.save(root / "B/one/xbad.npy", picture(4))),
+    "numbers": numbers,
 }
 
 

@@ -218,7 +218,7 @@ def spoiled(name: str) -> np.ndarray:
 def test_values_of_no_tissue_flatten_no_other(name: str) -> None:
     """A spike or a fill value took mean and deviation with it, and the head became one gray.
 
-    Source: MIC-DKFZ/nnUNet #2824 (fill values), TorchIO-project/torchio #220.
+    Source: MIC-DKFZ/nnUNet #2824 (fill values), MICA-MNI/z-brains #32 (scores of outliers).
     """
     values = spoiled(name)
     is_same = values == NOISY

@@ -123,8 +123,8 @@ def _without_end(cells: tuple[str, ...]) -> tuple[str, ...]:
 def _decode(path: Path) -> tuple[str, list[Finding]]:
     if command := fetched_by(path):
         fix = f"run `{command}` in the folder of the data set"
-        found, want = "a pointer, and no content", "the file itself"
-        raise DataError("D58", f"table {path}", found=found, want=want, fix=fix)
+        what, has = f"table {path}", "a pointer, and no content"
+        raise DataError("D58", what, found=has, want="the file itself", fix=fix)
     try:
         if not path.is_file():
             raise _unusable(path, "no file", "a TSV file", "put it there")

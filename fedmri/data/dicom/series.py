@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from fedmri.data.dicom.contrast import Look, look_of
@@ -142,7 +143,7 @@ def image_header(path: Path) -> Slice | str:
         raise unreadable("no DICOM mark after the preamble", "a DICOM file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of every oddity of every vendor
-        tags = [*TECHNICAL, *READ]
+        tags = [Tag(name) for name in (*TECHNICAL, *READ)]
         data = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
         if other := _other_kind(data):
             return other

@@ -50,12 +50,9 @@ def load_series(slices: Sequence[Slice]) -> tuple[NDArray[np.float32], NDArray[n
         for frame, plane in zip(wanted, planes_of(one.path, wanted), strict=True):
             planes[number, frame.index] = plane
     frames = [frame for _, frame in order]
-    rates = _vendor_rates(frames)
-    chosen = [
-        (planes[number, frame.index][0] * rate, planes[number, frame.index][1])
-        for (number, frame), rate in zip(order, rates, strict=True)
-    ]
+    chosen = [planes[number, frame.index] for number, frame in order]
     volume = np.stack([plane for plane, _ in chosen])
+    volume *= _vendor_rates(frames)[:, None, None]
     if any(is_inverse for _, is_inverse in chosen):
         volume = volume.max() - volume
     drift = drift_of(frames)
@@ -66,7 +63,7 @@ def load_series(slices: Sequence[Slice]) -> tuple[NDArray[np.float32], NDArray[n
     return volume.transpose(2, 1, 0), LPS_TO_RAS @ _affine(frames, origin)
 
 
-def _vendor_rates(frames: Sequence[Frame]) -> list[np.float32]:
+def _vendor_rates(frames: Sequence[Frame]) -> NDArray[np.float32]:
     """Return what each frame is to be multiplied by, so that one unit holds for all slices.
 
     Philips stores ``PV`` with the signal ``(PV * RS + RI) / (RS * SS)``; ``RS * SS`` matters only
@@ -77,8 +74,8 @@ def _vendor_rates(frames: Sequence[Frame]) -> list[np.float32]:
     """
     units = [f.vendor_slope * (f.scale[0] if f.scale else 1.0) for f in frames]
     if len(set(units)) < 2 or not all(units):
-        return [np.float32(1)] * len(frames)
-    return [np.float32(units[0] / unit) for unit in units]
+        return np.ones(len(frames), np.float32)
+    return np.array([units[0] / unit for unit in units], np.float32)
 
 
 def _check_size(slices: Sequence[Slice]) -> None:
