@@ -161,6 +161,7 @@ ROWS = "sub-a\tA\t40\nsub-b\tA\t41\nsub-c\tA\t42\n"
 TABLES: dict[str, bytes] = {
     "tabs at all ends": (HEADER + ROWS).replace("\n", "\t\t\n").encode(),
     "tabs at the ends of rows": (HEADER + ROWS.replace("\n", "\t\n")).encode(),
+    "notes without a name": (HEADER + ROWS).replace("\n", "\t\n").replace("40\t", "40\tx").encode(),
     "end of file of DOS": (HEADER + ROWS).encode() + b"\x1a",
     "zero width": (HEADER + ROWS.replace("sub-b", "sub-b\u200b")).encode(),
     "mark in the middle": (HEADER + ROWS.replace("sub-b", "\ufeffsub-b")).encode(),

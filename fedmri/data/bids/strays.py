@@ -10,6 +10,8 @@ from fedmri.data.bids.bids_file import BidsFile, parts_of
 from fedmri.data.scans import Finding
 
 IMAGE = re.compile(r"\.(nii|nii\.gz|img|img\.gz|mgz|mgh|nrrd|mha|mhd|mnc)$", re.IGNORECASE)
+CIFTI = re.compile(r"\.d[a-z]+\.nii$", re.IGNORECASE)
+"""How files of surfaces end, which no modality is."""
 N_SHOWN = 4
 _RULE = "a name has the labels of its folders and ends in a modality, as in sub-1_ses-2_T1w.nii.gz"
 
@@ -30,7 +32,7 @@ def misnamed(place: Path, files: Sequence[BidsFile], modalities: Sequence[str]) 
     near = _near(files, modalities)
     if place.name.startswith("ses-") and near:
         reason = f"{place.name} holds none of {', '.join(modalities)} but {', '.join(near)}"
-        return [Finding("D24", reason)]
+        return [Finding("D24", reason, is_excluded=False)]
     return []
 
 
@@ -59,7 +61,9 @@ def strays_told(folder: Path, files: Sequence[BidsFile]) -> list[Finding]:
 def _strays(folder: Path, files: Sequence[BidsFile]) -> list[Path]:
     known = {file.path.name.split(".")[0] for file in files}
     images = [path for path in sorted(folder.rglob("*")) if IMAGE.search(path.name)]
-    visible = [path for path in images if not path.name.startswith(".")]
+    visible = [
+        path for path in images if not (path.name.startswith(".") or CIFTI.search(path.name))
+    ]
     return [path for path in visible if path.name.split(".")[0] not in known]
 
 

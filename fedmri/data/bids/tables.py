@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def read_table(path: Path, required: str) -> SubjectTable:
     filled = [(n, cells) for n, cells in lines if any(cells)]
     if not filled:
         raise _unusable(path, "no line", "a header and rows", "write the table again")
-    columns = _without_end(filled[0][1])
+    columns = _columns([cells for _, cells in filled])
     _check_header(path, columns, required)
     rows: list[Row] = []
     for number, written in filled[1:]:
@@ -112,6 +112,13 @@ def _lines(text: str) -> Iterator[TableLine]:
 
 def _cells(line: TableLine) -> tuple[str, ...]:
     return tuple(text_of(cell.strip()).strip() for cell in line.cells)
+
+
+def _columns(lines: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the header without the columns at its end that hold nothing in any row."""
+    header, *rows = lines
+    n_filled = max(len(_without_end(cells[: len(header)])) for cells in (header, *rows))
+    return header[:n_filled]
 
 
 def _without_end(cells: tuple[str, ...]) -> tuple[str, ...]:
