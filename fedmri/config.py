@@ -7,6 +7,7 @@ YAML chooses, dataclasses define: nothing is instantiated by name, and no Hydra 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
@@ -275,7 +276,23 @@ def as_overrides(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         elif value is None:
             yield f"{key}=null"
         else:
-            yield f"{key}={json.dumps(value, ensure_ascii=False)}"
+            yield f"{key}={as_value(value)}"
+
+
+def as_value(value: Any) -> str:
+    """Return a value as the text of a setting that is read back as the same value.
+
+    Args:
+        value: A text, a number, or lists and mappings of them. JSON would double each backslash,
+            and a pattern for digits would match nothing.
+    """
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{quoted(str(k))}:{as_value(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(as_value, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -291,6 +308,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         found = f"a {type(values).__name__} of {len(values or ())}"
         raise ConfigError("C04", f"configuration {path}", found=found, want=want, fix=fix)
     return {str(key): value for key, value in values.items()}
+
+
+def quoted(text: str) -> str:
+    """Return a text as a value of a setting that is read back letter by letter.
+
+    Hydra takes a backslash for one of its own before a quote, and ``${`` for the name of a setting.
+    """
+    plain = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", text)
+    inner = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + (found[2] and r"\""), plain)
+    return f'"{inner}"'
 
 
 def _as_override(text: str) -> str:

@@ -21,7 +21,8 @@ from fedmri.harmonize.combat.site_table import Array
 from fedmri.harmonize.judging.calibration import calibrated
 from fedmri.harmonize.judging.confounding import said
 from fedmri.harmonize.judging.held_out import predicted_at
-from fedmri.harmonize.tables.table import Cohort, Columns, cohort, numbers
+from fedmri.harmonize.tables.levels import numbers
+from fedmri.harmonize.tables.table import Cohort, Columns, cohort
 from fedmri.harmonize.tables.table_source import read
 
 LABELLED = (3, 5, 10)

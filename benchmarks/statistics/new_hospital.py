@@ -24,7 +24,8 @@ from fedmri.evaluate.hospitals.new_hospital import WEAK, NewHospital, new_hospit
 from fedmri.evaluate.hospitals.planner import plan_halving
 from fedmri.evaluate.proportions import clopper_pearson
 from fedmri.harmonize.judging.held_out import predicted_at
-from fedmri.harmonize.tables.table import Columns, cohort, numbers
+from fedmri.harmonize.tables.levels import numbers
+from fedmri.harmonize.tables.table import Columns, cohort
 from fedmri.harmonize.tables.table_source import read
 
 Array = NDArray[np.float64]

@@ -34,7 +34,8 @@ from fedmri.evaluate.hospitals.new_hospital import WEAK, new_hospital
 from fedmri.harmonize.combat.combat_table import harmonize
 from fedmri.harmonize.combat.model import ComBat
 from fedmri.harmonize.judging.held_out import predicted_at
-from fedmri.harmonize.tables.table import Cohort, Columns, cohort, numbers
+from fedmri.harmonize.tables.levels import numbers
+from fedmri.harmonize.tables.table import Cohort, Columns, cohort
 from fedmri.harmonize.tables.table_source import read
 
 Array = NDArray[np.float64]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from fedmri.config import load
+from fedmri.config import load, quoted
 from fedmri.data.checks.check import enforce
 from fedmri.data.checks.manifest import findings_table, used_by_site
 from fedmri.data.scans import ScanTable
@@ -96,7 +95,7 @@ def check_data(
     """
     from fedmri.simulation.preflight import preflight, with_all_modalities
 
-    path = json.dumps(str(Path(data).expanduser().absolute()), ensure_ascii=False)
+    path = quoted(str(Path(data).expanduser().absolute()))
     plan = load([f"data.source.path={path}", *settings], config).plan
     source, chosen = plan.data.source, target
     if not (config or _are_set(settings, "data.source.modalities")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fedmri.api.factory import as_model
 from fedmri.api.result import CONFIG, StudyResult, refuse_no_run
-from fedmri.config import Experiment, as_yaml, load, load_resolved
+from fedmri.config import Experiment, as_value, as_yaml, load, load_resolved, quoted
 from fedmri.errors import ConfigError
 from fedmri.models.registry import MODELS
 from fedmri.parts import ORIGIN
@@ -303,8 +302,7 @@ def _observing(experiment: Experiment, observe: Observer | None) -> Iterator[Obs
 
 def _given(data: str | os.PathLike[str], sites: int) -> Iterator[str]:
     if data:
-        path = str(Path(data).expanduser().absolute())
-        yield f"data.source.path={json.dumps(path, ensure_ascii=False)}"
+        yield f"data.source.path={quoted(str(Path(data).expanduser().absolute()))}"
     if sites:
         yield f"partition.n_sites={sites}"
 
@@ -315,4 +313,4 @@ def _of_target(target: Task | None) -> Iterator[str]:
     TASKS.hold(target)
     for name, value in TASKS.as_dict(target).items():
         if name != ORIGIN:  # of what is installed here
-            yield f"target.{name}={json.dumps(value, ensure_ascii=False)}"
+            yield f"target.{name}={as_value(value)}"

@@ -14,7 +14,7 @@ from fedmri.data.patients import grouped, without_patients
 from fedmri.data.reader import AUTO, READERS, Likeness, Look
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
-from fedmri.data.site_names import one_name_each, with_one_name_each
+from fedmri.data.site_names import is_unknown, one_name_each, with_one_name_each
 from fedmri.data.visits import joined
 from fedmri.errors import DataError
 
@@ -84,7 +84,7 @@ def _keyed(scans: Sequence[Scan], column: str) -> tuple[list[Scan], list[Finding
     kept: list[Scan] = []
     findings: list[Finding] = []
     for scan in scans:
-        if key := scan.columns.get(column, ""):
+        if not is_unknown(key := scan.columns.get(column, "")):
             session = "-".join(part for part in (scan.subject, scan.session) if part)
             kept.append(replace(scan, subject=key, session=session, scope=""))
         else:

@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from fedmri.data.scans import Finding, ScanTable
+from fedmri.machine.delimited import blurred
 
 UNKNOWN = frozenset(
     {"n/a", "nan", "none", "null", "unknown", "unk", "missing", "undefined", "not available"}
-    | {"not known", "not applicable", "#n/a", "#na", "<na>", "?", ".", "-", "--"}
+    | {"not known", "not applicable", "#n/a", "#na", "<na>", "?", "??", ".", "-", "--", "n.a."}
+    | {"not specified", "unspecified", "not recorded", "not provided", "tbd", "to be determined"}
 )
 """Words in place of a site; not ``NA``, which may be one."""
 
@@ -86,7 +88,7 @@ def _merged(names: Mapping[str, str]) -> list[Finding]:
 def _alike(n_scans: Mapping[str, int]) -> list[Finding]:
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(n_scans):
-        groups[_blurred(name)].append(name)
+        groups[blurred(name)].append(name)
     return [
         Finding(
             "D71",
@@ -97,13 +99,6 @@ def _alike(n_scans: Mapping[str, int]) -> list[Finding]:
         for names in groups.values()
         if len(names) > 1
     ]
-
-
-def _blurred(name: str) -> str:
-    """Return a name without case, accents, spaces, hyphens and zeros in front."""
-    letters = unicodedata.normalize("NFKD", name.casefold())
-    plain = re.sub(r"[^\w.]|_", "", "".join(c for c in letters if not unicodedata.combining(c)))
-    return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"(?<=\d)\.0+$", "", plain))
 
 
 def _shown(written: list[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -33,6 +34,13 @@ _FOREIGN = (
     (b"/annex/objects/", "a pointer of git-annex instead of the file itself"),
     (b"<", "a web page (HTML or XML), as some programs save under .xls"),
 )
+_TWINS = str.maketrans(
+    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0456"
+    "\u03b1\u03b2\u03b5\u03b9\u03ba\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7",
+    "abekmhopctyxi" + "abeiknoptyx",
+)
+"""Small Cyrillic and Greek letters whose capitals look like Latin ones."""
+
 _QUOTED = re.compile(r'[ ]*"([^"]*(?:""[^"]*)*)"[ ]*')
 
 
@@ -107,6 +115,17 @@ def lines_of(text: str, separator: str, *, may_span: bool = True) -> Iterator[Ta
         if found[2] != separator:
             yield TableLine(tuple(cells), found[2])
             cells = []
+
+
+def blurred(name: str) -> str:
+    """Return a name without what readers overlook, to find two spellings of one name.
+
+    Such are case, accents, blanks, hyphens, zeros in front, and letters of other alphabets that
+    look alike.
+    """
+    letters = unicodedata.normalize("NFKD", name.casefold()).casefold().translate(_TWINS)
+    plain = re.sub(r"[^\w.]|_", "", "".join(c for c in letters if not unicodedata.combining(c)))
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"(?<=\d)\.0+$", "", plain))
 
 
 def is_quoted(cell: str) -> bool:

@@ -215,7 +215,7 @@ FILES = [
 ]
 VOXELS = [
     Case("four dimensions", "bids", voxels(volume(4, (8, 8, 8, 3))), "D08"),
-    Case("two dimensions", "bids", voxels(volume(4, (64, 64))), "D08"),
+    Case("two dimensions", "bids", voxels(volume(4, (64, 64))), "D14"),
     Case("one dimension", "bids", voxels(volume(4, (400,))), "D08"),
     Case("an axis of no length", "bids", dims(16, 0, 16), "D08"),
     Case("an axis of negative length", "bids", dims(16, -16, 16), "D08"),

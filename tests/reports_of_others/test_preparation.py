@@ -198,3 +198,62 @@ def test_bright_fat_is_not_taken_for_the_brain() -> None:
     brain = brain_mask(values, (4.0, 4.0, 4.0))
     assert brain[RADIUS < 0.6].all()
     assert find_head(values).mask[RADIUS < 0.6].all()
+
+
+def spoiled(name: str) -> np.ndarray:
+    """Return the image with values that no tissue has."""
+    values = NOISY.copy()
+    if name == "one bright voxel":
+        values[20, 22, 18] = 1e9
+    elif name == "spikes":
+        values[tuple(np.argwhere(INSIDE)[::800].T)] = 1e6
+    elif name == "bright voxel in air":
+        values[1, 1, 1] = 1e6
+    else:
+        values[:4, :4] = -32768
+    return values
+
+
+@pytest.mark.parametrize("name", ["one bright voxel", "spikes", "bright voxel in air", "corner"])
+def test_values_of_no_tissue_flatten_no_other(name: str) -> None:
+    """A spike or a fill value took mean and deviation with it, and the head became one gray.
+
+    Source: MIC-DKFZ/nnUNet #2824 (fill values), MICA-MNI/z-brains #32 (scores of outliers).
+    """
+    values = spoiled(name)
+    is_same = values == NOISY
+    scores = scale(values.astype(np.float32), "zscore")
+    inside = scores[INSIDE & is_same]
+    assert inside.std() == pytest.approx(1, abs=0.6 if name == "corner" else 0.1)
+    assert np.corrcoef(inside, NOISY[INSIDE & is_same])[0, 1] > 0.999
+    assert np.abs(scores).max() < 100
+
+
+def test_noise_brighter_than_tissue_is_no_head() -> None:
+    """In a T1 map, air is noise up to the highest value, and tissue between it is no air.
+
+    Source: nipreps/fmriprep #911 (thresholds that take the wrong side), MIC-DKFZ/nnUNet #2824.
+    """
+    noise = np.random.default_rng(5).uniform(0, 5000, SHAPE)
+    values = np.where(INSIDE, 800 + 3 * NOISY, noise)
+    scores = scale(values.astype(np.float32), "zscore")
+    assert not (scores[INSIDE] == 0).any()
+    assert np.corrcoef(scores[INSIDE], values[INSIDE])[0, 1] > 0.999
+
+
+QUANTITIES = {
+    "T1 in ms": np.where(INSIDE, 800 + 3 * NOISY, 0),
+    "ADC in 1e-6 mm2/s": np.where(INSIDE, 700 + NOISY, 0),
+    "ADC in mm2/s": np.where(INSIDE, (700 + NOISY) * 1e-6, 0),
+    "padded with 0": np.pad(NOISY, 20),
+}
+
+
+@pytest.mark.parametrize("name", QUANTITIES)
+def test_units_of_a_map_are_scaled_away(name: str) -> None:
+    """Maps of quantities have mean 0 and deviation 1 in the head, whatever they count in."""
+    values = QUANTITIES[name]
+    inside = np.pad(INSIDE, 20) if values.shape != SHAPE else INSIDE
+    scores = scale(values.astype(np.float32), "zscore")
+    assert scores[inside].mean() == pytest.approx(0, abs=0.05)
+    assert scores[inside].std() == pytest.approx(1, abs=0.05)

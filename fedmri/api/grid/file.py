@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import yaml  # type: ignore[import-untyped]  # it ships no types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fedmri.api.grid.search import Tune
-from fedmri.config import as_overrides, load
+from fedmri.config import as_overrides, as_value, load
 from fedmri.errors import ConfigError, require, told
 from fedmri.plan import Plan
 from fedmri.settings.keys import refused_value
@@ -82,8 +81,8 @@ class StudyFile:
 
     def overrides(self, variant: Mapping[str, Any]) -> list[str]:
         """Return the settings of a run as ``key=value``."""
-        own = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in variant.items()]
-        return [*as_overrides(self.settings), f"name={json.dumps(self.name)}", *own]
+        own = [f"{key}={as_value(value)}" for key, value in variant.items()]
+        return [*as_overrides(self.settings), f"name={as_value(self.name)}", *own]
 
 
 def read_study(path: Path) -> StudyFile:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from fedmri.data.bids.bids_file import FREE, LABEL_SUFFIXES, BidsFile, parse
 from fedmri.data.bids.pairing import Session, by_modality
+from fedmri.data.bids.strays import misnamed, none_of, strays_told
 from fedmri.data.bids.subject_rows import Tables, read_tables
 from fedmri.data.files.folders import Walk, existing_folder
 from fedmri.data.scans import Finding, Scan, ScanTable
@@ -43,7 +44,8 @@ def read_bids(config: SourceConfig) -> ScanTable:
     """
     root = existing_folder(config.path)
     walk = Walk(root)
-    folders = [path for path in walk.entries(root) if path.name.startswith("sub-")]
+    named = [path for path in walk.entries(root) if path.name.startswith("sub-")]
+    folders = [path for path in named if not path.is_file()]  # reports lie beside the subjects
     tables = read_tables(root, folders)
     tables.refuse_wrong_column(config)
     findings = [*tables.findings, *tables.no_sites(config)]
@@ -103,22 +105,49 @@ def _subject(
     if not re.fullmatch(r"[A-Za-z0-9]+", subject) or not folder.is_dir():
         reason = f"{folder.name} is not a folder named sub- and letters or digits"
         return [], [Finding("D30", reason, subject=subject)]
-    sessions = [path for path in walk.entries(folder) if path.name.startswith("ses-")]
+    files = _by_session(folder, subject, walk)
     scans: list[Scan] = []
     findings: list[Finding] = []
-    for place in sessions or [folder]:
-        session = place.name[4:] if sessions else ""
-        images, said = _images(_files(place, subject, session, walk), config)
+    empty: list[str] = []
+    for session, there in files.items():
+        images, said = _images(there, config)
         if any(images.values()):
-            named = _labels(subject, session, labels, walk, is_alone=len(sessions) < 2)
+            named = _labels(subject, session, labels, walk, is_alone=len(files) < 2)
             scan, more = Session(images, named).scan(subject, session)
             scans.append(scan)
             said += more
-        findings += [replace(f, subject=subject, session=session) for f in said]
-    if not scans and not any(finding.is_excluded for finding in findings):
-        reason = f"{folder.name} holds none of {', '.join(config.modalities)}"
-        findings.append(Finding("D24", reason, subject=subject))
-    return scans, findings
+        elif not said:
+            empty.append(session)
+        findings += [replace(f, session=session) for f in said]
+    every = [file for there in files.values() for file in there]
+    if scans:
+        findings += _passed_over(folder, {session: files[session] for session in empty}, config)
+        findings += [] if empty else strays_told(folder, every)
+    elif not any(finding.is_excluded for finding in findings):
+        reason = none_of(folder, every, config.modalities)
+        findings.append(Finding("D24", reason))
+    return scans, [replace(f, subject=subject) for f in findings]
+
+
+def _passed_over(
+    folder: Path, empty: Mapping[str, list[BidsFile]], config: SourceConfig
+) -> list[Finding]:
+    """Return why sessions without an image are left out although they seem to have one."""
+    return [
+        replace(finding, session=session)
+        for session, there in empty.items()
+        for finding in misnamed(
+            folder / f"ses-{session}" if session else folder, there, config.modalities
+        )
+    ]
+
+
+def _by_session(folder: Path, subject: str, walk: Walk) -> dict[str, list[BidsFile]]:
+    """Return the images of each session; those beside the folders of sessions have none."""
+    names = [path.name[4:] for path in walk.entries(folder) if path.name.startswith("ses-")]
+    found = {name: _files(folder / f"ses-{name}", subject, name, walk) for name in names}
+    own = _files(folder, subject, "", walk)
+    return {**found, **({"": own} if own or not found else {})}
 
 
 def _images(
@@ -140,7 +169,7 @@ def _labels(
     for pipeline, root in folders.items():
         place = root / f"sub-{subject}"
         files = _files(place / f"ses-{session}", subject, session, walk) if session else []
-        if not files and is_alone:  # a pipeline may leave out the session where there is one
+        if not files and (is_alone or not session):  # a pipeline may leave out the only session
             files = _files(place, subject, "", walk)
         for file in files:
             if file.suffix in LABEL_SUFFIXES:

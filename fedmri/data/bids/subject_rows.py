@@ -7,7 +7,7 @@ beats its subject's, an empty one too: the age at the first visit is not that at
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,11 +16,13 @@ from pathlib import Path
 from fedmri.data.bids.tables import Row, SubjectTable, read_table, rows_by
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import SourceConfig
-from fedmri.data.site_names import is_unknown
+from fedmri.data.site_names import is_unknown, tidied
 from fedmri.errors import ConfigError, DataError
+from fedmri.machine.delimited import blurred
 
 SESSION_COLUMNS = ("session_id", "session", "ses")
 KEY = "participant_id"
+TABLE_NAME = re.compile(r"(participants?|subjects?|patients?)\.(tsv|csv|txt|xlsx?|ods)", re.I)
 DEFAULT_SITE_COLUMN = SourceConfig().site_column
 
 
@@ -109,10 +111,17 @@ class Tables:
     Attributes:
         rows: Rows of ``participants.tsv``, or None where there is none.
         own: Each subject's own table of sessions, by its label.
+        other: Name of a table in the root that is none by its name, or ``""``.
     """
 
     rows: SubjectRows | None
     own: Mapping[str, SubjectRows]
+    other: str = ""
+
+    @property
+    def named(self) -> set[str]:
+        """Labels of all subjects that have a folder."""
+        return {*self.own}
 
     @property
     def subjects(self) -> set[str]:
@@ -149,6 +158,8 @@ class Tables:
         if config.site or config.site_column in known:
             return []
         reason = "participants.tsv is missing: no site and no covariate is known"
+        if self.other:
+            reason += f". Save {self.other} as participants.tsv, with tabs between values"
         if known:
             reason = (
                 f"participants.tsv has no column {config.site_column!r} but {', '.join(known)}: "
@@ -164,6 +175,8 @@ class Tables:
         if row is None:
             visit = f" session {session}" if session else ""
             reason = f"sub-{subject}{visit} has no row of its own in participants.tsv"
+            if other := near(subject, self.subjects - self.named):
+                reason += f", which has a row {other!r}: write it as the folder is called"
             return config.site, {}, [Finding("D28", reason, "", subject, session)]
         columns, findings = self._joined(row, subject, session)
         written = columns.get(config.site_column, "")
@@ -185,6 +198,8 @@ class Tables:
             return {**row, **(visit or {})}, findings
         if not findings:
             reason = f"sub-{subject}_sessions.tsv has no row for session {session or '(unnamed)'}"
+            if other := near(session, (name for _, name in own.visits)):
+                reason += f", but one for {other!r}: write it as the folder is called"
             findings = [Finding("D28", reason, "", subject, session, is_excluded=False)]
         return {**row, **dict.fromkeys(own.columns, "")}, findings
 
@@ -216,14 +231,37 @@ def read_tables(root: Path, folders: Iterable[Path]) -> Tables:
     own = {folder.name[4:]: session_rows(folder, folder.name[4:]) for folder in folders}
     path = root / "participants.tsv"
     if not path.exists() and not path.is_symlink():
-        return Tables(None, own)
+        return Tables(None, own, other_table(root))
     sessions = {place.name for folder in folders for place in folder.glob("ses-*")}
     return Tables(subject_rows(read_table(path, "participant_id"), sessions), own)
 
 
+def other_table(folder: Path) -> str:
+    """Return the name of a file that may be meant as ``participants.tsv``, or nothing."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return next((name for name in names if TABLE_NAME.fullmatch(name)), "")
+
+
 def label_of(name: str, prefix: str) -> str:
-    """Return the label of ``sub-01`` or ``ses-01``, written with its prefix or without."""
-    return unicodedata.normalize("NFC", name).removeprefix(prefix)
+    """Return the label of ``sub-01`` or ``ses-01``, written with its prefix or without.
+
+    What cannot be seen does not count: spreadsheets and web pages leave marks of zero width.
+    """
+    return tidied(name).removeprefix(prefix)
+
+
+def near(label: str, labels: Iterable[str]) -> str:
+    """Return the one label that a spreadsheet may have made of another, or nothing.
+
+    Such is ``1`` of ``001``, or one in other letters.
+    """
+    found = [each for each in sorted(set(labels)) if blurred(_plain(each)) == blurred(label)]
+    return found[0] if len(found) == 1 else ""
+
+
+def _plain(label: str) -> str:
+    """Return a label without ``sub_``, as underscores in place of hyphens leave it."""
+    return re.sub(r"^(sub|ses)(?=[\W_])", "", label, flags=re.IGNORECASE)
 
 
 def _session_column(table: SubjectTable, sessions: set[str]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedmri.data.files.pointers import fetched_by
 from fedmri.data.scans import Finding
 from fedmri.errors import DataError
 from fedmri.machine.delimited import TableLine, decoded, foreign_kind, lines_of, text_of
@@ -14,6 +15,9 @@ from fedmri.machine.delimited import TableLine, decoded, foreign_kind, lines_of,
 MAX_TABLE_BYTES = 64 * 2**20
 MISSING = frozenset({"", "n/a", "nan"})  # BIDS writes n/a; not "NA", which may be a site's name
 SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
+
+END_OF_FILE = b"\x1a"
+"""What programs of DOS write after the last line."""
 
 _BINARY = re.compile("[\\x00-\\x08\\x0e-\\x1f]")
 
@@ -46,17 +50,20 @@ def read_table(path: Path, required: str) -> SubjectTable:
         The table; a row whose cells do not fit the header is left out with a finding.
 
     Raises:
-        DataError: The table is too large, binary, empty, or lacks the column (D05).
+        DataError: The table is too large, binary, empty, or lacks the column (D05), or only a
+            pointer to it is there (D58).
     """
     text, findings = _decode(path)
     lines = ((n, _cells(line)) for n, line in enumerate(_lines(text), start=1))
     filled = [(n, cells) for n, cells in lines if any(cells)]
     if not filled:
         raise _unusable(path, "no line", "a header and rows", "write the table again")
-    columns = filled[0][1]
+    columns = _columns([cells for _, cells in filled])
     _check_header(path, columns, required)
     rows: list[Row] = []
-    for number, cells in filled[1:]:
+    for number, written in filled[1:]:
+        # spreadsheets write tabs after the last column
+        cells = (*written[: len(columns)], *_without_end(written[len(columns) :]))
         if len(cells) == len(columns):
             values = ["" if cell.lower() in MISSING else cell for cell in cells]
             rows.append(dict(zip(columns, values, strict=True)))
@@ -107,7 +114,24 @@ def _cells(line: TableLine) -> tuple[str, ...]:
     return tuple(text_of(cell.strip()).strip() for cell in line.cells)
 
 
+def _columns(lines: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the header without the columns at its end that hold nothing in any row."""
+    header, *rows = lines
+    n_filled = max(len(_without_end(cells[: len(header)])) for cells in (header, *rows))
+    return header[:n_filled]
+
+
+def _without_end(cells: tuple[str, ...]) -> tuple[str, ...]:
+    """Return cells without the empty ones at the end."""
+    n_filled = max((place for place, cell in enumerate(cells, start=1) if cell), default=0)
+    return cells[:n_filled]
+
+
 def _decode(path: Path) -> tuple[str, list[Finding]]:
+    if command := fetched_by(path):
+        fix = f"run `{command}` in the folder of the data set"
+        what, has = f"table {path}", "a pointer, and no content"
+        raise DataError("D58", what, found=has, want="the file itself", fix=fix)
     try:
         if not path.is_file():
             raise _unusable(path, "no file", "a TSV file", "put it there")
@@ -115,7 +139,7 @@ def _decode(path: Path) -> tuple[str, list[Finding]]:
         if n_bytes > MAX_TABLE_BYTES:
             want = f"at most {MAX_TABLE_BYTES} bytes"
             raise _unusable(path, f"{n_bytes} bytes", want, "keep one row a subject or image")
-        raw = path.read_bytes()
+        raw = path.read_bytes().rstrip(END_OF_FILE)
     except OSError as error:
         raise _unusable(path, str(error), "a readable file", "check the rights") from error
     found = decoded(raw)

@@ -56,9 +56,22 @@ def without_label(scan: Scan, label_map: LabelMap) -> list[Finding]:
     if name in scan.unpaired:
         return [about(scan, "D55", scan.unpaired[name])]
     there = ", ".join(scan.labels) or "none"
-    is_series = any(path.is_dir() or is_dicom(path) for path in scan.images.values())
-    where = f": put {name}.nii.gz into the subject's folder" if is_series else ""
-    return [about(scan, "D16", f"no label {name!r} among {there}{where}")]
+    where = _wanted_at(scan, name)
+    return [about(scan, "D16", f"no label {name!r} among {there}{where and f': {where}'}")]
+
+
+def _wanted_at(scan: Scan, name: str) -> str:
+    """Return in words where a label has to lie; empty where others are found, whose names help."""
+    if any(path.is_dir() or is_dicom(path) for path in scan.images.values()):
+        return f"put {name}.nii.gz into the subject's folder"
+    parts = next(iter(scan.images.values())).parent.parts if scan.images else ()
+    if scan.labels or f"sub-{scan.subject}" not in parts:
+        return ""
+    below = parts[parts.index(f"sub-{scan.subject}") :]
+    labels = [part for part in below if part.startswith(("sub-", "ses-"))]
+    pipeline, _, suffix = name.rpartition("/")
+    file = "_".join([*labels, suffix])
+    return f"want derivatives/{'/'.join([pipeline or 'PIPELINE', *below])}/{file}.nii.gz"
 
 
 def without_class(scan: Scan, column: str, classes: Sequence[str]) -> list[Finding]:

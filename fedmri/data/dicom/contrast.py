@@ -12,7 +12,9 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-JUNK = frozenset({"localizer", "mosaic", "colour", "phase", "map", "reformat", "subtraction"})
+JUNK = frozenset(
+    {"localizer", "mosaic", "colour", "phase", "map", "reformat", "subtraction", "screenshot"}
+)
 """Kinds that are never taken for a modality unless a pattern asks for them."""
 
 CONTRADICTORY = "contradictory"
@@ -124,8 +126,14 @@ def look_of(data: Dataset, folder: str) -> Look:
         frozenset(_texts(data.get("ScanningSequence"))),
         _number(data, "DiffusionBValue"),
         agent not in ("", "none", "no", "n/a", "0"),
-        int(data.get("SamplesPerPixel") or 1) == 1,
+        _is_gray(data),
     )
+
+
+def _is_gray(data: Dataset) -> bool:
+    """Whether a pixel is one value, and no number of a colour in a palette."""
+    is_palette = str(data.get("PhotometricInterpretation") or "").strip() == "PALETTE COLOR"
+    return int(data.get("SamplesPerPixel") or 1) == 1 and not is_palette
 
 
 def _marks(data: Dataset) -> frozenset[str]:
@@ -147,6 +155,8 @@ def junk_of(look: Look) -> str:
         return "colour"
     if "MOSAIC" in marks:
         return "mosaic"
+    if marks & {"SCREEN SAVE", "SCREENSHOT", "SCREEN CAPTURE"}:
+        return "screenshot"
     if "LOCALIZER" in marks:
         return "localizer"
     if marks & {"P", "PHASE", "PHASE MAP", "PHASE_MAP", "REAL", "IMAGINARY"}:

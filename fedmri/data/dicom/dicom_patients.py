@@ -51,7 +51,7 @@ def patients_of(
         own = {who: found for who, found in numbers.items() if who[0] == site}
         more, said = _of_site(site, own, persons)
         patients |= more
-        findings += said
+        findings += [*said, *_same_person(site, own, persons, more)]
     return patients, [*findings, *_at_two_sites(numbers, patients)]
 
 
@@ -111,6 +111,34 @@ def _joined(same: Sequence[Who]) -> Finding:
         "one side of the split. If not, set data.source.patient_numbers=ignore"
     )
     return Finding("D60", reason, site, first, is_excluded=False)
+
+
+def _same_person(
+    site: str,
+    numbers: Mapping[Who, set[str]],
+    persons: Mapping[Who, frozenset[str]],
+    patients: Mapping[Who, str],
+) -> list[Finding]:
+    """Warn of folders with one name and day of birth, and several patient numbers."""
+    folders: dict[frozenset[str], list[str]] = defaultdict(list)
+    for who in sorted(numbers):
+        if who in patients and len(persons[who]) == 1 and "" not in persons[who]:
+            folders[persons[who]].append(patients[who])
+    several = [sorted(set(names)) for names in folders.values() if len(set(names)) > 1]
+    # what most folders of a site say is what an anonymiser wrote
+    told = [names for names in several if 2 * len(names) <= len(numbers)]
+    return [
+        Finding(
+            "D60",
+            f"{', '.join(names)} have one name and day of birth, and {len(names)} patient numbers: "
+            "they count as different patients. If they are one, put them into one folder, or name "
+            "a column that says so in data.source.key_column",
+            site,
+            names[0],
+            is_excluded=False,
+        )
+        for names in told
+    ]
 
 
 def _two_numbers(who: Who, n_numbers: int) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import locale
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +28,14 @@ Plane = NDArray[np.float32]
 BY_ITK = frozenset(  # JPEG, JPEG-LS and JPEG 2000, which the GDCM inside SimpleITK decodes
     f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91)
 )
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 PARTS = {"P": "phase", "PHASE": "phase", "PHASE MAP": "phase", "R": "real", "REAL": "real"} | {
     "I": "imaginary",
     "IMAGINARY": "imaginary",
 }
+
+PHILIPS_SLOPE = (0x2005, 0x100E)
+"""Private field: how a Philips scanner scaled a slice before it stored it."""
 
 sitk.ProcessObject.GlobalWarningDisplayOff()  # type: ignore[no-untyped-call]  # GDCM is loud
 
@@ -55,6 +59,7 @@ class Frame:
         spacing_mm: Distance of rows, then of columns.
         through_mm: Distance of slices, or else their thickness.
         scale: Slope and intercept; None leaves it to the fields of the file.
+        vendor_slope: Further slope of the vendor, or 0; it counts where slices differ in it.
         part: ``phase``, ``real`` or ``imaginary``; ``""`` for magnitude.
         echo: Echo time in ms, and echo number.
         b_value: Diffusion weighting in s/mm².
@@ -67,6 +72,7 @@ class Frame:
     spacing_mm: tuple[float, ...] | None
     through_mm: float
     scale: tuple[float, float] | None
+    vendor_slope: float
     part: str
     echo: tuple[str, str]
     b_value: str
@@ -89,6 +95,8 @@ def _frame(index: int, sources: Sequence[Fields]) -> Frame:
 
     kind = [str(part).upper() for part in _parts(find("FrameType") or find("ImageType"))]
     slope, intercept = find("RescaleSlope"), find("RescaleIntercept")
+    if slope is None:
+        slope, intercept = _real_world(find)
     names = ("TemporalPositionIndex", "TemporalPositionIdentifier", "AcquisitionNumber", "StackID")
     through = find("SpacingBetweenSlices") or find("SliceThickness")
     return Frame(
@@ -98,11 +106,30 @@ def _frame(index: int, sources: Sequence[Fields]) -> Frame:
         _numbers(find("PixelSpacing") or find("ImagerPixelSpacing"), 2),
         abs(float(through)) if through else 1.0,
         None if slope is None else (float(slope), float(intercept or 0)),
+        _vendor_slope(sources),
         next((PARTS[part] for part in kind[2:] if part in PARTS), ""),
         (str(find("EffectiveEchoTime") or find("EchoTime") or ""), str(find("EchoNumbers") or "")),
         str(find("DiffusionBValue") or ""),
         tuple(str(find(name) or "") for name in names),
     )
+
+
+def _real_world(find: Callable[[str], Any]) -> tuple[Any, Any]:
+    """Return slope and intercept of a mapping to real values, where one holds for all pixels."""
+    maps = find("RealWorldValueMappingSequence")
+    if maps is None:  # of frames in functional groups, whose items are flat
+        return find("RealWorldValueSlope"), find("RealWorldValueIntercept")
+    only = maps[0] if len(maps) == 1 else {}
+    return only.get("RealWorldValueSlope"), only.get("RealWorldValueIntercept")
+
+
+def _vendor_slope(sources: Sequence[Fields]) -> float:
+    data = next((source for source in sources if isinstance(source, Dataset)), None)
+    element = data.get(PHILIPS_SLOPE) if data is not None else None
+    try:
+        return float(element.value) if element is not None else 0.0
+    except (TypeError, ValueError):  # private fields may hold anything
+        return 0.0
 
 
 def _flat(groups: Dataset) -> dict[str, Any]:
@@ -156,7 +183,7 @@ def planes_of(path: Path, frames: tuple[Frame, ...]) -> Iterator[tuple[Plane, bo
     is_inverse = data.get("PhotometricInterpretation") == "MONOCHROME1"
     for frame in frames:
         plane = stacked[frame.index]
-        scaled = plane if is_scaled else _scaled(plane, frame, data)
+        scaled = plane if is_scaled else _scaled(_unpadded(plane, data), frame, data)
         if is_scaled and is_inverse:  # GDCM has turned these round already
             scaled = -scaled.astype(np.float64)
         yield scaled.astype(np.float32), is_inverse
@@ -164,15 +191,29 @@ def planes_of(path: Path, frames: tuple[Frame, ...]) -> Iterator[tuple[Plane, bo
 
 def _scaled(plane: NDArray[Any], frame: Frame, data: Dataset) -> NDArray[Any]:
     if frame.scale is None:
-        scaled: NDArray[Any] = apply_modality_lut(plane, data)
+        is_table = bool(data.get("ModalityLUTSequence"))
+        scaled: NDArray[Any] = apply_modality_lut(plane, data) if is_table else plane
         return scaled
     slope, intercept = frame.scale
     return plane * slope + intercept
 
 
+def _unpadded(plane: NDArray[Any], data: Dataset) -> NDArray[Any]:
+    """Give padding, which is no signal, the lowest value of the other pixels of its slice."""
+    padding = data.get("PixelPaddingValue")
+    if not isinstance(padding, int) or padding == 0:  # 0 is air as it should be
+        return plane
+    is_padding = plane == padding
+    if not is_padding.any() or is_padding.all():
+        return plane
+    return np.where(is_padding, plane[~is_padding].min(), plane)
+
+
 def _decoded(path: Path, data: Dataset) -> tuple[NDArray[Any], bool]:
     """Return the pixels of a file, and whether they are scaled already."""
     syntax = UID(data.file_meta.TransferSyntaxUID)
+    if not syntax.is_compressed:
+        _refuse_cut_off(data)
     if not syntax.is_compressed or syntax == RLELossless or get_decoder(syntax).is_available:
         return _whole_bits(data.pixel_array, data), False
     if syntax in BY_ITK:
@@ -188,6 +229,18 @@ def _decoded(path: Path, data: Dataset) -> tuple[NDArray[Any], bool]:
         want="a compression that this installation can undo",
         fix="pip install 'fedmri[dicom]', or export uncompressed",
     )
+
+
+def _refuse_cut_off(data: Dataset) -> None:
+    """Refuse pixels that are fewer than the header says (D07)."""
+    n_frames = int(data.get("NumberOfFrames") or 1)
+    n_pixels = n_frames * int(data.Rows) * int(data.Columns) * int(data.get("SamplesPerPixel") or 1)
+    wanted = n_pixels * int(data.get("BitsAllocated") or 16) // 8
+    there = next((data.get(name) for name in PIXELS if name in data), b"") or b""
+    if len(there) < wanted:
+        found = f"{len(there)} of {wanted} bytes of pixels"
+        fix = "export or copy the file again"
+        raise DataError("D07", "file", found=found, want="all of them", fix=fix)
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from fedmri.data.dicom.contrast import Look, look_of
-from fedmri.data.dicom.frames import Frame, frames_of, text_of
+from fedmri.data.dicom.frames import PHILIPS_SLOPE, Frame, frames_of, text_of
 from fedmri.errors import DataError
 
 TECHNICAL = (
@@ -39,12 +40,17 @@ READ = (  # beside TECHNICAL; for grouping and choosing, kept nowhere
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID"),
     *("PatientName", "PatientBirthDate", "PatientSex"),
     *("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel", "ImageType"),
+    *("PhotometricInterpretation", "RealWorldValueMappingSequence", PHILIPS_SLOPE),
     *("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "ImagerPixelSpacing"),
     *("RescaleSlope", "RescaleIntercept", "SpacingBetweenSlices", "AcquisitionNumber"),
     *("SeriesDescription", "ProtocolName", "ContrastBolusAgent", "InversionTime", "EchoNumbers"),
     *("DiffusionBValue", "TemporalPositionIdentifier", "DirectoryRecordSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
+OF_OTHER_MACHINES = frozenset(
+    {"US", "PT", "NM", "CR", "DX", "MG", "XA", "RF", "ES", "XC", "OP", "OCT", "SM", "GM", "IVUS"}
+)
+"""Modalities of machines that are no MR scanners; CT is told by a finding of its own."""
 NO_IMAGE = frozenset({"SR", "PR", "KO", "DOC", "REG", "RTSTRUCT", "RTPLAN", "PLAN"})
 OTHER_CLASSES = (  # words in the names of storage classes whose pixels are no scan of a scanner
     "Secondary Capture",
@@ -137,7 +143,7 @@ def image_header(path: Path) -> Slice | str:
         raise unreadable("no DICOM mark after the preamble", "a DICOM file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of every oddity of every vendor
-        tags = [*TECHNICAL, *READ]
+        tags = [Tag(name) for name in (*TECHNICAL, *READ)]
         data = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
         if other := _other_kind(data):
             return other
@@ -163,9 +169,17 @@ def _slice(path: Path, data: Dataset) -> Slice:
         shape,
         frames_of(data, shape[0]),
         look_of(data, path.parent.name),
-        int(data.get("InstanceNumber") or 0),
+        _instance_number(data),
         0 if is_packed else size,
     )
+
+
+def _instance_number(data: Dataset) -> int:
+    """Return the number, or 0: of slices in order it is not needed, so a text costs no patient."""
+    try:
+        return int(data.get("InstanceNumber") or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def _person(data: Dataset) -> str:
@@ -181,6 +195,8 @@ def _other_kind(data: Dataset) -> str:
         return name.removesuffix(" Storage")
     if "DirectoryRecordSequence" in data:
         return "index of a disc"
+    if data.get("Modality") in OF_OTHER_MACHINES:
+        return f"images of another machine ({data.Modality})"
     if data.get("Rows"):
         return ""
     if data.get("Modality") in NO_IMAGE:

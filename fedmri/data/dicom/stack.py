@@ -49,17 +49,33 @@ def load_series(slices: Sequence[Slice]) -> tuple[NDArray[np.float32], NDArray[n
         wanted = tuple(frame for which, frame in order if which == number)
         for frame, plane in zip(wanted, planes_of(one.path, wanted), strict=True):
             planes[number, frame.index] = plane
+    frames = [frame for _, frame in order]
     chosen = [planes[number, frame.index] for number, frame in order]
     volume = np.stack([plane for plane, _ in chosen])
+    volume *= _vendor_rates(frames)[:, None, None]
     if any(is_inverse for _, is_inverse in chosen):
         volume = volume.max() - volume
-    frames = [frame for _, frame in order]
     drift = drift_of(frames)
     origin = np.array(frames[0].position or (0.0, 0.0, 0.0))
     if np.abs(drift).max() > MAX_DRIFT:
         volume, first = _straightened(volume, drift)
         origin = origin + first @ _in_plane(frames[0])
     return volume.transpose(2, 1, 0), LPS_TO_RAS @ _affine(frames, origin)
+
+
+def _vendor_rates(frames: Sequence[Frame]) -> NDArray[np.float32]:
+    """Return what each frame is to be multiplied by, so that one unit holds for all slices.
+
+    Philips stores ``PV`` with the signal ``(PV * RS + RI) / (RS * SS)``; ``RS * SS`` matters only
+    where slices differ in it.
+
+    Source:
+        Chenevert et al. 2014, doi:10.1593/tlo.13811.
+    """
+    units = [f.vendor_slope * (f.scale[0] if f.scale else 1.0) for f in frames]
+    if len(set(units)) < 2 or not all(units):
+        return np.ones(len(frames), np.float32)
+    return np.array([units[0] / unit for unit in units], np.float32)
 
 
 def _check_size(slices: Sequence[Slice]) -> None:
@@ -90,7 +106,7 @@ def ordered(slices: Sequence[Slice]) -> list[tuple[int, Frame]]:
     first = frames[0][1]
     if len({one.shape[1:] for one in slices}) > 1 or not _is_parallel([f for _, f in frames]):
         raise _irregular("slices of different size or direction")
-    if first.spacing_mm is None:
+    if first.spacing_mm is None or min(first.spacing_mm) <= 0:
         raise _irregular("no distance of pixels")
     if len(frames) == 1:
         return frames

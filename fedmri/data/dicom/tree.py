@@ -26,6 +26,7 @@ from fedmri.data.dicom.dicom_tables import TABLE, subject_rows
 from fedmri.data.dicom.series import Slice, image_header, is_dicom, stacks
 from fedmri.data.dicom.stack import MAX_DRIFT, drift_of, ordered
 from fedmri.data.files.folders import Walk, existing_folder
+from fedmri.data.files.pointers import refuse_pointer
 from fedmri.data.files.volume import READ_ERRORS
 from fedmri.data.patients import patient_of
 from fedmri.data.scans import Finding, Scan, ScanTable
@@ -47,12 +48,12 @@ class Tree:
 
     Attributes:
         slices: Files that are scans, by folder.
-        damaged: Why a folder cannot be used.
+        damaged: Code and reason why a folder cannot be used.
         passed: What other files there are, by subject and kind.
     """
 
     slices: dict[Path, list[Slice]] = field(default_factory=lambda: defaultdict(list))
-    damaged: dict[Path, str] = field(default_factory=dict)
+    damaged: dict[Path, tuple[str, str]] = field(default_factory=dict)
     passed: dict[Who, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
 
@@ -112,10 +113,11 @@ def _sorted_files(root: Path, walk: Walk, config: SourceConfig) -> Tree:
         try:
             found = _what(path)
         except DataError as error:
-            tree.damaged.setdefault(path.parent, f"{path.relative_to(root)}: {error}")
+            reason = f"{path.relative_to(root)}: {error}"
+            tree.damaged.setdefault(path.parent, (error.code, reason))
         except READ_ERRORS as error:  # whose text may quote the header
             reason = f"{path.relative_to(root)}: {type(error).__name__}"
-            tree.damaged.setdefault(path.parent, reason)
+            tree.damaged.setdefault(path.parent, ("D07", reason))
         else:
             if isinstance(found, Slice):
                 tree.slices[path.parent].append(found)
@@ -126,6 +128,7 @@ def _sorted_files(root: Path, walk: Walk, config: SourceConfig) -> Tree:
 
 def _what(path: Path) -> Slice | str:
     """Return the header of a scan, or what the file is instead."""
+    refuse_pointer(path)
     ending = path.suffix.lower()
     if is_dicom(path) or ending in NAMED_SO:
         return image_header(path)
@@ -223,8 +226,8 @@ def _place(root: Path, folder: Path, site: str) -> Who:
 
 def _damaged(root: Path, tree: Tree, config: SourceConfig) -> list[Finding]:
     return [
-        Finding("D07", reason, *_place(root, folder, config.site), folder.name)
-        for folder, reason in tree.damaged.items()
+        Finding(code, reason, *_place(root, folder, config.site), folder.name)
+        for folder, (code, reason) in tree.damaged.items()
     ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from fedmri.data.files.pointers import fetched_by
 from fedmri.data.scans import Finding
 from fedmri.errors import DataError
 
@@ -38,7 +39,7 @@ class Walk:
         for path in self.entries(folder):
             if path.is_dir():
                 yield from self._walk(path, depth + 1)
-            elif path.exists():
+            elif path.exists() or fetched_by(path):  # a pointer is a file that is to be fetched
                 yield path
             else:
                 self._pass(f"{path} is a link that leads nowhere or in a circle")

@@ -15,11 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedmri.data.bids.subject_rows import other_table
 from fedmri.data.bids.tables import Row, SubjectTable, read_table, rows_by
 from fedmri.data.files.folders import Walk, existing_folder, inside
+from fedmri.data.files.no_pictures import UNREAD, are_sides, masks_beside
 from fedmri.data.files.pictures import PICTURES
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
+from fedmri.data.site_names import is_unknown
 from fedmri.errors import DataError
 
 SUFFIXES = PICTURES
@@ -55,12 +58,20 @@ def read_images(config: SourceConfig) -> ScanTable:
     """
     root = existing_folder(config.path)
     walk = Walk(root)
-    paths = [path for path in walk.files() if path.suffix.lower() in SUFFIXES]
+    files = list(walk.files())
+    paths = [path for path in files if path.suffix.lower() in SUFFIXES]
+    unread = [path for path in files if UNREAD.search(path.name)]
     depths = Counter(len(path.relative_to(root).parts) for path in paths)
     is_one_site = bool(config.site) or depths[2] > depths[3]
+    masks = masks_beside(paths)
+    paths = [path for path in paths if path not in masks]
     images, findings = _places(root, paths, config.site or root.name, is_one_site=is_one_site)
+    others, _ = _places(root, unread, config.site or root.name, is_one_site=is_one_site)
+    findings += _not_read(others, images)
+    findings += [*_of_masks(root, masks), *_of_sides({image.site for image in images})]
+    there = {image.site for image in (*images, *others)}
     for folder in walk.entries(root) if not is_one_site else []:
-        if folder.is_dir() and all(image.site != folder.name for image in images):
+        if folder.is_dir() and folder.name not in there:
             reason = f"{folder} holds no image"
             findings.append(Finding("D33", reason, folder.name, is_excluded=False))
     scans: list[Scan] = []
@@ -70,6 +81,38 @@ def read_images(config: SourceConfig) -> ScanTable:
         scans += [replace(scan, images={config.modalities[0]: scan.images[""]}) for scan in more]
         findings += said
     return ScanTable(tuple(scans), (*findings, *walk.findings))
+
+
+def _not_read(others: Sequence[ImageFile], images: Sequence[ImageFile]) -> list[Finding]:
+    """Leave out by name the images of other formats; what stands beside a picture is its twin."""
+    twins = {image.path.with_suffix("") for image in images}
+    fix = "convert it to PNG or TIFF"
+    return [
+        _left_out("D73", image, f"a format that is not read in folders of pictures: {fix}")
+        for image in others
+        if image.path.with_suffix("") not in twins
+    ]
+
+
+def _of_masks(root: Path, masks: set[Path]) -> list[Finding]:
+    if not masks:
+        return []
+    reason = (
+        f"{len(masks)} files are named as masks of the images beside them and were passed over, "
+        f"such as {min(masks).relative_to(root)}"
+    )
+    return [Finding("D29", reason, is_excluded=False)]
+
+
+def _of_sides(sites: set[str]) -> list[Finding]:
+    if not are_sides(sites):
+        return []
+    reason = (
+        f"the folders {' and '.join(sorted(sites))} count as sites, and are named as sides of a "
+        "split: name the hospital in data.source.site and put the classes into one folder, or "
+        "rename them if they are sites"
+    )
+    return [Finding("D06", reason, is_excluded=False)]
 
 
 def _places(
@@ -100,6 +143,8 @@ def _site(
             f"{site} has no participants.tsv: each of its {len(images)} images is its own subject, "
             "and slices of one patient may fall on both sides of a split"
         )
+        if other := other_table(folder):
+            reason += f". Save {other} as participants.tsv, with tabs between values"
         scans = [_alone(image) for image in images]
         return _with_unique_keys(scans), [Finding("D26", reason, site, is_excluded=False)]
     try:
@@ -160,7 +205,7 @@ def _join(
         row = normal.get(_normal(image.path), {})
         patient = row.get(column, "")
         said = row.get("class", "")
-        if not patient:
+        if is_unknown(patient):
             findings.append(_left_out("D28", image, "the table does not say whose image it is"))
         elif said and said != image.label:
             reason = f"the table says class {said!r}, the folder {image.label!r}"

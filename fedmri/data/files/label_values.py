@@ -57,6 +57,12 @@ def _undeclared(
     shown = ", ".join(f"{value:.6g}" for value in values[:8])
     more = f" and {len(values) - 8} more" if len(values) > 8 else ""
     want = f"{', '.join(str(value) for value in sorted(meaning))}"
+    whole = values == np.rint(values)
     example = f"{values[0]:.0f}:{label_map.classes[0]}"
     fix = f"say what each value is in target.labels, as in ['{example}'], or correct the map"
+    if (whole & (values < 0)).any():
+        fix = "write other numbers in place of negative ones, which target.labels cannot name"
+    if not whole.all():
+        fix = "save the map with whole numbers: a map of probabilities needs a threshold first, "
+        fix += "and a picture of classes a format without loss, such as PNG"
     return DataError("D15", "label", found=f"values {shown}{more}", want=want, fix=fix)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedmri.data.dicom.series import MAX_VOXELS
 from fedmri.errors import DataError
+from fedmri.machine.delimited import foreign_kind
 
 Voxels = NDArray[np.float32]
 Affine = NDArray[np.float64]
@@ -33,8 +34,35 @@ UNIT_MM = {1: ("metre", 1e3), 2: ("mm", 1.0), 3: ("micron", 1e-3)}
 RATIO_TOLD, RATIO_REFUSED = 1.02, 1.5
 """Ratio of voxel sizes in sform and pixdim: a registration may have scaled by a fifth."""
 
+MAX_ROUNDING = np.float64(-1e-5)
+"""Least square of a quaternion's first part that is still taken for rounding."""
+
 TALAIRACH = 3
 """From this code on, a form leads to a template and need not agree with the scanner's."""
+
+
+class Header1(nib.Nifti1Header):
+    """A header of NIfTI-1 that forgives rounding of a rotation."""
+
+    quaternion_threshold = MAX_ROUNDING
+
+
+class Header2(nib.Nifti2Header):
+    """A header of NIfTI-2 that forgives rounding of a rotation."""
+
+    quaternion_threshold = MAX_ROUNDING
+
+
+class Image1(nib.Nifti1Image):
+    """An image of NIfTI-1 with such a header."""
+
+    header_class = Header1
+
+
+class Image2(nib.Nifti2Image):
+    """An image of NIfTI-2 with such a header."""
+
+    header_class = Header2
 
 
 @dataclass(frozen=True)
@@ -69,6 +97,8 @@ def read_nifti(path: Path) -> Volume:
     """
     image = _opened(path)
     voxels = np.asarray(image.dataobj, dtype=np.float32)
+    if voxels.ndim == 2:  # a slice lies as a volume of one does
+        voxels = voxels[..., None]
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
     return _placed(voxels, image.header)
@@ -90,7 +120,7 @@ def _opened(path: Path) -> nib.Nifti1Image:
     content = start + rest
     if len(content) < n_claimed:
         raise unreadable(f"{len(content)} of {n_claimed} bytes")
-    kind = nib.Nifti1Image if _header_size(start, path) == 348 else nib.Nifti2Image
+    kind = Image1 if _header_size(start, path) == 348 else Image2
     with nib.imageglobals.LoggingOutputSuppressor():  # what is odd becomes a finding
         return kind.from_stream(io.BytesIO(content))
 
@@ -109,7 +139,7 @@ def _header_size(start: bytes, path: Path) -> int:
         raise of_another_format("a pair of .hdr and .img")
     if not endings & {".nii"} and path.suffix:
         raise of_another_format(f"a file {path.suffix}")
-    raise unreadable("no NIfTI mark in the header")
+    raise unreadable(foreign_kind(start) or "no NIfTI mark in the header")
 
 
 def _claimed_bytes(start: bytes, path: Path) -> int:
@@ -117,24 +147,32 @@ def _claimed_bytes(start: bytes, path: Path) -> int:
     size = _header_size(start, path)
     if len(start) < size:
         raise unreadable(f"{len(start)} bytes of a header of {size}")
-    kind = nib.Nifti1Header if size == 348 else nib.Nifti2Header
-    header: Any = kind(start[:size], check=False)  # type: ignore[no-untyped-call]
+    kind = Header1 if size == 348 else Header2
+    header: Any = kind(start[:size], check=False)
     shape = tuple(int(length) for length in header.get_data_shape())
     dtype = header.get_data_dtype()
     if dtype.names or dtype.kind not in "iuf":
-        raise misshapen(f"voxels of type {dtype}")
-    if any(length < 1 for length in shape) or len(shape) < 3:
+        raise not_gray(dtype)
+    if any(length < 1 for length in shape) or len(shape) < 2:
         raise misshapen(f"shape {shape}")
     if math.prod(shape) > MAX_VOXELS:
         raise too_large(f"{math.prod(shape)} voxels")
     if math.prod(shape[3:]) > 1:
         raise misshapen(f"shape {shape}")
-    if not header["sform_code"] and not np.all(header["pixdim"][1:4]):
-        raise bad_affine("voxels of 0 mm", f"{SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm")
+    if not header["sform_code"]:
+        _refuse_no_place(header)
     offset = float(header["vox_offset"])
     if not size <= offset < size + MAX_PADDING_BYTES:
         raise too_large(f"voxels at byte {offset:g}")
     return int(offset) + math.prod(shape) * int(dtype.itemsize)
+
+
+def _refuse_no_place(header: Any) -> None:
+    """Refuse a header without sform whose other fields place no voxel (D12)."""
+    if not np.all(header["pixdim"][1:4]):
+        raise bad_affine("voxels of 0 mm", f"{SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm")
+    if _qform(header)[0] is None:
+        raise bad_affine("a qform that is no rotation, and no sform", "a rotation")
 
 
 def _placed(voxels: Voxels, header: Any) -> Volume:
@@ -144,7 +182,7 @@ def _placed(voxels: Voxels, header: Any) -> Volume:
     kept: nibabel and others would turn left and right round.
     """
     sform, sform_code = header.get_sform(coded=True)
-    qform, qform_code = header.get_qform(coded=True)
+    qform, qform_code = _qform(header)
     sizes = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
     if not sform_code and not qform_code:
         affine = np.diag([*sizes, 1.0])
@@ -153,15 +191,28 @@ def _placed(voxels: Voxels, header: Any) -> Volume:
         volume = Volume(voxels, affine, is_placed=False, remarks=(("D57", reason),))
     else:
         volume = Volume(voxels, np.asarray(sform if sform_code else qform, dtype=np.float64))
+    if qform is None:
+        volume = volume.told("D57", "the qform is no rotation: the sform counts")
     if sform_code:
         volume = _against_sizes(volume, sizes, int(sform_code))
-    if sform_code and qform_code and sizes.min() > 0:
+    if sform_code and qform_code and qform is not None and sizes.min() > 0:
         volume = _against_qform(volume, qform, is_one_space=sform_code == qform_code)
     unit, size_mm = UNIT_MM.get(int(header["xyzt_units"]) & 7, ("mm", 1.0))
     affine = volume.affine.copy()
     affine[:3] *= size_mm
     check_affine(affine, unit)
     return replace(volume, affine=affine)
+
+
+def _qform(header: Any) -> tuple[Affine | None, int]:
+    """Return the qform, None where its quaternion is no rotation, and its code."""
+    code = int(header["qform_code"])
+    if not code:
+        return np.eye(4), 0
+    try:
+        return header.get_qform(), code
+    except ValueError:  # what nibabel raises over a quaternion that is too long
+        return None, code
 
 
 def check_affine(affine: Affine, unit: str = "mm") -> None:
@@ -205,9 +256,11 @@ def _against_sizes(volume: Volume, sizes: NDArray[np.float64], code: int) -> Vol
 def _against_qform(volume: Volume, qform: Affine, *, is_one_space: bool) -> Volume:
     """Compare the sform, which counts, with the qform."""
     sform = volume.affine
+    if not np.isfinite(sform).all() or not np.linalg.det(sform[:3, :3]):
+        return volume  # which is refused for what it is
     if _handedness(sform) != _handedness(qform):
         raise bad_affine("sform and qform that mirror each other", "one handedness")
-    if not is_one_space or not np.isfinite(sform).all():
+    if not is_one_space:
         return volume
     if nib.aff2axcodes(sform) != nib.aff2axcodes(qform):
         codes = ["".join(map(str, nib.aff2axcodes(form))) for form in (sform, qform)]
@@ -245,6 +298,14 @@ def misshapen(found: str) -> DataError:
     """Return the error about a file of another dimension or kind of voxel."""
     fix = "give one gray volume or slice a file"
     return DataError("D08", "image", found=found, want="one volume or one slice", fix=fix)
+
+
+def not_gray(dtype: np.dtype[Any]) -> DataError:
+    """Return the error about voxels that are no plain numbers."""
+    is_complex = dtype.kind == "c"
+    found = "complex numbers" if is_complex else "colours" if dtype.names else f"type {dtype}"
+    fix = "save the magnitude" if is_complex else "convert it to one gray value a voxel"
+    return DataError("D08", "voxels", found=found, want="one number each", fix=fix)
 
 
 def too_large(found: str) -> DataError:

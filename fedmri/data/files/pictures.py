@@ -9,9 +9,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from fedmri.errors import DataError
+from fedmri.machine.delimited import foreign_kind
 
 FORMATS = ("PNG", "JPEG", "TIFF")
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff"})
+OTHERS = (
+    (b"GIF8", "a GIF"),
+    (b"BM", "a Windows bitmap"),
+    (b"RIFF", "a WebP picture"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (b"8BPS", "a Photoshop document"),
+)
+"""First bytes of pictures that are not read, whatever their names end in."""
 GRAY_MODES = frozenset({"L", "F", "I", "I;16", "I;16B", "I;16L"})
 PALETTE_MODES = frozenset({"P", "PA"})
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
@@ -36,8 +46,10 @@ def load_picture(path: Path, max_pixels: int, *, is_label: bool = False) -> NDAr
         Shape ``(H, W)``.
 
     Raises:
-        DataError: It has several pages or is one line (D08), or the header claims too much (D11).
+        DataError: It has several pages or is one line (D08), the header claims too much (D11), or
+            it is a picture of another format than its name says (D73), or none at all (D07).
     """
+    _refuse_others(path)
     # Pillow maps a TIFF file that it opens by name with the sides of its upright image exchanged
     with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
         if image.width * image.height > max_pixels:
@@ -55,6 +67,19 @@ def load_picture(path: Path, max_pixels: int, *, is_label: bool = False) -> NDAr
         upright = ImageOps.exif_transpose(image)
         pixels = np.array(_gray(upright, is_label=is_label), dtype=np.float32)
         return pixels.max() - pixels if is_turned_round else pixels
+
+
+def _refuse_others(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(64)
+    kind = next((kind for sign, kind in OTHERS if start.startswith(sign)), "")
+    if kind or start[4:12] in (b"ftypheic", b"ftypavif", b"ftypmif1"):
+        found, want = f"{kind or 'a HEIF picture'} under this name", "PNG, JPEG or TIFF"
+        fix = "convert it; another name does not change the format"
+        raise DataError("D73", "picture", found=found, want=want, fix=fix)
+    if kind := foreign_kind(start):
+        fix = "export or copy the file again"
+        raise DataError("D07", "file", found=kind, want="a picture", fix=fix)
 
 
 def _gray(image: Image.Image, *, is_label: bool) -> Image.Image:

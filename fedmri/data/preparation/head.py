@@ -43,6 +43,8 @@ LOW = 0.25
 """Air lies below this share of tissue, above the dark value that surrounds an image."""
 BRAIN = (0.15, 0.9)
 """Share of the head that a brain can be."""
+SOLID = 0.2
+"""Least share of a head that lies in parts thicker than a voxel or two."""
 CLOSING = 0.025
 """Radius that gaps of the outline are closed with, as a share of the smaller side of a plane."""
 
@@ -146,6 +148,8 @@ def find_head(values: np.ndarray) -> Head:
         kind = "stripped" if is_dark else "full"
         return Head(mask, ground & ~mask if is_dark else np.zeros_like(mask), kind)
     bright = ~ground & (values > found.threshold(N_SIGMA))
+    if not _is_solid(bright[few]):
+        return Head(~ground, np.zeros_like(ground), "full")
     mask = _closed(_parts(bright), bright) & ~ground
     return Head(mask, _certain_air(values, mask, found, ground if is_dark else None), "air")
 
@@ -160,6 +164,16 @@ class _Seen:
     @property
     def rest(self) -> np.ndarray:
         return self.values[~self.ground]
+
+
+def _is_solid(bright: Mask) -> bool:
+    """Whether what stands out is thick somewhere, as a head is.
+
+    In the air of a T1 map noise is brighter than tissue. What stands out is then specks, and what
+    they surround is the head.
+    """
+    thick = ndimage.binary_opening(bright, _disk(bright.shape))
+    return bool(thick.sum() >= SOLID * bright.sum())
 
 
 def _surround(values: np.ndarray) -> tuple[Mask, float | None]:

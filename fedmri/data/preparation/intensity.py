@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,9 @@ from fedmri.data.preparation.head import find_head, head_mask
 from fedmri.errors import DataError
 
 itk: Any = SimpleITK  # none of its functions has types
+
+OUTLIER = 10.0
+"""Ranges from the 1st to the 99th percentile by which a value lies outside to be no signal."""
 
 
 def refuse_unusable(values: np.ndarray) -> None:
@@ -28,9 +32,10 @@ def scale(values: np.ndarray, scaling: str) -> np.ndarray:
 
     Args:
         values: Image, shape ``(D, H, W)``, not constant.
-        scaling: ``zscore`` (mean 0, deviation 1 inside the head; air beyond doubt is 0, since three
-            deviations below the head, where z-scores put it, it slows training down, and nothing
-            else is 0), ``percentile`` (1st to 0, 99th to 1, clipped) or ``none``.
+        scaling: ``zscore`` (mean 0, deviation 1 inside the head, of values that can be signal; air
+            beyond doubt is 0, since three deviations below the head, where z-scores put it, it
+            slows training down, and nothing else is 0), ``percentile`` (1st to 0, 99th to 1,
+            clipped) or ``none``.
 
     Raises:
         DataError: The head has one value everywhere (D10).
@@ -41,7 +46,10 @@ def scale(values: np.ndarray, scaling: str) -> np.ndarray:
     inside = values[head.mask].astype(np.float64)
     refuse_unusable(inside)
     if scaling == "zscore":
-        scores = np.asarray((values - inside.mean()) / inside.std(), dtype=np.float32)
+        low, high = signal_range(inside)
+        signal = inside[(inside >= low) & (inside <= high)]
+        limited = values.clip(low, high)
+        scores = np.asarray((limited - signal.mean()) / signal.std(), dtype=np.float32)
         scores[scores == 0] = np.finfo(np.float32).tiny  # 0 says air, and this is not
         scores[head.air] = 0
         return scores
@@ -49,6 +57,17 @@ def scale(values: np.ndarray, scaling: str) -> np.ndarray:
     if low == high:
         low, high = inside.min(), inside.max()
     return np.asarray(((values - low) / (high - low)).clip(0, 1), dtype=np.float32)
+
+
+def signal_range(values: np.ndarray) -> tuple[float, float]:
+    """Return the lowest and the highest value that tissue can have.
+
+    One voxel of a million, or a corner of -32768, would take the mean and the deviation with it and
+    flatten all others. Infinite where the values say nothing.
+    """
+    low, high = np.percentile(values, (1, 99))
+    reach = OUTLIER * (high - low)
+    return (float(low - reach), float(high + reach)) if reach else (-math.inf, math.inf)
 
 
 def remove_bias_field(values: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from fedmri.harmonize.cautions import Caution
 from fedmri.harmonize.judging.calibration import calibrated
 from fedmri.harmonize.judging.confounding import confounded, said
 from fedmri.harmonize.judging.held_out import Errors, leave_sites_out
+from fedmri.harmonize.tables.levels import numbers
 from fedmri.harmonize.tables.numerals import is_missing
-from fedmri.harmonize.tables.table import numbers
 from fedmri.harmonize.tables.table_work import Work
 
 

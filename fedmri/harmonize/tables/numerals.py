@@ -19,7 +19,9 @@ from fedmri.harmonize.combat.site_table import Array
 from fedmri.harmonize.tables.column_names import hint
 
 MISSING = frozenset(
-    {"", "na", "n/a", "nan", "null", "none", ".", "-", "--", "?", "n.a.", "#n/a", "<na>"}
+    {"", "na", "n/a", "nan", "null", "none", ".", "-", "--", "---", "?", "n.a.", "#n/a", "<na>"}
+    | {"nat", "nil", "not available", "#na", "#n/a n/a", "#value!", "#div/0!", "#num!", "#null!"}
+    | {"#ref!", "#name?", "**", "***"}
 )
 """How people write that they do not know, in small letters."""
 

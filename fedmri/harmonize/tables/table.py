@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,11 +21,19 @@ from fedmri.harmonize.tables.column_parts import (
     refuse_unclear,
     sure_part,
 )
-from fedmri.harmonize.tables.numerals import MISSING, is_missing
+from fedmri.harmonize.tables.levels import levels_of, numbers
+from fedmri.harmonize.tables.numerals import is_missing
+from fedmri.harmonize.tables.site_column import sites_of
 
-_WRITTEN_NUMBER = re.compile(r"[+-]?\d{1,3}([ ,.']\d{3})*([.,]\d+)?%?")
-"""A number as people write it: with a decimal comma, or marks between thousands."""
+_UNIT = r"%|mm\^?[23]?|mm[\u00b2\u00b3]|cm\^?[23]?|cm[\u00b2\u00b3]|ml|mL|cc|\)"
+_WRITTEN_NUMBER = re.compile(
+    r"['\u2019<>\u2264\u2265~(]{0,2} ?[+\u2212-]?\d{1,3}([ ,.'\u2019]?\d{2,3})*([.,]\d+)?"
+    rf"([eE][+-]?\d+)? ?({_UNIT})?"
+)
+"""A number as people write it: decimal comma, marks between thousands, a unit, an apostrophe."""
 
+N_ABOVE = 5
+"""Rows in which a header is looked for that does not stand in the first line."""
 
 Kept = Mapping[str, tuple[str, ...]]
 """Covariates by name: of a category all levels, the first one the baseline; of a number none."""
@@ -108,16 +115,20 @@ def cohort(frame: pd.DataFrame, columns: Columns) -> Cohort:
     refuse_missing_columns(
         frame, (columns.site, *columns.covariates, *columns.categorical, *columns.others)
     )
-    sites = _sites(frame[columns.site], columns.pattern)
+    sites = sites_of(frame[columns.site], columns.pattern)
     parts = parts_of(frame, columns, sites)
     refuse_unclear(parts)
     features = [name for name, of in parts.items() if of.part == "feature"]
     if not features:
-        fix = "name them with --features"
+        fix = "name them with --features, or correct the cells that are no numbers"
         what = "features of the table"
-        raise HarmonizeError("H11", what, found="none", want="columns of numbers", fix=fix)
+        said = " ".join(["none.", *(caution.text for caution in nearly_numbers(frame, parts))])
+        found_text = said.rstrip(".")
+        raise HarmonizeError("H11", what, found=found_text, want="columns of numbers", fix=fix)
     refuse_unclear_marks(columns.unclear, (*features, *columns.covariates, *columns.others))
-    kept = {n: _levels(frame[n], is_category=n in columns.categorical) for n in columns.covariates}
+    kept = {
+        n: levels_of(frame[n], is_category=n in columns.categorical) for n in columns.covariates
+    }
     found = _cohort(frame, sites, tuple(features), kept)
     return replace(found, parts=parts)
 
@@ -183,7 +194,7 @@ def cohort_like(frame: pd.DataFrame, columns: Columns, kept: Kept) -> Cohort:
     refuse_missing_columns(frame, (columns.site, *columns.features, *kept))
     refuse_identifiers(frame, columns.features)
     refuse_unclear_marks(columns.unclear, (*columns.features, *kept))
-    return _cohort(frame, _sites(frame[columns.site], columns.pattern), columns.features, kept)
+    return _cohort(frame, sites_of(frame[columns.site], columns.pattern), columns.features, kept)
 
 
 def _cohort(
@@ -218,55 +229,18 @@ def refuse_missing_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
     if missing:
         shown = ", ".join(map(str, frame.columns[:8]))
         fix = f"name columns as the header does: {shown}" + ", …" * (len(frame.columns) > 8)
+        if row := _header_in(frame, missing):
+            fix = f"remove the lines above the names of the columns, which stand in row {row}"
         found = f"no column {', '.join(map(repr, missing))}"
         raise HarmonizeError("H11", "table", found=found, want="the columns named", fix=fix)
 
 
-def numbers(column: pd.Series) -> tuple[Array, NDArray[np.bool_]]:
-    """Return a column as numbers, NaN where missing, and where it holds other text."""
-    text = column.str.strip()
-    is_unknown = is_missing(text).to_numpy(dtype=bool)
-    values = pd.to_numeric(text.where(~is_unknown, "nan"), errors="coerce").to_numpy(dtype=float)
-    return values, np.isnan(values) & ~is_unknown
-
-
-def _sites(column: pd.Series, pattern: str) -> NDArray[np.str_]:
-    text = column.str.strip()
-    try:
-        found = text.str.extract(f"({pattern})" if not re.compile(pattern).groups else pattern)[0]
-    except re.error as error:
-        fix = "give a regular expression such as ^(.*)_sub"
-        what = f"pattern {pattern!r}"
-        raise HarmonizeError("H13", what, found=str(error), want="one", fix=fix) from error
-    written = (text if not pattern else found.fillna("")).map(_in_one_form)
-    sites = written.to_numpy(dtype=str)
-    is_unknown = np.isin(np.char.lower(sites), list(MISSING))
-    if is_unknown.any():
-        first = int(np.flatnonzero(is_unknown)[0])
-        found_text = f"{int(is_unknown.sum())} rows without one, the first row {first + 1}"
-        fix = "fill the column in, or correct the pattern: its first group is the site"
-        what = f"site in column {column.name!r}"
-        raise HarmonizeError("H13", what, found=found_text, want="one in each row", fix=fix)
-    _refuse_alike(sites)
-    return sites
-
-
-def _in_one_form(site: str) -> str:
-    """Return a name without differences that nobody sees: Unicode forms and kinds of blanks."""
-    return " ".join(unicodedata.normalize("NFC", site).split())
-
-
-def _refuse_alike(sites: NDArray[np.str_]) -> None:
-    """Refuse names that are likely one site's, written in two ways (H37)."""
-    seen: dict[str, str] = {}
-    for site in sorted(set(sites.tolist())):
-        key = re.sub(r"[\s_-]", "", site.casefold())
-        key = f"{float(key):g}" if re.fullmatch(r"\d+(\.0*)?", key) else key
-        if key in seen:
-            found = f"{seen[key]!r} and {site!r}"
-            fix = "write one site one way in the whole column; name two sites more differently"
-            raise HarmonizeError("H37", "sites", found=found, want="one name a site", fix=fix)
-        seen[key] = site
+def _header_in(frame: pd.DataFrame, names: Sequence[str]) -> int:
+    """Return which of the first rows holds the names of columns, from 1 on; 0 for none."""
+    first = frame.head(N_ABOVE).apply(
+        lambda row: set(names) <= {text.strip() for text in row}, axis=1
+    )
+    return next((place for place, is_header in enumerate(first, start=1) if is_header), 0)
 
 
 def named_identifiers(frame: pd.DataFrame, parts: Mapping[str, Judgement]) -> list[Caution]:
@@ -316,15 +290,6 @@ def wanted_numbers(column: pd.Series, name: str) -> Array:
         fix = "leave it empty, or mend the program that wrote it"
         raise HarmonizeError("H11", f"column {name!r}", found=found, want="finite numbers", fix=fix)
     return values
-
-
-def _levels(column: pd.Series, *, is_category: bool) -> tuple[str, ...]:
-    """Return the levels of a category in ascending order; none of a number."""
-    _, is_text = numbers(column)
-    if not is_category and not is_text.any():
-        return ()
-    text = column.str.strip()
-    return tuple(sorted(set(text[~is_missing(text)])))
 
 
 def _coded(column: pd.Series, name: str, levels: tuple[str, ...]) -> Array:

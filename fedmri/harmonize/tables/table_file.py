@@ -182,6 +182,8 @@ def _table(
     if len(places) == 1:
         found = f"one column, {next(iter(places))[:60]!r}"
         fix = "put commas, semicolons or tabs between values; blanks do not part them"
+        if any(len(row.cells) > 2 for row in rows):
+            fix = "remove the lines above the names of the columns"
         raise _unfit(path, found, "a site and features", fix)
     told += _uneven(path, rows, places)
     if not rows:

@@ -12,6 +12,7 @@ from fedmri.errors import HarmonizeError, require
 from fedmri.harmonize.combat.combat_table import Harmonized, harmonize
 from fedmri.harmonize.combat.model import MODES, ComBat, Mode
 from fedmri.harmonize.combat.own_table import SUBJECT_COLUMNS
+from fedmri.harmonize.tables.doubtful_rows import coded_covariates, rows_twice
 from fedmri.harmonize.tables.table import (
     Cohort,
     named_identifiers,
@@ -43,6 +44,8 @@ def harmonized(work: Work, is_train: NDArray[np.bool_] | None, *, may_exclude: b
         *work.source.cautions,
         *nearly_numbers(frame, parts),
         *named_identifiers(frame, parts),
+        *rows_twice(frame, work.cohort.features),
+        *coded_covariates(frame, work.cohort.kept),
         *unfit_values(work.cohort, result.parameters["is_fitted"] > 0),
         *result.cautions,
     )

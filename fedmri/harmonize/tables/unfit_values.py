@@ -16,6 +16,8 @@ ZERO_SHARE = 0.1
 FAR = 25.0
 """Distance to a site's median, in its interquartile ranges, from which on a value is told."""
 FEWEST = 8
+UNITS_APART = 8.0
+"""Ratio of two sites' medians from which on units are asked about; cm and mm differ by 10."""
 
 
 def unfit_values(cohort: Cohort, is_fitted: NDArray[np.bool_]) -> list[Caution]:
@@ -27,7 +29,7 @@ def unfit_values(cohort: Cohort, is_fitted: NDArray[np.bool_]) -> list[Caution]:
     """
     names = tuple(name for name, is_in in zip(cohort.features, is_fitted, strict=True) if is_in)
     own = replace(cohort, features=names, values=cohort.values[:, is_fitted])
-    return [*_zeros(own), *_outliers(own)]
+    return [*_zeros(own), *_outliers(own), *_units(own)]
 
 
 def _zeros(cohort: Cohort) -> Iterator[Caution]:
@@ -66,6 +68,30 @@ def _outliers(cohort: Cohort) -> Iterator[Caution]:
             "H35",
             f"Far from all others of their site: {named(found, len(found))}. Each moves its site's "
             "mean and spread; correct it, or say --missing if it stands for a missing value.",
+        )
+
+
+def _units(cohort: Cohort) -> Iterator[Caution]:
+    """Tell of features that are many times larger at one site than at another: other units."""
+    found = []
+    for name, values in zip(cohort.features, cohort.values.T, strict=True):
+        known = np.isfinite(values)
+        if not known.any() or values[known].min() <= 0:
+            continue
+        rows = {site: known & (cohort.sites == site) for site in cohort.names}
+        middles = {
+            site: float(np.median(values[of])) for site, of in rows.items() if of.sum() >= FEWEST
+        }
+        if len(middles) < 2:
+            continue
+        low, high = min(middles, key=middles.__getitem__), max(middles, key=middles.__getitem__)
+        if middles[high] >= UNITS_APART * middles[low]:
+            found.append(f"{name} ({middles[high]:.3g} at {high}, {middles[low]:.3g} at {low})")
+    if found:
+        yield Caution(
+            "H35",
+            f"Medians of sites lie far apart: {named(found, len(found))}. If sites write other "
+            "units, as cm and mm, convert them first.",
         )
 
 
