@@ -18,6 +18,7 @@ MEANING = {
     errno.ENOTDIR: ("a file where a folder should be", "name a folder"),
     errno.EISDIR: ("a folder where a file should be", "name a file"),
     errno.ENOENT: ("no such file or folder", "correct the path, or make the folder"),
+    errno.ELOOP: ("links that lead in a circle", "remove the link, or let it lead to a file"),
     errno.EMFILE: ("too many open files", "raise the limit (ulimit -n)"),
     errno.ENFILE: ("too many open files", "close other programs"),
     errno.EIO: ("the disk cannot be read or written", "check the disk and its connection"),
