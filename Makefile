@@ -40,6 +40,8 @@ simulate: $(READY) ## Train one model over five simulated hospitals and write a 
 
 # Processes side by side fill the cores: a second thread in each of them would only be in the way.
 test test-all: export OMP_NUM_THREADS := 1
+# Compiled tests are kept for the next run, also on a machine whose default forbids it.
+test test-all: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(READY) ## Run the tests, but for those marked slow
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)

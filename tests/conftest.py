@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import locale
+import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from fedmri.cli import main
 from fedmri.config import as_yaml, load
 from fedmri.data.synthetic.data_set import SyntheticConfig, generate
 from fedmri.server.rounds.records import Record
@@ -23,6 +27,8 @@ TINY = (
     "simulation.n_pictures=1",
 )
 
+Settings = Callable[..., list[str]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 RunTiny = Callable[..., Path]
 
 
@@ -96,3 +102,25 @@ def run_tiny(tiny: Callable[..., list[str]], tmp_path: Path) -> RunTiny:
         return folder
 
     return run
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Return what runs the command in this process, which has imported all that it needs."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["fedmri", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        code = int(ended.value.code or 0)
+        return subprocess.CompletedProcess(sys.argv, code, said.out, said.err)
+
+    yield run
+    logging.captureWarnings(capture=False)
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers, root.level = handlers, level
