@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import locale
 import logging
 import os
@@ -38,6 +39,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: min(
         (long.index(part) for part in item.path.parts if part in long), default=len(long)
     ))  # fmt: skip
+
+
+def pytest_collection_finish() -> None:
+    """Let no later garbage collection go over modules and tests again: they stay to the end."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
