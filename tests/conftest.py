@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import locale
 import logging
@@ -11,9 +12,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
+from typer.main import get_command
 
-from fedmri.cli import main
+from fedmri.cli import app, main
 from fedmri.config import as_yaml, load
 from fedmri.data.synthetic.data_set import SyntheticConfig, generate
 from fedmri.server.rounds.records import Record
@@ -31,6 +34,12 @@ TINY = (
 Settings = Callable[..., list[str]]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 RunTiny = Callable[..., Path]
+
+
+@functools.cache
+def program() -> click.Command:
+    """Return the tree of all commands: to build it takes longer than most of them do."""
+    return get_command(app)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -81,8 +90,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def tiny(hospitals: Path, cache: Path) -> Callable[..., list[str]]:
+@pytest.fixture(scope="session")
+def tiny(hospitals: Path, cache: Path) -> Settings:
     """Return the settings of a study that takes a second, with more settings after them."""
 
     def settings(*more: str) -> list[str]:
@@ -93,21 +102,25 @@ def tiny(hospitals: Path, cache: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def run_tiny(tiny: Callable[..., list[str]], tmp_path: Path) -> RunTiny:
+def run_tiny(tiny: Settings, tmp_path: Path) -> RunTiny:
     """Return a function that runs a tiny study in a folder, or goes on with it."""
 
     def run(name: str, *more: str, observe: Callable[[Record], None] = lambda _: None) -> Path:
-        experiment = load(tiny(*more))
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        (folder / "config.yaml").write_text(as_yaml(experiment), encoding="utf-8")
-        study = Study(
-            experiment.plan, experiment.partition, experiment.simulation, folder, "fedmri"
-        )
-        refuse_failed(run_study(study, observe), folder)
-        return folder
+        return run_in(tmp_path / name, tiny(*more), observe)
 
     return run
+
+
+def run_in(
+    folder: Path, settings: list[str], observe: Callable[[Record], None] = lambda _: None
+) -> Path:
+    """Run a study in a folder, or go on with it, and return the folder."""
+    experiment = load(settings)
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(as_yaml(experiment), encoding="utf-8")
+    study = Study(experiment.plan, experiment.partition, experiment.simulation, folder, "fedmri")
+    refuse_failed(run_study(study, observe), folder)
+    return folder
 
 
 @pytest.fixture

@@ -18,17 +18,15 @@ from pathlib import Path
 
 import click
 import pytest
-from typer.main import get_command
+from click.testing import CliRunner
 from typer.models import ParameterInfo
-from typer.testing import CliRunner
 from typer.utils import get_params_from_function
 
 from docs.generate.man import man_pages
-from fedmri.cli import app
 from fedmri.commands.examples import EXAMPLES
 from fedmri.config import load
 from fedmri.server.rounds.checkpoint import digest, load_weights_file
-from tests.conftest import TINY, Command, Settings
+from tests.conftest import TINY, Command, Settings, program
 from tests.test_deploy import parse
 
 FEDMRI = [sys.executable, "-c", "from fedmri.cli import main; main()"]
@@ -70,17 +68,17 @@ def words(text: str) -> str:
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
 
 
-@pytest.mark.parametrize("path", list(commands(get_command(app))), ids=" ".join)
+@pytest.mark.parametrize("path", list(commands(program())), ids=" ".join)
 def test_every_command_explains_itself(
     path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On 80 columns, help shows the sentence of the command, of each option and each argument."""
     monkeypatch.setenv("COLUMNS", "80")
-    declared = get_command(app)
+    declared = program()
     for name in path:
         assert isinstance(declared, click.Group)
         declared = declared.commands[name]
-    done = CliRunner().invoke(app, [*path, "--help"], prog_name="fedmri")
+    done = CliRunner().invoke(program(), [*path, "--help"], prog_name="fedmri")
     assert done.exit_code == 0, done.output
     said = words(done.output)
     assert said.startswith(f"Usage: {' '.join(('fedmri', *path))} ")
@@ -95,14 +93,14 @@ def test_every_command_explains_itself(
             assert is_shown(column, done.output), f"{name}: {column}"
 
 
-@pytest.mark.parametrize("path", list(commands(get_command(app))), ids=" ".join)
+@pytest.mark.parametrize("path", list(commands(program())), ids=" ".join)
 def test_the_help_of_every_command_has_an_example_that_can_be_typed(
     path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It begins with the words of the command, and everything in it is known to the program."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
-    done = CliRunner().invoke(app, [*path, "--help"], prog_name="fedmri")
+    done = CliRunner().invoke(program(), [*path, "--help"], prog_name="fedmri")
     example = EXAMPLES.get(" ".join(path))
     assert example, "put it into fedmri/commands/examples.py"
     assert f"Example: {example}" in words(done.output)
@@ -116,7 +114,7 @@ def test_the_help_of_every_command_has_an_example_that_can_be_typed(
 
 def test_the_version_is_the_one_that_is_installed() -> None:
     """One line that a bug report can quote."""
-    done = CliRunner().invoke(app, ["--version"], prog_name="fedmri")
+    done = CliRunner().invoke(program(), ["--version"], prog_name="fedmri")
     assert (done.exit_code, done.output) == (0, f"fedmri {version('fedmri')}\n")
 
 
