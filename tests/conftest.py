@@ -50,8 +50,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ))  # fmt: skip
 
 
+def pytest_collection() -> None:
+    """Look for no garbage while all modules are imported: nearly all of it stays."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Let no later garbage collection go over modules and tests again: they stay to the end."""
+    gc.enable()
     gc.freeze()
 
 
