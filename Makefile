@@ -14,6 +14,12 @@ ARGS ?=
 # A file of tests stays in one process: its fixtures are made once. More than four share too little.
 # tests/conftest.py has the order: few long tests first, so that no process is left with them.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Files of tests lie in memory where there is room and programs may run: a study waits for the disk
+# hundreds of times. Folders of tests that passed are deleted at once.
+is_roomy := test "$$(df --output=avail /dev/shm | tail -n 1)" -gt 8000000 && \
+	! grep -Eq '^[^ ]+ /dev/shm [^ ]+ [^ ]*noexec' /proc/mounts
+IN_MEMORY := $(shell { $(is_roomy); } 2>/dev/null && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
+TIDY := -o tmp_path_retention_policy=failed
 
 # The versions that are supported, and the quick tests that touch every library fedmri stands on.
 PYTHONS := 3.11 3.12 3.13
@@ -40,9 +46,11 @@ simulate: $(READY) ## Train one model over five simulated hospitals and write a 
 
 # Processes side by side fill the cores: a second thread in each of them would only be in the way.
 test test-all: export OMP_NUM_THREADS := 1
+# Compiled tests are kept for the next run, also on a machine whose default forbids it.
+test test-all: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(READY) ## Run the tests, but for those marked slow
-	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
+	$(IN_MEMORY) $(BIN)/python -m pytest -m "not slow" $(TIDY) $(SIDE_BY_SIDE) $(ARGS)
 
 test-all: $(READY) ## Run all tests, those on Ray too
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,docs,release,track]'

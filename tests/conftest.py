@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import locale
+import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
+from typer.main import get_command
 
+from fedmri.cli import app, main
 from fedmri.config import as_yaml, load
 from fedmri.data.synthetic.data_set import SyntheticConfig, generate
 from fedmri.server.rounds.records import Record
@@ -23,7 +31,15 @@ TINY = (
     "simulation.n_pictures=1",
 )
 
+Settings = Callable[..., list[str]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 RunTiny = Callable[..., Path]
+
+
+@functools.cache
+def program() -> click.Command:
+    """Return the tree of all commands: to build it takes longer than most of them do."""
+    return get_command(app)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,6 +48,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: min(
         (long.index(part) for part in item.path.parts if part in long), default=len(long)
     ))  # fmt: skip
+
+
+def pytest_collection() -> None:
+    """Look for no garbage while all modules are imported: nearly all of it stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let no later garbage collection go over modules and tests again: they stay to the end."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -69,8 +96,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def tiny(hospitals: Path, cache: Path) -> Callable[..., list[str]]:
+@pytest.fixture(scope="session")
+def tiny(hospitals: Path, cache: Path) -> Settings:
     """Return the settings of a study that takes a second, with more settings after them."""
 
     def settings(*more: str) -> list[str]:
@@ -81,18 +108,44 @@ def tiny(hospitals: Path, cache: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def run_tiny(tiny: Callable[..., list[str]], tmp_path: Path) -> RunTiny:
+def run_tiny(tiny: Settings, tmp_path: Path) -> RunTiny:
     """Return a function that runs a tiny study in a folder, or goes on with it."""
 
     def run(name: str, *more: str, observe: Callable[[Record], None] = lambda _: None) -> Path:
-        experiment = load(tiny(*more))
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        (folder / "config.yaml").write_text(as_yaml(experiment), encoding="utf-8")
-        study = Study(
-            experiment.plan, experiment.partition, experiment.simulation, folder, "fedmri"
-        )
-        refuse_failed(run_study(study, observe), folder)
-        return folder
+        return run_in(tmp_path / name, tiny(*more), observe)
 
     return run
+
+
+def run_in(
+    folder: Path, settings: list[str], observe: Callable[[Record], None] = lambda _: None
+) -> Path:
+    """Run a study in a folder, or go on with it, and return the folder."""
+    experiment = load(settings)
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(as_yaml(experiment), encoding="utf-8")
+    study = Study(experiment.plan, experiment.partition, experiment.simulation, folder, "fedmri")
+    refuse_failed(run_study(study, observe), folder)
+    return folder
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Return what runs the command in this process, which has imported all that it needs."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["fedmri", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        code = int(ended.value.code or 0)
+        return subprocess.CompletedProcess(sys.argv, code, said.out, said.err)
+
+    yield run
+    logging.captureWarnings(capture=False)
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers, root.level = handlers, level

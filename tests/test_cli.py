@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import shlex
@@ -13,29 +12,25 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import click
 import pytest
-from typer.main import get_command
+from click.testing import CliRunner
 from typer.models import ParameterInfo
-from typer.testing import CliRunner
 from typer.utils import get_params_from_function
 
 from docs.generate.man import man_pages
-from fedmri.cli import app, main
 from fedmri.commands.examples import EXAMPLES
 from fedmri.config import load
 from fedmri.server.rounds.checkpoint import digest, load_weights_file
+from tests.conftest import TINY, Command, Settings, program
 from tests.test_deploy import parse
 
 FEDMRI = [sys.executable, "-c", "from fedmri.cli import main; main()"]
 HEAVY = ("torch", "monai", "flwr", "ray", "hydra", "torchio", "pandas", "matplotlib")
-
-Settings = Callable[..., list[str]]
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def fedmri(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -43,27 +38,6 @@ def fedmri(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*FEDMRI, *arguments], cwd=cwd, capture_output=True, text=True, check=False
     )
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Return what runs the command in this process, which has imported all that it needs."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-
-    def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(cwd)
-        monkeypatch.setattr(sys, "argv", ["fedmri", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        code = int(ended.value.code or 0)
-        return subprocess.CompletedProcess(sys.argv, code, said.out, said.err)
-
-    yield run
-    for handler in set(root.handlers) - set(handlers):
-        handler.close()
-    root.handlers, root.level = handlers, level
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
@@ -94,17 +68,17 @@ def words(text: str) -> str:
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
 
 
-@pytest.mark.parametrize("path", list(commands(get_command(app))), ids=" ".join)
+@pytest.mark.parametrize("path", list(commands(program())), ids=" ".join)
 def test_every_command_explains_itself(
     path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On 80 columns, help shows the sentence of the command, of each option and each argument."""
     monkeypatch.setenv("COLUMNS", "80")
-    declared = get_command(app)
+    declared = program()
     for name in path:
         assert isinstance(declared, click.Group)
         declared = declared.commands[name]
-    done = CliRunner().invoke(app, [*path, "--help"], prog_name="fedmri")
+    done = CliRunner().invoke(program(), [*path, "--help"], prog_name="fedmri")
     assert done.exit_code == 0, done.output
     said = words(done.output)
     assert said.startswith(f"Usage: {' '.join(('fedmri', *path))} ")
@@ -119,14 +93,14 @@ def test_every_command_explains_itself(
             assert is_shown(column, done.output), f"{name}: {column}"
 
 
-@pytest.mark.parametrize("path", list(commands(get_command(app))), ids=" ".join)
+@pytest.mark.parametrize("path", list(commands(program())), ids=" ".join)
 def test_the_help_of_every_command_has_an_example_that_can_be_typed(
     path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It begins with the words of the command, and everything in it is known to the program."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
-    done = CliRunner().invoke(app, [*path, "--help"], prog_name="fedmri")
+    done = CliRunner().invoke(program(), [*path, "--help"], prog_name="fedmri")
     example = EXAMPLES.get(" ".join(path))
     assert example, "put it into fedmri/commands/examples.py"
     assert f"Example: {example}" in words(done.output)
@@ -140,7 +114,7 @@ def test_the_help_of_every_command_has_an_example_that_can_be_typed(
 
 def test_the_version_is_the_one_that_is_installed() -> None:
     """One line that a bug report can quote."""
-    done = CliRunner().invoke(app, ["--version"], prog_name="fedmri")
+    done = CliRunner().invoke(program(), ["--version"], prog_name="fedmri")
     assert (done.exit_code, done.output) == (0, f"fedmri {version('fedmri')}\n")
 
 
@@ -158,8 +132,6 @@ def finished(
     hospitals: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str, str]:
     """Return the folder, standard output and standard error of a finished simulation."""
-    from tests.conftest import TINY
-
     cwd = tmp_path_factory.mktemp("cli")
     settings = [*TINY, f"simulation.cache={cache}", "simulation.arms=[federated,local]"]
     done = fedmri("simulate", "--data", str(hospitals), "--sites", "2", *settings, cwd=cwd)
@@ -203,10 +175,12 @@ def test_a_run_folder_holds_what_is_needed_to_repeat_it(
     assert (folder / "arms/federated/seed-0/model.safetensors").exists()
 
 
-def test_the_report_command_prints_json_for_machines(finished: tuple[Path, str, str]) -> None:
+def test_the_report_command_prints_json_for_machines(
+    finished: tuple[Path, str, str], here: Command
+) -> None:
     """--json is one JSON document and nothing else."""
     folder, _, _ = finished
-    done = fedmri("report", str(folder), "--json", cwd=folder)
+    done = here("report", str(folder), "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)
 
@@ -257,15 +231,13 @@ def test_too_many_sites_are_answered_with_what_there_is(
     assert "draw sites with partition=iid, dirichlet or quantity" in done.stderr
 
 
-def test_data_check_says_what_is_wrong(hospitals: Path, tmp_path: Path) -> None:
+def test_data_check_says_what_is_wrong(hospitals: Path, here: Command, tmp_path: Path) -> None:
     """A truncated scan is named in the manifest, and the sites are counted."""
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(hospitals, copy)
     bad = next(copy.glob("sub-*/anat/*_T1w.nii.gz"))
     bad.write_bytes(bad.read_bytes()[:200])
-    done = fedmri("data", "check", str(copy), "data.check.max_excluded=0.9", cwd=tmp_path)
+    done = here("data", "check", str(copy), "data.check.max_excluded=0.9", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "D07" in done.stdout
     subject = bad.name.split("_")[0].removeprefix("sub-")
@@ -275,10 +247,10 @@ def test_data_check_says_what_is_wrong(hospitals: Path, tmp_path: Path) -> None:
     )
 
 
-def test_control_c_leaves_a_run_that_goes_on(tiny: Settings, tmp_path: Path) -> None:
+def test_control_c_leaves_a_run_that_goes_on(tiny: Settings, here: Command, tmp_path: Path) -> None:
     """Ctrl-C in the middle says how to resume; the resumed run has the uninterrupted one's bits."""
     settings = tiny("rounds.n_rounds=15", "simulation.arms=[federated]")
-    whole = fedmri("simulate", *settings, "name=whole", cwd=tmp_path)
+    whole = here("simulate", *settings, "name=whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     started = subprocess.Popen(
         [*FEDMRI, "simulate", *settings, "name=cut"],
@@ -300,7 +272,7 @@ def test_control_c_leaves_a_run_that_goes_on(tiny: Settings, tmp_path: Path) -> 
     assert started.returncode == 130, err
     folder = next(records.glob("*-cut"))
     assert f"fedmri simulate --resume runs/{folder.name}" in err
-    resumed = fedmri("simulate", "--resume", f"runs/{folder.name}", cwd=tmp_path)
+    resumed = here("simulate", "--resume", f"runs/{folder.name}", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     models = [
         next(records.glob(f"*-{n}/arms/federated/seed-0/*.safetensors")) for n in ("whole", "cut")

@@ -14,15 +14,14 @@ from typing import Any
 
 import click
 import pytest
-import typer
 import yaml  # type: ignore[import-untyped]  # it ships no types
 
-from fedmri.cli import app
 from fedmri.clients.process.home import SiteConfig
 from fedmri.config import load
 from fedmri.server.registry.home import ServerConfig
 from fedmri.settings.file import read_settings
 from fedmri.settings.keys import known_keys
+from tests.conftest import program
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -114,7 +113,7 @@ def compose() -> dict[str, Any]:
 
 def parse(arguments: list[str]) -> click.Context:
     """Parse a command line as the program would; raise what click has against it."""
-    command: click.Command = typer.main.get_command(app)
+    command = program()
     rest = list(arguments)
     while isinstance(command, click.Group) and rest and rest[0] in command.commands:
         command = command.commands[rest.pop(0)]

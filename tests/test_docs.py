@@ -18,7 +18,7 @@ import pytest
 
 from fedmri.config import load
 from fedmri.data.synthetic.data_set import SyntheticConfig, generate
-from tests.test_cli import Command, here  # noqa: F401  # a fixture
+from tests.conftest import Command
 from tests.test_deploy import parse
 
 ROOT = Path(__file__).parents[1]
@@ -103,7 +103,7 @@ def test_a_command_can_be_typed_with_its_settings(
 
 
 def test_the_commands_of_the_tutorial_for_researchers_run(
-    here: Command,  # noqa: F811  # the fixture
+    here: Command,
     tmp_path: Path,
 ) -> None:
     """From nothing to a report, in the order of the page and in one folder."""
@@ -131,7 +131,7 @@ FIRST_STEPS = {
 
 
 def test_the_first_steps_of_a_consortium_run_as_the_tutorials_have_them(
-    here: Command,  # noqa: F811  # the fixture
+    here: Command,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

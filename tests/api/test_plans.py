@@ -6,17 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from docs.generate.parts import PAGES, part_pages
 from docs.generate.settings import settings_page
 from fedmri.agreement.plan_changes import PARTS, plan_changes, settings_of
 from fedmri.api.plans.check import DeclaredSite, check_plan
 from fedmri.api.plans.reference import explain_settings
-from fedmri.cli import app
 from fedmri.config import load
 from fedmri.errors import ConfigError, FedmriError
+from tests.conftest import program
 
 WRONG = """
 target: {kind: regression, name: age}
@@ -37,7 +36,7 @@ rounds: {is_late_join_allowed: true}
 
 def fedmri(*words: str) -> Result:
     """Run the command in this process."""
-    result = CliRunner().invoke(app, list(words))
+    result = CliRunner().invoke(program(), list(words))
     if result.exception and not isinstance(result.exception, SystemExit | FedmriError):
         raise result.exception
     return result

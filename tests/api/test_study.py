@@ -18,7 +18,7 @@ from fedmri.models.registry import MODELS
 from fedmri.models.sizes import Sizes
 from fedmri.round import Answer, ServerState, Update, Weights
 from fedmri.strategies.registry import STRATEGIES
-from tests.conftest import TINY
+from tests.conftest import TINY, Command
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,14 @@ def test_every_name_that_is_offered_is_there_and_nothing_heavy_is_loaded() -> No
 
 
 def test_a_study_ends_with_the_bits_of_the_command(
-    hospitals: Path, cache: Path, tmp_path: Path
+    hospitals: Path, cache: Path, here: Command, tmp_path: Path
 ) -> None:
     """A notebook and a terminal are one code path: the same model file, byte for byte."""
     given = settings(hospitals, cache, tmp_path / "a")
     study = fedmri.Study(hospitals, strategies=["fedprox"], settings=given)
     result = study.run(observe=lambda record: None)
     words = ["simulate", "--data", str(hospitals), *settings(hospitals, cache, tmp_path / "b")]
-    code = "from fedmri.cli import main; main()"
-    subprocess.run([sys.executable, "-c", code, *words, "strategy=fedprox"], check=True)
+    assert here(*words, "strategy=fedprox", cwd=tmp_path).returncode == 0
     [other] = (tmp_path / "b").iterdir()
     path = "arms/federated/seed-0/model.safetensors"
     assert (result.folder / path).read_bytes() == (other / path).read_bytes()

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 import fedmri
-from fedmri.cli import app
+from tests.conftest import program
 
 FEATURES = [f"v{k}" for k in range(4)]
 
@@ -34,7 +34,7 @@ def test_a_frame_and_the_command_have_the_same_numbers(frame: pd.DataFrame, tmp_
     frame.to_csv(tmp_path / "table.csv", index=False)
     words = ["harmonize", str(tmp_path / "table.csv"), "--site-column", "site"]
     more = ["--covariates", "age,sex", "--permutations", "19"]
-    done = CliRunner().invoke(app, [*words, *more])
+    done = CliRunner().invoke(program(), [*words, *more])
     assert done.exit_code == 0, done.output
     written = pd.read_csv(tmp_path / "table.harmonized.csv")
     assert np.array_equal(found.frame[FEATURES].to_numpy(), written[FEATURES].to_numpy())

@@ -9,15 +9,14 @@ from pathlib import Path
 import click
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from fedmri.agreement.consortium import key_fingerprint
-from fedmri.cli import app
 from fedmri.clients.process.home import ClientHome
 from fedmri.commands.apps import client_app, server_app
 from fedmri.errors import ConfigError, NetworkError, UsageError
 from fedmri.server.registry.home import ServerHome
+from tests.conftest import program
 
 Run = Callable[..., Result]
 
@@ -29,7 +28,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     (tmp_path / "scans").mkdir()
 
     def run_command(*arguments: str, typed: str | None = None) -> Result:
-        return CliRunner().invoke(app, arguments, input=typed, catch_exceptions=False)
+        return CliRunner().invoke(program(), arguments, input=typed, catch_exceptions=False)
 
     return run_command
 
@@ -102,7 +101,7 @@ def test_a_renewal_says_how_long_it_lasts(run: Run) -> None:
 def test_the_doctor_ends_with_the_status_of_the_network(run: Run) -> None:
     """Machines get every line as JSON, and the exit status 6 of a NetworkError."""
     run("client", "init", "site", "--data", "scans")
-    done = CliRunner().invoke(app, ["client", "doctor", "--dir", "site", "--json"])
+    done = CliRunner().invoke(program(), ["client", "doctor", "--dir", "site", "--json"])
     assert isinstance(done.exception, NetworkError)
     assert (done.exception.code, done.exception.exit_code) == ("N07", 6)
     lines = {line["name"]: line for line in json.loads(done.stdout)}

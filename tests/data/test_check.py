@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-from fedmri.cli import app
 from fedmri.data.checks.check import check, enforce, examine
 from fedmri.data.checks.manifest import HEADER, findings_table, used_by_site, write_manifest
 from fedmri.data.files.volume import load_label
@@ -27,6 +26,7 @@ from fedmri.errors import CODES, DataError
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.regression import Regression
 from fedmri.tasks.kinds.segmentation import Segmentation
+from tests.conftest import program
 from tests.data.worlds import (
     add_subject,
     bids_rows,
@@ -391,6 +391,6 @@ def test_what_a_setting_costs_a_site_stands_last(tmp_path: Path) -> None:
     settings = ["target.kind=classification", "target.name=class", "target.classes=[one,two]"]
     manifest = str(tmp_path / "manifest.tsv")
     command = ["data", "check", str(tmp_path), *settings, "data.check.duplicates=exclude"]
-    result = CliRunner().invoke(app, [*command, "--manifest", manifest])
+    result = CliRunner().invoke(program(), [*command, "--manifest", manifest])
     assert result.exit_code == 0
     assert "Warning: B goes on with 2 of 3 scans: 1 x" in result.stdout

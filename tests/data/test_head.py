@@ -9,9 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-from fedmri.cli import app
 from fedmri.data.files.volume import load_image, load_label
 from fedmri.data.preparation.head import find_head, head_mask
 from fedmri.data.preparation.intensity import scale
@@ -20,6 +19,7 @@ from fedmri.data.scans import Scan
 from fedmri.data.settings import DataConfig, PrepareConfig, SourceConfig
 from fedmri.data.target import LabelMap
 from fedmri.tasks.kinds.segmentation import Segmentation
+from tests.conftest import program
 
 TARGET = Segmentation("mask", ("lesion",))
 
@@ -109,7 +109,7 @@ def test_the_check_draws_heads_in_doubt(
     monkeypatch.chdir(tmp_path)
     data = bids(tmp_path / "data")
     target = ["target.kind=segmentation", "target.name=mask", "target.classes=[lesion]"]
-    got = CliRunner().invoke(app, ["data", "check", str(data), *option, *target])
+    got = CliRunner().invoke(program(), ["data", "check", str(data), *option, *target])
     assert got.exit_code == 0, got.output
     lines = Path("manifest.tsv").read_text().splitlines()
     found = [line.split("\t") for line in lines if "\tD46\t" in line]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from fedmri.clients.egress.ledger import entries, verify
+from fedmri.clients.process.home import ClientHome
 from fedmri.data.synthetic.data_set import SyntheticConfig, generate
+from fedmri.server.runs import RunFolder
 from fedmri.server.views.fetch import fetch_run
 from fedmri.simulation import demo
 from fedmri.trained.model import TrainedModel
@@ -42,6 +45,14 @@ def test_a_deployment_ends_with_the_weights_of_a_simulation(
     run = demo.submit(deployment.consortium, plan)
     deployed = demo.wait(run, TIMEOUT_S, lambda run: None)
     assert deployed == demo.simulated(plan, deployment.data, tmp_path, cache)
+
+
+def left(home: ClientHome, run: RunFolder) -> list[dict[str, Any]]:
+    """Return what a site's ledger, which is whole, says of a run; all of it is of the plan."""
+    verify(home.ledger)
+    mine = [entry for entry in entries(home.ledger) if entry["run"] == run.name]
+    assert {entry["plan"] for entry in mine} == {run.signed.sha256}
+    return mine
 
 
 PRIVATE = ("privacy.noise_multiplier=1.0", "privacy.batch_subjects=2")
@@ -75,7 +86,7 @@ def test_a_secure_deployment_ends_with_the_weights_of_a_simulation(
     deployed = demo.wait(run, TIMEOUT_S, lambda run: None)
     assert deployed == demo.simulated(plan, deployment.data, tmp_path, cache)
     for home in deployment.consortium.sites.values():
-        mine = [entry for entry in entries(home.ledger) if entry["run"] == run.name]
+        mine = left(home, run)
         answers = "keys keys sums keys keys keys update keys scores scores"
         assert " ".join(entry["kind"] for entry in mine) == answers
         told = " ".join(word for entry in mine for word in entry["what"])
@@ -141,24 +152,12 @@ def test_what_is_counted_after_the_test_is_that_of_a_simulation(
     assert any(area["error_bound"] < 0.5 for area in deployed["counted_auc"].values())
     assert all(n > 0 for n in deployed["reliability"]["sums"]["n"])
     for home in deployment.consortium.sites.values():
-        mine = [entry for entry in entries(home.ledger) if entry["run"] == run.name]
+        mine = left(home, run)
         kinds = ["update", "scores", "scores", "sums", "sums", "sums"]
         assert [entry["kind"] for entry in mine] == kinds
         assert "sums: 4 arrays" in mine[3]["what"]
         assert "sums: 2 arrays" in mine[4]["what"]
         assert not [*home.runs.rglob("embeddings.npz")]  # nobody there could compare them
-
-
-def test_a_site_knows_what_left_it(deployment: Deployment) -> None:
-    """Each site's ledger is whole, and holds an entry for each answer of each run."""
-    plan = plan_of("name=ledger", "rounds.n_rounds=1")
-    run = demo.submit(deployment.consortium, plan)
-    demo.wait(run, TIMEOUT_S, lambda run: None)
-    for home in deployment.consortium.sites.values():
-        verify(home.ledger)
-        mine = [entry for entry in entries(home.ledger) if entry["run"] == run.name]
-        assert [entry["kind"] for entry in mine] == ["update", "scores", "scores"]
-        assert {entry["plan"] for entry in mine} == {run.signed.sha256}
 
 
 def test_tables_are_harmonized_where_they_lie(deployment: Deployment, tmp_path: Path) -> None:
@@ -176,6 +175,5 @@ def test_tables_are_harmonized_where_they_lie(deployment: Deployment, tmp_path: 
     for name, home in deployment.consortium.sites.items():
         [path] = home.runs.rglob(f"{name}.harmonized.csv")
         means.append(pd.read_csv(path).mean())
-        mine = [entry for entry in entries(home.ledger) if entry["run"] == run.name]
-        assert [entry["kind"] for entry in mine] == ["sums"] * 4
+        assert [entry["kind"] for entry in left(home, run)] == ["sums"] * 4
     assert float(np.ptp(means, axis=0).max()) < 1

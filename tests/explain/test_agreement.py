@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-from fedmri.cli import app
 from fedmri.errors import UsageError
 from fedmri.explain.agreement import agreement_of
 from fedmri.explain.judged import mean_difference, mean_share
 from fedmri.reports.statistics.spread import careful_quantile
+from tests.conftest import program
 
 N = 12
 
@@ -39,7 +39,7 @@ def written(folder: Path, name: str, gains: np.ndarray, **changed: Any) -> Path:
 
 def told(paths: list[Path]) -> str:
     """Return what the command prints."""
-    return CliRunner().invoke(app, ["agree", *map(str, paths)], catch_exceptions=False).output
+    return CliRunner().invoke(program(), ["agree", *map(str, paths)], catch_exceptions=False).output
 
 
 def gains(mean: float, seed: int) -> np.ndarray:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-from fedmri.cli import app
 from fedmri.errors import HarmonizeError, UsageError
+from tests.conftest import program
 
 FAST = ("--permutations", "19")
 
@@ -34,7 +34,7 @@ def table(tmp_path: Path) -> Path:
 def call(table: Path, *options: str) -> str:
     """Run the command and return what it printed."""
     site = ("--site-column", "who", "--site-pattern", "^(.*)_sub")
-    result = CliRunner().invoke(app, ["harmonize", str(table), *site, *FAST, *options])
+    result = CliRunner().invoke(program(), ["harmonize", str(table), *site, *FAST, *options])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.output

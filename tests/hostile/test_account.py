@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-from fedmri.cli import app
 from fedmri.clients.egress.ledger import head_file, verify
 from fedmri.clients.egress.privacy_ledger import Cap, PrivacyLedger, Spend
 from fedmri.clients.process.home import ClientHome
 from fedmri.errors import PrivacyError
+from tests.conftest import program
 
 FREE, DELTA = Cap(float("inf"), 1e-3), 1e-3
 
@@ -104,7 +104,7 @@ def test_the_command_renews(tmp_path: Path) -> None:
     ledger.reserve(Spend("d", "r", 1, "1", 1.0, 0.1, 10), FREE)
     before = ledger.spent(DELTA).epsilon
     home.privacy_ledger.write_text("")
-    done = CliRunner().invoke(app, ["client", "renew-account", "--dir", str(tmp_path)])
+    done = CliRunner().invoke(program(), ["client", "renew-account", "--dir", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "holds what was spent before" in done.output
     assert ledger.spent(DELTA).epsilon == pytest.approx(before)

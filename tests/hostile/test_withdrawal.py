@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from fedmri.agreement.signed_plan import SignedPlan
 from fedmri.assembly import assemble
-from fedmri.cli import app
 from fedmri.clients.consent.approval import approve, keep_seen
 from fedmri.clients.consent.withdrawn import Withdrawn
 from fedmri.clients.process import worker
@@ -26,6 +25,7 @@ from fedmri.plan import Plan
 from fedmri.round import Weights
 from fedmri.wire import UPDATE, EvaluateOrder, TrainOrder, content_of, read_answer, unbundle
 from tests.clients.conftest import OWN, Sign
+from tests.conftest import program
 from tests.hostile.conftest import Order, code_of, with_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # flwr's
@@ -47,7 +47,7 @@ def agreed(home: ClientHome, signed: SignedPlan) -> SignedPlan:
 
 def forget(home: ClientHome, *words: str) -> str:
     """Call the command; return what it printed."""
-    result = CliRunner().invoke(app, ["client", "forget", *words, "--dir", str(home.folder)])
+    result = CliRunner().invoke(program(), ["client", "forget", *words, "--dir", str(home.folder)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.output
@@ -159,7 +159,7 @@ def test_a_withdrawal_gives_no_second_scoring(
 def test_who_is_not_there_is_asked_about(home: ClientHome, own_scans: Path) -> None:
     """A slip of the hand must not look like a withdrawal."""
     call = ["client", "forget", "nobody", "--dir", str(home.folder)]
-    refused = CliRunner().invoke(app, call)
+    refused = CliRunner().invoke(program(), call)
     assert "[U32]" in str(refused.exception)
     assert not home.withdrawn.exists()
     assert "Barred" in forget(home, "nobody", "--absent")

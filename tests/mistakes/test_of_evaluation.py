@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from fedmri.api.grid.choice import choose
 from fedmri.api.submission.methods import methods_of
-from fedmri.cli import app
 from fedmri.compatibility import plan_advice
 from fedmri.config import as_yaml, load
 from fedmri.errors import ConfigError, UsageError
@@ -28,6 +27,7 @@ from fedmri.reports.summary import summarise
 from fedmri.reports.text.tables import as_markdown
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
+from tests.conftest import program
 from tests.reports.conftest import write_run
 
 GROUPS = Classification("group", ("a", "b"))
@@ -118,7 +118,9 @@ def test_9_a_tuned_run_beside_one_that_is_not_is_said(tmp_path: Path) -> None:
         run = write_run(tmp_path / name, {"A": 8}, of_class)
         (run / "config.yaml").write_text(settings)
     (tmp_path / "tuned" / TRIALS).write_text(json.dumps({"n_trials": 12}))
-    said = CliRunner().invoke(app, ["compare", str(tmp_path / "tuned"), str(tmp_path / "plain")])
+    said = CliRunner().invoke(
+        program(), ["compare", str(tmp_path / "tuned"), str(tmp_path / "plain")]
+    )
     assert "Not tuned alike: settings tried are tuned 12, plain 1." in said.output
 
 

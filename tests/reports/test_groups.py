@@ -19,8 +19,7 @@ from fedmri.reports.results import load_results
 from fedmri.reports.summary import summarise
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.task import Task
-from tests.conftest import RunTiny
-from tests.test_cli import Command, here  # noqa: F401  # a fixture
+from tests.conftest import Command, RunTiny
 
 
 def test_a_group_that_is_worse_is_told_and_a_small_one_is_not_judged(
@@ -93,7 +92,7 @@ def test_the_page_shows_the_planned_columns_that_divide_patients(
 
 def test_groups_come_from_the_tables_of_a_runs_data(
     run_tiny: RunTiny,
-    here: Command,  # noqa: F811  # the fixture
+    here: Command,
     tmp_path: Path,
 ) -> None:
     """Every tested patient is in one group of a column; sites dealt anew keep their patients."""

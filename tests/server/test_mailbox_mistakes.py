@@ -11,10 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from flwr.app import Message, RecordDict
-from typer.testing import CliRunner
 
-from fedmri.cli import app
 from fedmri.clients.egress.ledger import entries
 from fedmri.clients.mailbox.letters import answer_waiting
 from fedmri.errors import UsageError
@@ -27,6 +26,7 @@ from fedmri.server.runs import LOCK
 from fedmri.server.views.notices import notices
 from fedmri.server.views.status import read_run
 from fedmri.wire.grid import identify_task
+from tests.conftest import program
 from tests.server.conftest import Deploy, Trained
 from tests.server.test_mailbox import Consortium, answer_all, made, of_kind, served, until
 
@@ -115,7 +115,7 @@ def test_a_run_by_letters_is_stopped_and_goes_on(consortium: Consortium, trained
     thread.start()
     until(lambda: len(consortium.letters("orders")) == 3)
     words = ["server", "stop", run.name, "--dir", str(server.folder)]
-    done = CliRunner().invoke(app, words)
+    done = CliRunner().invoke(program(), words)
     thread.join(30)
     assert f"fedmri server run --resume {run.name}" in done.stdout
     assert (len(ended), run.note.status, consortium.letters("orders")) == (1, "stopped", [])
@@ -159,7 +159,7 @@ def submit(consortium: Consortium, tmp_path: Path) -> Callable[..., BaseExceptio
 
     def run(*words: str) -> BaseException | None:
         words = ("server", "run", str(plan), *words, "--dir", str(consortium.server.folder))
-        return CliRunner().invoke(app, words).exception
+        return CliRunner().invoke(program(), words).exception
 
     return run
 

@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from click.testing import CliRunner, Result
 
-from fedmri.cli import app
 from fedmri.commands.server import view as server_view
 from fedmri.errors import UsageError
 from fedmri.server.registry.home import ServerHome
+from tests.conftest import program
 from tests.server.conftest import Deploy
 
 
 def fedmri(home: ServerHome, *words: str) -> Result:
     """Call a command of the server; a refusal is raised as it would be to `main`."""
     command = ["server", *words, "--dir", str(home.folder)]
-    return CliRunner().invoke(app, command, catch_exceptions=False, env={"COLUMNS": "140"})
+    return CliRunner().invoke(program(), command, catch_exceptions=False, env={"COLUMNS": "140"})
 
 
 def test_status_names_sites_and_runs(coordinator: ServerHome, deploy: Deploy) -> None:

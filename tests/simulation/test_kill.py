@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fedmri.server.rounds.checkpoint import digest, load_weights_file
+from tests.conftest import Command, Settings
 
 FEDMRI = [sys.executable, "-c", "from fedmri.cli import main; main()"]
 
@@ -30,12 +31,6 @@ def simulate(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(started: subprocess.Popen[str]) -> None:
-    """Wait for a simulation and require that it ended well."""
-    _, err = started.communicate()
-    assert started.returncode == 0, err
-
-
 def model(cwd: Path, name: str) -> str:
     """Return the digest of the federated model's weights; its card holds the run's own name."""
     path = "arms/federated/seed-0/model.safetensors"
@@ -43,8 +38,8 @@ def model(cwd: Path, name: str) -> str:
     return digest(weights)
 
 
-def killed_and_resumed(cwd: Path, name: str, settings: list[str], after_s: float) -> str:
-    """Kill a simulation some time after its first round, check its files, resume it."""
+def killed(cwd: Path, name: str, settings: list[str], after_s: float) -> Path:
+    """Kill a simulation some time after its first round, check its files; return its folder."""
     started = simulate(cwd, *settings, f"name={name}")
     while started.poll() is None:
         if list((cwd / "runs").glob(f"*-{name}/arms/federated/seed-0/checkpoints/round-*")):
@@ -57,29 +52,30 @@ def killed_and_resumed(cwd: Path, name: str, settings: list[str], after_s: float
     folder = next((cwd / "runs").glob(f"*-{name}"))
     for path in folder.rglob("round-*.safetensors"):
         load_weights_file(path)  # never half written
-    finish(simulate(cwd, "--resume", str(folder)))
-    return model(cwd, name)
+    return folder
 
 
 @pytest.mark.parametrize(
     ("n_kills", "n_rounds"), [(1, 10), pytest.param(20, 40, marks=pytest.mark.slow)]
 )
 def test_a_killed_study_resumes_to_the_same_bits(
-    tiny: Callable[..., list[str]], tmp_path: Path, n_kills: int, n_rounds: int
+    tiny: Settings, here: Command, tmp_path: Path, n_kills: int, n_rounds: int
 ) -> None:
     """With state at the sites (FedBN, kept optimizers), in one process and in two workers."""
     settings = tiny(
         *(f"rounds.n_rounds={n_rounds}", "strategy=fedbn", "model.norm=batch"),
         *("train.is_optimizer_kept=true", "simulation.arms=[federated]"),
     )
-    finish(simulate(tmp_path, *settings, "name=whole"))
+    assert here("simulate", *settings, "name=whole", cwd=tmp_path).returncode == 0
     want = model(tmp_path, "whole")
     moments = random.Random(0)
     for number in range(n_kills):
         workers = f"simulation.workers={1 + number % 2}"
         after_s = moments.uniform(0, n_rounds / 10)
         name = f"killed{number}"
-        assert killed_and_resumed(tmp_path, name, [*settings, workers], after_s) == want
+        folder = killed(tmp_path, name, [*settings, workers], after_s)
+        assert here("simulate", "--resume", str(folder), cwd=tmp_path).returncode == 0
+        assert model(tmp_path, name) == want
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -90,9 +86,7 @@ def descendants(pid: int) -> Iterator[int]:
             yield from descendants(child)
 
 
-def test_workers_end_with_the_study_that_is_killed(
-    tiny: Callable[..., list[str]], tmp_path: Path
-) -> None:
+def test_workers_end_with_the_study_that_is_killed(tiny: Settings, tmp_path: Path) -> None:
     """Orphans would go on writing to a folder that a resumed run writes to."""
     settings = tiny("rounds.n_rounds=400", "simulation.workers=2", "simulation.arms=[federated]")
     started = simulate(tmp_path, *settings, "name=orphans")

@@ -26,10 +26,28 @@ from fedmri.server.rounds.records import Record
 from fedmri.simulation.partition import PartitionConfig
 from fedmri.simulation.settings import SimulationConfig
 from fedmri.simulation.study import Study, advice, run_study
-from tests.conftest import TINY, RunTiny
+from tests.conftest import TINY, RunTiny, Settings, run_in
 
 SITES = ("site01", "site02", "site03")
 PLAIN_SGD = ("train.optimizer=sgd", "train.momentum=0", "train.clip_grad_norm=0", "train.lr=0.05")
+
+
+FEDERATED = "simulation.arms=[federated]"
+
+Finished = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: Settings, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Return a function that gives the folder of an undisturbed run, which is run once."""
+    done: dict[tuple[str, ...], Path] = {}
+
+    def run(*more: str) -> Path:
+        if more not in done:
+            done[more] = run_in(tmp_path_factory.mktemp("finished"), tiny(*more))
+        return done[more]
+
+    return run
 
 
 def model_of(folder: Path, arm: str = "federated", seed: int = 0) -> str:
@@ -47,11 +65,11 @@ def records(folder: Path, **wanted: Any) -> list[Record]:
     return [r for r in found if all(r.get(key) == value for key, value in wanted.items())]
 
 
-def test_the_same_seed_gives_the_same_weights(run_tiny: RunTiny) -> None:
+def test_the_same_seed_gives_the_same_weights(finished: Finished, run_tiny: RunTiny) -> None:
     """The determinism gate: one seed, one SHA-256; another seed, another."""
-    first, second = (model_of(run_tiny(name, "simulation.arms=[federated]")) for name in "ab")
-    assert first == second
-    assert model_of(run_tiny("c", "simulation.arms=[federated]", "seed=1"), seed=1) != first
+    first = model_of(finished(FEDERATED))
+    assert model_of(run_tiny("b", FEDERATED)) == first
+    assert model_of(run_tiny("c", FEDERATED, "seed=1"), seed=1) != first
 
 
 @pytest.mark.parametrize(
@@ -111,15 +129,15 @@ def stop_at(kind: str, number: int) -> Callable[[Record], None]:
     ],
 )
 def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bits(
-    run_tiny: RunTiny, strategy: str, kind: str
+    finished: Finished, run_tiny: RunTiny, strategy: str, kind: str
 ) -> None:
     """Stopped within a round, after it, while scoring or at the end, and called again."""
     settings = [
         *("model.norm=batch", f"strategy={strategy}", "rounds.n_rounds=3"),
-        *("train.is_optimizer_kept=true", "simulation.arms=[federated]"),
+        *("train.is_optimizer_kept=true", FEDERATED),
         *(PLAIN_SGD if strategy == "scaffold" else ()),
     ]
-    whole = run_tiny("whole", *settings)
+    whole = finished(*settings)
     with pytest.raises(StopHere):
         run_tiny("stopped", *settings, observe=stop_at(kind, 1 if kind == "done" else 2))
     resumed = run_tiny("stopped", *settings)
@@ -142,7 +160,7 @@ def test_every_strategy_trains_under_one_budget_and_resumes(run_tiny: RunTiny) -
     configs = ",".join(f"{{name: {name}}}" for name in STATEFUL if name != "feddyn")
     configs += ",{name: feddyn, weighting: uniform, mu: 0.1}"
     settings = [
-        *("rounds.n_rounds=2", "rounds.evaluate_every=0", "simulation.arms=[federated]"),
+        *("rounds.n_rounds=2", "rounds.evaluate_every=0", FEDERATED),
         f"simulation.strategies=[{configs}]",
     ]
     whole = run_tiny("whole", *settings)
@@ -168,12 +186,12 @@ def test_every_strategy_trains_under_one_budget_and_resumes(run_tiny: RunTiny) -
     assert {f"federated:{name}" for name in STATEFUL} <= labels
 
 
-def test_harmonized_images_are_fitted_once_by_sums(run_tiny: RunTiny) -> None:
+def test_harmonized_images_are_fitted_once_by_sums(finished: Finished, run_tiny: RunTiny) -> None:
     """Nyúl's landmarks: one version a federation, another for each site alone, never of test scans.
 
     The federation's are those of all data pooled, for the sums are the same.
     """
-    plain, nyul = run_tiny("plain"), run_tiny("nyul", "harmonize=nyul")
+    plain, nyul = finished(), run_tiny("nyul", "harmonize=nyul")
     assert model_of(plain) != model_of(nyul)
     versions = {r["arm"]: r["version"] for r in records(nyul, kind="harmonized")}
     assert set(versions) == {"federated", "pooled", *(f"local:{site}" for site in SITES)}
@@ -186,7 +204,7 @@ def test_moments_and_quantiles_of_all_sites_are_fitted_in_steps(
     run_tiny: RunTiny, method: str
 ) -> None:
     """Three sums each, on images that keep their own scale; z-scored ones are refused."""
-    folder = run_tiny(method, f"harmonize={method}", "simulation.arms=[federated]")
+    folder = run_tiny(method, f"harmonize={method}", FEDERATED)
     assert len(records(folder, kind="harmonized")) == 1
     with pytest.raises(ConfigError, match=r"scaling.*\[C03\]"):
         load([f"harmonize={method}", "data.prepare.scaling=zscore"])
@@ -194,7 +212,7 @@ def test_moments_and_quantiles_of_all_sites_are_fitted_in_steps(
 
 def test_a_harmonized_run_goes_on_with_its_landmarks(run_tiny: RunTiny) -> None:
     """Stopped in its second round, with two workers or none: the same bits, fitted once."""
-    settings = ("harmonize=nyul", "rounds.n_rounds=3", "simulation.arms=[federated]")
+    settings = ("harmonize=nyul", "rounds.n_rounds=3", FEDERATED)
     whole = run_tiny("whole", *settings, "simulation.workers=2")
     with pytest.raises(StopHere):
         run_tiny("stopped", *settings, observe=stop_at("round", 5))
@@ -211,7 +229,7 @@ PRIVATE = (
 
 def test_private_training_counts_what_it_costs(run_tiny: RunTiny) -> None:
     """Epsilon rises with the rounds, each site has its own, and no loss is told."""
-    folder = run_tiny("private", *PRIVATE, "simulation.arms=[federated]", "rounds.n_rounds=3")
+    folder = run_tiny("private", *PRIVATE, FEDERATED, "rounds.n_rounds=3")
     for site in SITES:
         rounds = records(folder, kind="round", site=site)
         spent = [r["epsilon"] for r in rounds]
@@ -220,24 +238,26 @@ def test_private_training_counts_what_it_costs(run_tiny: RunTiny) -> None:
         assert all(r["loss"] != r["loss"] for r in rounds)  # NaN alone is not itself
 
 
-def test_a_run_that_is_going_on_is_not_taken_up_by_a_second_process(run_tiny: RunTiny) -> None:
+def test_a_run_that_is_going_on_is_not_taken_up_by_a_second_process(
+    finished: Finished, run_tiny: RunTiny
+) -> None:
     """Two processes in one folder would mix their rounds; the first one goes on undisturbed."""
     refused: list[str] = []
 
     def interfere(record: Record) -> None:
         if record["kind"] == "round" and not refused:
             with pytest.raises(UsageError, match=r"another process.*\[U02\]") as caught:
-                run_tiny("a", "simulation.arms=[federated]")
+                run_tiny("a", FEDERATED)
             refused.append(str(caught.value))
 
-    disturbed = run_tiny("a", "simulation.arms=[federated]", observe=interfere)
+    disturbed = run_tiny("a", FEDERATED, observe=interfere)
     assert refused
-    assert model_of(disturbed) == model_of(run_tiny("b", "simulation.arms=[federated]"))
+    assert model_of(disturbed) == model_of(finished(FEDERATED))
 
 
 def test_private_training_repeats_to_the_bit_and_spends_once(run_tiny: RunTiny) -> None:
     """Stopped in a round and resumed, in workers or not: the same weights and the same ledgers."""
-    settings = (*PRIVATE, "simulation.arms=[federated]", "strategy=scaffold", "harmonize=nyul")
+    settings = (*PRIVATE, FEDERATED, "strategy=scaffold", "harmonize=nyul")
     whole = run_tiny("whole", *settings, "simulation.workers=2")
     with pytest.raises(StopHere):
         run_tiny("stopped", *settings, observe=stop_at("round", 5))
@@ -264,13 +284,13 @@ NOISED_SUMS = (
 
 def test_noise_on_sums_is_added_to_the_patients_account(run_tiny: RunTiny) -> None:
     """Sums before the rounds and steps in them compose; a resumed run has the same bits."""
-    settings = (*PRIVATE, *NOISED_SUMS, "simulation.arms=[federated]")
+    settings = (*PRIVATE, *NOISED_SUMS, FEDERATED)
     whole = run_tiny("whole", *settings, "simulation.workers=2")
     with pytest.raises(StopHere):
         run_tiny("stopped", *settings, observe=stop_at("round", 2))
     resumed = run_tiny("stopped", *settings)
     assert model_of(resumed) == model_of(whole)
-    plain = run_tiny("plain", *PRIVATE, "simulation.arms=[federated]")
+    plain = run_tiny("plain", *PRIVATE, FEDERATED)
     for site in SITES:
         ledgers = (f / "sites" / site / "federated/seed-0/privacy.jsonl" for f in (whole, resumed))
         first, again = ([line["update"] for line in entries(path)] for path in ledgers)
@@ -282,7 +302,7 @@ def test_noise_on_sums_is_added_to_the_patients_account(run_tiny: RunTiny) -> No
 
 def test_noise_goes_under_the_masks_of_a_secure_sum(run_tiny: RunTiny) -> None:
     """The server learns the noised total alone, and it is that of sums in clear."""
-    settings = (*NOISED_SUMS, "simulation.arms=[federated]", "rounds.n_rounds=1")
+    settings = (*NOISED_SUMS, FEDERATED, "rounds.n_rounds=1")
     clear = run_tiny("clear", *settings)
     summed = run_tiny("summed", *settings, "secagg.is_on=true")
     for site in SITES:
@@ -294,7 +314,7 @@ def test_noise_goes_under_the_masks_of_a_secure_sum(run_tiny: RunTiny) -> None:
 def test_a_round_beyond_the_budget_is_not_trained(run_tiny: RunTiny) -> None:
     """The site says so by its code, before it trains; the run ends where too few are left."""
     with pytest.raises(RoundError, match=r"site01 \(P31: .*\[R01\]"):
-        run_tiny("a", *PRIVATE, "privacy.max_epsilon=0.01", "simulation.arms=[federated]")
+        run_tiny("a", *PRIVATE, "privacy.max_epsilon=0.01", FEDERATED)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +344,7 @@ def test_what_a_strategy_may_not_suit_is_said(
 
 SITE_NOISE = (
     *("strategy=lgfedavg", "privacy.site.noise_multiplier=2", "privacy.site.clip_norm=0.1"),
-    "simulation.arms=[federated]",
+    FEDERATED,
 )
 
 
@@ -369,7 +389,7 @@ def test_own_layers_are_not_scored_where_nobody_trained_them(
     run_tiny: RunTiny, strategy: str
 ) -> None:
     """A left-out site has no last layer, or nothing below it: no scores, but a code."""
-    settings = (f"strategy={strategy}", "simulation.protocol=loso", "simulation.arms=[federated]")
+    settings = (f"strategy={strategy}", "simulation.protocol=loso", FEDERATED)
     folder = run_tiny("heads", *settings, "rounds.n_rounds=1")
     tests = [r for r in records(folder, kind="test") if r["arm"].startswith(f"loso:{SITES[0]} ")]
     assert {r["site"]: r["status"] for r in tests} == {
@@ -387,9 +407,9 @@ def test_a_finished_run_is_not_trained_again(run_tiny: RunTiny) -> None:
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
-def test_every_model_is_tested_on_every_sites_test_patients(run_tiny: RunTiny) -> None:
+def test_every_model_is_tested_on_every_sites_test_patients(finished: Finished) -> None:
     """The site x site matrix is whole, and all rows are about the same patients."""
-    folder = run_tiny("a")
+    folder = finished()
     tested = defaultdict(set)
     for record in records(folder, kind="test", status="ok"):
         tested[record["arm"]].add(record["site"])
@@ -414,7 +434,7 @@ def test_arms_take_the_same_number_of_steps(run_tiny: RunTiny) -> None:
 
 def test_examples_are_counted_not_batches(run_tiny: RunTiny) -> None:
     """A site's weight is its training volumes, whatever the batch size."""
-    folder = run_tiny("a", "train.batch_size=3", "simulation.arms=[federated]")
+    folder = run_tiny("a", "train.batch_size=3", FEDERATED)
     used = json.loads((folder / "used.json").read_text())
     for record in records(folder, kind="round"):
         assert record["n_examples"] == used[record["site"]]["train"]
@@ -423,7 +443,7 @@ def test_examples_are_counted_not_batches(run_tiny: RunTiny) -> None:
 
 def test_a_site_that_fails_is_named_and_the_others_go_on(run_tiny: RunTiny) -> None:
     """One site's prepared file is damaged between two runs: its code is recorded, no text of it."""
-    settings = ("simulation.arms=[federated]", "rounds.n_rounds=1")
+    settings = (FEDERATED, "rounds.n_rounds=1")
     folder = run_tiny("a", *settings)
     (folder / "arms/federated/seed-0/model.safetensors").unlink()
     (folder / "arms/federated/seed-0/checkpoints/round-000001.safetensors").unlink()
@@ -438,7 +458,7 @@ def test_a_site_that_fails_is_named_and_the_others_go_on(run_tiny: RunTiny) -> N
 def test_too_few_sites_end_the_arm_with_their_names(run_tiny: RunTiny) -> None:
     """Training that diverges everywhere leaves no usable update; the run says so and stops."""
     with pytest.raises(RoundError, match=r"found 1 that failed: federated, .*\[R08\]") as caught:
-        run_tiny("a", "train.lr=1e38", "train.optimizer=sgd", "simulation.arms=[federated]")
+        run_tiny("a", "train.lr=1e38", "train.optimizer=sgd", FEDERATED)
     (note,) = caught.value.__notes__
     sites = r"site01 \(R\d\d: \w+.*\), .*site03 \(R\d\d: \w+.*\), want"
     assert re.search(rf"federated: quorum: .*{sites}.*\[R01\]", note)
@@ -487,7 +507,7 @@ def test_every_task_ends_in_a_report(run_tiny: RunTiny, settings: tuple[str, ...
     """The arms and the baseline are scored on the same patients with the same truths."""
     experiment = load(["experiment=smoke", *settings])
     task = experiment.plan.target
-    folder = run_tiny("a", *settings, "simulation.arms=[federated]")
+    folder = run_tiny("a", *settings, FEDERATED)
     summary = summarise(load_results(folder), task)
     has_baseline = (folder / "cases" / "baseline").exists()
     assert has_baseline == (experiment.plan.target.title != "segmentation")
@@ -508,7 +528,7 @@ def test_a_site_without_training_patients_is_a_case(run_tiny: RunTiny, tmp_path:
 def test_the_best_round_can_be_the_model(run_tiny: RunTiny) -> None:
     """With select=best the model is that of the round with the best validation score."""
     settings = ("rounds.select=best", "rounds.n_rounds=4", "train.lr=0.01")
-    folder = run_tiny("a", *settings, "simulation.arms=[federated]")
+    folder = run_tiny("a", *settings, FEDERATED)
     totals: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for r in records(folder, kind="validation"):
         totals[r["round"]].append((r["n_subjects"], r["metrics"]["balanced_accuracy"]))
@@ -530,9 +550,9 @@ def test_a_second_process_in_a_run_folder_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_embeddings_of_test_patients_are_kept_for_the_probe(run_tiny: RunTiny) -> None:
+def test_embeddings_of_test_patients_are_kept_for_the_probe(finished: Finished) -> None:
     """Of each test patient one, of the arms that the report tries; single hospitals keep none."""
-    folder = run_tiny("a")
+    folder = finished()
     for arm in ("federated", "pooled"):
         for site in SITES:
             with np.load(folder / "embeddings" / arm / "seed-0" / f"{site}.npz") as found:

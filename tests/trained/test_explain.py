@@ -11,12 +11,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-from fedmri.cli import app
 from fedmri.errors import ConfigError, UsageError
 from fedmri.explain.options import METHODS, ExplainOptions, Method
 from fedmri.trained.model import TrainedModel
+from tests.conftest import program
 from tests.trained.conftest import Train, images, labels, turned
 
 QUICK: tuple[Method, ...] = ("gradcam", "integrated_gradients")
@@ -79,7 +79,7 @@ def test_the_share_in_the_mask_is_of_patients_beside_an_untrained_network(
 def test_a_few_patients_are_no_aggregate(train: Train, hospitals: Path, tmp_path: Path) -> None:
     """What two patients have on the mean is nearly what one has: the file says so."""
     done = CliRunner().invoke(
-        app,
+        program(),
         [
             *("explain", str(train("kind").path), *map(str, images(hospitals, "T1w")[:2])),
             *("--out", str(tmp_path / "out"), "--method", "gradcam"),
