@@ -235,6 +235,6 @@ def test_a_path_that_names_no_file_is_refused(
     """Nothing, a folder, and a link that leads to itself."""
     monkeypatch.chdir(tmp_path)
     Path("circle.csv").symlink_to("circle.csv")
-    found = CliRunner().invoke(app, ["harmonize", name, "--site-column", "site"])
+    found = CliRunner().invoke(program(), ["harmonize", name, "--site-column", "site"])
     assert isinstance(found.exception, HarmonizeError)
     assert found.exception.code == "H28"
