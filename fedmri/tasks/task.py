@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -303,9 +304,14 @@ def patient_cases(task: Task, readings: Mapping[tuple[str, str], Sequence[Readin
 
 
 def frozen_lists(part: object, *names: str) -> None:
-    """Make tuples of the lists that a notebook gave, before a frozen dataclass is used."""
+    """Make tuples of the lists that a notebook gave, before a frozen dataclass is used.
+
+    Words are written as those of tables are: of two Unicode forms, an umlaut has the composed one.
+    """
     for name in names:
-        object.__setattr__(part, name, tuple(getattr(part, name)))
+        values = tuple(getattr(part, name))
+        plain = (normalize("NFC", value) if isinstance(value, str) else value for value in values)
+        object.__setattr__(part, name, tuple(plain))
 
 
 def single(truth: Truth) -> float:

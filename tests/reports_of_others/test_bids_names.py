@@ -6,6 +6,8 @@ import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 
 from fedmri.data.scans import ScanTable
 from fedmri.errors import DataError
+from fedmri.tasks.kinds.classification import Classification
 from tests.data.worlds import save, write_table
 from tests.reports_of_others.bids_worlds import (
     AFFINE,
@@ -31,6 +34,7 @@ from tests.reports_of_others.bids_worlds import (
 )
 
 N_VOXELS = 24
+Form = Literal["NFC", "NFD"]
 
 
 @pytest.fixture
@@ -374,3 +378,18 @@ def test_advice_about_values_can_be_followed(name: str, root: Path) -> None:
     said = reason(looked_at(root), "D15")
     assert word in said
     assert "target.labels, as in" not in said
+
+
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize("declared", ["NFC", "NFD"])
+def test_an_umlaut_has_one_form(written: Form, declared: Form, root: Path) -> None:
+    """A class and its column are the same words, whichever way a Mac or an editor wrote them.
+
+    Source: uewepuep/FPVTracksideCore#75 (names with an umlaut that match nothing).
+    """
+    column, classes = "männlich", ("für", "wider")
+    table = f"participant_id\tsite\t{column}\na\tA\tfür\nb\tA\twider\nc\tA\tfür\n"
+    (root / "participants.tsv").write_text(normalize(written, table), encoding="utf-8")
+    target = Classification(column, [normalize(declared, one) for one in classes])
+    scans = looked_at(root, target).scans
+    assert [target.truth(scan) for scan in scans] == [0.0, 1.0, 0.0]
