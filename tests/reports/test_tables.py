@@ -12,11 +12,12 @@ import pytest
 
 from fedmri.reports.results import load_results
 from fedmri.reports.summary import Summary, summarise
-from fedmri.reports.text.tables import as_json, as_markdown, difference_table
-from fedmri.reports.text.words import comparisons, headline, number
+from fedmri.reports.text.tables import as_json, as_markdown, difference_table, outside_table
+from fedmri.reports.text.words import comparisons, headline, number, with_interval
 from fedmri.tasks.task import Task
 
 WriteRun = Callable[..., Path]
+EZ = "external:EZ"
 
 
 @pytest.fixture
@@ -140,6 +141,27 @@ def test_markdown_holds_the_headline_and_both_tables(summary: Summary) -> None:
     assert "| federated minus pooled | " in text
 
 
+def test_markdown_tells_what_was_found_elsewhere(summary: Summary) -> None:
+    """Sites that took no part are the real test: each model's score there, and what was lost."""
+    text = as_markdown(summary)
+    assert "At external hospitals, the loss in Dice was " in text
+    head, rows = outside_table(summary)
+    assert head == ["At sites that took no part", "EZ (external), 8 patients"]
+    assert [name for name, _ in rows] == [row.label for row in summary.rows if EZ in row.by_site]
+    assert dict(rows)["federated"] == with_interval(summary.rows[0].by_site[EZ]["dice"])
+    assert "| At sites that took no part | EZ (external), 8 patients |" in text
+
+
+def test_markdown_says_nothing_of_sites_that_were_not_asked(
+    write_run: WriteRun, segmentation: Task
+) -> None:
+    """No sentence and no table without a site that took no part."""
+    run = write_run({"A": 6}, predict_with(0, 0))
+    text = as_markdown(summarise(load_results(run), segmentation))
+    assert "took no part" not in text
+    assert "ther hospitals were not asked" not in text
+
+
 def test_a_name_cannot_break_out_of_a_markdown_table(
     write_run: WriteRun, segmentation: Task
 ) -> None:
@@ -151,5 +173,5 @@ def test_a_name_cannot_break_out_of_a_markdown_table(
 
 def test_counts_are_shown_as_counts(summary: Summary) -> None:
     """Masks that were missed are counted: no interval, no decimals that mean nothing."""
-    (line,) = [line for line in as_markdown(summary).splitlines() if line.startswith("| pooled |")]
+    line = next(x for x in as_markdown(summary).splitlines() if x.startswith("| pooled |"))
     assert [cell.strip() for cell in line.strip("|").split("|")][3::2] == ["0", "31"]

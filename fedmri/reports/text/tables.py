@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedmri.reports.groups import GroupScore
+from fedmri.reports.results import site_name
 from fedmri.reports.statistics.intervals import Estimate
 from fedmri.reports.summary import Difference, Row, Summary
+from fedmri.reports.text.verdicts import elsewhere_sentences
 from fedmri.reports.text.words import (
     DASH,
     capital,
@@ -146,7 +148,7 @@ WEIGHTS = "Scores over all hospitals weigh each patient alike."
 
 
 def as_markdown(summary: Summary) -> str:
-    """Return the headline, the result table, the differences and the notes as Markdown."""
+    """Return the headline, all tables of scores and the notes as Markdown."""
     weighed = (WEIGHTS,) if len(summary.sites) > 1 else ()
     head, rows = result_rows(summary)
     parts = [
@@ -154,9 +156,28 @@ def as_markdown(summary: Summary) -> str:
         "\n".join(f"- {_markdown_text(part)}" for part in comparisons(summary)),
         _markdown_table(head, rows),
         _markdown_table(*difference_table(summary)),
+        " ".join(_markdown_text(sentence) for sentence in elsewhere_sentences(summary)),
+        _markdown_table(*outside_table(summary)),
         "\n".join(f"- {_markdown_text(note)}" for note in (*weighed, *summary.notes)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def outside_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the cells of the scores at sites that took no part; none without any."""
+    sites = summary.external_sites
+    rows = [
+        [row.label, *(with_interval(row.by_site[site].get(summary.metric)) for site in sites)]
+        for row in summary.rows
+        if sites and all(site in row.by_site for site in sites)
+    ]
+    named = (f"{site_name(site)}, {_n_patients(summary, site)} patients" for site in sites)
+    return ["At sites that took no part", *named], rows
+
+
+def _n_patients(summary: Summary, site: str) -> int:
+    found = (row.by_site[site].values() for row in summary.rows if site in row.by_site)
+    return max((one.n_patients for scores in found for one in scores), default=0)
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

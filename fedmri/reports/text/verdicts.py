@@ -33,6 +33,13 @@ def five_sentences(summary: Summary) -> list[str]:
     ]
 
 
+def elsewhere_sentences(summary: Summary) -> list[str]:
+    """Return what was found of hospitals that took no part; nothing where that was not asked."""
+    is_asked = summary.generalisation or summary.left_out
+    told = [_elsewhere(summary)] if is_asked else []
+    return [*told, *([_new_hospital(summary)] if summary.new_site else [])]
+
+
 def _worth(benefits: Sequence[Benefit]) -> str:
     if not benefits:
         return "Whether joining is worth it was not asked: it needs the arms federated and local."
