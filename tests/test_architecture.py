@@ -208,6 +208,7 @@ ARROWS = {
         "assembly",
         "compatibility",
         "machine.cache",
+        "machine.delimited",
         "plan",
         "config",
         "data",
