@@ -286,7 +286,8 @@ def test_one_slice_of_a_volume_has_a_volume(train: Train, hospitals: Path, tmp_p
     flat = np.asarray(image.dataobj)[:, :, middle : middle + 1]
     nib.save(nib.Nifti1Image(flat, image.affine), tmp_path / "sub-1_FLAIR.nii.gz")
     found = train("mask").model.predict(tmp_path / "sub-1_FLAIR.nii.gz", out=tmp_path / "out")
-    [row] = csv.DictReader((tmp_path / "out/predictions.tsv").open(), delimiter="\t")
+    with (tmp_path / "out/predictions.tsv").open(encoding="utf-8") as file:
+        [row] = csv.DictReader(file, delimiter="\t")
     n_voxels = int(np.asarray(labels(found.files[0]).dataobj).sum())
     each_ml = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000
     assert float(row["volume_ml_lesion"]) == pytest.approx(n_voxels * each_ml)
