@@ -10,15 +10,16 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
-from fedmri.archive.source import Source, source_of
-from fedmri.errors import DataError, UsageError, told
+from fedmri.archive.source import BLANK, Source, source_of
+from fedmri.errors import DataError
 from fedmri.machine.extras import require_packages
 from fedmri.machine.files import write_whole
 from fedmri.trained.file.card import ModelCard
 from fedmri.trained.inputs import Input
+from fedmri.trained.outputs import make_empty
 from fedmri.trained.predict import Prediction
 
-UNMADE = (ValueError, AttributeError)
+UNMADE = (ValueError, AttributeError, TypeError, LookupError)
 """What highdicom and pydicom raise about a header that lacks what the standard wants."""
 
 
@@ -73,11 +74,7 @@ class DicomResults:
             ConfigError: A package is not installed (C05).
         """
         require_packages("archive", ("highdicom",), "DICOM results")
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            fix = "name a folder that is missing or empty"
-            what = f"folder {self.folder}"
-            raise UsageError("U20", what, found="files in it", want="nothing in it", fix=fix)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_empty(self.folder)
         self.card = card
 
     def check(self, one: Input) -> None:
@@ -101,7 +98,8 @@ class DicomResults:
         except UNMADE as error:
             fix = "export the series again, with its whole header"
             what, want = f"header of {one.input.name}", "what DICOM results must say"
-            raise DataError("D85", what, found=told(error), want=want, fix=fix) from error
+            found = _unfit(error, source.first)
+            raise DataError("D85", what, found=found, want=want, fix=fix) from None
         place = self.folder / one.input.name
         place.mkdir(parents=True)
         for name, data in made.items():
@@ -155,6 +153,18 @@ def _values(one: Prediction, card: ModelCard) -> Mapping[str, float]:
     target = card.plan.target
     of_scan = target.case("", one.input.scan.subject, [one.reading])
     return dict(zip(target.outputs, map(float, of_scan.prediction), strict=True))
+
+
+def _unfit(error: Exception, header: Dataset) -> str:
+    """Return what is wrong with a header; values in it, which may name a person, are not told."""
+    if isinstance(error, AttributeError) and error.name:
+        return f"no {error.name}"
+    values = {name: str(header.get(name) or "") for name in BLANK}
+    names = [name for name, value in values.items() if value and value in str(error)]
+    if not names:  # errors about names of persons quote none
+        names = [name for name, value in values.items() if "\\" in value or value.startswith("[")]
+    longest = max(names, key=lambda name: len(values[name]), default="a field")
+    return f"a value of {longest} that DICOM does not allow"
 
 
 def _as_bytes(data: Dataset) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import zipfile
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +17,11 @@ from fedmri.trained.inputs import NIFTI
 ARCHIVE = ".zip"
 MOST_FILES = 20_000
 CHUNK_BYTES = 2**20
+LONGEST_NAME = 150
+"""Letters of an upload's name: names of results are longer, and disks take 255 bytes."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError)
+"""What zipfile raises about damage, a password or a method that it does not know."""
 
 
 async def received(stream: AsyncIterator[bytes], path: Path, limits: Limits) -> None:
@@ -36,7 +43,7 @@ def safe_name(name: str) -> str:
     """Return the name of an upload without folders and odd characters.
 
     Raises:
-        DataError: It is no scan and no zip file (D84).
+        DataError: It is no scan and no zip file, or too long to be a file's name (D84).
     """
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(name.replace("\\", "/")).name)
     endings = (*NIFTI, *sorted(PICTURES), ARCHIVE)
@@ -44,6 +51,9 @@ def safe_name(name: str) -> str:
         want = f"a name that ends with one of {', '.join(endings)}"
         fix = "put a DICOM series, or several modalities, into a zip file"
         raise DataError("D84", "upload", found=plain or "no name", want=want, fix=fix)
+    if len(plain) > LONGEST_NAME:
+        found, want = f"a name of {len(plain)} letters", f"at most {LONGEST_NAME}"
+        raise DataError("D84", "upload", found=found, want=want, fix="give it a shorter name")
     return plain
 
 
@@ -53,6 +63,7 @@ def unpacked(path: Path, folder: Path, limits: Limits) -> Path:
     Raises:
         DataError: The zip file is damaged, or names places outside of it (D84), or it unpacks
             to more than it may (D88).
+        OSError: The disk is full.
     """
     if not path.name.lower().endswith(ARCHIVE):
         return path
@@ -65,7 +76,9 @@ def unpacked(path: Path, folder: Path, limits: Limits) -> Path:
             left = limits.n_unpacked_bytes
             for member in members:
                 left = _extract(archive, member, folder, left)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
         found = f"a zip file that cannot be read ({type(error).__name__})"
         raise _no_archive(found) from error
     path.unlink()

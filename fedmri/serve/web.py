@@ -24,7 +24,7 @@ from fedmri.serve.limits import Limits
 from fedmri.serve.upload import received, safe_name, unpacked
 from fedmri.serve.worker import Answer
 
-GZIP = "application/gzip"
+GZIP, PNG = "application/gzip", "image/png"
 STATUS = {"D88": 413, "D89": 504}
 """Of an answer by code of what is refused; 422 for all else that is wrong with a scan."""
 
@@ -71,6 +71,8 @@ class Service:
             return JSONResponse(said, STATUS.get(error.code, 422))
         except RuntimeError as error:
             return JSONResponse({"reason": str(error)}, 500)
+        except OSError as error:  # such as a full disk; a path of this machine is not told
+            return JSONResponse({"reason": f"the service: {error.strerror}"}, 507)
         finally:
             self.n_here -= 1
         return _response(answer, request)
@@ -101,7 +103,10 @@ def web_app(service: Service, token: str) -> ASGIApp:
 
 
 def _response(answer: Answer, request: Request) -> Response:
-    """Return an answer as JSON, or the one mask where that is what is accepted."""
+    """Return an answer as JSON, or the one mask where that is what is accepted.
+
+    The mask of a picture is a picture too.
+    """
     if "code" in answer:
         return JSONResponse(answer, 422)
     status = 200 if answer["scans"] else 422
@@ -119,4 +124,5 @@ def _response(answer: Answer, request: Request) -> Response:
         return JSONResponse({"code": error.code, "reason": str(error)}, 406)
     [mask] = masks
     headers = {"content-disposition": f'attachment; filename="{mask["file"]}"'}
-    return Response(base64.b64decode(mask["mask"]), 200, headers, GZIP)
+    kind = PNG if mask["file"].endswith(".png") else GZIP
+    return Response(base64.b64decode(mask["mask"]), 200, headers, kind)

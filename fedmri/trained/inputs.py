@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fedmri.data.read import layout_of, read
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
 from fedmri.errors import DataError, UsageError
+from fedmri.trained.patients import by_patient, doubts_of, named_apart, named_once
 
 HERE = "input"
 """Site of all scans that are predicted on: their hospital took no part."""
@@ -96,14 +98,17 @@ def gather(
     every = Gathered()
     if named:
         first = next(iter(named.values()))
-        every.inputs.append(_alone(Scan(HERE, "", "", dict(named)), first))
+        doubts = tuple(doubts_of(named))
+        every.inputs.append(_alone(Scan(HERE, "", "", dict(named)), first, doubts))
     every.add(_from_files([path for path in paths if path.is_file()], source))
     for path in paths:
         if path.is_dir():
             every.add(_from_folder(path, source, labels))
         elif not path.is_file():
             every.left_out.append(LeftOut(str(path), "D84", "no such file or folder"))
-    every.inputs = _named_apart(every.inputs)
+    once, notes = named_once(every.inputs)
+    every.notes += notes
+    every.inputs = named_apart(once)
     return _with_rows(every, source.declared) if source.declared else every
 
 
@@ -134,6 +139,10 @@ def _refuse_other_modalities(
         fix = "name modalities as the model does"
         what = "--modality"
         raise UsageError("U01", what, found=", ".join(other), want=f"among {known}", fix=fix)
+    if len({path.resolve() for path in named.values()}) < len(named):
+        fix = "name each modality's own file, and leave out one that is missing"
+        found, want = f"one file for {', '.join(named)}", "a file for each"
+        raise UsageError("U01", "--modality", found=found, want=want, fix=fix)
 
 
 def _from_files(files: Sequence[Path], source: SourceConfig) -> Gathered:
@@ -156,10 +165,10 @@ def _from_files(files: Sequence[Path], source: SourceConfig) -> Gathered:
             found.left_out.append(LeftOut(path.name, "D84", reason))
         else:
             by_session[who].append(file)
-    for (subject, session), images in sorted(by_session.items()):
+    for (subject, session), images, told in by_patient(by_session, modalities):
         one = _of_session(subject, session, images, source)
         if isinstance(one, Input):
-            found.inputs.append(one)
+            found.inputs.append(replace(one, remarks=(*one.remarks, *told)))
         else:
             found.left_out.append(one)
     return found
@@ -205,21 +214,62 @@ def _from_folder(path: Path, source: SourceConfig, labels: str) -> Gathered:
     try:
         layout: Any = layout_of(own)
     except DataError as error:
-        files = [file for file in Walk(path).files() if _is_image(file)]
-        if files:
-            return _from_files(files, source)
-        return Gathered(left_out=[LeftOut(str(path), error.code, str(error))])
+        return _of_loose_files(path, source) or _refused(path, error)
     if layout != "images":
         return _from_data_set(replace(own, layout=layout), path, labels)
     # pictures lie in folders of classes, which are for training: here they are just files
-    return _from_files([file for file in Walk(path).files() if _is_image(file)], source)
+    return _of_loose_files(path, source) or Gathered()
+
+
+def _of_loose_files(path: Path, source: SourceConfig) -> Gathered | None:
+    """Return the scans of the images below a folder, or None where there are none.
+
+    Results of a program, such as masks of an earlier call, are no scans.
+    """
+    walk, made = Walk(path), dict[Path, bool]()
+    images = [file for file in walk.files() if _is_image(file)]
+    files = [file for file in images if not _is_result(file, path, made)]
+    if not images:
+        return None
+    found = _from_files(files, source)
+    links = [one for one in path.rglob("*") if one.is_symlink() and _is_image(one)]
+    lost = [one for one in sorted(links) if not one.exists() and one not in images]
+    reason = "a link that leads nowhere"
+    found.left_out += [LeftOut(one.name, "D84", reason) for one in lost]
+    found.notes += [(finding.code, finding.reason) for finding in walk.findings]
+    results = [folder.name for folder, is_result in made.items() if is_result]
+    told = "holds results of a program (a BIDS derivative): passed over"
+    found.notes += [("D29", f"{name} {told}") for name in results]
+    return found
+
+
+def _is_result(file: Path, root: Path, made: dict[Path, bool]) -> bool:
+    """Tell whether a file lies in a derivative below a folder, and not in the folder itself."""
+    inner = [folder for folder in file.parents if folder.is_relative_to(root) and folder != root]
+    for folder in inner:
+        if folder not in made:
+            made[folder] = _is_derivative(folder)
+    return any(made[folder] for folder in inner)
+
+
+def _is_derivative(folder: Path) -> bool:
+    try:
+        said = json.loads((folder / "dataset_description.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.get("DatasetType") == "derivative"
+
+
+def _refused(path: Path, error: DataError) -> Gathered:
+    return Gathered(left_out=[LeftOut(str(path), error.code, str(error))])
 
 
 def _from_data_set(own: SourceConfig, path: Path, labels: str) -> Gathered:
     try:
         table = read(own)
     except DataError as error:
-        return Gathered(left_out=[LeftOut(str(path), error.code, str(error))])
+        loose = own.layout == "bids" and any(_is_image(file) for file in path.iterdir())
+        return (loose and _of_loose_files(path, own)) or _refused(path, error)
     gone = [finding for finding in table.findings if finding.is_excluded]
     left_out = [LeftOut(_who(finding), finding.code, finding.reason) for finding in gone]
     told, notes = _told(table)
@@ -257,27 +307,6 @@ def _renamed(scan: Scan, subject: str) -> Scan:
     """Return a scan with a subject and a session that can be part of a name."""
     session = re.sub(r"[^A-Za-z0-9]", "", scan.session)
     return replace(scan, site=HERE, subject=label_of(subject), session=session)
-
-
-def _named_apart(found: Iterable[Input]) -> list[Input]:
-    """Return the scans with a name of its own for each.
-
-    Equal names of two inputs are not known to be one patient, so the second becomes another one.
-    """
-    kept: dict[str, Input] = {}
-    for one in found:
-        named, number = one, 1
-        while named.name in kept:
-            number += 1
-            subject = f"{one.scan.subject}x{number}"
-            name = one.name.replace(f"sub-{one.scan.subject}", f"sub-{subject}", 1)
-            reason = f"another input is called {one.name}: this one counts as another patient"
-            remarks = (*one.remarks, ("D62", reason))
-            named = replace(
-                one, scan=replace(one.scan, subject=subject), name=name, remarks=remarks
-            )
-        kept[named.name] = named
-    return list(kept.values())
 
 
 def _bids_name(scan: Scan) -> str:

@@ -17,7 +17,7 @@ from fedmri.trained.file.card import ModelCard
 from fedmri.trained.file.model_file import ModelFile, read_model
 from fedmri.trained.file.names import MODEL
 from fedmri.trained.inputs import Gathered, Input, LeftOut, Remark, gather
-from fedmri.trained.outputs import DerivativeWriter
+from fedmri.trained.outputs import DerivativeWriter, refuse_full
 from fedmri.trained.predict import (
     Prediction,
     PredictOptions,
@@ -132,9 +132,11 @@ class TrainedModel:
         predictor.refuse_device()
         writer = None if out is None else DerivativeWriter(Path(out), self.card)
         if writer is not None:
-            writer.begin()
+            refuse_full(writer.folder)  # before another writer leaves a folder behind
         for other in also:
             other.begin(self.card)
+        if writer is not None:
+            writer.begin()
         found = _without_refused(found, also)
         if writer is not None:
             writer.leave_out(*found.left_out)

@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
+from fedmri.data.files.pictures import PICTURES
 from fedmri.data.preparation.geometry import Grid
 from fedmri.data.scans import Scan
 from fedmri.data.target import BACKGROUND, LabelMap
@@ -66,12 +67,8 @@ class DerivativeWriter:
         return label_of(self.card.plan.name)
 
     def begin(self) -> None:
-        """Make the folder and say what made it.
-
-        Raises:
-            UsageError: There are files in it (U20).
-        """
-        make_empty(self.folder)
+        """Make the folder and say what made it; see ``refuse_full``."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         made_by = {
             "Name": "fedmri",
             "Version": version("fedmri"),
@@ -189,17 +186,26 @@ def make_empty(folder: Path) -> None:
     Raises:
         UsageError: There are files in it (U20).
     """
+    refuse_full(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_full(folder: Path) -> None:
+    """Refuse a folder for results that something else is in.
+
+    Raises:
+        UsageError: There are files in it (U20).
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         fix = "name a folder that is missing or empty"
         what = f"folder {folder}"
         raise UsageError("U20", what, found="files in it", want="nothing in it", fix=fix)
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _volumes(one: Prediction, target: LabelMap) -> dict[str, str]:
     found = dict(enumerate(one.volumes_ml))
-    unit = "volume_ml" if one.grid.shape[2] > 1 else "pixels"
-    factor = 1.0 if unit == "volume_ml" else 1000.0
+    is_flat = _is_picture(one.grid, _first_image(one))
+    unit, factor = ("pixels", 1000.0) if is_flat else ("volume_ml", 1.0)  # a pixel is 1 mm long
     return {
         f"{unit}_{label_of(name)}": f"{factor * found.get(number, 0.0):.6g}"
         for number, name in enumerate(target.classes)
@@ -216,6 +222,7 @@ def _columns(card: ModelCard) -> dict[str, Any]:
     }
     names = [label_of(name) for name in (target.label_map.classes if target.label_map else ())]
     said |= {f"volume_ml_{n}": {"Description": "volume", "Units": "mL"} for n in names}
+    said |= {f"pixels_{n}": {"Description": "pixels of a picture"} for n in names}
     of_answers = target.described().items()
     return said | {name: {**meaning, "ModelSHA256": card.sha256} for name, meaning in of_answers}
 
@@ -241,7 +248,7 @@ def write_map(stem: Path, values: np.ndarray, grid: Grid, image: Path) -> Path:
     Returns:
         The file.
     """
-    if grid.shape[2] == 1 and not image.is_dir() and not _is_nifti(image):
+    if _is_picture(grid, image):
         flat = values[..., 0] if values.ndim == 3 else values
         path = stem.with_name(f"{stem.name}.png")
         write_whole(path, _as_png(flat))
@@ -249,6 +256,12 @@ def write_map(stem: Path, values: np.ndarray, grid: Grid, image: Path) -> Path:
     path = stem.with_name(f"{stem.name}.nii.gz")
     write_whole(path, gzip.compress(_as_nifti(values, grid, image), mtime=0))
     return path
+
+
+def _is_picture(grid: Grid, image: Path) -> bool:
+    """Tell whether an image has pixels without a size: one slice of a volume has a thickness."""
+    is_named_so = image.suffix.lower() in PICTURES and not image.is_dir()
+    return grid.shape[2] == 1 and is_named_so
 
 
 def _is_nifti(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,45 @@ def test_no_frame_of_reference_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"found none.*\[D87\]"):
         source_of([oblique(tmp_path / "A/p1", then=without)])
+
+
+UNFIT = {
+    "SliceThickness": ({}, "no SliceThickness"),
+    "PatientBirthDate": ({"PatientBirthDate": "31.12.1970"}, "a value of PatientBirthDate that"),
+    "ReferringPhysicianName": ({"ReferringPhysicianName": "Roe\\Doe"}, "a value of Referring"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_header_that_does_not_fit_is_told_without_its_values(name: str, tmp_path: Path) -> None:
+    """The field is named; what stands in it may name a person, and is not told."""
+    values, found = UNFIT[name]
+
+    def edit(data: pydicom.FileDataset, index: int) -> None:
+        fields(**values)(data, index)
+        if not values:
+            delattr(data, name)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, about the value
+        scan = oblique(tmp_path / "A/p1", then=edit)
+    with pytest.raises(DataError, match=rf"found {found}.*\[D85\]") as error:
+        written(MASKS, scan, tmp_path / "out")
+    assert not any(value in str(error.value) for value in ("1970", "Roe"))
+
+
+def test_folders_for_results_are_refused_before_one_is_made(
+    tuned: TrainedModel, tmp_path: Path
+) -> None:
+    """A folder for DICOM may lie in that of the derivative; one that is full stops both."""
+    scan = oblique(tmp_path / "A/p1")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "old.dcm").touch()
+    with pytest.raises(UsageError, match=r"folder .*full.*\[U20\]"):
+        predict_dicom(tuned, scan, exchange=DicomExchange(tmp_path / "full"), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    within = DicomExchange(tmp_path / "out" / "dicom")
+    assert len(predict_dicom(tuned, scan, exchange=within, out=tmp_path / "out").files) > 1
 
 
 def test_what_is_refused_is_left_out_and_the_rest_is_written(

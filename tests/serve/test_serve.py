@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import signal
 import subprocess
@@ -274,6 +275,67 @@ def test_a_zip_file_that_swells_is_stopped(tmp_path: Path) -> None:
     assert path.stat().st_size < 10_000
     with pytest.raises(DataError, match=r"\[D88\]"):
         unpacked(path, tmp_path / "unpacked", Limits(upload_mb=1))
+
+
+def test_a_damaged_zip_file_is_no_fault_of_the_service(tmp_path: Path) -> None:
+    """Bits that were flipped on the way are told, as a file that is cut off is."""
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.nii", b"abc" * 5000)
+    content = bytearray(path.read_bytes())
+    content[40:44] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot be read.*\[D84\]"):
+        unpacked(path, tmp_path / "unpacked", Limits())
+
+
+@dataclass
+class Answers:
+    """Answers with the mask of a picture, or fails as a full disk does."""
+
+    error: OSError | None = None
+
+    def answer(self, path: Path, folder: Path, time_s: float) -> Answer:
+        """Return a mask of a picture, or raise."""
+        if self.error:
+            raise self.error
+        one = {"name": "a", "values": {}, "remarks": "", "file": "a.png", "mask": "iVBORw0KGgo="}
+        return {"scans": [one], "left_out": []}
+
+
+def answered(service: Service, name: str, **headers: str) -> httpx.Response:
+    """Return what a service answers to an upload, without a socket."""
+    transport = httpx.ASGITransport(web_app(service, "t"), raise_app_exceptions=False)
+    headers = {"authorization": "Bearer t", **headers}
+
+    async def asked() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            return await client.post("/predict", params={"name": name}, headers=headers)
+
+    return asyncio.run(asked())
+
+
+def test_the_mask_of_a_picture_is_not_called_gzip() -> None:
+    """A program that unpacks what it is told to be gzip would fail."""
+    answer = answered(Service(Answers(), Limits(), {}), "a.png", accept="application/gzip")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.content.startswith(b"\x89PNG")
+
+
+def test_a_full_disk_is_told_as_such() -> None:
+    """No upload is to blame, and no path of the machine is told."""
+    error = OSError(errno.ENOSPC, "No space left on device", "/secret/place")
+    answer = answered(Service(Answers(error), Limits(), {}), "a.png")
+    assert (answer.status_code, answer.json()) == (
+        507,
+        {"reason": "the service: No space left on device"},
+    )
+
+
+def test_a_name_that_no_disk_takes_is_refused() -> None:
+    """It is told as an upload that cannot be taken, and not as a fault of the service."""
+    answer = answered(Service(Answers(), Limits(), {}), f"{'n' * 300}.nii.gz")
+    assert (answer.status_code, answer.json()["code"]) == (422, "D84")
 
 
 def test_names_of_uploads_are_made_harmless() -> None:

@@ -97,6 +97,29 @@ def test_a_mistake_of_predict_is_one_line(
     assert not Path("predictions").exists()
 
 
+def test_a_check_that_would_not_be_made_is_refused(
+    fedmri: Fedmri, train: Train, hospitals: Path, tmp_path: Path
+) -> None:
+    """Without results in DICOM nobody looks at the patient's number."""
+    words = ("predict", train("kind").path, images(hospitals, "T1w")[0], "--patient", "123")
+    code, _, error = fedmri(*words)
+    assert code == 2
+    assert "--patient: found no results in DICOM" in error
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_scores_as_json_name_what_was_left_out(
+    fedmri: Fedmri, train: Train, hospitals: Path, tmp_path: Path
+) -> None:
+    """A machine learns of a scan that was not scored, as a person does."""
+    data = tmp_path / "data"
+    shutil.copytree(hospitals, data)
+    images(data, "T1w")[0].write_bytes(b"damaged")
+    code, text, _ = fedmri("score", train("kind").path, data, "--json")
+    assert code == 0
+    assert [gone[0] for gone in json.loads(text)["left_out"]] == ["D07"]
+
+
 def test_show_prints_the_card(fedmri: Fedmri, train: Train) -> None:
     """What it predicts, from what, with which preparation, and what it is for."""
     run = train("nyul")

@@ -241,6 +241,19 @@ HOSTILE: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
 }
 
 
+FIXES = {"another format": "update fedmri", "unknown network": "install what the run had"}
+
+
+@pytest.mark.parametrize("name", FIXES)
+def test_a_file_of_another_installation_says_what_to_install(
+    nyul: Run, tmp_path: Path, name: str
+) -> None:
+    """To fetch it again from the run would bring the same file."""
+    path = HOSTILE[name][0](nyul.path, tmp_path / "model.safetensors")
+    with pytest.raises(UsageError, match=rf"To fix: {FIXES[name]}.*\[U70\]"):
+        read_model(path)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_is_refused_with_one_clear_error(
     nyul: Run, tmp_path: Path, name: str

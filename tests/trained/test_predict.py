@@ -44,18 +44,19 @@ def of_one_class(model: TrainedModel) -> TrainedModel:
     return TrainedModel(replace(model.file, weights=weights, card=card))
 
 
+@pytest.mark.parametrize("kind", ["own", "mask"])
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SLA"])
 def test_a_mask_lies_on_the_files_own_grid(
-    train: Train, hospitals: Path, tmp_path: Path, codes: str
+    train: Train, hospitals: Path, tmp_path: Path, codes: str, kind: str
 ) -> None:
     """However a file orders its axes, the mask has its shape and affine, and the same voxels.
 
-    The model resamples nothing: where voxels lie half way between two others, the order of axes
-    would decide which is the nearest.
+    So it is where the model resamples too. There, voxels lie at the very edge of the model's field
+    and half way between its voxels, and rounding must not decide.
     """
     path = images(hospitals, "FLAIR")[0]
     other = turned(path, tmp_path / "scans" / "sub-7_FLAIR.nii.gz", codes)
-    model = train("own").model
+    model = train(kind).model
     plain, own = model.predict(path), model.predict(other, out=tmp_path / "out")
     mask, scan = labels(own.files[0]), labels(other)
     assert np.array_equal(mask.affine, scan.affine)
@@ -275,6 +276,21 @@ def test_a_picture_gets_a_picture(train: Train, hospitals: Path, tmp_path: Path)
     assert [path.name for path in found.files] == ["sub-slice4_desc-lesionmask_dseg.png"]
     with Image.open(found.files[0]) as mask:
         assert mask.size == gray.shape[::-1]
+
+
+def test_one_slice_of_a_volume_has_a_volume(train: Train, hospitals: Path, tmp_path: Path) -> None:
+    """Its voxels have a size: to count them as pixels would give cubic millimetres."""
+    path = images(hospitals, "FLAIR")[0]
+    image = labels(path)
+    middle = image.shape[2] // 2
+    flat = np.asarray(image.dataobj)[:, :, middle : middle + 1]
+    nib.save(nib.Nifti1Image(flat, image.affine), tmp_path / "sub-1_FLAIR.nii.gz")
+    found = train("mask").model.predict(tmp_path / "sub-1_FLAIR.nii.gz", out=tmp_path / "out")
+    with (tmp_path / "out/predictions.tsv").open(encoding="utf-8") as file:
+        [row] = csv.DictReader(file, delimiter="\t")
+    n_voxels = int(np.asarray(labels(found.files[0]).dataobj).sum())
+    each_ml = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000
+    assert float(row["volume_ml_lesion"]) == pytest.approx(n_voxels * each_ml)
 
 
 def test_a_picture_is_nothing_for_a_model_of_volumes(train: Train, tmp_path: Path) -> None:

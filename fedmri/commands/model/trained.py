@@ -70,6 +70,8 @@ def predict(
     from fedmri.trained.predict import PredictOptions
 
     options = PredictOptions(crop, probabilities, device)
+    if not (dicom or source or study or target):
+        _refuse_of_dicom(patient, series, login, unit)
     opened, named = TrainedModel.open(model), _named(modality or [])
     if dicom or source or study or target:
         from fedmri.api.archive import DicomExchange, predict_dicom
@@ -86,6 +88,21 @@ def predict(
         found = opened.predict(*(inputs or []), modalities=named, out=out, options=options)
     _tell(found, out, is_json=as_json)
     refuse_left_out("predictions", found.left_out, out / "predictions.tsv")
+
+
+def _refuse_of_dicom(
+    patient: str, series: Sequence[str] | None, login: Sequence[Path] | None, unit: str
+) -> None:
+    """Refuse options that only results in DICOM heed: a check of the patient would not be made.
+
+    Raises:
+        UsageError: There are some (U01).
+    """
+    given = {"--patient": patient, "--series": series, "--login": login, "--unit": unit != "1"}
+    if names := [name for name, value in given.items() if value]:
+        what, want = ", ".join(names), "--dicom, --from or --to beside it"
+        fix = "add --dicom FOLDER, or leave it out"
+        raise UsageError("U01", what, found="no results in DICOM", want=want, fix=fix)
 
 
 def refuse_left_out(what: str, left_out: Sequence[LeftOut], table: Path) -> None:
@@ -127,12 +144,17 @@ def score(
 
     options = ScoreOptions(site, _lines(patients), device)
     found = TrainedModel.open(model).score(data, options)
+    gone = [
+        (one.code, _without_code(one.reason, one.code)) for one in found.findings if one.is_excluded
+    ]
     if as_json:
-        print(json_of(found.summary))
+        print(json.dumps({**json.loads(json_of(found.summary)), "left_out": gone}))
         return
     show_summary(found.summary, Console())
-    for finding in [one for one in found.findings if one.is_excluded][:N_SHOWN]:
-        print(f"Left out: {finding.reason} [{finding.code}]")
+    for code, reason in gone[:N_SHOWN]:
+        print(f"Left out: {reason} [{code}]")
+    if len(gone) > N_SHOWN:
+        print(f"{len(gone) - N_SHOWN} more are left out; --json names all.")
     for note in found.summary.notes:
         print(note)
 
@@ -177,6 +199,11 @@ def _lines(path: Path | None) -> tuple[str, ...]:
     return tuple(line.removeprefix("sub-") for line in lines if line)
 
 
+def _without_code(reason: str, code: str) -> str:
+    """Return a reason without the code at its end, which that of an error has."""
+    return reason.removesuffix(f" [{code}]")
+
+
 def _tell(found: Predictions, out: Path, *, is_json: bool) -> None:
     odd = [one for one in found if one.remarks]
     if is_json:
@@ -192,7 +219,7 @@ def _tell(found: Predictions, out: Path, *, is_json: bool) -> None:
         text = "; ".join(f"{reason} [{code}]" for code, reason in one.remarks)
         print(f"Warning: {one.input.name}: {text}")
     for gone in found.left_out[:N_SHOWN]:
-        print(f"Left out: {gone.name}: {gone.reason} [{gone.code}]")
+        print(f"Left out: {gone.name}: {_without_code(gone.reason, gone.code)} [{gone.code}]")
     n_more = max(0, len(odd) - N_SHOWN) + max(0, len(found.left_out) - N_SHOWN)
     if n_more:
         print(f"{n_more} more are in {out / 'predictions.tsv'}.")

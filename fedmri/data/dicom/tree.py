@@ -319,7 +319,8 @@ def _labelled(scan: Scan, top: Path, *, is_alone: bool) -> Scan:
     while place.is_relative_to(top) and place != top:
         labels = {**_nifti(place), **labels}
         place = place.parent
-    if is_alone or path in (top, *top.iterdir()):
+    # files of a patient without a folder lie beside those of others: none of their masks is its own
+    if is_alone or (top.is_dir() and path in (top, *top.iterdir())):
         labels = {**_nifti(top), **labels}
     return replace(scan, labels=labels)
 

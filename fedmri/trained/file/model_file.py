@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch.overrides import TorchFunctionMode
 
-from fedmri.errors import FedmriError, UsageError, told
+from fedmri.errors import ConfigError, FedmriError, UsageError, told
 from fedmri.harmonize.images.nyul import PERCENTILES
 from fedmri.machine.files import write_tensors
 from fedmri.models.build import build_network
@@ -27,7 +27,7 @@ from fedmri.plan import Plan
 from fedmri.round import Layout, Weights
 from fedmri.stages.registry import STAGES
 from fedmri.stages.stage import Made
-from fedmri.trained.file.card import PERSONAL, Entries, ModelCard, from_json, to_json
+from fedmri.trained.file.card import FORMAT, PERSONAL, Entries, ModelCard, from_json, to_json
 from fedmri.trained.file.names import CARD, PARAMETERS
 
 MOST_HEADER_BYTES = 16 * 2**20
@@ -35,6 +35,13 @@ MOST_VOXELS, LEAST_SPACING_MM, MOST_THREADS, MOST_EXAMPLES = 8192, 0.05, 1024, 6
 """Of one side of an image; of a voxel; of the CPU; of a batch."""
 MOST_NUMBERS = 10**6
 """Of one harmonization parameter."""
+
+AGAIN = "copy or fetch it again from the run that made it; do not use it if you were sent it"
+NEWER = "update fedmri, for a newer version wrote it; do not use it if you were sent it"
+UNKNOWN_PART = (
+    "install what the run had: a later fedmri, or the distribution of this part; do not use the "
+    "file if you were sent it"
+)
 
 Form = tuple[str, tuple[int, ...]]
 """Type and shape of a tensor, as the header writes them."""
@@ -142,11 +149,13 @@ def _header(path: Path) -> dict[str, Any]:
         if not isinstance(header, dict) or not all(isinstance(v, dict) for v in header.values()):
             raise ValueError("a header that is no table of tensors")
     except (OSError, ValueError, RecursionError) as error:
-        raise unusable(path, _said(error)) from error
+        fix = "name the model.safetensors of a run" if isinstance(error, FileNotFoundError) else ""
+        raise unusable(path, _said(error), fix) from error
     return header
 
 
 def _card(path: Path, metadata: Any) -> ModelCard:
+    notes: object = None
     if not isinstance(metadata, dict) or set(metadata) != {CARD}:
         raise unusable(path, "no card in its metadata")
     try:
@@ -157,7 +166,19 @@ def _card(path: Path, metadata: Any) -> ModelCard:
     except UsageError:
         raise
     except (ValueError, TypeError, RecursionError, OverflowError, FedmriError) as error:
-        raise unusable(path, f"a card with {_said(error)}") from error
+        fix = NEWER if _is_newer(notes) else UNKNOWN_PART if _is_part_unknown(error) else ""
+        raise unusable(path, f"a card with {_said(error)}", fix) from error
+
+
+def _is_newer(notes: object) -> bool:
+    """Whether a card says that a later version wrote it, which need not be a lie."""
+    number = notes.get("format") if isinstance(notes, dict) else None
+    return isinstance(number, int) and number > FORMAT
+
+
+def _is_part_unknown(error: Exception) -> bool:
+    """Whether a card names a part that nothing installed here has."""
+    return isinstance(error, ConfigError) and error.code == "C01" and "want one of " in str(error)
 
 
 def _refuse_large(card: ModelCard) -> None:
@@ -254,11 +275,10 @@ def _said(error: Exception) -> str:
     return told(error)
 
 
-def unusable(path: Path, found: str) -> UsageError:
+def unusable(path: Path, found: str, fix: str = "") -> UsageError:
     """Return the error about a file that cannot be used."""
     what, want = f"model {path}", "the whole file of a model that fedmri trained"
-    fix = "copy or fetch it again from the run that made it; do not use it if you were sent it"
-    return UsageError("U70", what, found=found, want=want, fix=fix)
+    return UsageError("U70", what, found=found, want=want, fix=fix or AGAIN)
 
 
 def _too_old(path: Path) -> UsageError:
