@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unicodedata import normalize
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Scan:
             ``""`` where there is only one.
         images: File (or DICOM series folder) by modality, such as ``{"FLAIR": Path(…)}``.
         labels: Mask or label map by derivative name, such as ``{"mask": Path(…)}``.
-        columns: Row of the subject table, as text; missing values are ``""``.
+        columns: Row of the subject table, as text in NFC; missing values are ``""``.
         images_of: Images by modality that a label belongs to, by its name, where these are not
             ``images``: another run, say.
         unpaired: Why a label that is there is given to no image, by its name.
@@ -41,6 +42,11 @@ class Scan:
     scope: str = ""
     drawn: tuple[str, ...] | None = None
     meanings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # of two ways to write an umlaut, a Mac takes the one that nobody types
+        pairs = ((normalize("NFC", k), normalize("NFC", v)) for k, v in self.columns.items())
+        object.__setattr__(self, "columns", dict(pairs))
 
     def with_images_of(self, label: str) -> Scan:
         """Return the scan with the images that a label was drawn on."""

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from unicodedata import normalize
 
 from fedmri.data.files.pointers import fetched_by
 from fedmri.data.scans import Finding
@@ -112,8 +111,7 @@ def _lines(text: str) -> Iterator[TableLine]:
 
 
 def _cells(line: TableLine) -> tuple[str, ...]:
-    # of two ways to write an umlaut, a Mac takes the one that nobody types
-    return tuple(normalize("NFC", text_of(cell.strip()).strip()) for cell in line.cells)
+    return tuple(text_of(cell.strip()).strip() for cell in line.cells)
 
 
 def _columns(lines: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
