@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmri.data.files.pointers import fetched_by
+from fedmri.data.files.pointers import refuse_pointer
 from fedmri.data.scans import Finding
 from fedmri.errors import DataError
 from fedmri.machine.delimited import TableLine, decoded, foreign_kind, lines_of, text_of
@@ -128,10 +128,7 @@ def _without_end(cells: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _decode(path: Path) -> tuple[str, list[Finding]]:
-    if command := fetched_by(path):
-        fix = f"run `{command}` in the folder of the data set"
-        what, has = f"table {path}", "a pointer, and no content"
-        raise DataError("D58", what, found=has, want="the file itself", fix=fix)
+    refuse_pointer(path, f"table {path}")
     try:
         if not path.is_file():
             raise _unusable(path, "no file", "a TSV file", "put it there")

@@ -28,10 +28,15 @@ def fetched_by(path: Path) -> str:
     return "git annex get" if is_annex else ""
 
 
-def refuse_pointer(path: Path) -> None:
-    """Raise DataError D58 where only a pointer to the content of a file is there."""
+def refuse_pointer(path: Path, what: str = "file") -> None:
+    """Raise DataError D58 where only a pointer to the content of a file is there.
+
+    Args:
+        path: The file.
+        what: What the error calls it.
+    """
     command = fetched_by(path)
     if command:
         found, want = "a pointer, and no content", "the file itself"
         fix = f"run `{command}` in the folder of the data set"
-        raise DataError("D58", "file", found=found, want=want, fix=fix)
+        raise DataError("D58", what, found=found, want=want, fix=fix)
