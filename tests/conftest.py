@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 from typer.main import get_command
 
 from fedmri.cli import app, main
@@ -59,6 +60,12 @@ def pytest_collection_finish() -> None:
     """Let no later garbage collection go over modules and tests again: they stay to the end."""
     gc.enable()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Draw the same numbers in each run, whichever tests a worker process had before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
