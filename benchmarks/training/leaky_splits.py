@@ -65,7 +65,10 @@ class Pictures:
                 f"data.prepare.size=[{SIDE},{SIDE}]",
                 "model=cnn3d",
                 "model.width=16",
+                "target.loss=auto",
                 "train.lr=2e-3",
+                "train.local_steps=0",
+                "train.is_optimizer_kept=false",
                 "train.n_threads=1",
                 "train.device=cpu",
             ]

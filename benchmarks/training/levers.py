@@ -21,7 +21,7 @@ import fedmri
 from fedmri.reports.text.words import with_interval
 
 N_SEEDS = 3
-KEPT = "train.is_optimizer_kept=true"
+KEPT, ANEW = "train.is_optimizer_kept=true", "train.is_optimizer_kept=false"
 BOTH = ("federated", "pooled")
 
 
@@ -62,9 +62,9 @@ class Trial:
         every = {"base": Line(arms=BOTH), **COMMON, **self.lines}
         lines = {name: Line((*base, *one.settings), one.arms) for name, one in every.items()}
         return lines | {
-            "optimizer made anew each round": Line(short),
+            "optimizer made anew each round": Line((*short, ANEW)),
             "long rounds": Line((*long, KEPT)),
-            "long rounds, optimizer made anew": Line(long),
+            "long rounds, optimizer made anew": Line((*long, ANEW)),
         }
 
 
@@ -74,7 +74,6 @@ COMMON = {
     "strategy diloco": Line(("strategy=diloco",)),
     "norm of each image": Line(("model.norm=instance",), BOTH),
 }
-BALANCED = ("data.sample.is_class_balanced=true", "target.loss=ce")
 AUGMENTED = ("data.augment.affine=0.3", "data.augment.gamma=0.3")
 TRIALS = {
     "lgg": Trial(
@@ -92,8 +91,8 @@ TRIALS = {
     ),
     "tumour_kind": Trial(
         (
-            *("experiment=tumour_kind", "data.source.sites=[cheng]", "partition.alpha=0.3"),
-            *("data.check.duplicates=exclude", "data.prepare.size=[64,64]", *BALANCED),
+            *("experiment=tumour_kind", "strategy=fedavg", "data.source.sites=[cheng]"),
+            *("data.check.duplicates=exclude", "partition.alpha=0.3"),
         ),
         (12, 100),
         (60, 20),

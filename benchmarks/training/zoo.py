@@ -36,14 +36,18 @@ KINDS = {
 ALIKE = ("partition=iid", "partition.n_sites=3")
 SIZES = {
     "images": (
-        *("data.prepare.size=[64,64]", "data.check.duplicates=exclude", *ALIKE),
-        *("data.sample.is_class_balanced=true", "target.loss=ce", "train.lr=0.002"),
+        *("strategy=fedavg", "train.local_steps=0", "train.lr=0.002"),  # rounds of an epoch
+        *("data.check.duplicates=exclude", *ALIKE),
     ),
     "masks": ("data.prepare.size=[64,64]",),
     "volumes": (
         *("data.prepare.spacing_mm=8", "data.prepare.shape=[24,32,24]", *ALIKE),
         *("train.local_steps=30", "train.lr=0.002"),  # an epoch would be two or three steps
     ),
+}
+OWN_SIZES = {
+    "densenet121_transformer": ("data.prepare.shape=[32,32,24]",),  # five poolings of a slice
+    "cnn_rnn": ("rounds.n_rounds=24", "rounds.evaluate_every=24"),  # a memory learns slowly
 }
 COLUMNS = (
     *("model", "metric", "score", "no_image", "linear", "parameters", "s_a_round", "mb_a_round"),
@@ -102,8 +106,8 @@ def measure(name: str, data: str, folder: str) -> dict[str, Any]:
         "no_image": round(float(scores.get("baseline", 0.0)), 3),  # an empty mask has a Dice of 0
         "linear": round(float(scores["linear"]), 3),
         "parameters": sum(value.numel() for value in network.parameters()),
-        "s_a_round": round(seconds / N_ROUNDS, 1),
-        "mb_a_round": round(n_bytes / N_ROUNDS / 1e6, 2),
+        "s_a_round": round(seconds / len(rounds), 1),
+        "mb_a_round": round(n_bytes / len(rounds) / 1e6, 2),
         "mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
         "watt_hours": round(seconds * WATTS_OF_A_CORE / 3600, 3),
     }
@@ -127,6 +131,7 @@ def _settings(name: str, folder: str) -> list[str]:
         f"simulation.cache={folder}/cache",
         f"simulation.runs={folder}/runs",
         f"name={name}",
+        *OWN_SIZES.get(name, ()),
     ]
 
 
