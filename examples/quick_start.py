@@ -13,5 +13,5 @@ study = fedmri.Study(
 result = study.run()
 
 scores = result.table().query("metric == 'balanced_accuracy'")
-print(scores[["model", "value", "low", "high", "n_patients"]].to_string(index=False))
+print(scores[["model", "value", "low", "high", "n_subjects"]].to_string(index=False))
 print(f"Report: {result.report}")

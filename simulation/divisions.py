@@ -42,12 +42,12 @@ class AllTested:
 class Calibration:
     """A few patients of a new site are learned from, and the others are tested."""
 
-    n_patients: int
+    n_subjects: int
 
     def __call__(self, scans: Sequence[PreparedScan]) -> Sides:
         """Return the side of each patient; a hash decides who is among the few."""
         names = _shuffled(scans, "calibration")
-        few = set(names[: self.n_patients])
+        few = set(names[: self.n_subjects])
         return {name: "train" if name in few else "test" for name in names}
 
 
@@ -55,12 +55,12 @@ class Calibration:
 class FewTrained:
     """A site learns from its first patients alone; validation and test stay as they are."""
 
-    n_patients: int
+    n_subjects: int
 
     def __call__(self, scans: Sequence[PreparedScan]) -> Sides:
         """Return the sides; the patients of a smaller number are among those of a larger."""
         trained = [scan for scan in scans if scan.split == "train"]
-        few = set(_shuffled(trained, "curve")[: self.n_patients])
+        few = set(_shuffled(trained, "curve")[: self.n_subjects])
         out = {scan.subject for scan in trained} - few
         return {s.subject: None if s.subject in out else s.split for s in scans}
 

@@ -164,8 +164,8 @@ def test_a_run_folder_holds_what_is_needed_to_repeat_it(
     assert head.split("\t")[:2] == ["participant_id", "site"]
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["command"].startswith("fedmri")
-    n_patients = Counter(row.split("\t")[1] for row in table)
-    largest = sorted(n_patients, key=lambda site: (-n_patients[site], site))[:2]
+    n_subjects = Counter(row.split("\t")[1] for row in table)
+    largest = sorted(n_subjects, key=lambda site: (-n_subjects[site], site))[:2]
     fingerprints = environment["data_fingerprints"]
     assert sorted(fingerprints) == sorted(largest)
     assert len(set(fingerprints.values())) == 2

@@ -42,7 +42,7 @@ from fedmri.round import Batch
 from fedmri.tasks.kinds.classification import Classification
 from fedmri.tasks.kinds.segmentation import Segmentation
 
-N_PATIENTS = 8
+N_SUBJECTS = 8
 N_REPEATS = 5
 CLIP = 1.0
 NETWORKS: dict[str, tuple[Model, tuple[int, ...]]] = {
@@ -87,9 +87,9 @@ def case_of(label: str) -> Case:
         config, target=target, n_dims=len(shape), n_channels=1, shape=shape, seed=0
     )
     torch.manual_seed(0)
-    image = torch.randn(N_PATIENTS, 1, *shape)
+    image = torch.randn(N_SUBJECTS, 1, *shape)
     places = shape if target.answer == "voxel" else ()
-    return Case(network, image, torch.randint(0, 2, (N_PATIENTS, *places)), Loss())
+    return Case(network, image, torch.randint(0, 2, (N_SUBJECTS, *places)), Loss())
 
 
 def plain(case: Case, noise: float) -> Callable[[], object]:
@@ -107,9 +107,9 @@ def plain(case: Case, noise: float) -> Callable[[], object]:
 def fedmri(case: Case, noise: float) -> Callable[[], object]:
     """Return the step that sites take."""
     optimizer = sgd(case.network)
-    steps = PrivateSteps(PrivacyConfig(noise, CLIP, N_PATIENTS), bytes(32))
-    names = tuple(map(str, range(N_PATIENTS)))
-    seen = Batch(case.image, case.target, torch.ones(N_PATIENTS, 1), names, names)
+    steps = PrivateSteps(PrivacyConfig(noise, CLIP, N_SUBJECTS), bytes(32))
+    names = tuple(map(str, range(N_SUBJECTS)))
+    seen = Batch(case.image, case.target, torch.ones(N_SUBJECTS, 1), names, names)
 
     def step() -> None:
         steps.fill(case.network, case.loss, optimizer, [seen])
@@ -157,7 +157,7 @@ def settings(noise: float) -> dict[str, float]:
     return {
         "noise_multiplier": noise,
         "max_grad_norm": CLIP,
-        "expected_batch_size": N_PATIENTS,
+        "expected_batch_size": N_SUBJECTS,
     }
 
 
@@ -171,7 +171,7 @@ def refusal(label: str, way: str) -> str:
     norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows.values()]).norm(dim=0)
     factors = (CLIP / (norms + 1e-6)).clamp(max=1)
     want = torch.cat(
-        [torch.einsum("b...,b->...", row, factors).flatten() / N_PATIENTS for row in rows.values()]
+        [torch.einsum("b...,b->...", row, factors).flatten() / N_SUBJECTS for row in rows.values()]
     )
     try:
         MAKERS[way](case, 0.0)()

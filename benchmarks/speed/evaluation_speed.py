@@ -40,11 +40,11 @@ Array = NDArray[np.float64]
 class Made:
     """Patients of several sites, the same number at each."""
 
-    def __init__(self, n_sites: int, n_patients: int) -> None:
+    def __init__(self, n_sites: int, n_subjects: int) -> None:
         rng = np.random.default_rng(0)
-        n = n_sites * n_patients
+        n = n_sites * n_subjects
         self.rng = rng
-        self.sites = np.repeat(np.arange(n_sites), n_patients)
+        self.sites = np.repeat(np.arange(n_sites), n_subjects)
         self.truth = rng.random(n) < 0.4
         z = self.truth * rng.normal(1.2, 0.3, n_sites)[self.sites]
         self.scores = 1 / (1 + np.exp(-z - rng.standard_normal((3, n))))
@@ -138,10 +138,10 @@ def timed(work: Callable[[Made, int], None], made: Made, n_draws: int) -> float:
 def main() -> None:
     """Time every part and print one table."""
     given = [int(text) for text in sys.argv[1:]]
-    n_sites, n_patients, n_draws, n_loop = (*given, *(50, 200, 2000, 20)[len(given) :])
-    made = Made(n_sites, n_patients)
+    n_sites, n_subjects, n_draws, n_loop = (*given, *(50, 200, 2000, 20)[len(given) :])
+    made = Made(n_sites, n_subjects)
     total = 0.0
-    print(f"{n_sites} sites x {n_patients} patients, {n_draws} draws\n")
+    print(f"{n_sites} sites x {n_subjects} patients, {n_draws} draws\n")
     print("| part | seconds |\n| --- | ---: |")
     for work in (classification, resampled, comparisons, values, hospitals):
         seconds = timed(work, made, n_draws)

@@ -24,7 +24,7 @@ from fedmri.leakage.inversion import InversionConfig
 from fedmri.leakage.membership import losses_of, perfect
 from fedmri.leakage.meter import Evidence, LeakageReport, attack
 from fedmri.leakage.release import Release, unmeasured
-from fedmri.leakage.sample import N_PATIENTS, chosen_batches, joined, moved
+from fedmri.leakage.sample import N_SUBJECTS, chosen_batches, joined, moved
 from fedmri.models.weights import load_weights
 from fedmri.privacy.stream import key_for
 from fedmri.round import Batch, Update, Weights
@@ -147,7 +147,7 @@ class Gate(Stage):
         n, m = (
             len({(e.site, e.subject) for e in update.at.data.examples(s)}) for s in ("train", "val")
         )
-        n, m = min(n, N_PATIENTS), min(m, N_PATIENTS)
+        n, m = min(n, N_SUBJECTS), min(m, N_SUBJECTS)
         best = perfect(n, m).advantage if n and m else 0.0
         if best <= self.max_leakage < 1:
             found = f"{n} and {m} patients, of whom a perfect attack would score {best:.2f}"

@@ -111,14 +111,14 @@ class StudyResult:
         """Return the scores: a row for each model and metric, over patients of all sites.
 
         Columns: ``model``, ``metric``, ``value``, ``low`` and ``high`` (95 % interval, NaN where
-        there is none), ``n_patients``, ``n_seeds``.
+        there is none), ``n_subjects``, ``n_seeds``.
         """
         import pandas as pd
 
         rows = [
             {"model": row.label, "metric": name}
             | {"value": one.value, "low": one.low, "high": one.high}
-            | {"n_patients": one.n_patients, "n_seeds": row.n_seeds}
+            | {"n_subjects": one.n_subjects, "n_seeds": row.n_seeds}
             for row in self.summary.rows
             for name, one in row.overall.items()
         ]
@@ -131,7 +131,7 @@ class StudyResult:
         rows = [
             {"model": one.label, "minus": one.reference, "value": one.estimate.value}
             | {"low": one.estimate.low, "high": one.estimate.high, "p": one.p_adjusted}
-            | {"shown": one.verdict, "n_patients": one.estimate.n_patients}
+            | {"shown": one.verdict, "n_subjects": one.estimate.n_subjects}
             for one in self.summary.differences
         ]
         return pd.DataFrame(rows)

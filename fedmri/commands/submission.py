@@ -55,7 +55,7 @@ def subgroups(
     table = Table("column", "group", "patients", "score (95 % interval)", "minus others", "shown")
     for one in scores_by_group(run, by):
         minus = with_interval(one.against_rest, is_signed=True)
-        n = str(one.score.n_patients)
+        n = str(one.score.n_subjects)
         cells = (one.column, one.group, n, with_interval(one.score), minus, one.verdict)
         table.add_row(*map(Text, cells))
     Console().print(table)

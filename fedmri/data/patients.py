@@ -84,9 +84,9 @@ def grouped(table: ScanTable, pattern: str) -> ScanTable:
         names[scan.site].add(scan.subject)
     for site, own in sorted(names.items()):
         n_fit = sum(re.fullmatch(pattern, name) is not None for name in own)
-        n_patients = len({patient_of(name, pattern) for name in own})
+        n_subjects = len({patient_of(name, pattern) for name in own})
         reason = (
-            f"{len(own)} names are {n_patients} patients: "
+            f"{len(own)} names are {n_subjects} patients: "
             f"data.source.patient_pattern fits {n_fit} of them"
         )
         findings.append(Finding("C12", reason, site, is_excluded=False))

@@ -24,7 +24,7 @@ class Estimate:
     value: float
     low: float
     high: float
-    n_patients: int
+    n_subjects: int
 
     @property
     def has_interval(self) -> bool:
@@ -96,15 +96,15 @@ class Certainty:
     level: float = LEVEL
 
 
-def interval(value: float, error: float, n_patients: int, how: Certainty | None = None) -> Estimate:
+def interval(value: float, error: float, n_subjects: int, how: Certainty | None = None) -> Estimate:
     """Return a number with Student's interval on a scale; without one where none can be made."""
     how = how or Certainty()
     q = quantile_of(how.df, how.level)
     if not (is_inside(value, how.scale) and error > 0 and math.isfinite(error * q)):
-        return Estimate(value, math.nan, math.nan, n_patients)
+        return Estimate(value, math.nan, math.nan, n_subjects)
     centre, spread = onto(value, error, how.scale)
     ends = [back(centre + sign * q * spread, how.scale) for sign in (-1, 1)]
-    return Estimate(value, ends[0], ends[1], n_patients)
+    return Estimate(value, ends[0], ends[1], n_subjects)
 
 
 def mean_interval(
@@ -134,4 +134,4 @@ def difference_of(first: Estimate, second: Estimate) -> Estimate:
     value = first.value - second.value
     low = value - math.hypot(first.value - first.low, second.high - second.value)
     high = value + math.hypot(first.high - first.value, second.value - second.low)
-    return Estimate(value, low, high, first.n_patients + second.n_patients)
+    return Estimate(value, low, high, first.n_subjects + second.n_subjects)

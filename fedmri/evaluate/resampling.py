@@ -52,7 +52,7 @@ def drawn_weights(
 
 
 def bootstrap(
-    statistic: Weighted, weights: Array, n_patients: int, how: Certainty | None = None
+    statistic: Weighted, weights: Array, n_subjects: int, how: Certainty | None = None
 ) -> Estimate:
     """Return a statistic with Student's interval by its spread over draws of patients.
 
@@ -62,20 +62,20 @@ def bootstrap(
     Args:
         statistic: Of weights of the entries.
         weights: Of ``drawn_weights``.
-        n_patients: Independent patients behind them.
+        n_subjects: Independent patients behind them.
         how: Scale, degrees of freedom and level.
 
     Source:
         Hesterberg 2015, doi:10.1080/00031305.2015.1089789 (narrowness with few patients).
     """
-    how = how or Certainty(df=n_patients - 1.0)
+    how = how or Certainty(df=n_subjects - 1.0)
     value = float(statistic(np.ones((1, weights.shape[1])))[0])
     found = _over(statistic, weights)
     found = found[np.isfinite(found)]
-    if len(found) < 0.95 * len(weights) or n_patients < 2:
-        return Estimate(value, math.nan, math.nan, n_patients)
-    error = float(found.std(ddof=1)) * math.sqrt(n_patients / (n_patients - 1))
-    return interval(value, error, n_patients, how)
+    if len(found) < 0.95 * len(weights) or n_subjects < 2:
+        return Estimate(value, math.nan, math.nan, n_subjects)
+    error = float(found.std(ddof=1)) * math.sqrt(n_subjects / (n_subjects - 1))
+    return interval(value, error, n_subjects, how)
 
 
 def percentiles(statistic: Weighted, weights: Array, level: float) -> tuple[float, float]:

@@ -42,7 +42,7 @@ class Agreement:
         """
         known = [one for one in self.gains.values() if one.has_interval]
         # an interval of a difference is symmetric: its half is the error times this quantile
-        errors = [(one.high - one.low) / 2 / careful_quantile(one.n_patients - 1) for one in known]
+        errors = [(one.high - one.low) / 2 / careful_quantile(one.n_subjects - 1) for one in known]
         found = on_scale([one.value for one in known], errors, "identity") if known else None
         return None if found is None else random_effects(found)
 
@@ -100,7 +100,7 @@ def _estimate(shown: Mapping[str, Any]) -> Estimate:
     value, low, high = (
         math.nan if shown[key] is None else float(shown[key]) for key in ("value", "low", "high")
     )
-    return Estimate(value, low, high, int(shown["n_patients"]))
+    return Estimate(value, low, high, int(shown["n_subjects"]))
 
 
 def _refused(what: str, found: str, want: str) -> UsageError:

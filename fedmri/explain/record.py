@@ -120,13 +120,13 @@ def summary_of(
     scans: Sequence[ScanExplained], n_left_out: int, sums: EmbeddingSums | None
 ) -> dict[str, Any]:
     """Return the aggregates over patients, for JSON; what is not known is None."""
-    n_patients = len({one.input.scan.subject for one in scans})
+    n_subjects = len({one.input.scan.subject for one in scans})
     methods = dict.fromkeys(method for one in scans for method in one.judged)
     return {
         "n_scans": len(scans),
         "n_left_out": n_left_out,
-        "n_patients": n_patients,
-        "is_fit_to_leave": n_patients >= LEAST_PATIENTS,
+        "n_subjects": n_subjects,
+        "is_fit_to_leave": n_subjects >= LEAST_PATIENTS,
         "methods": {method: _method(scans, method) for method in methods},
         "columns": _columns(scans),
         "chance": _shown(mean_share(_patients(scans, [one.chance for one in scans]))),
@@ -181,13 +181,13 @@ def _selection(scans: Sequence[ScanExplained]) -> dict[str, Any] | None:
     return {**asdict(found), **curve}
 
 
-def shown_rows(n_patients: int) -> list[int]:
+def shown_rows(n_subjects: int) -> list[int]:
     """Return the points of a curve that may be shown: no fewer than five patients lie between two.
 
     Between two neighbouring points of the whole curve lies the risk of one patient.
     """
-    step = max(LEAST_PATIENTS, -(-n_patients // 10))
-    ends = [*range(step, n_patients - step + 1, step), n_patients]
+    step = max(LEAST_PATIENTS, -(-n_subjects // 10))
+    ends = [*range(step, n_subjects - step + 1, step), n_subjects]
     return [end - 1 for end in ends if end >= LEAST_PATIENTS]
 
 
@@ -215,7 +215,7 @@ def _mean(values: Iterable[float]) -> float | None:
 
 def _shown(found: Estimate) -> dict[str, Any]:
     ends = {"low": _known(found.low), "high": _known(found.high)}
-    return {"value": _known(found.value), **ends, "n_patients": found.n_patients}
+    return {"value": _known(found.value), **ends, "n_subjects": found.n_subjects}
 
 
 def _known(value: float) -> float | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmri.harmonize.sums import Arrays
 
-N_PATIENTS, SCORES, RULE = "n_patients", "scores", "rule"
+N_SUBJECTS, SCORES, RULE = "n_subjects", "scores", "rule"
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class RuleScores:
     def site_sums(self, step: int, data: Iterable[Sequence[float]], shared: Arrays) -> Arrays:
         """Return the number of patients, and the sum of their scores under each rule."""
         rows = np.array([*data], dtype=np.float64).reshape(-1, self.n_rules)
-        return {N_PATIENTS: np.array([float(len(rows))]), SCORES: rows.clip(0, 1).sum(axis=0)}
+        return {N_SUBJECTS: np.array([float(len(rows))]), SCORES: rows.clip(0, 1).sum(axis=0)}
 
     def combine(self, step: int, total: Arrays, shared: Arrays) -> Arrays:
         """Return the number of the best rule, and the mean score under each."""
-        means = total[SCORES] / np.maximum(total[N_PATIENTS], 1.0)
+        means = total[SCORES] / np.maximum(total[N_SUBJECTS], 1.0)
         return {RULE: np.array([float(means.argmax())]), SCORES: means}

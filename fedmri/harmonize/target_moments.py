@@ -11,7 +11,7 @@ from fedmri.errors import HarmonizeError
 from fedmri.harmonize.sums import Arrays
 
 CENTRE, SCALE = "centre", "scale"
-N_PATIENTS, FIRST, SECOND = "n_patients", "first", "second"
+N_SUBJECTS, FIRST, SECOND = "n_subjects", "first", "second"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TargetMoments:
         """Return number, sum and sum of squares over patients, in declared scales."""
         values = np.array([*data], dtype=np.float64)
         apart = np.clip((values - self.centre) / self.scale, -self.most, self.most)
-        sums = {N_PATIENTS: float(len(apart)), FIRST: apart.sum(), SECOND: np.square(apart).sum()}
+        sums = {N_SUBJECTS: float(len(apart)), FIRST: apart.sum(), SECOND: np.square(apart).sum()}
         return {name: np.array([value]) for name, value in sums.items()}
 
     def combine(self, step: int, total: Arrays, shared: Arrays) -> Arrays:
@@ -44,7 +44,7 @@ class TargetMoments:
         Raises:
             HarmonizeError: There is no training patient (H20).
         """
-        n = float(total[N_PATIENTS][0])
+        n = float(total[N_SUBJECTS][0])
         if n < 1:
             want, fix = "one or more", "have at least one site with training patients take part"
             raise HarmonizeError("H20", "training patients", found="none", want=want, fix=fix)

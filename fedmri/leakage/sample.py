@@ -14,7 +14,7 @@ from fedmri.data.batches.site_data import Example, SiteData, Split
 from fedmri.leakage.release import unmeasured
 from fedmri.round import Batch
 
-N_PATIENTS = 32
+N_SUBJECTS = 32
 """Patients of a split whose losses are compared."""
 
 N_EXAMPLES = 4
@@ -22,7 +22,7 @@ N_EXAMPLES = 4
 
 
 def chosen_batches(
-    data: SiteData, split: Split, seed: int, n_patients: int = N_PATIENTS
+    data: SiteData, split: Split, seed: int, n_subjects: int = N_SUBJECTS
 ) -> Iterator[Batch]:
     """Yield examples of some patients, one at a time and without augmentation.
 
@@ -30,20 +30,20 @@ def chosen_batches(
         data: The site's examples.
         split: Whom to take.
         seed: Decides which patients.
-        n_patients: How many at most.
+        n_subjects: How many at most.
     """
-    wanted = chosen(data.examples(split), seed, n_patients)
+    wanted = chosen(data.examples(split), seed, n_subjects)
     batches = islice(data.eval_batches(split, batch_size=1), max(wanted, default=-1) + 1)
     return (batch for place, batch in enumerate(batches) if place in wanted)
 
 
-def chosen(examples: Sequence[Example], seed: int, n_patients: int) -> frozenset[int]:
+def chosen(examples: Sequence[Example], seed: int, n_subjects: int) -> frozenset[int]:
     """Return the places of some patients' examples."""
     places: dict[tuple[str, str], list[int]] = {}
     for place, example in enumerate(examples):
         places.setdefault((example.site, example.subject), []).append(place)
     patients = sorted(places)
-    drawn = np.random.default_rng(seed).permutation(len(patients))[:n_patients]
+    drawn = np.random.default_rng(seed).permutation(len(patients))[:n_subjects]
     return frozenset(place for row in drawn for place in _spaced(places[patients[row]]))
 
 

@@ -113,4 +113,4 @@ def _gain(
 
 
 def _verdict(gain: Estimate, p_adjusted: float) -> Verdict:
-    return judge(gain.value, p_adjusted, gain.n_patients, is_higher_better=True)
+    return judge(gain.value, p_adjusted, gain.n_subjects, is_higher_better=True)

@@ -78,6 +78,6 @@ def _named(model: Model, number: int) -> Model:
 def _judged(one: Beside, p: float, task: Measured) -> Beside:
     if one.difference is None:
         return one
-    value, n = one.difference.value, one.difference.n_patients
+    value, n = one.difference.value, one.difference.n_subjects
     verdict = judge(value, p, n, is_higher_better=task.is_higher_better)
     return replace(one, p_adjusted=p, verdict=verdict)

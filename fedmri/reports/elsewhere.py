@@ -83,7 +83,7 @@ def _lost(inside: Scored, outside: Scored, scorer: Scorer, task: Measured) -> Ge
         inside=within.estimate,
         outside=beyond.estimate,
         gap=lost,
-        verdict=gap_verdict(lost, beyond.n_patients, within.metric),
+        verdict=gap_verdict(lost, beyond.n_subjects, within.metric),
     )
 
 

@@ -151,7 +151,7 @@ def _judged(one: GroupScore, p: float, task: Measured) -> GroupScore:
     if one.against_rest is None:
         return one
     # a verdict rests on the smaller side
-    n = min(one.score.n_patients, one.against_rest.n_patients - one.score.n_patients)
+    n = min(one.score.n_subjects, one.against_rest.n_subjects - one.score.n_subjects)
     verdict = judge(one.against_rest.value, p, n, is_higher_better=task.is_higher_better)
     return replace(one, p_adjusted=p, verdict=verdict)
 

@@ -147,7 +147,7 @@ class Summary:
     is_higher_better: bool
     sites: tuple[str, ...]
     external_sites: tuple[str, ...]
-    n_patients: int
+    n_subjects: int
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]
     matrix: Matrix
@@ -214,7 +214,7 @@ def summarise(
         is_higher_better=task.is_higher_better,
         sites=inside,
         external_sites=outside,
-        n_patients=max(n_of(models.only(model.patients(), inside)) for model in rows),
+        n_subjects=max(n_of(models.only(model.patients(), inside)) for model in rows),
         rows=table,
         differences=differences,
         matrix=_matrix(results, scorer, (*inside, *outside)),
@@ -279,8 +279,8 @@ def _areas(rows: Sequence[Row], inside: Sequence[str]) -> dict[str, tuple[float,
         own = [row.by_site[s]["auc"] for s in inside if "auc" in row.by_site.get(s, {})]
         own = [one for one in own if math.isfinite(one.value)]
         if own and "auc" in row.overall and not row.group.is_beside:
-            n_all = sum(one.n_patients for one in own)
-            within = sum(one.n_patients * one.value for one in own) / n_all
+            n_all = sum(one.n_subjects for one in own)
+            within = sum(one.n_subjects * one.value for one in own) / n_all
             found[row.label] = (row.overall["auc"].value, within)
     return found
 
@@ -292,7 +292,7 @@ def _within_sites(
     scores = [score for score in scores if math.isfinite(score.value)]
     if not scores:
         return None
-    weights = [float(score.n_patients) for score in scores]
+    weights = [float(score.n_subjects) for score in scores]
     return estimate_of_sum(mean_of([score.contrast for score in scores], weights), primary)
 
 
@@ -331,7 +331,7 @@ def _difference(row: Model, reference: Model, patients: Patients, scorer: Scorer
 def _judged(difference: Difference, p_adjusted: float, *, is_higher_better: bool) -> Difference:
     estimate = difference.estimate
     verdict = judge(
-        estimate.value, p_adjusted, estimate.n_patients, is_higher_better=is_higher_better
+        estimate.value, p_adjusted, estimate.n_subjects, is_higher_better=is_higher_better
     )
     return replace(difference, p_adjusted=p_adjusted, verdict=verdict)
 

@@ -181,12 +181,12 @@ def told_table(telling: SiteTelling) -> tuple[tuple[str, ...], list[tuple[object
     """Return what was found as a table of plain values."""
     head = (
         *("model", "seed", "target_taken_out", "balanced_accuracy", "low", "high", "chance"),
-        *("p_value", "n_sites", "n_patients", "n_left_out"),
+        *("p_value", "n_sites", "n_subjects", "n_left_out"),
     )
     rows: list[tuple[object, ...]] = [
         (
             *(one.label, one.seed, one.is_given, one.share.value, one.share.low, one.share.high),
-            *(one.chance, one.p_value, one.n_sites, one.share.n_patients, one.n_left_out),
+            *(one.chance, one.p_value, one.n_sites, one.share.n_subjects, one.n_left_out),
         )
         for one in telling.found
     ]

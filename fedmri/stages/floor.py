@@ -117,7 +117,7 @@ def rows_of(own: OwnTable, n_least: int) -> SiteTable:
         for column in _presence(values[kept]):
             now[kept] &= _unless_few(column, inside, n_least)
         for place, column in enumerate(_presence(values[kept])):
-            if _n_patients(inside, column) < n_least:
+            if _n_subjects(inside, column) < n_least:
                 values[:, place] = np.nan
         if (now == kept).all():
             return SiteTable(found.sites[0], values[kept], found.covariates[kept])
@@ -142,14 +142,14 @@ def _presence(values: NDArray[np.float64]) -> Iterator[list[bool]]:
         yield column.tolist()
 
 
-def _n_patients(patients: Sequence[Hashable], rows: Iterable[bool]) -> int:
+def _n_subjects(patients: Sequence[Hashable], rows: Iterable[bool]) -> int:
     return len({patient for patient, is_in in zip(patients, rows, strict=True) if is_in})
 
 
 def _unless_few(column: list[bool], patients: Sequence[Hashable], n_least: int) -> Rows:
     """Tell of each row whether it stays: those without a feature go where they are few."""
-    n_with = _n_patients(patients, column)
-    n_without = _n_patients(patients, [not is_there for is_there in column])
+    n_with = _n_subjects(patients, column)
+    n_without = _n_subjects(patients, [not is_there for is_there in column])
     if n_without and n_without < n_least <= n_with:
         return np.array(column, dtype=np.bool_)
     return np.ones(len(column), dtype=np.bool_)

@@ -49,7 +49,7 @@ def tested(folder: Path, sites: Collection[str]) -> dict[str, CardScore]:
     names = {name for one in told for name in one.metrics} - NOT_SCORES
     found = {name: pool(told, name).estimate for name in sorted(names)}
     return {
-        name: CardScore.of(e.value, e.low, e.high, e.n_patients)
+        name: CardScore.of(e.value, e.low, e.high, e.n_subjects)
         for name, e in found.items()
         if math.isfinite(e.value)
     }

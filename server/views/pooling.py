@@ -23,7 +23,7 @@ class SiteScores:
     """A site's aggregates on one split: all that the server knows of its patients."""
 
     site: str
-    n_patients: int
+    n_subjects: int
     metrics: Mapping[str, float]
 
 
@@ -46,9 +46,9 @@ class Pooled:
 def pool(scores: Sequence[SiteScores], metric: str) -> Pooled:
     """Return a metric over all sites that have a finite value and a patient."""
     used = [
-        (one.site, one.n_patients, one.metrics[metric])
+        (one.site, one.n_subjects, one.metrics[metric])
         for one in sorted(scores, key=lambda one: one.site)
-        if one.n_patients and math.isfinite(one.metrics.get(metric, math.nan))
+        if one.n_subjects and math.isfinite(one.metrics.get(metric, math.nan))
     ]
     n, sites = sum(count for _, count, _ in used), tuple(site for site, _, _ in used)
     if not used:
@@ -65,7 +65,7 @@ def pool(scores: Sequence[SiteScores], metric: str) -> Pooled:
     )
 
 
-def estimate(metric: str, mean: float, n_patients: int) -> Estimate:
+def estimate(metric: str, mean: float, n_subjects: int) -> Estimate:
     """Return a mean over patients with the interval that holds whatever their single scores are.
 
     Only the range of a patient's score is used, for the server knows no more. The interval covers
@@ -77,15 +77,15 @@ def estimate(metric: str, mean: float, n_patients: int) -> Estimate:
         it holds for patients of several sites with different expectations.
     """
     top = metric_of(metric).high if metric_of(metric).is_patient_mean else math.inf
-    if math.isinf(top) or n_patients < 1 or not 0 <= mean <= top:
-        return _alone(mean, n_patients)
-    share, room = mean / top, math.log(2 / (1 - LEVEL)) / n_patients
+    if math.isinf(top) or n_subjects < 1 or not 0 <= mean <= top:
+        return _alone(mean, n_subjects)
+    share, room = mean / top, math.log(2 / (1 - LEVEL)) / n_subjects
     low, high = _end(share, 0.0, room), _end(share, 1.0, room)
-    return Estimate(mean, top * low, top * high, n_patients)
+    return Estimate(mean, top * low, top * high, n_subjects)
 
 
-def _alone(value: float, n_patients: int) -> Estimate:
-    return Estimate(value, math.nan, math.nan, n_patients)
+def _alone(value: float, n_subjects: int) -> Estimate:
+    return Estimate(value, math.nan, math.nan, n_subjects)
 
 
 def _end(mean: float, outside: float, room: float) -> float:

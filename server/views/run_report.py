@@ -120,7 +120,7 @@ def result_json(result: RunResult) -> dict[str, Any]:
         "reliability": [_reliability_json(one) for one in result.reliability],
         "notes": list(result.notes),
         "sites": {
-            one.site: {"n_patients": one.n_patients}
+            one.site: {"n_subjects": one.n_subjects}
             | {name: finite(value) for name, value in one.metrics.items()}
             for one in result.tests
         },
@@ -149,7 +149,7 @@ def result_headline(result: RunResult) -> str:
     has_interval = first.estimate.has_interval
     interval = f"95 % interval {span(first.estimate)}" if has_interval else "no interval"
     opening = f"{capital(metric_name(first.metric))} {number(first.estimate.value)} ({interval})"
-    patients = f"{first.estimate.n_patients} test patients of {len(first.sites)} sites"
+    patients = f"{first.estimate.n_subjects} test patients of {len(first.sites)} sites"
     caveat = "" if first.how != BY_SITE else "; not the metric of all patients taken together"
     return f"{opening} on {patients}: {first.how}{caveat}."
 
@@ -159,7 +159,7 @@ def area_sentence(name: str, area: Mapping[str, float]) -> str:
     if not math.isfinite(area["value"]):
         return f"ROC area of {name} over all sites: no site had enough patients with and without."
     return (
-        f"ROC area of {name} over {area['n_patients']:.0f} patients, from counts: "
+        f"ROC area of {name} over {area['n_subjects']:.0f} patients, from counts: "
         f"{number(area['value'])}, off by {number(area['error_bound'])} at most."
     )
 
@@ -197,7 +197,7 @@ def _context(result: RunResult, history: History) -> dict[str, Any]:
         "headline": result_headline(result),
         "fedmri": version("fedmri"),
         "metrics": [one.metric for one in result.pooled],
-        "by_site": [(one.site, one.n_patients, _cells(one, result.pooled)) for one in result.tests],
+        "by_site": [(one.site, one.n_subjects, _cells(one, result.pooled)) for one in result.tests],
         "untested": _untested(result),
         "score_curves": list(figures.draw_curves(scores, metric_name(primary), style, "score")),
         "loss_curves": list(figures.draw_curves(losses, "training loss", style, "loss")),
@@ -217,11 +217,11 @@ def _metrics(record: Mapping[str, Any]) -> dict[str, float]:
 
 def _cells(scores: SiteScores, pooled: Sequence[Pooled]) -> list[Estimate]:
     values = [(one.metric, scores.metrics.get(one.metric, math.nan)) for one in pooled]
-    return [estimate(metric, value, scores.n_patients) for metric, value in values]
+    return [estimate(metric, value, scores.n_subjects) for metric, value in values]
 
 
 def _untested(result: RunResult) -> list[str]:
-    tested = {one.site for one in result.tests if one.n_patients}
+    tested = {one.site for one in result.tests if one.n_subjects}
     return [site.site for site in result.status.sites if site.site not in tested]
 
 

@@ -20,10 +20,10 @@ def test_a_cluster_that_too_few_patients_are_near_is_in_no_sum(make_site: MakeSi
     order = SumsOrder(0, {}, made.shared(made.entries, 0))
     start = made.entries["memberships.centres"].double().numpy().copy()
     whole = as_arrays(site.sums(order).arrays)
-    n_patients = site.view.counts[1]
+    n_subjects = site.view.counts[1]
     # memberships of a point add up to 1, and their squares to a third at least
-    assert n_patients / 3 <= whole["weight"].sum() <= n_patients
-    site.view.guard = replace(site.view.guard, n_least=n_patients + 1)
+    assert n_subjects / 3 <= whole["weight"].sum() <= n_subjects
+    site.view.guard = replace(site.view.guard, n_least=n_subjects + 1)
     few = as_arrays(site.sums(order).arrays)
     assert not any(values.any() for values in few.values())
     [stage] = site.plan.stages

@@ -316,11 +316,11 @@ def test_a_class_folder_of_noise_has_no_near_copies(tmp_path: Path) -> None:
     assert len(images(tmp_path).scans) == 50
 
 
-def three_hospitals(root: Path, n_patients: int = 4) -> None:
+def three_hospitals(root: Path, n_subjects: int = 4) -> None:
     """Write three hospitals that each number their patients from 1."""
     seed = 0
     for site in "ABC":
-        names = [f"{'one' if i % 2 else 'two'}/img{i}.png" for i in range(1, n_patients + 1)]
+        names = [f"{'one' if i % 2 else 'two'}/img{i}.png" for i in range(1, n_subjects + 1)]
         for name in names:
             save_picture(root / site / name, picture(seed))
             seed += 1

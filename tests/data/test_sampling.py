@@ -30,14 +30,14 @@ from fedmri.tasks.task import Task
 MASK = Segmentation("mask", ("lesion",))
 KIND = Classification("kind", ("a", "b"))
 SLICES = PrepareConfig(dimension="2d", shape=(0, 8, 8))
-N_PATIENTS, SHAPE = 6, (8, 8, 10)
+N_SUBJECTS, SHAPE = 6, (8, 8, 10)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with volumes of ten slices, two of them with a lesion; five are of kind a."""
     made = tmp_path_factory.mktemp("scans")
-    for i in range(N_PATIENTS):
+    for i in range(N_SUBJECTS):
         image = np.random.default_rng(i).random(SHAPE, dtype=np.float32) + 1
         mask = np.zeros(SHAPE, np.uint8)
         mask[2:4, 3:6, 4:6] = 1
@@ -58,7 +58,7 @@ def site(folder: Path, target: Task, sample: SampleConfig, prepare: PrepareConfi
             {"mask": folder / f"{i}_mask.nii.gz"},
             {"kind": "b" if i == 0 else "a"},
         )
-        for i in range(N_PATIENTS)
+        for i in range(N_SUBJECTS)
     ]
     sides = {scan.subject: "train" for scan in scans}
     found = prepare_scans(scans, target, config, sides, folder / "cache")  # type: ignore[arg-type]

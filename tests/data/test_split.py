@@ -35,13 +35,13 @@ def by_hash(number: int, seed: int) -> Split:
     return "test" if value < 0.25 else "val" if value < 0.40 else "train"
 
 
-@given(seed=SEEDS, n_patients=st.integers(20, 60))
+@given(seed=SEEDS, n_subjects=st.integers(20, 60))
 @settings(max_examples=50, deadline=None)
-def test_another_patient_moves_no_other(seed: int, n_patients: int) -> None:
+def test_another_patient_moves_no_other(seed: int, n_subjects: int) -> None:
     """A hospital that goes on recruiting keeps its test patients."""
-    expected = {f"sub{i}": by_hash(i, seed) for i in range(n_patients)}
+    expected = {f"sub{i}": by_hash(i, seed) for i in range(n_subjects)}
     assume(len(set(list(expected.values())[:-1])) == 3)
-    scans = [scan(i) for i in range(n_patients)]
+    scans = [scan(i) for i in range(n_subjects)]
     assert split_subjects(scans, AGE, CONFIG, seed) == expected
     fewer = split_subjects(scans[:-1], AGE, CONFIG, seed)
     assert fewer.items() <= expected.items()
@@ -88,10 +88,10 @@ def test_shares_are_those_asked_for() -> None:
     assert abs(counts["val"] - 600) < 92
 
 
-@pytest.mark.parametrize("n_patients", [1, 2, 3, 12])
-def test_a_side_that_is_not_wanted_stays_empty(n_patients: int) -> None:
+@pytest.mark.parametrize("n_subjects", [1, 2, 3, 12])
+def test_a_side_that_is_not_wanted_stays_empty(n_subjects: int) -> None:
     """Without a validation share nobody is taken from training for it."""
-    scans = [scan(i) for i in range(n_patients)]
+    scans = [scan(i) for i in range(n_subjects)]
     splits = split_subjects(scans, AGE, SplitConfig(val=0, test=0.3), 4)
     assert set(splits) == {s.subject for s in scans}
     assert "val" not in splits.values()

@@ -42,7 +42,7 @@ def test_trainings_are_averaged_and_are_no_patients() -> None:
     other = BASE + RNG.normal(0.02, 0.05, 60)
     often = paired_means(np.tile(other, (10, 1)), np.tile(BASE, (10, 1)))
     assert often.p_value == pytest.approx(paired_means(other, BASE).p_value)
-    assert often.difference.n_patients == 60
+    assert often.difference.n_subjects == 60
 
 
 def test_differences_between_sites_do_not_widen_the_interval() -> None:
@@ -166,7 +166,7 @@ def test_subgroups_are_compared_with_the_rest_and_adjusted() -> None:
     assert worse.against_rest.high < 0
     assert worse.p_adjusted < 0.001
     assert found["sex", "F"].p_adjusted > 0.05
-    assert worse.score.n_patients == 100
+    assert worse.score.n_subjects == 100
 
 
 def test_ages_fall_into_bands() -> None:

@@ -21,7 +21,7 @@ N = 12
 
 def shown(found: Any) -> dict[str, Any]:
     """Return an estimate as ``summary.json`` has it."""
-    return {"value": found.value, "low": found.low, "high": found.high, "n_patients": N}
+    return {"value": found.value, "low": found.low, "high": found.high, "n_subjects": N}
 
 
 def written(folder: Path, name: str, gains: np.ndarray, **changed: Any) -> Path:

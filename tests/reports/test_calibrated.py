@@ -134,7 +134,7 @@ def test_a_site_of_eight_has_no_limit_of_its_own(write_run: WriteRun, regression
     found: dict[str, Coverage] = {one.site: one for one in summary_of(run, regression).coverages}
     assert (found["A"].is_own, found["BB"].is_own) == (True, False)
     assert found["BB"].own_size == found["BB"].common_size
-    assert (found["BB"].n_validation, found["BB"].common.n_patients) == (8, 8)
+    assert (found["BB"].n_validation, found["BB"].common.n_subjects) == (8, 8)
 
 
 def test_sets_hold_the_class_as_often_as_they_promise(

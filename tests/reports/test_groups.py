@@ -77,7 +77,7 @@ def test_the_page_shows_the_planned_columns_that_divide_patients(
     found = {(one.column, one.group): one for one in summary.groups}
     assert {column for column, _ in found} == {"sex", "age"}
     sizes = {
-        group: one.score.n_patients for (column, group), one in found.items() if column == "age"
+        group: one.score.n_subjects for (column, group), one in found.items() if column == "age"
     }
     assert sizes == {"<40": 8, "40-60": 20, ">=60": 10, NOT_KNOWN: 2}
     assert found["sex", "F"].verdict == "worse"
@@ -100,13 +100,13 @@ def test_groups_come_from_the_tables_of_a_runs_data(
     found = scores_by_group(run, ["sex", "age:50", "scanner"])
     by_column: dict[str, int] = {}
     for one in found:
-        by_column[one.column] = by_column.get(one.column, 0) + one.score.n_patients
+        by_column[one.column] = by_column.get(one.column, 0) + one.score.n_subjects
         assert one.group != NOT_KNOWN
     assert len({*by_column.values()}) == 1
     assert {one.group for one in found if one.column == "age"} <= {"<50", ">=50"}
     planned = summarise(load_results(run), load(["experiment=smoke"]).plan.target).groups
-    named = {(one.column, one.group): one.score.n_patients for one in found}
-    shown = {(one.column, one.group): one.score.n_patients for one in planned}
+    named = {(one.column, one.group): one.score.n_subjects for one in found}
+    shown = {(one.column, one.group): one.score.n_subjects for one in planned}
     assert {"sex", "age"} <= {column for column, _ in shown}
     assert all(named[key] == n for key, n in shown.items() if key[0] == "sex")
     with pytest.raises(UsageError, match=r"--by hand: found columns.*scanner.*\[U01\]"):

@@ -123,14 +123,14 @@ def test_a_site_is_drawn_alike_whoever_stands_beside_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "n_patients"),
+    ("low", "high", "n_subjects"),
     [(0.7, 0.7 + 1e-12, 9), (math.nan, math.nan, 9), (0.6, 0.8, 1)],
 )
 def test_there_is_no_interval_where_none_can_be_had(
-    low: float, high: float, n_patients: int
+    low: float, high: float, n_subjects: int
 ) -> None:
     """What did not vary, what is not defined, and one patient: never 0.7 to 0.7."""
-    assert not estimate_of(0.7, low, high, n_patients).has_interval
+    assert not estimate_of(0.7, low, high, n_subjects).has_interval
 
 
 def test_dealing_patients_to_sites_keeps_the_sizes_of_sites() -> None:

@@ -59,7 +59,7 @@ def test_what_a_hospital_gave_is_what_the_others_lose_without_it(
     summary = summarise(load_results(run), segmentation, n_bootstrap=100)
     found = {one.site: one for one in summary.given}
     assert found["A"].gain.value == pytest.approx(0.1, abs=0.02)
-    assert found["A"].gain.n_patients == 12  # of B alone
+    assert found["A"].gain.n_subjects == 12  # of B alone
     assert (found["A"].verdict, found["B"].verdict) == ("better", "no difference shown")
 
 
@@ -146,7 +146,7 @@ def test_runs_are_compared_over_shared_patients_alone(tmp_path: Path, segmentati
     assert first.difference is None
     assert second.difference is not None
     assert second.difference.value == pytest.approx(0.1, abs=1e-6)
-    assert second.difference.n_patients == 12
+    assert second.difference.n_subjects == 12
     assert second.verdict in ("better", "cannot be said")  # the noise of a patient is the same
     with pytest.raises(UsageError, match=r"test patients of c.*\[U14\]"):
         beside([load_results(a), load_results(c)], segmentation)

@@ -44,7 +44,7 @@ def test_the_interval_counts_patients_and_not_slices(
     run = write_run({"A": 40}, lambda arm, seed, site, i: {**dice(i % 2), "n_examples": 30})
     overall = summarise(load_results(run), segmentation).rows[0].overall["dice"]
     assert overall.value == 0.5
-    assert overall.n_patients == 40
+    assert overall.n_subjects == 40
     assert (overall.high - overall.low) / 2 == pytest.approx(1.96 * 0.5 / math.sqrt(40), rel=0.1)
 
 
@@ -135,7 +135,7 @@ def test_a_smaller_error_is_better(write_run: WriteRun, regression: Task) -> Non
 
 
 @pytest.mark.parametrize(
-    ("value", "p_adjusted", "n_patients", "verdict"),
+    ("value", "p_adjusted", "n_subjects", "verdict"),
     [
         (0.1, 0.01, 9, "better"),
         (-0.1, 0.01, 9, "worse"),
@@ -146,12 +146,12 @@ def test_a_smaller_error_is_better(write_run: WriteRun, regression: Task) -> Non
     ],
 )
 def test_a_verdict_needs_a_small_adjusted_p_value_and_six_pairs(
-    value: float, p_adjusted: float, n_patients: int, verdict: str
+    value: float, p_adjusted: float, n_subjects: int, verdict: str
 ) -> None:
     """Five pairs of one sign happen by chance in 2 of 32 cases: more than 5 %."""
-    assert judge(value, p_adjusted, n_patients, is_higher_better=True) == verdict
+    assert judge(value, p_adjusted, n_subjects, is_higher_better=True) == verdict
     flipped = {"better": "worse", "worse": "better"}
-    reversed_ = judge(value, p_adjusted, n_patients, is_higher_better=False)
+    reversed_ = judge(value, p_adjusted, n_subjects, is_higher_better=False)
     assert reversed_ == flipped.get(verdict, verdict)
 
 
@@ -324,7 +324,7 @@ def test_models_that_were_tested_on_other_patients_are_compared_on_the_common_on
     (run / "cases/pooled/seed-0/B.jsonl").unlink()
     summary = summarise(load_results(run), segmentation)
     (difference,) = summary.differences
-    assert difference.estimate.n_patients == 8
+    assert difference.estimate.n_subjects == 8
     assert difference.estimate.value == 0
     assert any("8 of 16 patients" in note for note in summary.notes)
 

@@ -117,7 +117,7 @@ def test_sites_that_took_no_part_are_not_told_apart(
     sites = {**SITES, "external:x": 9}
     run = write_embeddings(write_run(sites, case), {**sites, "a": 30}, noise)
     plain, _ = telling(run, classification).found
-    assert (plain.n_sites, plain.share.n_patients) == (3, 60)
+    assert (plain.n_sites, plain.share.n_subjects) == (3, 60)
 
 
 @pytest.mark.parametrize(

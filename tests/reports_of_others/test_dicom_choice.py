@@ -218,17 +218,17 @@ def test_a_placeholder_joins_nobody(number: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("days", "n_patients"),
+    ("days", "n_subjects"),
     [(("19500101",) * 4, 1), (("19500101", "19510101", "19520101", "19530101"), 4)],
 )
 def test_name_and_day_of_birth_tell_who_shares_a_number(
-    days: list[str], n_patients: int, tmp_path: Path
+    days: list[str], n_subjects: int, tmp_path: Path
 ) -> None:
     """Four folders of one number are one person of one birthday, or four of four."""
     for seed, (name, day) in enumerate(zip("abcd", days, strict=True), start=1):
         series(tmp_path / "A" / name, seed, edit=numbered("7001", day))
     table = found(tmp_path)
-    assert len({scan.patient for scan in table.scans}) == n_patients
+    assert len({scan.patient for scan in table.scans}) == n_subjects
     assert "D60" in {finding.code for finding in table.findings}
 
 

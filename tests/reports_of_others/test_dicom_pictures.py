@@ -200,11 +200,11 @@ def examined(root: Path, **settings: object) -> ScanTable:
     return examine(read(SourceConfig(path=str(root))), KIND, config, ("T1w",))
 
 
-def hospitals(root: Path, n_patients: int = 8) -> None:
+def hospitals(root: Path, n_subjects: int = 8) -> None:
     """Write three hospitals that each number their patients from 1, two pictures a patient."""
     for place, site in enumerate("ABC"):
         rows = []
-        for number in range(1, n_patients + 1):
+        for number in range(1, n_subjects + 1):
             for view in range(2):
                 name = f"{('one', 'two')[number % 2]}/{number}-{view}.png"
                 save_picture(root / site / name, picture(100 * place + 2 * number + view))

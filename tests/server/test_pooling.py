@@ -25,7 +25,7 @@ def test_a_mean_over_patients_is_exact_from_the_sites_means() -> None:
     ]
     pooled = pool(sent, "dice")
     assert pooled.estimate.value == pytest.approx((0.9 + 0.8 + 0.1 + 0.5 + 0.7 + 0.6) / 6)
-    assert (pooled.estimate.n_patients, pooled.how) == (6, EXACT)
+    assert (pooled.estimate.n_subjects, pooled.how) == (6, EXACT)
 
 
 def test_a_root_mean_square_is_exact_from_the_sites() -> None:
@@ -60,7 +60,7 @@ def test_a_site_that_withholds_or_has_no_value_is_left_out() -> None:
     """Neither a site without patients nor one whose metric is not defined moves the mean."""
     sent = scores(a=(4, 0.5), b=(0, 0.0), c=(3, math.nan))
     pooled = pool([*sent, SiteScores("d", 2, {})], "x")
-    assert (pooled.estimate.value, pooled.sites, pooled.estimate.n_patients) == (0.5, ("a",), 4)
+    assert (pooled.estimate.value, pooled.sites, pooled.estimate.n_subjects) == (0.5, ("a",), 4)
 
 
 def test_nothing_sent_is_nothing_said() -> None:

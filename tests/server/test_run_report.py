@@ -51,7 +51,7 @@ def test_an_area_from_counts_stands_with_its_error_bound(
 ) -> None:
     """On the page, in JSON and in a sentence; of a class without patients nothing is said."""
     path = deploy("tiny").path / "metrics.jsonl"
-    area = {"value": 0.71, "error_bound": 0.042, "low": 0.5, "high": 0.9, "n_patients": 40.0}
+    area = {"value": 0.71, "error_bound": 0.042, "low": 0.5, "high": 0.9, "n_subjects": 40.0}
     areas = {"mass": area, "spots": dict.fromkeys(area, math.nan)}
     found = {"kind": "found", "round": 2, "stage": "counted_auc", "status": "ok", "areas": areas}
     with path.open("a") as file:
@@ -164,7 +164,7 @@ def test_the_result_as_json_holds_sites_and_pooled(deploy: Deploy, coordinator: 
     json.dumps(result, allow_nan=False)
     tests = [r for r in records(run.path / "metrics.jsonl") if r["kind"] == "test"]
     n = {record["site"]: record["n_subjects"] for record in tests}
-    assert {site: values["n_patients"] for site, values in result["sites"].items()} == n
+    assert {site: values["n_subjects"] for site, values in result["sites"].items()} == n
     (accuracy,) = [one for one in result["pooled"] if one["metric"] == "accuracy"]
     right = sum(record["n_subjects"] * record["metrics"]["accuracy"] for record in tests)
     assert accuracy["value"] == pytest.approx(right / sum(n.values()))
@@ -192,7 +192,7 @@ def test_a_fetched_model_has_the_scores_that_the_sites_told(
     result = fetch_run(coordinator, "tiny", tmp_path / "out")
     card = read_model(tmp_path / "out" / "model.safetensors").card
     wanted = {
-        one.metric: CardScore.of(e.value, e.low, e.high, e.n_patients)
+        one.metric: CardScore.of(e.value, e.low, e.high, e.n_subjects)
         for one in result.pooled
         if math.isfinite((e := one.estimate).value)
     }

@@ -49,7 +49,7 @@ def test_a_left_out_site_is_tested_whole_and_the_others_on_their_test_patients(
     summary = summarise(load_results(folder), plan.target, n_bootstrap=200)
     n_whole = sum(u["train"] + u["val"] + u["test"] for u in used.values())
     n_test = sum(u["test"] for u in used.values())
-    n_pairs = {(d.label, d.reference): d.estimate.n_patients for d in summary.differences}
+    n_pairs = {(d.label, d.reference): d.estimate.n_subjects for d in summary.differences}
     assert n_pairs[LEFT_OUT, POOLED_LEFT_OUT] == n_whole
     assert n_pairs[LEFT_OUT, "pooled"] == n_pairs["federated", POOLED_LEFT_OUT] == n_test
     assert any(f"{n_whole} patients" in note for note in summary.notes)

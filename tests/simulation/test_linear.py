@@ -171,11 +171,11 @@ def test_it_stands_in_every_table_and_without_a_left_out_site(
     rows = {row.label: row for row in summary.rows}
     assert {"linear", "linear (site left out)"} <= set(rows)
 
-    def n_patients(label: str) -> int:
-        return rows[label].overall[task.primary].n_patients
+    def n_subjects(label: str) -> int:
+        return rows[label].overall[task.primary].n_subjects
 
-    assert n_patients("linear") == n_patients("federated")
-    assert n_patients("linear (site left out)") == n_patients("federated (site left out)")
+    assert n_subjects("linear") == n_subjects("federated")
+    assert n_subjects("linear (site left out)") == n_subjects("federated (site left out)")
     references = {d.reference for d in summary.differences if d.label == "federated"}
     assert "linear" in references
 

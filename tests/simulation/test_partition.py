@@ -22,7 +22,7 @@ MASK = Segmentation("mask", ("lesion",))
 DRAWN = ["iid", "dirichlet", "quantity"]
 
 
-def cohort(n_patients: int) -> list[Scan]:
+def cohort(n_subjects: int) -> list[Scan]:
     """Return patients of three classes and three sites; every third was scanned twice."""
     return [
         Scan(
@@ -32,7 +32,7 @@ def cohort(n_patients: int) -> list[Scan]:
             {},
             columns={"kind": "abc"[i % 3], "age": str(20 + i), "scanner": f"m{i % 4}"},
         )
-        for i in range(n_patients)
+        for i in range(n_subjects)
         for session in (("1", "2") if i % 3 == 0 else ("",))
     ]
 

@@ -67,7 +67,7 @@ def test_folds_test_every_patient_once_and_stay_apart(run_tiny: RunTiny) -> None
     n_all = sum(len(set().union(*sides(folder / f"prepared/{s}.json").values())) for s in SITES)
     row = summary.row("federated")
     assert row is not None
-    assert row.overall[summary.metric].n_patients == n_all
+    assert row.overall[summary.metric].n_subjects == n_all
 
 
 def test_a_learning_curve_nests_and_tests_the_same_patients(run_tiny: RunTiny) -> None:

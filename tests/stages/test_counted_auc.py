@@ -84,7 +84,7 @@ def test_the_area_is_that_of_all_patients_within_its_bound() -> None:
     exact = roc_auc_score([c.truth for c in every], [c.prediction[1] for c in every])
     assert abs(area["value"] - exact) <= area["error_bound"] < 0.2
     assert area["low"] <= exact <= area["high"]
-    assert area["n_patients"] == 95
+    assert area["n_subjects"] == 95
 
 
 def test_a_site_below_the_floor_of_a_class_counts_nobody() -> None:
@@ -176,7 +176,7 @@ def test_odd_counts_of_one_site_cost_its_own_share(
     assert (record["status"], record["left_out"]) == ("ok", {"site02": "H01"})
     paths = sorted((folder / "cases/federated").rglob("*.jsonl"))
     others = [c for path in paths if path.stem != "site02" for c in read_cases(path)]
-    counted = [area["n_patients"] for area in record["areas"].values()]
+    counted = [area["n_subjects"] for area in record["areas"].values()]
     n_counted = int(np.nanmax(counted))
     assert 0 < n_counted <= len(others)
     [note] = area_table(records(folder))["area_notes"]
@@ -193,7 +193,7 @@ def test_odd_counts_of_one_site_cost_its_own_share(
 
 def test_the_area_stands_beside_the_mean_of_the_hospitals(tmp_path: Path) -> None:
     """Of one class that is the mean over patients: (10 * .8 + 30 * .6) / 40 is .65."""
-    area = {"value": 0.7, "error_bound": 0.04, "low": 0.5, "high": 0.85, "n_patients": 40.0}
+    area = {"value": 0.7, "error_bound": 0.04, "low": 0.5, "high": 0.85, "n_subjects": 40.0}
     unknown = dict.fromkeys(area, math.nan)
     same = {"arm": "federated", "seed": 0, "kind": "test", "status": "ok"}
     tests = [

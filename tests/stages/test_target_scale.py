@@ -82,10 +82,10 @@ def test_a_hospital_reads_which_sums_leave() -> None:
     """Before the rounds three numbers, and after them those of another stage."""
     key, _ = key_pair(1)
     text = describe(sign_plan(load(SETTINGS).plan, key), SitePolicy())
-    assert "sum of squares of their target (target_scale): n_patients (1,), first (1,)" in text
+    assert "sum of squares of their target (target_scale): n_subjects (1,), first (1,)" in text
     kept = load(["experiment=lesion_mask", "stages=[kept_parts]"]).plan
     text = describe(sign_plan(kept, key), SitePolicy())
-    assert "Dice under six rules (kept_parts): n_patients (1,), scores (6,)" in text
+    assert "Dice under six rules (kept_parts): n_subjects (1,), scores (6,)" in text
 
 
 def test_classes_and_private_patients_have_no_scale() -> None:

@@ -144,7 +144,7 @@ def test_a_model_predicts_a_table_and_is_scored(
     said = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert columns <= said.keys()
     scored = model.score(followed).summary.rows[0].overall
-    assert scored[model.card.plan.target.primary].n_patients > 10
+    assert scored[model.card.plan.target.primary].n_subjects > 10
 
 
 @pytest.mark.parametrize("target", [LABELS, SURVIVAL], ids=["labels", "survival"])
@@ -176,4 +176,4 @@ def test_a_summary_of_one_patient_a_site_has_no_interval(survival: fedmri.StudyR
     for row in summary.rows:
         for of_site in row.by_site.values():
             one = of_site["concordance"]
-            assert one.n_patients > 1 or not one.has_interval
+            assert one.n_subjects > 1 or not one.has_interval

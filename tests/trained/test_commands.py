@@ -152,7 +152,7 @@ def test_score_prints_the_table_of_a_simulation(
     _, text, _ = fedmri(*words, "--json")
     said = json.loads(text)
     assert said["metric"] == "balanced_accuracy"
-    assert said["n_patients"] == len(names)
+    assert said["n_subjects"] == len(names)
     assert sorted(said["rows"][0]["by_site"]) == ["site01", "site02", "site03"]
     (tmp_path / "patients.txt").write_bytes(bytes(range(256)))
     code, _, error = fedmri(*words)

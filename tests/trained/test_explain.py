@@ -63,7 +63,7 @@ def test_the_share_in_the_mask_is_of_patients_beside_an_untrained_network(
         one = summary["methods"][method]  # type: ignore[index]
         inside = [scan.judged[method].inside for scan in found.scans]
         assert one["share_in_mask"]["value"] == pytest.approx(float(np.mean(inside)))
-        assert one["share_in_mask"]["n_patients"] == 6
+        assert one["share_in_mask"]["n_subjects"] == 6
         assert one["share_in_mask"]["low"] < one["share_in_mask"]["value"]
         assert one["share_in_mask_untrained"]["value"] is not None
         assert -1 <= one["likeness_untrained"] <= 1

@@ -21,7 +21,7 @@ DATA = os.environ.get("FEDMRI_TEST_DATA", "")
 LGG, IXI = Path(DATA) / "lgg-bids", Path(DATA) / "ixi-hh-bids"
 NEEDS_DATA = pytest.mark.skipif(not DATA, reason="FEDMRI_TEST_DATA names no folder of real data")
 
-N_PATIENTS = 4
+N_SUBJECTS = 4
 """Of each hospital: enough to train for two steps on."""
 
 
@@ -31,7 +31,7 @@ def tumours(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     folder = tmp_path_factory.mktemp("lgg")
     data = folder / "bids"
     (data / "derivatives").mkdir(parents=True)
-    found = [sorted(LGG.glob(f"sub-TCGA{site}*"))[:N_PATIENTS] for site in ("CS", "HT")]
+    found = [sorted(LGG.glob(f"sub-TCGA{site}*"))[:N_SUBJECTS] for site in ("CS", "HT")]
     names = [path.name for paths in found for path in paths]
     masks = Path("derivatives/manual_masks")
     (data / masks).mkdir()

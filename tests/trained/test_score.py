@@ -75,7 +75,7 @@ def test_test_scores_of_a_run_are_those_of_its_file(
         if metric in card:
             assert (card[metric].value, card[metric].n_patients) == (
                 estimate.value,
-                estimate.n_patients,
+                estimate.n_subjects,
             )
             assert card[metric].low == (estimate.low if estimate.has_interval else None)
 

@@ -39,7 +39,7 @@ class DeclaredSite:
     """A site as its coordinator enrolled it: its name, and the patients that it declared."""
 
     name: str
-    n_patients: int
+    n_subjects: int
 
 
 def check_plan(
@@ -134,7 +134,7 @@ def _of_sites(plan: Plan, sites: Sequence[DeclaredSite]) -> Iterator[FedmriError
     batch = plan.privacy.batch_subjects
     for site in sites:
         share = 1 - plan.data.split.val - plan.data.split.test
-        n_train = int(site.n_patients * share)
+        n_train = int(site.n_subjects * share)
         if plan.privacy.is_on and batch > n_train:
             what, want = f"site {site.name}", f"{batch:g} or more, as privacy.batch_subjects says"
             found, fix = f"{n_train} training patients", "lower privacy.batch_subjects"

@@ -120,7 +120,7 @@ def claims_of(results: Results, summary: Summary, plan: Plan) -> dict[str, Any]:
     claims = [
         {
             "name": row.label,
-            "n": max(one.n_patients for one in shares.values()),
+            "n": max(one.n_subjects for one in shares.values()),
             # a mean over trainings is no share of patients
             **({"average": "folds"} if row.n_seeds > 1 or row.group.reading == "mean" else {}),
             **{name: f"{one.value:.4f}" for name, one in shares.items()},

@@ -38,7 +38,7 @@ def _lines(one: Agreement) -> Iterator[str]:
     yield f"{one.method}:"
     for name, share in one.shares.items():
         gain = one.gains[name]
-        n, inside = gain.n_patients, f"in masks {_of(share.value, share.low, share.high)}"
+        n, inside = gain.n_subjects, f"in masks {_of(share.value, share.low, share.high)}"
         more = f"more than untrained by {_of(gain.value, gain.low, gain.high)}"
         yield f"  {name}, {n} patients: {inside}; {more}; it {one.trusted[name]}."
     together = one.together

@@ -191,9 +191,9 @@ def _patients(index: int, n_mean: int, seed: int) -> Iterator[Patient]:
     """Yield the patients of one hospital."""
     random = _stream(seed, index)
     scanner = scanner_of_site(index, random)
-    n_patients = max(1, round(n_mean * SIZES[index % len(SIZES)]))
+    n_subjects = max(1, round(n_mean * SIZES[index % len(SIZES)]))
     youngest, oldest = AGES[index % len(AGES)]
-    lesions = random.permutation(_quota(n_patients, MIXES[index % len(MIXES)]))
+    lesions = random.permutation(_quota(n_subjects, MIXES[index % len(MIXES)]))
     for number, lesion in enumerate(lesions, start=1):
         yield Patient(
             name=f"sub-{index + 1:02d}{number:03d}",
@@ -206,9 +206,9 @@ def _patients(index: int, n_mean: int, seed: int) -> Iterator[Patient]:
         )
 
 
-def _quota(n_patients: int, mix: tuple[float, ...]) -> list[str]:
+def _quota(n_subjects: int, mix: tuple[float, ...]) -> list[str]:
     """Return the lesion of each patient, in shares as near to the mix as whole patients allow."""
-    edges = np.round(np.cumsum((0.0, *mix)) * n_patients).astype(int)
+    edges = np.round(np.cumsum((0.0, *mix)) * n_subjects).astype(int)
     counts = np.diff(edges)
     return [kind for kind, n in zip(LESIONS, counts, strict=True) for _ in range(n)]
 

@@ -72,8 +72,8 @@ def gap(inside: Estimate, outside: Estimate, *, limit: float = LIMIT) -> Gap:
         Zou and Donner 2008, doi:10.1002/sim.3095 (interval of the difference).
     """
     lost = difference_of(inside, outside)
-    verdict = verdict_of(lost.low, lost.high, outside.n_patients, limit=limit)
-    points = Estimate(100 * lost.value, 100 * lost.low, 100 * lost.high, lost.n_patients)
+    verdict = verdict_of(lost.low, lost.high, outside.n_subjects, limit=limit)
+    points = Estimate(100 * lost.value, 100 * lost.low, 100 * lost.high, lost.n_subjects)
     relative = 100 * lost.value / inside.value if inside.value else math.nan
     return Gap(points, relative, verdict)
 

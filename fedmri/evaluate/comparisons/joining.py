@@ -128,7 +128,7 @@ def _judged(
 
 
 def _worth(gain: Estimate, p_adjusted: float, alpha: float) -> Worth:
-    if gain.n_patients < LEAST_PATIENTS or not math.isfinite(p_adjusted):
+    if gain.n_subjects < LEAST_PATIENTS or not math.isfinite(p_adjusted):
         return "too few patients"
     if p_adjusted > alpha:
         return "not shown"
@@ -137,7 +137,7 @@ def _worth(gain: Estimate, p_adjusted: float, alpha: float) -> Worth:
 
 def _sentence(hospital: str, names: tuple[str, str], gain: Estimate, worth: Worth) -> str:
     model, metric = names
-    patients = f"{gain.n_patients} test patients"
+    patients = f"{gain.n_subjects} test patients"
     if worth == "too few patients":
         return f"At {hospital}, nothing can be said: {patients} are too few."
     by = f"{abs(gain.value):.3f} (95 % interval {gain.low:+.3f} to {gain.high:+.3f})"

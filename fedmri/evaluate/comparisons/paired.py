@@ -229,5 +229,5 @@ def non_inferiority(
 
 def _turned(paired: Paired) -> Paired:
     one = paired.difference
-    turned = Estimate(-one.value, -one.high, -one.low, one.n_patients)
+    turned = Estimate(-one.value, -one.high, -one.low, one.n_subjects)
     return Paired(turned, paired.error, paired.df, paired.p_value)

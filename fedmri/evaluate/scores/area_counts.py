@@ -22,7 +22,7 @@ Rank = tuple[Array, Flags]
 """Probability of one class for each patient, and whose class it is; shapes ``(n,)``."""
 NAMES = ("positive_low", "positive_high", "negative_low", "negative_high")
 """Counts of a site, see ``Ranges``; each of shape ``(n_areas, n_bins)``."""
-AREA = ("value", "error_bound", "low", "high", "n_patients")
+AREA = ("value", "error_bound", "low", "high", "n_subjects")
 """What is told of an area; NaN where a class has no patient."""
 
 

@@ -137,19 +137,19 @@ class BinnedArea:
         error_bound: The area of the scores differs by this much at most, whatever they are.
         low: Lower end of the interval over patients, with the bound taken off.
         high: Upper end, with the bound added.
-        n_patients: Of all sites.
+        n_subjects: Of all sites.
     """
 
     value: float
     error_bound: float
     low: float
     high: float
-    n_patients: int
+    n_subjects: int
 
     @property
     def estimate(self) -> Estimate:
         """The area with an interval that holds both kinds of doubt."""
-        return Estimate(self.value, self.low, self.high, self.n_patients)
+        return Estimate(self.value, self.low, self.high, self.n_subjects)
 
 
 def federated_auc(sites: Sequence[Counts | Ranges], *, level: float = LEVEL) -> BinnedArea:

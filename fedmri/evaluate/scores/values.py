@@ -109,7 +109,7 @@ def _explained(truth: Array, predicted: Array, patients: Labels, level: float) -
         return 1 - r2_of(truth[own], predicted[own])
 
     lost = jackknife(unexplained, patients, Certainty("log", level=level))
-    return Estimate(1 - lost.value, 1 - lost.high, 1 - lost.low, lost.n_patients)
+    return Estimate(1 - lost.value, 1 - lost.high, 1 - lost.low, lost.n_subjects)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fedmri.reports.summary import Row, Summary
 
 FOLDER = "figures"
 Table = tuple[tuple[str, ...], Sequence[Sequence[object]]]
-ESTIMATE = ("value", "low", "high", "n_patients")
+ESTIMATE = ("value", "low", "high", "n_subjects")
 
 
 def write_figures(
@@ -69,7 +69,7 @@ def _scores(summary: Summary, rows: Sequence[Row]) -> Iterator[tuple[object, ...
         for row in rows:
             found = row.overall if where == "all sites" else row.by_site.get(where, {})
             if (one := found.get(summary.metric)) is not None:
-                yield site_name(where), row.label, one.value, one.low, one.high, one.n_patients
+                yield site_name(where), row.label, one.value, one.low, one.high, one.n_subjects
     if (new := summary.new_site) is not None:
         yield "a new hospital", "federated (site left out)", new.mean, new.low, new.high, ""
 
@@ -77,7 +77,7 @@ def _scores(summary: Summary, rows: Sequence[Row]) -> Iterator[tuple[object, ...
 def size_table(summary: Summary, rows: Sequence[Row]) -> Table:
     """Return what the learning curve by size shows."""
     found = [
-        (row.group.role, row.group.size, one.value, one.low, one.high, one.n_patients)
+        (row.group.role, row.group.size, one.value, one.low, one.high, one.n_subjects)
         for row in rows
         if (one := row.overall.get(summary.metric)) is not None
     ]
@@ -88,7 +88,7 @@ def matrix_table(summary: Summary) -> Table:
     """Return the matrix of sites."""
     matrix = summary.matrix
     rows = [
-        (label, site_name(site), cell.value, cell.low, cell.high, cell.n_patients)
+        (label, site_name(site), cell.value, cell.low, cell.high, cell.n_subjects)
         for label, cells in zip(matrix.rows, matrix.cells, strict=True)
         for site, cell in zip(matrix.columns, cells, strict=True)
         if cell is not None
@@ -99,24 +99,24 @@ def matrix_table(summary: Summary) -> Table:
 def calibration_table(summary: Summary) -> Table:
     """Return the points of the calibration plot."""
     rows = [(one.label, *point) for one in summary.calibrations for point in one.points]
-    return ("model", "mean_probability", "share_right", "n_patients"), rows
+    return ("model", "mean_probability", "share_right", "n_subjects"), rows
 
 
 def selection_table(summary: Summary) -> Table:
     """Return the points of the errors of the surest patients."""
     rows = [(one.label, *point) for one in summary.calibrations for point in one.selected]
-    return ("model", "share_kept", "share_wrong", "n_patients"), rows
+    return ("model", "share_kept", "share_wrong", "n_subjects"), rows
 
 
 def decision_table(summary: Summary) -> Table:
     """Return net benefits by threshold; ``gain`` is over the better of treating all and none."""
     rows = [
-        (one.label, at.threshold, *_ends(at.model), at.treat_all, *_ends(at.gain), one.n_patients)
+        (one.label, at.threshold, *_ends(at.model), at.treat_all, *_ends(at.gain), one.n_subjects)
         for one in summary.calibrations
         for at in one.decisions
     ]
     benefit, gain = (tuple(f"{of}{end}" for end in ("", "_low", "_high")) for of in ("net", "gain"))
-    return ("model", "threshold", *benefit, "treat_all", *gain, "n_patients"), rows
+    return ("model", "threshold", *benefit, "treat_all", *gain, "n_subjects"), rows
 
 
 def _ends(found: Estimate) -> tuple[float, float, float]:

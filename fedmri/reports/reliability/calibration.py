@@ -25,7 +25,7 @@ class Calibration:
 
     Attributes:
         label: The model.
-        n_patients: Test patients.
+        n_subjects: Test patients.
         ece: Calibration error of the probability of the predicted class.
         null: Its mean for a perfect model of as many patients.
         p_value: Of an error as large under a perfect model.
@@ -38,7 +38,7 @@ class Calibration:
     """
 
     label: str
-    n_patients: int
+    n_subjects: int
     ece: float
     null: float
     p_value: float

@@ -79,7 +79,7 @@ class SummedReliability:
                 null=math.nan,
                 brier=self._mean(f"brier_{way}"),
                 gained=None if is_plain else gain_over_sites(self.sums, way),
-                n_patients=self.n,
+                n_subjects=self.n,
             )
 
     def coverages(self) -> Iterator[Coverage]:

@@ -39,7 +39,7 @@ class Tempered:
         null: Its mean for a perfect model of as many patients.
         brier: Mean squared distance of the probabilities, summed over classes.
         gained: That minus the one as it is, over the same patients; None for the latter.
-        n_patients: Test patients.
+        n_subjects: Test patients.
     """
 
     label: str
@@ -52,7 +52,7 @@ class Tempered:
     null: float
     brier: float
     gained: Estimate | None
-    n_patients: int
+    n_subjects: int
 
 
 def temperatures(rows: Sequence[Model], seed: int) -> tuple[Tempered, ...]:
@@ -115,7 +115,7 @@ def _judged(  # noqa: PLR0913  # a line of the table
         null=error.null,
         brier=float(squares.mean()),
         gained=None if is_plain else paired_means(squares, plain, sites=new.sites).difference,
-        n_patients=len(squares),
+        n_subjects=len(squares),
     )
 
 

@@ -43,14 +43,14 @@ class Evidence:
         sharing: Variance of the averaged part over the mean variance of the trainings' parts, at
             most 1: averaging several trainings leaves less variance than one has.
         correlations: Of the parts over patients, shape ``(k, k)``.
-        n_patients: How many there are.
+        n_subjects: How many there are.
     """
 
     parts: tuple[Part, ...]
     spreads: tuple[Spread, ...]
     sharing: tuple[float, ...]
     correlations: Array
-    n_patients: int
+    n_subjects: int
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def with_trainings(value: float, bounds: Bounds, spread: Spread) -> tuple[float,
     return value - low, value + high
 
 
-def _reach(n_patients: int) -> int:
+def _reach(n_subjects: int) -> int:
     """Return what the square of an unseen failure is divided by; t alone covers few patients."""
-    return n_patients * max(n_patients, 30)
+    return n_subjects * max(n_subjects, 30)
 
 
 def bounded_mean(
@@ -93,7 +93,7 @@ def bounded_mean(
     with ``unseen`` of a failing patient beside them. This vanishes as patients grow in number.
     """
     (part,), (spread,) = evidence.parts, evidence.spreads
-    share, n = (part.value - low) / (high - low), evidence.n_patients
+    share, n = (part.value - low) / (high - low), evidence.n_subjects
     if n < LEAST_FOR_FAILURES or spread.df <= 0 or spread.patients <= 0 or not 0 < share < 1:
         return Bounds(*NONE, math.nan)
     q, centre = careful_quantile(spread.df), math.log(share / (1 - share))
@@ -140,7 +140,7 @@ def scaled_t(value: float, spread: Spread, low: float, high: float) -> tuple[flo
 
 def positive_mean(evidence: Evidence, *, unseen: float, failure: float | None = None) -> Bounds:
     """Student's interval on the log scale, guarded above against a failure that was not seen."""
-    (part,), n = evidence.parts, evidence.n_patients
+    (part,), n = evidence.parts, evidence.n_subjects
     if n < LEAST_FOR_FAILURES or part.value <= 0:
         return Bounds(*NONE, math.nan)
     error = failure / part.value - 1 if failure is not None else OUTLIER - 1
@@ -149,18 +149,18 @@ def positive_mean(evidence: Evidence, *, unseen: float, failure: float | None = 
 
 def root_mean_square(evidence: Evidence, *, unseen: float) -> Bounds:
     """The interval of the root of a mean square; a root halves what is relative."""
-    if evidence.n_patients < LEAST_FOR_SHAPE:
+    if evidence.n_subjects < LEAST_FOR_SHAPE:
         return Bounds(*NONE, math.nan)
-    return _log_student(evidence, _hidden_squares(evidence.n_patients, unseen) / 4)
+    return _log_student(evidence, _hidden_squares(evidence.n_subjects, unseen) / 4)
 
 
-def _hidden_squares(n_patients: int, unseen: float) -> float:
+def _hidden_squares(n_subjects: int, unseen: float) -> float:
     """Return the relative variance of a mean square that these patients do not show.
 
     Squares of errors have heavy tails. However many patients there are, the worst is not among
     them, so the share stays and does not vanish as patients grow in number.
     """
-    return unseen * (OUTLIER**2 - 1) ** 2 / (n_patients * 30)
+    return unseen * (OUTLIER**2 - 1) ** 2 / (n_subjects * 30)
 
 
 def _log_student(evidence: Evidence, hidden: float) -> Bounds:
@@ -178,7 +178,7 @@ def explained_variance(evidence: Evidence, *, unseen: float) -> Bounds:
 
     Both are estimated from the same few patients, so the variance is that of three fewer.
     """
-    (part,), (spread,), n = evidence.parts, evidence.spreads, evidence.n_patients
+    (part,), (spread,), n = evidence.parts, evidence.spreads, evidence.n_subjects
     if n < LEAST_FOR_SHAPE:
         return Bounds(*NONE, math.nan)
     lost = replace(
@@ -197,7 +197,7 @@ def fisher(evidence: Evidence) -> Bounds:
         Fisher 1921, Metron 1, 3-32; Hawkins 1989, doi:10.1080/00031305.1989.10475661 (without
         normality).
     """
-    (part,), (spread,), n = evidence.parts, evidence.spreads, evidence.n_patients
+    (part,), (spread,), n = evidence.parts, evidence.spreads, evidence.n_subjects
     if n < LEAST_FOR_SHAPE or spread.df <= 0 or spread.patients <= 0 or abs(part.value) >= 1:
         return Bounds(*NONE, math.nan)
     seen = spread.patients * n / (n - 3) / (1 - part.value**2) ** 2
@@ -242,14 +242,14 @@ def _over_classes(
         Zou and Donner 2008, doi:10.1002/sim.3095, with the correlation of the parts.
     """
     is_known = all(math.isfinite(part.value) and min(part.sizes) > 0 for part in evidence.parts)
-    if not is_known or evidence.n_patients < LEAST_FOR_SHAPE:
+    if not is_known or evidence.n_subjects < LEAST_FOR_SHAPE:
         return Bounds(*NONE, math.nan)
     pairs = zip(evidence.parts, evidence.sharing, strict=True)
     ends = np.array([bounds_of(part, sharing) for part, sharing in pairs])
     values = np.array([part.value for part in evidence.parts])
     below, above, k = values - ends[:, 0], ends[:, 1] - values, len(values)
     half = [math.sqrt(max(0.0, side @ evidence.correlations @ side)) / k for side in (below, above)]
-    centre, wider = float(values.mean()), quantile(evidence.n_patients - k) / quantile(math.inf)
+    centre, wider = float(values.mean()), quantile(evidence.n_subjects - k) / quantile(math.inf)
     half = [wider * side for side in half]
     return Bounds(centre - half[0], centre + half[1], quantile(math.inf))
 

@@ -34,7 +34,7 @@ def over_hospitals(scores: Sequence[Score]) -> Estimate | None:
     value, spread = found
     metric = scores[0].metric
     low, high = scaled_t(value, spread, metric.low, metric.high)
-    return estimate_of(value, low, high, sum(score.n_patients for score in scores))
+    return estimate_of(value, low, high, sum(score.n_subjects for score in scores))
 
 
 def difference_over_hospitals(scores: Sequence[Score], others: Sequence[Score]) -> Estimate | None:
@@ -44,7 +44,7 @@ def difference_over_hospitals(scores: Sequence[Score], others: Sequence[Score]) 
         return None
     value, spread = found
     low, high = scaled_t(value, spread, -math.inf, math.inf)
-    return estimate_of(value, low, high, sum(score.n_patients for score in scores))
+    return estimate_of(value, low, high, sum(score.n_subjects for score in scores))
 
 
 def _spread(scores: Sequence[Score], others: Sequence[Score] | None) -> tuple[float, Spread] | None:

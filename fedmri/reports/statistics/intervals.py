@@ -15,15 +15,15 @@ Patients = tuple[tuple[str, tuple[str, ...]], ...]
 """Sites in order, each with its subjects in order: what a score is over."""
 
 
-def estimate_of(value: float, low: float, high: float, n_patients: int) -> Estimate:
+def estimate_of(value: float, low: float, high: float, n_subjects: int) -> Estimate:
     """Return a number with its interval; with none where the ends are one or leave it out.
 
     An interval of no width says that nothing varies, which few patients cannot show.
     """
-    if not (math.isfinite(low) and math.isfinite(high) and high - low > 1e-9 and n_patients > 1):
-        return Estimate(value, math.nan, math.nan, n_patients)
+    if not (math.isfinite(low) and math.isfinite(high) and high - low > 1e-9 and n_subjects > 1):
+        return Estimate(value, math.nan, math.nan, n_subjects)
     # Sums of the same numbers in another order differ in the last bits: that is no difference.
-    return Estimate(value, round(min(low, value), 12), round(max(high, value), 12), n_patients)
+    return Estimate(value, round(min(low, value), 12), round(max(high, value), 12), n_subjects)
 
 
 def n_of(patients: Patients) -> int:

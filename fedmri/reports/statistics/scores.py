@@ -60,14 +60,14 @@ class Score:
     called: Array
 
     @property
-    def n_patients(self) -> int:
+    def n_subjects(self) -> int:
         """How many patients there are."""
         return len(self.keys)
 
     @property
     def shares(self) -> Array:
         """What each patient moves the value by, shape ``(t, n)``; NaN where that is not known."""
-        n = self.n_patients
+        n = self.n_subjects
         if not self.parts:
             return np.full((len(self.seeds), n), np.nan)
         rows = [sum(part.influence for part in parts) / (n * len(parts)) for parts in self.parts]
@@ -91,7 +91,7 @@ class Score:
             shares=self.shares if self.is_known else np.full_like(self.shares, np.nan),
             steps=self._steps() if self.metric.is_discrete and self.is_known else 0.0,
             is_scored=self.is_known and self._has_pairs(),
-            n_pairs=self.n_patients,
+            n_pairs=self.n_subjects,
         )
 
     def minus(self, other: Score) -> Contrast:
@@ -122,14 +122,14 @@ class Score:
     def estimate(self) -> Estimate:
         """The value with its interval, by the method of the metric."""
         method = self.metric.method
-        if method is None or not self.is_known or self.n_patients < 2:
-            return estimate_of(self.value, math.nan, math.nan, self.n_patients)
+        if method is None or not self.is_known or self.n_subjects < 2:
+            return estimate_of(self.value, math.nan, math.nan, self.n_subjects)
         strata = self._strata()
         bounds = method(self._evidence(strata))
         total = spread_of(self.shares, self.by_training, strata)
         ends = with_trainings(self.value, bounds, total)
         low, high = max(ends[0], self.metric.low), min(ends[1], self.metric.high)
-        return estimate_of(self.value, low, high, self.n_patients)
+        return estimate_of(self.value, low, high, self.n_subjects)
 
     def _strata(self) -> Strata:
         sites = [site for site, _ in self.keys]
@@ -138,14 +138,14 @@ class Score:
     def _evidence(self, strata: Strata) -> Evidence:
         by_part = list(zip(*self.parts, strict=True))
         parts = tuple(_averaged(trainings) for trainings in by_part)
-        n = self.n_patients
+        n = self.n_subjects
         spreads = tuple(_patients_only(part.influence / n, strata) for part in parts)
         return Evidence(
             parts=parts,
             spreads=spreads,
             sharing=tuple(_sharing(mean, each) for mean, each in zip(parts, by_part, strict=True)),
             correlations=correlations_of(parts, independent=self.metric.name.startswith("bal")),
-            n_patients=n,
+            n_subjects=n,
         )
 
 

@@ -18,16 +18,16 @@ ENOUGH_TRAININGS = 5
 """A verdict from fewer trainings is one of these trainings, and says so."""
 
 
-def judge(value: float, p_adjusted: float, n_patients: int, *, is_higher_better: bool) -> Verdict:
+def judge(value: float, p_adjusted: float, n_subjects: int, *, is_higher_better: bool) -> Verdict:
     """Return what a difference shows, by its p-value adjusted for all comparisons of the table.
 
     Args:
         value: First minus second.
         p_adjusted: By Holm; NaN where the spread of the difference is not known.
-        n_patients: Patients of both.
+        n_subjects: Patients of both.
         is_higher_better: Direction of the metric.
     """
-    if not math.isfinite(p_adjusted) or n_patients < LEAST_PAIRS:
+    if not math.isfinite(p_adjusted) or n_subjects < LEAST_PAIRS:
         return "cannot be said"
     if p_adjusted > 1 - LEVEL + 1e-12:
         return "no difference shown"

@@ -56,7 +56,7 @@ def coverage_rows(found: Sequence[Coverage]) -> tuple[list[str], list[list[str]]
             number(one.common_size),
             with_interval(one.own) if one.is_own or not one.site else DASH,
             number(one.own_size) if one.is_own or not one.site else DASH,
-            str(one.common.n_patients),
+            str(one.common.n_subjects),
             str(one.n_validation),
             _shown(one),
         ]

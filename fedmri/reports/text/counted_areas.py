@@ -41,7 +41,7 @@ def _rows(record: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> It
     # of several classes, a site's own area is a mean over these
     beside = number(_mean_of_sites(record, records)) if len(areas) == 1 else DASH
     for name, area in areas.items():
-        n = int(area["n_patients"]) if math.isfinite(area["n_patients"]) else 0
+        n = int(area["n_subjects"]) if math.isfinite(area["n_subjects"]) else 0
         value, bound = number(area["value"]), number(area["error_bound"])
         interval = span(Estimate(area["value"], area["low"], area["high"], n))
         yield [label, name, value, bound, interval, str(n), beside]

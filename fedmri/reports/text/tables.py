@@ -65,12 +65,12 @@ def _is_within_different(summary: Summary) -> bool:
 
 def _result_row(row: Row, metrics: Sequence[str], *, has_within: bool) -> list[str]:
     estimates = [row.overall.get(name) for name in metrics]
-    n_patients = max((e.n_patients for e in estimates if e is not None), default=0)
+    n_subjects = max((e.n_subjects for e in estimates if e is not None), default=0)
     pairs = zip(metrics, estimates, strict=True)
     cells = [row.label, *(_count_or_score(name, estimate) for name, estimate in pairs)]
     if has_within:
         cells.insert(2, with_interval(row.within_sites))
-    return [*cells, str(n_patients), str(row.n_seeds)]
+    return [*cells, str(n_subjects), str(row.n_seeds)]
 
 
 def _count_or_score(name: str, estimate: Estimate | None) -> str:
@@ -94,7 +94,7 @@ def difference_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
             verdict(difference),
             p_text(difference.p_adjusted),
             with_interval(difference.hospitals, is_signed=True),
-            str(difference.estimate.n_patients),
+            str(difference.estimate.n_subjects),
         ]
         for difference in summary.differences
     ]
@@ -133,7 +133,7 @@ def group_rows(found: Sequence[GroupScore]) -> tuple[list[str], list[list[str]]]
     rows = [
         [
             f"{one.column.replace('_', ' ')}: {one.group}",
-            str(one.score.n_patients),
+            str(one.score.n_subjects),
             with_interval(one.score),
             with_interval(one.against_rest, is_signed=True),
             p_text(one.p_adjusted),
@@ -171,13 +171,13 @@ def outside_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
         for row in summary.rows
         if sites and all(site in row.by_site for site in sites)
     ]
-    named = (f"{site_name(site)}, {_n_patients(summary, site)} patients" for site in sites)
+    named = (f"{site_name(site)}, {_n_subjects(summary, site)} patients" for site in sites)
     return ["At sites that took no part", *named], rows
 
 
-def _n_patients(summary: Summary, site: str) -> int:
+def _n_subjects(summary: Summary, site: str) -> int:
     found = (row.by_site[site].values() for row in summary.rows if site in row.by_site)
-    return max((one.n_patients for scores in found for one in scores), default=0)
+    return max((one.n_subjects for scores in found for one in scores), default=0)
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -46,7 +46,7 @@ def telling_rows(telling: SiteTelling) -> tuple[list[str], list[list[str]]]:
             number(one.chance),
             f"{one.p_value:.2f}",
             str(one.n_sites),
-            str(one.share.n_patients),
+            str(one.share.n_subjects),
         ]
         for one in telling.found
     ]

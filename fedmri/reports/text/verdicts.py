@@ -83,7 +83,7 @@ def _probabilities(found: Sequence[Calibration]) -> str:
     seen = "more than chance" if first.p_value <= 0.05 else "no more than chance"
     return (
         f"Probabilities of {first.label} were off by {number(first.ece)}, where a perfect model of "
-        f"{first.n_patients} patients is off by {number(first.null)}: {seen} explains."
+        f"{first.n_subjects} patients is off by {number(first.null)}: {seen} explains."
     )
 
 
@@ -95,7 +95,7 @@ def benefit_rows(benefits: Sequence[Benefit]) -> tuple[list[str], list[list[str]
             site_name(one.site),
             one.label,
             f"{number(one.gain.value, is_signed=True)} ({span(one.gain, is_signed=True)})",
-            str(one.gain.n_patients),
+            str(one.gain.n_subjects),
             WORTH[one.verdict],
         ]
         for one in benefits
@@ -110,7 +110,7 @@ def given_rows(given: Sequence[Given]) -> tuple[list[str], list[list[str]]]:
         [
             site_name(one.site),
             f"{number(one.gain.value, is_signed=True)} ({span(one.gain, is_signed=True)})",
-            str(one.gain.n_patients),
+            str(one.gain.n_subjects),
             one.verdict,
         ]
         for one in given

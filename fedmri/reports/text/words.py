@@ -105,7 +105,7 @@ def headline(summary: Summary) -> str:
 def _tested_on(summary: Summary, row: Row, estimate: Estimate) -> str:
     n_sites = len([site for site in row.by_site if site in summary.sites])
     seeds = f"mean of {row.n_seeds} seeds" if row.n_seeds > 1 else "one seed"
-    patients = _count(estimate.n_patients, "test patient")
+    patients = _count(estimate.n_subjects, "test patient")
     return f"on {patients} of {_count(n_sites, 'site')}, {seeds}"
 
 

@@ -64,11 +64,11 @@ class KeptParts(OnAnswers):
         """Return the validation examples and patients; those of training where it sums nobody."""
         if not self._has_enough(at):
             return super().counts(at)
-        return len(at.data.examples("val")), _n_patients(at)
+        return len(at.data.examples("val")), _n_subjects(at)
 
     def _has_enough(self, at: AtSite) -> bool:
         """Whether a site's floor lets sums over its validation patients leave; else it says 0."""
-        return _n_patients(at) >= at.account.n_least
+        return _n_subjects(at) >= at.account.n_least
 
     def refuse_fitted(self, made: Made, fitted: Arrays) -> None:
         """Refuse parameters that name no rule (H21)."""
@@ -89,7 +89,7 @@ class KeptParts(OnAnswers):
         return parted(task).under_rule(int(fitted[RULE][0]))
 
 
-def _n_patients(at: AtSite) -> int:
+def _n_subjects(at: AtSite) -> int:
     return len({(one.site, one.subject) for one in at.data.examples("val")})
 
 

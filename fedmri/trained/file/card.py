@@ -42,7 +42,10 @@ NAMING_SITES = ("data.source.sites", "data.source.site")
 
 @dataclass(frozen=True)
 class CardScore:
-    """A metric over test patients; an end of its interval is None where it is not known."""
+    """A metric over test patients; an end of its interval is None where it is not known.
+
+    The names of its fields are those of the file.
+    """
 
     value: float
     low: float | None

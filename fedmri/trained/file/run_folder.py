@@ -57,7 +57,7 @@ def card_scores(cases: SiteCases, seed: int, task: Measured) -> dict[str, CardSc
     scores = Scorer(task, N_RESAMPLED, 0).scores(model, model.patients())
     found = {name: score.estimate for name, score in scores.items()}
     return {
-        name: CardScore.of(e.value, e.low, e.high, e.n_patients)
+        name: CardScore.of(e.value, e.low, e.high, e.n_subjects)
         for name, e in found.items()
         if math.isfinite(e.value)
     }
