@@ -14,9 +14,10 @@ from fedmri.data.patients import grouped, without_patients
 from fedmri.data.reader import AUTO, READERS, Likeness, Look
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
-from fedmri.data.site_names import is_unknown, one_name_each, with_one_name_each
+from fedmri.data.site_names import one_name_each, with_one_name_each
 from fedmri.data.visits import joined
 from fedmri.errors import DataError
+from fedmri.machine.delimited import is_unknown
 
 N_LOOKED_AT = 200
 

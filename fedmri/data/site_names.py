@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from fedmri.data.scans import Finding, ScanTable
-from fedmri.machine.delimited import blurred
-
-UNKNOWN = frozenset(
-    {"n/a", "nan", "none", "null", "unknown", "unk", "missing", "undefined", "not available"}
-    | {"not known", "not applicable", "#n/a", "#na", "<na>", "?", "??", ".", "-", "--", "n.a."}
-    | {"not specified", "unspecified", "not recorded", "not provided", "tbd", "to be determined"}
-)
-"""Words in place of a site; not ``NA``, which may be one."""
+from fedmri.machine.delimited import blurred, tidied
 
 RESERVED = re.compile(r"(external:|pooled$)", re.IGNORECASE)
 """What fedmri itself calls a site that is only tested on, and the holder of all data."""
-
-
-def is_unknown(name: str) -> bool:
-    """Tell whether a cell says that the site is not known: empty, ``unknown`` or ``-999``."""
-    plain = tidied(name).casefold()
-    return not plain or plain in UNKNOWN or bool(re.fullmatch(r"-9+(\.0*)?", plain))
-
-
-def tidied(name: str) -> str:
-    """Return a name in one form of Unicode (NFC), without what cannot be seen or told apart."""
-    visible = "".join(" " if unicodedata.category(c) == "Zs" else c for c in name)
-    kept = "".join(c for c in visible if unicodedata.category(c) not in {"Cc", "Cf", "Cs"})
-    return " ".join(unicodedata.normalize("NFC", kept).split())
 
 
 def one_name_each(names: Iterable[str]) -> dict[str, str]:

@@ -41,6 +41,13 @@ _TWINS = str.maketrans(
 )
 """Small Cyrillic and Greek letters whose capitals look like Latin ones."""
 
+UNKNOWN = frozenset(
+    {"n/a", "nan", "none", "null", "unknown", "unk", "missing", "undefined", "not available"}
+    | {"not known", "not applicable", "#n/a", "#na", "<na>", "?", "??", ".", "-", "--", "n.a."}
+    | {"not specified", "unspecified", "not recorded", "not provided", "tbd", "to be determined"}
+)
+"""Words in place of a name; not ``NA``, which may be one."""
+
 _QUOTED = re.compile(r'[ ]*"([^"]*(?:""[^"]*)*)"[ ]*')
 
 
@@ -115,6 +122,19 @@ def lines_of(text: str, separator: str, *, may_span: bool = True) -> Iterator[Ta
         if found[2] != separator:
             yield TableLine(tuple(cells), found[2])
             cells = []
+
+
+def is_unknown(name: str) -> bool:
+    """Tell whether a cell says that a name is not known: empty, ``unknown`` or ``-999``."""
+    plain = tidied(name).casefold()
+    return not plain or plain in UNKNOWN or bool(re.fullmatch(r"-9+(\.0*)?", plain))
+
+
+def tidied(name: str) -> str:
+    """Return a name in one form of Unicode (NFC), without what cannot be seen or told apart."""
+    visible = "".join(" " if unicodedata.category(c) == "Zs" else c for c in name)
+    kept = "".join(c for c in visible if unicodedata.category(c) not in {"Cc", "Cf", "Cs"})
+    return " ".join(unicodedata.normalize("NFC", kept).split())
 
 
 def blurred(name: str) -> str:

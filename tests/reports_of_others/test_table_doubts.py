@@ -59,7 +59,9 @@ def test_marks_that_nobody_sees_make_no_site(tmp_path: Path) -> None:
     assert cautions(tmp_path, with_sites("A\u200b", "\ufeffA")) == {}
 
 
-@pytest.mark.parametrize("word", ["unknown", "-999", "Missing", "TBD", "#REF!"])
+@pytest.mark.parametrize(
+    "word", ["unknown", "-999", "Missing", "TBD", "#REF!", "not recorded", "To be  determined"]
+)
 def test_words_for_no_site_are_no_scanner(word: str, tmp_path: Path) -> None:
     """Rows of many unknown scanners are not harmonized as those of one."""
     with pytest.raises(HarmonizeError, match=r"3 rows without one, the first row 1.*\[H13\]"):

@@ -16,9 +16,8 @@ from pathlib import Path
 from fedmri.data.bids.tables import Row, SubjectTable, read_table, rows_by
 from fedmri.data.scans import Finding, Scan
 from fedmri.data.settings import SourceConfig
-from fedmri.data.site_names import is_unknown, tidied
 from fedmri.errors import ConfigError, DataError
-from fedmri.machine.delimited import blurred
+from fedmri.machine.delimited import blurred, is_unknown, tidied
 
 SESSION_COLUMNS = ("session_id", "session", "ses")
 KEY = "participant_id"

@@ -22,8 +22,8 @@ from fedmri.data.files.no_pictures import UNREAD, are_sides, masks_beside
 from fedmri.data.files.pictures import PICTURES
 from fedmri.data.scans import Finding, Scan, ScanTable
 from fedmri.data.settings import SourceConfig
-from fedmri.data.site_names import is_unknown
 from fedmri.errors import DataError
+from fedmri.machine.delimited import is_unknown
 
 SUFFIXES = PICTURES
 PATIENT_COLUMNS = ("patient", "subject", "participant_id")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -12,12 +11,8 @@ from numpy.typing import NDArray
 
 from fedmri.errors import HarmonizeError
 from fedmri.harmonize.tables.numerals import MISSING
-from fedmri.machine.delimited import blurred
+from fedmri.machine.delimited import blurred, is_unknown, tidied
 
-NO_SITE = MISSING | {
-    *("unknown", "unk", "missing", "undefined", "unspecified", "not specified", "not available"),
-    *("not known", "not applicable", "tbd", "??"),
-}
 SUMMARIES = frozenset(
     {"mean", "average", "avg", "total", "sum", "sd", "std", "median", "min", "max", "grand total"}
     | {"mittelwert", "summe", "gesamt", "moyenne", "promedio"}
@@ -43,7 +38,7 @@ def sites_of(column: pd.Series, pattern: str) -> NDArray[np.str_]:
         fix = "give a regular expression such as ^(.*)_sub"
         what = f"pattern {pattern!r}"
         raise HarmonizeError("H13", what, found=str(error), want="one", fix=fix) from error
-    written = (text if not pattern else found.fillna("")).map(_in_one_form)
+    written = (text if not pattern else found.fillna("")).map(tidied)
     sites = written.to_numpy(dtype=str)
     _refuse_unknown(column, sites)
     _refuse_summaries(column, sites)
@@ -51,22 +46,13 @@ def sites_of(column: pd.Series, pattern: str) -> NDArray[np.str_]:
     return sites
 
 
-def _in_one_form(site: str) -> str:
-    """Return a name without differences that nobody sees: Unicode forms, blanks, zero widths."""
-    visible = "".join(c for c in site if unicodedata.category(c) != "Cf")
-    return " ".join(unicodedata.normalize("NFC", visible).split())
-
-
 def _refuse_unknown(column: pd.Series, sites: NDArray[np.str_]) -> None:
-    lower = [site.lower() for site in sites.tolist()]
-    is_unknown = [
-        each in NO_SITE or re.fullmatch(r"-9+(\.0*)?", each) is not None for each in lower
-    ]
-    if not any(is_unknown):
+    is_none = [is_unknown(site) or site.lower() in MISSING for site in sites.tolist()]
+    if not any(is_none):
         return
-    first = is_unknown.index(True)
+    first = is_none.index(True)
     shown = f" ({column.iloc[first].strip()!r})" if column.iloc[first].strip() else ""
-    found = f"{sum(is_unknown)} rows without one, the first row {first + 1}{shown}"
+    found = f"{sum(is_none)} rows without one, the first row {first + 1}{shown}"
     fix = "fill the column in or remove rows that are no subject, such as units; or correct the "
     fix += "pattern: its first group is the site"
     what = f"site in column {column.name!r}"
