@@ -93,7 +93,7 @@ def main() -> None:
     slices = tumour_slices(lgg, folder / "slices")
     for seed in SEEDS:
         looked_at(folder, slices, seed)
-    print("who is not known\tAUC of the distance\tpatients")
+    print("who is not known\tAUC by embedding\tAUC by look\tpatients")
     other_data(folder, lgg, ixi)
     for site in range(1, MADE.n_sites + 1):
         other_scanner(folder, f"site{site:02d}")
@@ -205,13 +205,18 @@ def other_scanner(folder: Path, site: str) -> None:
 
 def _told(what: str, result: StudyResult, reference: Path, known: Path, others: Path) -> None:
     model, asked = result.model(), ExplainOptions(methods=(), reference=reference)
-    far = [
-        [one.distance for one in _explained(model, part, asked).scans] for part in (known, others)
-    ]
-    is_other = np.repeat([False, True], [len(part) for part in far])
-    area = auc(np.concatenate(far), is_other)
-    shown = _interval(area.value, area.low, area.high)
-    print(f"{what}\t{shown}\t{len(far[0])} known, {len(far[1])} not", flush=True)
+    found = [_explained(model, part, asked).scans for part in (known, others)]
+    is_other = np.repeat([False, True], [len(part) for part in found])
+    scans = [one for part in found for one in part]
+    by_embedding, by_look = [o.distance for o in scans], [o.look_distance for o in scans]
+    shown = [_area(distances, is_other) for distances in (by_embedding, by_look)]
+    n = f"{len(found[0])} known, {len(found[1])} not"
+    print("\t".join([what, *shown, n]), flush=True)
+
+
+def _area(distances: Sequence[float], is_other: np.ndarray) -> str:
+    area = auc(np.array(distances), is_other)
+    return _interval(area.value, area.low, area.high)
 
 
 def _explained(model: TrainedModel, scans: Path, options: ExplainOptions) -> Explained:

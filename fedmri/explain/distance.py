@@ -1,4 +1,4 @@
-"""How far a scan is from the scans that a model knows, by sums over their embeddings."""
+"""How far a scan is from the scans that a model knows, by sums over embeddings and over looks."""
 
 from __future__ import annotations
 
@@ -14,50 +14,38 @@ from fedmri.errors import UsageError
 from fedmri.harmonize.embeddings.invariance import consensus_of, moment_sums
 from fedmri.machine.files import write_tensors
 
-SUMS, MODEL = "embedding_sums.safetensors", "model_sha256"
+SUMS, MODEL = "reference_sums.safetensors", "model_sha256"
 LEAST_SCANS = 3
 QUANTILE = 0.95
 
 
 @dataclass(frozen=True)
-class EmbeddingSums:
-    """Sums over scans: all that is kept of them.
+class Sums:
+    """Sums over numbers of scans: all that is kept of them.
 
     Attributes:
         sums: Number, first and second moments, as ``moment_sums`` gives them.
         usual: Distance that 95 % of the scans keep, each from the others; NaN where unknown.
-        model: SHA-256 of the weights that made the embeddings.
     """
 
     sums: dict[str, torch.Tensor]
     usual: float
-    model: str
 
     @classmethod
-    def of(cls, embeddings: torch.Tensor, model: str) -> EmbeddingSums:
-        """Return the sums over scans, shape ``(n, d)``.
-
-        Raises:
-            UsageError: There are fewer than three (U74).
-        """
-        if len(embeddings) < LEAST_SCANS:
-            found, fix = f"{len(embeddings)}", "name a folder with more scans that training knew"
-            want = f"{LEAST_SCANS} or more"
-            raise UsageError("U74", "scans of --reference", found=found, want=want, fix=fix)
-        whole = moment_sums(embeddings)
-        each = [moment_sums(row[None]) for row in embeddings]
-        others = [cls(_minus(whole, one), math.nan, model) for one in each]
-        pairs = zip(others, embeddings, strict=True)
-        apart = torch.tensor([other.distance(row) for other, row in pairs])
-        return cls(whole, float(apart.quantile(QUANTILE)), model)
+    def of(cls, rows: torch.Tensor) -> Sums:
+        """Return the sums over scans, shape ``(n, d)``."""
+        whole = moment_sums(rows)
+        others = [cls(_minus(whole, moment_sums(row[None])), math.nan) for row in rows]
+        apart = torch.tensor([o.distance(row) for o, row in zip(others, rows, strict=True)])
+        return cls(whole, float(apart.quantile(QUANTILE)))
 
     @property
     def n_scans(self) -> int:
         """How many scans there were."""
         return int(self.sums["n_examples"].sum())
 
-    def distance(self, embedding: torch.Tensor) -> float:
-        """Return the Mahalanobis distance of an embedding ``(d,)``, a root mean over features.
+    def distance(self, row: torch.Tensor) -> float:
+        """Return the Mahalanobis distance of a scan's numbers ``(d,)``, a root mean over them.
 
         With few scans the covariance is drawn to equal variances: features that never moved among
         them, such as those behind a ReLU, would else decide alone.
@@ -72,17 +60,49 @@ class EmbeddingSums:
         scale = covariance.diagonal().mean().clamp(min=1e-12)
         weight = d / (d + n)
         drawn = (1 - weight) * covariance + weight * scale * torch.eye(d, dtype=mean.dtype)
-        gap = embedding.double() - mean
+        gap = row.double() - mean
         square = gap @ torch.linalg.solve(drawn, gap)
         return float((square / d).clamp(min=0).sqrt())
 
+
+@dataclass(frozen=True)
+class KnownScans:
+    """Sums over scans that a model knows: what its network makes of them, and how they look.
+
+    Attributes:
+        embedding: Of their embeddings.
+        look: Of their images.
+        model: SHA-256 of the weights that made the embeddings.
+    """
+
+    embedding: Sums
+    look: Sums
+    model: str
+
+    @classmethod
+    def of(cls, embeddings: torch.Tensor, looks: torch.Tensor, model: str) -> KnownScans:
+        """Return the sums over scans, shapes ``(n, d)`` and ``(n, e)``.
+
+        Raises:
+            UsageError: There are fewer than three (U74).
+        """
+        if len(embeddings) < LEAST_SCANS:
+            found, fix = f"{len(embeddings)}", "name a folder with more scans that training knew"
+            want = f"{LEAST_SCANS} or more"
+            raise UsageError("U74", "scans of --reference", found=found, want=want, fix=fix)
+        return cls(Sums.of(embeddings), Sums.of(looks), model)
+
     def write(self, path: Path) -> None:
         """Write the sums; one scan among many cannot be told from them, one of few can."""
-        tensors = {**self.sums, "usual": torch.tensor(self.usual, dtype=torch.float64)}
+        tensors = {
+            f"{name}.{key}": value
+            for name, one in (("embedding", self.embedding), ("look", self.look))
+            for key, value in {**one.sums, "usual": torch.tensor(one.usual).double()}.items()
+        }
         write_tensors(path, tensors, {MODEL: self.model})
 
 
-def read_sums(path: Path, model: str) -> EmbeddingSums:
+def read_sums(path: Path, model: str) -> KnownScans:
     """Read sums of the same model.
 
     Raises:
@@ -92,15 +112,25 @@ def read_sums(path: Path, model: str) -> EmbeddingSums:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             of = (file.metadata() or {}).get(MODEL, "")
-        usual = float(tensors.pop("usual"))
+        found = KnownScans(_part(tensors, "embedding"), _part(tensors, "look"), of)
         if of != model:
             raise ValueError("sums under another model")
-        _refuse_other_sums(tensors)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         fix = "make it again by --reference with a folder of scans, under the same model"
         want, what = f"{SUMS} of this model", f"sums {path}"
         raise UsageError("U70", what, found=f"{error}", want=want, fix=fix) from error
-    return EmbeddingSums(tensors, usual, model)
+    return found
+
+
+def _part(tensors: dict[str, torch.Tensor], name: str) -> Sums:
+    own = {
+        key.removeprefix(f"{name}."): value
+        for key, value in tensors.items()
+        if key.startswith(f"{name}.")
+    }
+    usual = float(own.pop("usual"))
+    _refuse_other_sums(own)
+    return Sums(own, usual)
 
 
 def _refuse_other_sums(tensors: dict[str, torch.Tensor]) -> None:

@@ -124,6 +124,7 @@ class _OneScan:
         chance = math.nan if mask is None else float((mask & head).sum() / max(1, head.sum()))
         has_gradients = "integrated_gradients" in maps["model"]
         total, between = self._numbers()
+        distance, look_distance = self.by.distances(self.images)
         return ScanExplained(
             input=self.opened.input,
             answer=self.answer,
@@ -135,7 +136,8 @@ class _OneScan:
             between=between,
             n_members=self.doubt.n_members,
             risk=self._risk(mask),
-            distance=self.by.distance(self.images),
+            distance=distance,
+            look_distance=look_distance,
             skipped=skipped,
             remarks=self.opened.remarks,
             files=files,

@@ -16,8 +16,9 @@ from fedmri.data.covariates import entries_of
 from fedmri.errors import ConfigError, UsageError
 from fedmri.explain.attribution.columns import beside
 from fedmri.explain.attribution.scores import classes_of, untrained, with_head_of
-from fedmri.explain.distance import EmbeddingSums, read_sums
+from fedmri.explain.distance import KnownScans, read_sums
 from fedmri.explain.judged import MaskFolder
+from fedmri.explain.look import look_of
 from fedmri.explain.options import ExplainOptions
 from fedmri.explain.uncertainty import Doubt, doubt_of, n_dropouts, passes
 from fedmri.models.embedding import embedding_of
@@ -97,21 +98,24 @@ class Explainer:
         return None if self.options.masks is None else MaskFolder.of(self.options.masks)
 
     @property
-    def sums(self) -> EmbeddingSums | None:
-        """Sums over embeddings of scans that the model knows, where some were named."""
+    def sums(self) -> KnownScans | None:
+        """Sums over scans that the model knows, where some were named."""
         return self.known[0]
 
     @cached_property
-    def known(self) -> tuple[EmbeddingSums | None, tuple[LeftOut, ...]]:
+    def known(self) -> tuple[KnownScans | None, tuple[LeftOut, ...]]:
         """The sums, and scans of the reference that could not be used."""
         path, found = self.options.reference, self._reference
         if found is None:
             return (None if path is None else read_sums(path, self.file.card.sha256)), ()
-        every = list(self.predictor.over(found.inputs, self._embedding_of))
-        known = [one for one in every if isinstance(one, torch.Tensor)]
+        every = list(self.predictor.over(found.inputs, self._numbers_of))
+        known = [one for one in every if not isinstance(one, LeftOut)]
         gone = (*found.left_out, *(one for one in every if isinstance(one, LeftOut)))
-        embeddings = torch.stack(known) if known else torch.zeros(0, 1)
-        return EmbeddingSums.of(embeddings, self.file.card.sha256), gone
+        embeddings, looks = (
+            torch.stack(rows) if known else torch.zeros(0, 1)
+            for rows in (tuple(zip(*known, strict=True)) or ((), ()))
+        )
+        return KnownScans.of(embeddings, looks, self.file.card.sha256), gone
 
     @cached_property
     def _reference(self) -> Gathered | None:
@@ -137,9 +141,11 @@ class Explainer:
         """Let all networks read a scan's own row beside its image."""
         return beside(self.row(opened), *self.fellows, *self.twins.values())
 
-    def _embedding_of(self, opened: Opened) -> torch.Tensor:
+    def _numbers_of(self, opened: Opened) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a scan's embedding and look."""
+        images = self.images(opened)
         with self.beside(opened):
-            return self._embedding(self.images(opened))
+            return self._embedding(images), look_of(images)
 
     def predictions(self, images: torch.Tensor) -> Doubt:
         """Return what all networks say of examples, with dropout where they have some."""
@@ -163,9 +169,15 @@ class Explainer:
         """Return the examples of a scan, where the networks are."""
         return self.predictor.images(opened.scan).to(self.place)
 
-    def distance(self, images: torch.Tensor) -> float:
-        """Return how far a scan is from those that the model knows; NaN where none were named."""
-        return math.nan if self.sums is None else self.sums.distance(self._embedding(images))
+    def distances(self, images: torch.Tensor) -> tuple[float, float]:
+        """Return how far a scan is from those that the model knows; NaN where none were named.
+
+        The first distance is of its embedding, the second of its look.
+        """
+        if self.sums is None:
+            return math.nan, math.nan
+        embedding, look = self._embedding(images), look_of(images)
+        return self.sums.embedding.distance(embedding), self.sums.look.distance(look)
 
     def _embedding(self, images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), embedding_of(self.network, self.head) as embedding:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fedmri.explain.attribution.columns import Pull
-from fedmri.explain.distance import EmbeddingSums, median
+from fedmri.explain.distance import KnownScans, Sums, median
 from fedmri.explain.judged import by_patient, mean_difference, mean_share, verdict
 from fedmri.explain.options import Method
 from fedmri.explain.uncertainty import selection
@@ -55,7 +55,9 @@ class ScanExplained:
         between: What passes or models disagree on, in the same unit.
         n_members: Passes and models behind it.
         risk: 1 for a wrong class, an absolute error, or 1 - Dice; NaN where no truth is known.
-        distance: From the scans that the model knows; NaN where none were named.
+        distance: Of its embedding from those of scans that the model knows; NaN where none were
+            named.
+        look_distance: Of its look from theirs, likewise.
         skipped: Why a method has no map, or why there is no mask, by name.
         remarks: What is odd about the scan.
         files: What was written.
@@ -72,6 +74,7 @@ class ScanExplained:
     n_members: int
     risk: float
     distance: float
+    look_distance: float
     skipped: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[Remark, ...] = ()
     files: tuple[Path, ...] = ()
@@ -86,6 +89,7 @@ class ScanExplained:
             "between": self.between,
             "risk": self.risk,
             "distance": self.distance,
+            "look_distance": self.look_distance,
         }
         for method, one in self.judged.items():
             numbers |= {f"{method}_{name}": value for name, value in asdict(one).items()}
@@ -117,7 +121,7 @@ class Explained:
 
 
 def summary_of(
-    scans: Sequence[ScanExplained], n_left_out: int, sums: EmbeddingSums | None
+    scans: Sequence[ScanExplained], n_left_out: int, sums: KnownScans | None
 ) -> dict[str, Any]:
     """Return the aggregates over patients, for JSON; what is not known is None."""
     n_subjects = len({one.input.scan.subject for one in scans})
@@ -191,13 +195,19 @@ def shown_rows(n_subjects: int) -> list[int]:
     return [end - 1 for end in ends if end >= LEAST_PATIENTS]
 
 
-def _distance(scans: Sequence[ScanExplained], sums: EmbeddingSums) -> dict[str, Any]:
-    values = [one.distance for one in scans]
+def _distance(scans: Sequence[ScanExplained], known: KnownScans) -> dict[str, Any]:
     return {
-        "n_reference": sums.n_scans,
-        "usual": _known(sums.usual),
+        "n_reference": known.embedding.n_scans,
+        "embedding": _far([one.distance for one in scans], known.embedding),
+        "look": _far([one.look_distance for one in scans], known.look),
+    }
+
+
+def _far(values: Sequence[float], known: Sums) -> dict[str, Any]:
+    return {
+        "usual": _known(known.usual),
         "median": _known(median(values)),
-        "n_beyond_usual": sum(value > sums.usual for value in values),
+        "n_beyond_usual": sum(value > known.usual for value in values),
     }
 
 

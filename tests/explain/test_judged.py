@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fedmri.errors import UsageError
-from fedmri.explain.distance import EmbeddingSums, read_sums
+from fedmri.explain.distance import KnownScans, read_sums
 from fedmri.explain.judged import (
     MaskFolder,
     by_patient,
@@ -112,17 +112,20 @@ def rows(n: int, seed: int = 0) -> torch.Tensor:
 
 def test_distance_counts_in_the_spread_of_the_known_scans(tmp_path: Path) -> None:
     """Five off along the wide feature is usual, along the narrow one it is not."""
-    sums = EmbeddingSums.of(rows(200), "abc")
+    known = KnownScans.of(rows(200), rows(200, 1), "abc")
+    sums = known.embedding
     wide, narrow = (sums.distance(torch.tensor(at)) for at in ([5.0, 0.0], [0.0, 5.0]))
     assert wide < sums.usual < narrow
     weight = 2 / 202  # of the shrinkage: two features, 200 scans
     variance = (1 - weight) * 1 + weight * (100 + 1) / 2
     assert narrow == pytest.approx(5 / math.sqrt(2 * variance), rel=0.15)
-    sums.write(tmp_path / "sums.safetensors")
+    known.write(tmp_path / "sums.safetensors")
     again = read_sums(tmp_path / "sums.safetensors", "abc")
-    assert again.distance(torch.tensor([0.0, 5.0])) == narrow
-    assert again.n_scans == 200
-    assert again.usual == pytest.approx(sums.usual)
+    assert again.embedding.distance(torch.tensor([0.0, 5.0])) == narrow
+    assert again.embedding.n_scans == 200
+    assert again.embedding.usual == pytest.approx(sums.usual)
+    assert again.look.usual == pytest.approx(known.look.usual)
+    assert again.look.usual != again.embedding.usual
     with pytest.raises(UsageError, match=r"another model.*\[U70\]"):
         read_sums(tmp_path / "sums.safetensors", "other")
 
@@ -130,7 +133,7 @@ def test_distance_counts_in_the_spread_of_the_known_scans(tmp_path: Path) -> Non
 def test_few_scans_make_no_sums() -> None:
     """Two scans could be read from their sums."""
     with pytest.raises(UsageError, match=r"found 2, want 3 or more.*\[U74\]"):
-        EmbeddingSums.of(rows(2), "abc")
+        KnownScans.of(rows(2), rows(2), "abc")
 
 
 @pytest.mark.parametrize("n", [4, 5, 9, 12, 57, 230])

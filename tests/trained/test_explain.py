@@ -157,14 +157,17 @@ def test_a_scan_of_noise_is_far_from_the_scans_that_training_knew(
     first = model.explain(
         *inputs, out=tmp_path / "a", options=ExplainOptions(("gradcam",), reference=known)
     )
-    usual = [one.distance for one in first.scans if "noise" not in one.input.name]
-    odd = [one.distance for one in first.scans if "noise" in one.input.name]
-    assert max(usual) < min(odd)
-    sums = tmp_path / "a" / "embedding_sums.safetensors"
+    for distance in ("distance", "look_distance"):
+        found = {"noise" in one.input.name: getattr(one, distance) for one in first.scans}
+        assert found[False] < found[True]
+    assert first.summary["distance"]["look"]["n_beyond_usual"] >= 1
+    sums = tmp_path / "a" / "reference_sums.safetensors"
     again = model.explain(
         *inputs, out=tmp_path / "b", options=ExplainOptions(("gradcam",), reference=sums)
     )
-    assert [o.distance for o in again.scans] == pytest.approx([o.distance for o in first.scans])
+    for one, other in zip(again.scans, first.scans, strict=True):
+        assert one.distance == pytest.approx(other.distance)
+        assert one.look_distance == pytest.approx(other.look_distance)
     with pytest.raises(UsageError, match=r"another model.*\[U70\]"):
         train("age").model.explain(
             inputs[0], out=tmp_path / "c", options=ExplainOptions(reference=sums)

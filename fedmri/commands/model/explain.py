@@ -56,7 +56,7 @@ def explain(
     reference: Annotated[
         Path | None,
         typer.Option(
-            help="Scans that training knew, or a file embedding_sums.safetensors.",
+            help="Scans that training knew, or a file reference_sums.safetensors.",
             show_default=False,
         ),
     ] = None,
@@ -117,8 +117,11 @@ def _tell(found: Explained, out: Path, *, is_json: bool) -> None:
         print(f"Column {name}: it moves the score by {_shown(one['shapley'])} (Shapley).")
     distance = summary["distance"]
     if distance is not None:
-        n = distance["n_beyond_usual"]
-        print(f"Farther from the reference than 95 % of it: {n} of {summary['n_scans']} scans.")
+        n, m = (distance[name]["n_beyond_usual"] for name in ("embedding", "look"))
+        print(
+            f"Farther from the reference than 95 % of it: {n} of {summary['n_scans']} scans by "
+            f"their embedding, {m} by their look."
+        )
     for one in found.left_out:
         print(f"Left out: {one.name}: {one.reason} [{one.code}]")
     may = "may leave" if summary["is_fit_to_leave"] else "must stay: fewer than five patients"
