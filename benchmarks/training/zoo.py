@@ -45,9 +45,14 @@ SIZES = {
         *("train.local_steps=30", "train.lr=0.002"),  # an epoch would be two or three steps
     ),
 }
+LONGER = ("rounds.n_rounds=24", "rounds.evaluate_every=24")  # what goes over slices learns slowly
 OWN_SIZES = {
-    "densenet121_transformer": ("data.prepare.shape=[32,32,24]",),  # five poolings of a slice
-    "cnn_rnn": ("rounds.n_rounds=24", "rounds.evaluate_every=24"),  # a memory learns slowly
+    "densenet121_transformer": (
+        *LONGER,
+        "data.prepare.shape=[32,32,24]",  # five poolings of a slice
+        "train.lr=0.0005",
+    ),
+    "cnn_rnn": LONGER,
 }
 COLUMNS = (
     *("model", "metric", "score", "no_image", "linear", "parameters", "s_a_round", "mb_a_round"),
