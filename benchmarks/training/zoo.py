@@ -101,6 +101,7 @@ def measure(name: str, data: str, folder: str) -> dict[str, Any]:
     scores = table[table["metric"] == metric].set_index("model")["value"]
     records = [json.loads(line) for line in _lines(result.folder / "metrics.jsonl")]
     rounds = [row for row in records if row["kind"] == "round"]
+    n_rounds = max(row["round"] for row in rounds)
     seconds = sum(row["seconds"] for row in rounds)
     n_bytes = sum(row.get("bytes_up", 0) + row.get("bytes_down", 0) for row in rounds)
     network = result.model().network
@@ -111,8 +112,8 @@ def measure(name: str, data: str, folder: str) -> dict[str, Any]:
         "no_image": round(float(scores.get("baseline", 0.0)), 3),  # an empty mask has a Dice of 0
         "linear": round(float(scores["linear"]), 3),
         "parameters": sum(value.numel() for value in network.parameters()),
-        "s_a_round": round(seconds / len(rounds), 1),
-        "mb_a_round": round(n_bytes / len(rounds) / 1e6, 2),
+        "s_a_round": round(seconds / n_rounds, 1),
+        "mb_a_round": round(n_bytes / n_rounds / 1e6, 2),
         "mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
         "watt_hours": round(seconds * WATTS_OF_A_CORE / 3600, 3),
     }
