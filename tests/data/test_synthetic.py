@@ -20,7 +20,7 @@ import torch
 from scipy.ndimage import label
 
 from fedmri.data.synthetic import data_set as synthetic
-from fedmri.data.synthetic.anatomy import Grid, make_head
+from fedmri.data.synthetic.anatomy import Grid, _distance, _near, make_head
 from fedmri.data.synthetic.data_set import SyntheticConfig, ensure, generate
 from fedmri.data.synthetic.lesions import LESIONS, Lesion, make_lesion
 from fedmri.data.synthetic.scanner import (
@@ -333,3 +333,14 @@ def test_sizes_are_checked_where_they_are_set(name: str, sizes: tuple[int, int, 
     """A size that cannot be generated is refused by name."""
     with pytest.raises(ConfigError, match=f"synthetic.{name}"):
         SyntheticConfig(*sizes)
+
+
+@pytest.mark.parametrize("reach_mm", [2.5, 5.0, 13.0])
+def test_near_distances_are_those_of_an_exact_transform(reach_mm: float) -> None:
+    """Up to the reach they have its bits; beyond it they are infinite."""
+    inside = np.random.default_rng(0).random((20, 24, 28)) < 0.995
+    inside[:, :, 18:] = True
+    exact = _distance(inside)
+    near = _near(inside, reach_mm)
+    assert near.tolist() == np.where(exact <= reach_mm, exact, np.inf).tolist()
+    assert np.isinf(near).any()
