@@ -7,10 +7,9 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -21,7 +20,7 @@ from scipy.ndimage import label
 
 from fedmri.data.synthetic import data_set as synthetic
 from fedmri.data.synthetic.anatomy import Grid, _distance, _near, make_head
-from fedmri.data.synthetic.data_set import SyntheticConfig, ensure, generate
+from fedmri.data.synthetic.data_set import Patient, SyntheticConfig, ensure, generate
 from fedmri.data.synthetic.lesions import LESIONS, Lesion, make_lesion
 from fedmri.data.synthetic.scanner import (
     MODELS,
@@ -32,6 +31,7 @@ from fedmri.data.synthetic.scanner import (
     signals,
 )
 from fedmri.errors import ConfigError, DataError
+from tests.conftest import forked
 
 SMALL = SyntheticConfig(n_sites=2, n_subjects=3, spacing_mm=6.0)
 GRID = Grid.around_head(6.0)
@@ -279,18 +279,17 @@ def test_ensure_generates_once(tmp_path: Path) -> None:
 
 def test_a_killed_generation_is_never_taken_for_complete(tmp_path: Path) -> None:
     """After SIGKILL at the second patient no data set is there; the next call makes it whole."""
-    script = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from fedmri.data.synthetic import data_set as s\n"
-        "write = s._write_patient\n"
-        "def die(path, patient, grid):\n"
-        "    if patient.name.endswith('2'): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    write(path, patient, grid)\n"
-        "s._write_patient = die\n"
-        "s.ensure(Path(sys.argv[1]), s.SyntheticConfig(1, 2, 8.0), 1)"
-    )
-    died = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
-    assert died.returncode == -signal.SIGKILL
+    write = synthetic._write_patient
+
+    def die(path: Path, patient: Patient, grid: Grid) -> None:
+        if patient.name.endswith("2"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(path, patient, grid)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "_write_patient", die)
+        maker = forked(lambda: ensure(tmp_path, SyntheticConfig(1, 2, 8.0), 1))
+    assert os.waitpid(maker, 0)[1] == signal.SIGKILL
     assert list(tmp_path.rglob("*_T1w.nii.gz"))  # it had begun
     assert not list(tmp_path.glob("synthetic-*"))
     folder = ensure(tmp_path, SyntheticConfig(1, 2, 8.0), 1)
