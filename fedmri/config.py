@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
@@ -17,10 +18,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra import compose, initialize_config_module
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf lets it through
@@ -114,14 +118,48 @@ def _composed(texts: Sequence[str]) -> dict[str, Any]:
 @cache
 def _composed_once(texts: tuple[str, ...], names: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
     # the arms of a study, and what is put together twice here, differ in few settings or in none
+    files, values = _divided(texts)
     try:
-        _store_defaults(names)
-        with initialize_config_module("fedmri.configs", version_base="1.3"):
-            composed = compose("config", overrides=[_as_override(text) for text in texts])
-        values: Any = OmegaConf.to_container(composed, resolve=True)
+        composed = deepcopy(_chosen(files, names))
+        parsed = [_parsed(text) for text in values]
+        # Hydra's own last step: to put the files together takes ten times as long as this
+        ConfigLoaderImpl.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=False)
+        ConfigLoaderImpl._apply_overrides_to_config(parsed, composed)
+        found: Any = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise _hydra_error(error, texts) from error
-    return dict(values)
+    return dict(found)
+
+
+def _divided(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what chooses files, and what sets values: first which parts there are."""
+    choices, n_times = groups(), Counter(map(_key_of, texts))
+    files, parts, values = [], [], []
+    for text in texts:
+        key, _, value = text.partition("=")
+        name = value.strip('"')
+        if key in PARTS and name in choices[key] and n_times[key] == 1:
+            parts.append(f"++{key}.{PARTS[key].key}={quoted(name)}")  # all that its file has
+        elif _key_of(text) in choices:
+            files.append(_as_override(text))
+        else:
+            values.append(_as_override(text))
+    return tuple(files), (*parts, *values)
+
+
+@cache
+def _chosen(texts: tuple[str, ...], names: tuple[tuple[str, ...], ...]) -> DictConfig:
+    """Return what Hydra puts together of the files that texts choose."""
+    _store_defaults(names)
+    with initialize_config_module("fedmri.configs", version_base="1.3"):
+        return compose("config", overrides=list(texts))
+
+
+@cache
+def _parsed(text: str) -> Override:
+    """Return a setting as Hydra's grammar has it."""
+    [parsed] = OverridesParser.create().parse_overrides([text])
+    return parsed
 
 
 def load_resolved(path: Path) -> Experiment:
@@ -214,7 +252,7 @@ def _parts_of(values: Mapping[str, Any], texts: Sequence[str]) -> dict[str, dict
     so that a setting that the part does not have is refused.
     """
     choosing = {key for s, of in PARTS.items() for key in (s, f"{s}.{of.key}")}
-    written = {text.partition("=")[0].lstrip("+~").strip() for text in texts}
+    written = {_key_of(text) for text in texts}
     if not choosing & written:
         return {section: values[section] for section in PARTS}
     own = _composed([text for text in texts if text.partition("=")[0].lstrip("+") not in choosing])
@@ -231,10 +269,15 @@ def _parts_of(values: Mapping[str, Any], texts: Sequence[str]) -> dict[str, dict
 
 def groups() -> dict[str, list[str]]:
     """Return the choices of each group: files of the shipped configuration, and parts."""
-    folders = sorted(path for path in CONFIGS.iterdir() if path.is_dir())
-    found = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
+    found = {**_shipped()}
     found |= {section: sorted(registry.names) for section, registry in PARTS.items()}
     return {name: choices for name, choices in found.items() if choices}
+
+
+@cache
+def _shipped() -> dict[str, list[str]]:
+    folders = sorted(path for path in CONFIGS.iterdir() if path.is_dir())
+    return {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
 
 
 @cache
@@ -320,6 +363,10 @@ def quoted(text: str) -> str:
     return f'"{inner}"'
 
 
+def _key_of(text: str) -> str:
+    return text.partition("=")[0].lstrip("+~").strip()
+
+
 def _as_override(text: str) -> str:
     # a whole group is chosen by its quoted name in YAML and by the bare one on the command line
     key, _, value = text.partition("=")
@@ -336,8 +383,8 @@ def _is_open(key: str) -> bool:
 
 def refuse_unknown(text: str) -> None:
     """Refuse a text that is no ``key=value``, or names what no setting or choice has (C02)."""
-    key, separator, value = text.partition("=")
-    key = key.lstrip("+~").strip()
+    _, separator, value = text.partition("=")
+    key = _key_of(text)
     if not separator:
         fix = f"write {text}=VALUE" if key in setting_names() else "write key=value"
         raise ConfigError("C02", f"setting {text!r}", found="no =", want="key=value", fix=fix)

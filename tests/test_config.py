@@ -7,9 +7,19 @@ import re
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
 from fedmri.claims import Need, needs_of
-from fedmri.config import as_yaml, experiment_of, groups, load, load_resolved, setting_names
+from fedmri.config import (
+    _composed,
+    as_yaml,
+    experiment_of,
+    groups,
+    load,
+    load_resolved,
+    setting_names,
+)
 from fedmri.errors import ConfigError
 from fedmri.models.backbone.densenet121 import DenseNet121
 from fedmri.models.build import build_network
@@ -32,6 +42,26 @@ def test_an_override_wins_over_the_defaults() -> None:
     assert experiment.plan.model == DenseNet121()
     assert experiment.plan.train.lr == 1e-4
     assert experiment.plan.data.source.modalities == ("FLAIR", "T1w")
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ("experiment=smoke", "strategy=fedbn"),
+        ("experiment=lgg_tumour", "model=unet", "target=regression"),
+        ("experiment=age", "strategy=fedprox", "harmonize=[nyul,coral]", "model=cnn3d"),
+        ("partition=quantity", "harmonize=nyul", 'target="classification"'),
+    ],
+    ids=lambda chosen: chosen[0],
+)
+def test_settings_are_those_that_hydra_puts_together(chosen: tuple[str, ...]) -> None:
+    """Files are put together once for many settings; Hydra alone does it for each anew."""
+    bare = [text.replace('"', "") for text in chosen]
+    values = ["rounds.n_rounds=3", "data.prepare.shape=[8,8,8]", "name=of-${seed}", "~partition"]
+    load(["experiment=smoke"])  # gives Hydra the defaults of dataclasses
+    with initialize_config_module("fedmri.configs", version_base="1.3"):
+        whole = compose("config", overrides=[*values, *bare])
+    assert _composed([*values, *chosen]) == OmegaConf.to_container(whole, resolve=True)
 
 
 def test_an_override_wins_over_the_file(tmp_path: Path) -> None:

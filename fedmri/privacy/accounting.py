@@ -13,7 +13,8 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 from fedmri.errors import PrivacyError, require
 from fedmri.privacy.gaussian import gaussian_epsilon
@@ -28,6 +29,8 @@ NEAREST = 1e-3
 """How much more than the least noise is searched for, as a share of it."""
 LARGEST = 1e4
 """Noise multiplier beyond which nothing is learned and nothing is searched."""
+N_REMEMBERED = 2**16
+"""Costs of one step that are remembered: those of some 400 kinds of steps."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +166,7 @@ def curve(
 
 
 def _prv(history: Sequence[Steps], delta: float) -> float:
-    from opacus.accountants import PRVAccountant  # takes seconds to import
-
-    accountant = PRVAccountant()
+    accountant = _opacus().PRVAccountant()
     accountant.history = [(s.noise_multiplier, s.sample_rate, s.n_steps) for s in history]
     try:
         return float(accountant.get_epsilon(delta))
@@ -174,11 +175,22 @@ def _prv(history: Sequence[Steps], delta: float) -> float:
 
 
 def _rdp(history: Sequence[Steps], delta: float) -> float:
-    from opacus.accountants import RDPAccountant
-
-    accountant = RDPAccountant()
+    accountant = _opacus().RDPAccountant()
     accountant.history = [(s.noise_multiplier, s.sample_rate, s.n_steps) for s in history]
     return float(accountant.get_epsilon(delta))
+
+
+@cache
+def _opacus() -> Any:
+    """Return Opacus's accountants, which remember what one step costs at each order of RDP.
+
+    That does not depend on the number of steps. PRV asks for it three times to size its grid.
+    """
+    from opacus import accountants  # takes seconds to import
+    from opacus.accountants.analysis import rdp
+
+    rdp._compute_rdp = lru_cache(maxsize=N_REMEMBERED)(rdp._compute_rdp)
+    return accountants
 
 
 def _quietly(work: Callable[[], float]) -> float:

@@ -32,6 +32,8 @@ log = logging.getLogger("fedmri.simulation")
 
 N_SLOTS = 2
 """Replies a worker may have waiting: it trains the next site while one is being added up."""
+AT_FIRST_STEP = "torch._dynamo"
+"""What torch itself imports when the first optimizer is made. It takes longer than the rest."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def _context(client: str) -> ForkServerContext | SpawnContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([client.partition(":")[0]])
+    context.set_forkserver_preload([client.partition(":")[0], AT_FIRST_STEP])
     return context
 
 

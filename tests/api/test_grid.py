@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from fedmri.config import load_resolved
 from fedmri.errors import ConfigError
 from fedmri.reports.results import load_results
 from fedmri.simulation.recipe import Recipe
+from tests.conftest import forked
 
 Tiny = Callable[..., list[str]]
 QUICK = ("rounds.n_rounds=2", "train.local_steps=1", "simulation.n_pictures=0")
@@ -51,17 +52,7 @@ def killed_at(grid: StudyGrid, n_records: int) -> bool:
         if seen == n_records:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks, from Python 3.12 on
-        child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            grid.run(observe=observe)
-            status = 0
-        finally:
-            os._exit(status)
-    status = os.waitpid(child, 0)[1]
+    status = os.waitpid(forked(partial(grid.run, observe=observe)), 0)[1]
     assert status in (0, signal.SIGKILL)
     return status == 0
 

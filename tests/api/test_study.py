@@ -165,7 +165,8 @@ def test_a_script_needs_no_guard_for_worker_processes(
     hospitals: Path, cache: Path, tmp_path: Path
 ) -> None:
     """Workers do not run the script again, which would start the study once more in each."""
-    given = [*settings(hospitals, cache, tmp_path), "simulation.workers=2", "rounds.n_rounds=1"]
+    few = ("simulation.workers=2", "simulation.arms=[federated]", "rounds.n_rounds=1")
+    given = [*settings(hospitals, cache, tmp_path), *few]
     script = tmp_path / "script.py"
     script.write_text(
         f"import fedmri\nprint(fedmri.Study({str(hospitals)!r}, settings={given!r}).run().folder)\n"

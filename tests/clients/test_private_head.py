@@ -65,10 +65,14 @@ def test_the_cost_is_on_the_disk_once(make_site: MakeSite, tmp_path: Path) -> No
     assert together == pytest.approx(0.5**-2, rel=1e-9)
 
 
-def test_the_noise_has_the_size_of_the_share(make_site: MakeSite) -> None:
+def test_the_noise_has_the_size_of_the_share(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of two hospitals that share the noise each adds the root of a half of it."""
     site = make_site(*HEAD)
     at, n = site.view.summing(SumsOrder(0, {}, shared_of(site)), site.plan.stages[0]), 60
+    place = PrivateHead()._place(at.made)  # of one model: to embed public images takes long
+    monkeypatch.setattr(PrivateHead, "_place", lambda _self, _made: place)
     clear = PrivateHead().own_sums(at, 0, {})
     for n_shares in (1, 2):
         stage = PrivateHead(noise_multiplier=0.5, n_shares=n_shares)

@@ -7,10 +7,9 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -20,8 +19,8 @@ import torch
 from scipy.ndimage import label
 
 from fedmri.data.synthetic import data_set as synthetic
-from fedmri.data.synthetic.anatomy import Grid, make_head
-from fedmri.data.synthetic.data_set import SyntheticConfig, ensure, generate
+from fedmri.data.synthetic.anatomy import Grid, _distance, _near, make_head
+from fedmri.data.synthetic.data_set import Patient, SyntheticConfig, ensure, generate
 from fedmri.data.synthetic.lesions import LESIONS, Lesion, make_lesion
 from fedmri.data.synthetic.scanner import (
     MODELS,
@@ -32,6 +31,7 @@ from fedmri.data.synthetic.scanner import (
     signals,
 )
 from fedmri.errors import ConfigError, DataError
+from tests.conftest import forked
 
 SMALL = SyntheticConfig(n_sites=2, n_subjects=3, spacing_mm=6.0)
 GRID = Grid.around_head(6.0)
@@ -279,18 +279,17 @@ def test_ensure_generates_once(tmp_path: Path) -> None:
 
 def test_a_killed_generation_is_never_taken_for_complete(tmp_path: Path) -> None:
     """After SIGKILL at the second patient no data set is there; the next call makes it whole."""
-    script = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from fedmri.data.synthetic import data_set as s\n"
-        "write = s._write_patient\n"
-        "def die(path, patient, grid):\n"
-        "    if patient.name.endswith('2'): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    write(path, patient, grid)\n"
-        "s._write_patient = die\n"
-        "s.ensure(Path(sys.argv[1]), s.SyntheticConfig(1, 2, 8.0), 1)"
-    )
-    died = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
-    assert died.returncode == -signal.SIGKILL
+    write = synthetic._write_patient
+
+    def die(path: Path, patient: Patient, grid: Grid) -> None:
+        if patient.name.endswith("2"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(path, patient, grid)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "_write_patient", die)
+        maker = forked(lambda: ensure(tmp_path, SyntheticConfig(1, 2, 8.0), 1))
+    assert os.waitpid(maker, 0)[1] == signal.SIGKILL
     assert list(tmp_path.rglob("*_T1w.nii.gz"))  # it had begun
     assert not list(tmp_path.glob("synthetic-*"))
     folder = ensure(tmp_path, SyntheticConfig(1, 2, 8.0), 1)
@@ -333,3 +332,14 @@ def test_sizes_are_checked_where_they_are_set(name: str, sizes: tuple[int, int, 
     """A size that cannot be generated is refused by name."""
     with pytest.raises(ConfigError, match=f"synthetic.{name}"):
         SyntheticConfig(*sizes)
+
+
+@pytest.mark.parametrize("reach_mm", [2.5, 5.0, 13.0])
+def test_near_distances_are_those_of_an_exact_transform(reach_mm: float) -> None:
+    """Up to the reach they have its bits; beyond it they are infinite."""
+    inside = np.random.default_rng(0).random((20, 24, 28)) < 0.995
+    inside[:, :, 18:] = True
+    exact = _distance(inside)
+    near = _near(inside, reach_mm)
+    assert near.tolist() == np.where(exact <= reach_mm, exact, np.inf).tolist()
+    assert np.isinf(near).any()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import torch
 from fedmri.errors import RoundError
 from fedmri.round import ServerState
 from fedmri.server.rounds.checkpoint import Checkpoint, Checkpoints, digest, load_weights_file
+from tests.conftest import forked
 
 
 def state(value: float) -> ServerState:
@@ -98,33 +99,27 @@ def test_the_digest_sees_names_types_shapes_and_bits() -> None:
     assert len({digest(model) for model in models}) == len(models)
 
 
-WRITER = """
-import sys, torch
-from pathlib import Path
-from fedmri.round import ServerState
-from fedmri.server.rounds.checkpoint import Checkpoint, Checkpoints
-checkpoints = Checkpoints(Path(sys.argv[1]), "plan")
-model = {"w": torch.zeros(500_000)}
-print("go", flush=True)
-for round_index in range(1, 1_000_000):
-    model["w"].fill_(round_index)
-    checkpoints.write(Checkpoint(round_index, ServerState(model), {}))
-    checkpoints.wait()
-"""
+def write_for_ever(folder: Path, begun: int) -> None:
+    """Write a checkpoint after the other; say so once before the first."""
+    checkpoints, model = Checkpoints(folder, "plan"), {"w": torch.zeros(500_000)}
+    os.write(begun, b"go")
+    for round_index in itertools.count(1):
+        model["w"].fill_(round_index)
+        checkpoints.write(Checkpoint(round_index, ServerState(model), {}))
+        checkpoints.wait()
 
 
 def test_a_killed_writer_leaves_only_whole_files(tmp_path: Path) -> None:
     """SIGKILL at any moment: every file under a checkpoint's name is whole."""
     for delay_ms in (1, 7, 13, 29):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE
-        )
-        assert writer.stdout is not None
-        writer.stdout.readline()
+        hears, begun = os.pipe()
+        writer = forked(partial(write_for_ever, tmp_path, begun))
+        os.read(hears, 2)
         time.sleep(delay_ms / 1000)  # the moment of the kill is the point of this test
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.wait()
-        writer.stdout.close()
+        os.kill(writer, signal.SIGKILL)
+        assert os.waitpid(writer, 0)[1] == signal.SIGKILL
+        os.close(hears)
+        os.close(begun)
         for path in tmp_path.glob("round-*.safetensors"):
             weights, notes = load_weights_file(path)
             assert torch.equal(weights["model/w"], torch.full((500_000,), float(notes["round"])))

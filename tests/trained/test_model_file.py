@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +36,7 @@ from fedmri.trained.file.model_file import (
     write_model,
 )
 from fedmri.trained.predict import make_network
+from tests.conftest import forked
 from tests.made import each, few_slices, n_covariates_of, n_dims_of, n_visits_of, narrow
 from tests.trained.conftest import Run, Train, images, labels
 
@@ -321,28 +320,22 @@ def test_a_card_that_was_not_withheld_from_must_match_its_hash(nyul: Run) -> Non
         from_json(to_json(other))
 
 
-WRITE_AND_DIE = """
-import os, sys, fedmri.machine.files as files
-real = os.fsync
-def die(number):
-    real(number)
-    os._exit(9)
-files.os.fsync = die
-from pathlib import Path
-from fedmri.trained.file.model_file import read_model, write_model
-path = Path(sys.argv[1])
-write_model(path, read_model(path))
-"""
-
-
 def test_a_process_that_dies_while_writing_leaves_the_whole_old_file(
     nyul: Run, tmp_path: Path
 ) -> None:
     """The new file takes the place of the old one only when all of it is on the disk."""
     path = tmp_path / "model.safetensors"
     path.write_bytes(nyul.path.read_bytes())
-    done = subprocess.run([sys.executable, "-c", WRITE_AND_DIE, str(path)], check=False)
-    assert done.returncode == 9
+    real = os.fsync
+
+    def die(number: int) -> None:
+        real(number)
+        os._exit(9)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", die)
+        writer = forked(lambda: write_model(path, read_model(path)))
+    assert os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1]) == 9
     assert path.read_bytes() == nyul.path.read_bytes()
     read_model(path)
 

@@ -8,7 +8,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.interpolate import BSpline
 from scipy.ndimage import distance_transform_edt, label
 from torch.nn.functional import grid_sample
 
@@ -123,9 +122,9 @@ def _atlas() -> _Atlas:
     )
     cranium = _closed(brain > 0.2, 10.0)
     cranium = _dilated(cranium, 2.5)
-    outside_mm = _distance(~cranium)
+    outside_mm = _near(~cranium, 13.0)
     head = _closed(outside_mm < 13.0, 30.0)
-    skin_mm = _distance(head)
+    skin_mm = _near(head, 5.0)
     bone = (outside_mm > 0) & (outside_mm <= 6.0)
     fat = head & (outside_mm > 6.0) & (skin_mm <= 5.0)
     muscle = head & (outside_mm > 6.0) & ~fat
@@ -150,16 +149,30 @@ def _distance(inside: NDArray[np.bool_]) -> Volume:
     return np.asarray(distance, dtype=np.float32)
 
 
+def _near(inside: NDArray[np.bool_], reach_mm: float) -> Volume:
+    """Return the same distances up to a reach, and infinity beyond it, in a fifth of the time."""
+    n_reached = int(reach_mm / ATLAS_MM)
+    squared = np.where(inside, np.int16(3 * (n_reached + 1) ** 2), np.int16(0))
+    for axis in range(squared.ndim):
+        before = np.moveaxis(squared, axis, 0)
+        nearest = before.copy(order="K")
+        for step in range(1, n_reached + 1):
+            np.minimum(nearest[step:], before[:-step] + np.int16(step**2), out=nearest[step:])
+            np.minimum(nearest[:-step], before[step:] + np.int16(step**2), out=nearest[:-step])
+        squared = np.moveaxis(nearest, 0, axis)
+    distance = np.asarray(ATLAS_MM * np.sqrt(squared, dtype=np.float64), dtype=np.float32)
+    return np.where(distance <= reach_mm, distance, np.float32(np.inf))
+
+
 def _dilated(inside: NDArray[np.bool_], by_mm: float) -> NDArray[np.bool_]:
-    return _distance(~inside) <= by_mm
+    return _near(~inside, by_mm) <= by_mm
 
 
 def _closed(inside: NDArray[np.bool_], by_mm: float) -> NDArray[np.bool_]:
     """Fill dents narrower than twice ``by_mm``, as a morphological closing with a ball."""
     n_pad = int(np.ceil(by_mm / ATLAS_MM)) + 1
     padded = np.pad(inside, n_pad, mode="edge")
-    dilated = _distance(~padded) <= by_mm
-    closed = _distance(dilated) > by_mm
+    closed = _near(_dilated(padded, by_mm), by_mm) > by_mm
     keep = slice(n_pad, -n_pad)
     return closed[keep, keep, keep]
 
@@ -200,6 +213,8 @@ def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
 @lru_cache(maxsize=64)
 def _spline_basis(n_voxels: int, n_knots: int) -> NDArray[np.float64]:
     """Return cubic B-spline weights of ``n_knots + 3`` knots, shape ``(n_voxels, n_knots + 3)``."""
+    from scipy.interpolate import BSpline  # slow to import; most processes make no heads
+
     step = 1.0 / n_knots
     knots = np.arange(-3, n_knots + 4) * step
     positions = (np.arange(n_voxels) + 0.5) / n_voxels

@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import matplotlib as mpl
@@ -97,11 +98,18 @@ def styles(groups: Sequence[Group]) -> dict[str, Style]:
 
 def svg(figure: Figure, *, alt: str, name: str) -> Markup:
     """Return a figure as an SVG element with a text for those who do not see it."""
+    return _element(_drawn(figure), alt, name)
+
+
+def _drawn(figure: Figure) -> str:
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True)
     text = file.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    return re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+
+
+def _element(text: str, alt: str, name: str) -> Markup:
     # Identifiers are unique in a file, and many files share the page.
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r'(<svg[^>]*?) width="[\d.]+pt"', r"\1", text, count=1)
@@ -292,6 +300,11 @@ def _draw_estimate(axes: Any, estimate: Estimate | None, at: float, style: Style
 
 def key(style: Style, name: str) -> Markup:
     """Return the small drawing that explains a style in a legend."""
+    return _element(_key_drawn(style), "", name)
+
+
+@cache  # each legend of a page explains the same few styles
+def _key_drawn(style: Style) -> str:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(0.5, 0.16))
         axes = figure.add_axes((0, 0, 1, 1))
@@ -299,7 +312,7 @@ def key(style: Style, name: str) -> Markup:
         axes.set_xlim(0, 1)
         axes.plot([0.05, 0.95], [0, 0], color=style.color, linestyle=style.dashes)
         axes.plot([0.5], [0], color=style.color, marker=style.marker, markersize=5)
-        return svg(figure, alt="", name=name)
+        return _drawn(figure)
 
 
 def validation_curves(results: Results, metric: str) -> dict[str, list[Line]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
@@ -14,6 +15,7 @@ from fedmri.reports.text.words import capital, metric_name, number, span, with_i
 _IN_BRACKETS = re.compile(r"\([^()]*\)")
 
 
+@cache  # compiled once: a grid of studies writes many reports
 def template(name: str, package: str = "fedmri.reports.pages") -> Template:
     """Return a template of a package; it can include ``style.css.jinja``, the style of all pages.
 
