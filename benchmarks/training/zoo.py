@@ -50,7 +50,8 @@ OWN_SIZES = {
     "densenet121_transformer": (
         *LONGER,
         "data.prepare.shape=[32,32,24]",  # five poolings of a slice
-        "train.lr=0.0005",
+        "train.lr=0.001",
+        "model.norm=group",  # with batch norm its mean over hospitals does not learn here
     ),
     "cnn_rnn": LONGER,
 }
