@@ -14,7 +14,8 @@ from fedmri.errors import UsageError
 from fedmri.harmonize.embeddings.invariance import consensus_of, moment_sums
 from fedmri.machine.files import write_tensors
 
-SUMS, MODEL = "reference_sums.safetensors", "model_sha256"
+SUMS, MODEL, USUAL = "reference_sums.safetensors", "model_sha256", "usual"
+KINDS = ("embedding", "look")
 LEAST_SCANS = 3
 QUANTILE = 0.95
 
@@ -38,6 +39,11 @@ class Sums:
         others = [cls(_minus(whole, moment_sums(row[None])), math.nan) for row in rows]
         apart = torch.tensor([o.distance(row) for o, row in zip(others, rows, strict=True)])
         return cls(whole, float(apart.quantile(QUANTILE)))
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that a file holds of them."""
+        return {**self.sums, USUAL: torch.tensor(self.usual, dtype=torch.float64)}
 
     @property
     def n_scans(self) -> int:
@@ -96,8 +102,8 @@ class KnownScans:
         """Write the sums; one scan among many cannot be told from them, one of few can."""
         tensors = {
             f"{name}.{key}": value
-            for name, one in (("embedding", self.embedding), ("look", self.look))
-            for key, value in {**one.sums, "usual": torch.tensor(one.usual).double()}.items()
+            for name, one in zip(KINDS, (self.embedding, self.look), strict=True)
+            for key, value in one.tensors.items()
         }
         write_tensors(path, tensors, {MODEL: self.model})
 
@@ -112,23 +118,23 @@ def read_sums(path: Path, model: str) -> KnownScans:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             of = (file.metadata() or {}).get(MODEL, "")
-        found = KnownScans(_part(tensors, "embedding"), _part(tensors, "look"), of)
         if of != model:
             raise ValueError("sums under another model")
+        parts = {kind: _part(tensors, kind) for kind in KINDS}
+        if tensors:
+            raise ValueError("tensors that are no sums")
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         fix = "make it again by --reference with a folder of scans, under the same model"
         want, what = f"{SUMS} of this model", f"sums {path}"
         raise UsageError("U70", what, found=f"{error}", want=want, fix=fix) from error
-    return found
+    return KnownScans(**parts, model=model)
 
 
-def _part(tensors: dict[str, torch.Tensor], name: str) -> Sums:
-    own = {
-        key.removeprefix(f"{name}."): value
-        for key, value in tensors.items()
-        if key.startswith(f"{name}.")
-    }
-    usual = float(own.pop("usual"))
+def _part(tensors: dict[str, torch.Tensor], kind: str) -> Sums:
+    """Take the sums of a kind out of a file's tensors."""
+    names = [name for name in tensors if name.startswith(f"{kind}.")]
+    own = {name.removeprefix(f"{kind}."): tensors.pop(name) for name in names}
+    usual = float(own.pop(USUAL))
     _refuse_other_sums(own)
     return Sums(own, usual)
 

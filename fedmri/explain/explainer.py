@@ -111,10 +111,8 @@ class Explainer:
         every = list(self.predictor.over(found.inputs, self._numbers_of))
         known = [one for one in every if not isinstance(one, LeftOut)]
         gone = (*found.left_out, *(one for one in every if isinstance(one, LeftOut)))
-        embeddings, looks = (
-            torch.stack(rows) if known else torch.zeros(0, 1)
-            for rows in (tuple(zip(*known, strict=True)) or ((), ()))
-        )
+        none = torch.zeros(0, 1)
+        embeddings, looks = map(torch.stack, zip(*known, strict=True)) if known else (none, none)
         return KnownScans.of(embeddings, looks, self.file.card.sha256), gone
 
     @cached_property
@@ -142,10 +140,8 @@ class Explainer:
         return beside(self.row(opened), *self.fellows, *self.twins.values())
 
     def _numbers_of(self, opened: Opened) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a scan's embedding and look."""
-        images = self.images(opened)
         with self.beside(opened):
-            return self._embedding(images), look_of(images)
+            return self._numbers(self.images(opened))
 
     def predictions(self, images: torch.Tensor) -> Doubt:
         """Return what all networks say of examples, with dropout where they have some."""
@@ -176,8 +172,12 @@ class Explainer:
         """
         if self.sums is None:
             return math.nan, math.nan
-        embedding, look = self._embedding(images), look_of(images)
+        embedding, look = self._numbers(images)
         return self.sums.embedding.distance(embedding), self.sums.look.distance(look)
+
+    def _numbers(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the embedding and the look of a scan's examples."""
+        return self._embedding(images), look_of(images)
 
     def _embedding(self, images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), embedding_of(self.network, self.head) as embedding:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fedmri.errors import UsageError
-from fedmri.explain.distance import KnownScans, read_sums
+from fedmri.explain.distance import MODEL, KnownScans, read_sums
 from fedmri.explain.judged import (
     MaskFolder,
     by_patient,
@@ -123,11 +124,22 @@ def test_distance_counts_in_the_spread_of_the_known_scans(tmp_path: Path) -> Non
     again = read_sums(tmp_path / "sums.safetensors", "abc")
     assert again.embedding.distance(torch.tensor([0.0, 5.0])) == narrow
     assert again.embedding.n_scans == 200
-    assert again.embedding.usual == pytest.approx(sums.usual)
-    assert again.look.usual == pytest.approx(known.look.usual)
+    assert again.embedding.usual == sums.usual
+    assert again.look.usual == known.look.usual
     assert again.look.usual != again.embedding.usual
     with pytest.raises(UsageError, match=r"another model.*\[U70\]"):
         read_sums(tmp_path / "sums.safetensors", "other")
+
+
+def test_a_file_with_more_than_sums_is_refused(tmp_path: Path) -> None:
+    """What is there beside the two kinds of sums is not passed over."""
+    KnownScans.of(rows(9), rows(9), "abc").write(tmp_path / "sums.safetensors")
+    tensors = load_file(tmp_path / "sums.safetensors")
+    for name in ("other.first", "look.more"):
+        more = tensors | {name: torch.zeros(1)}
+        save_file(more, tmp_path / "more.safetensors", {MODEL: "abc"})
+        with pytest.raises(UsageError, match=r"tensors that are no sums.*\[U70\]"):
+            read_sums(tmp_path / "more.safetensors", "abc")
 
 
 def test_few_scans_make_no_sums() -> None:
