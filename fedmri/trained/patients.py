@@ -45,11 +45,11 @@ def named_apart(found: Iterable[Input]) -> list[Input]:
     the second becomes another one.
     """
     kept: dict[str, Input] = {}
-    homes: dict[str, Path | None] = {}
+    people: dict[str, tuple[str, Path | None]] = {}
     for one in found:
         home = home_of(next(iter(one.scan.images.values())))
         named, number, why = one, 1, ""
-        while reason := _taken(named, home, kept, homes):
+        while reason := _taken(named, home, kept, people):
             number, why = number + 1, why or reason
             subject = f"{one.scan.subject}x{number}"
             name = one.name.replace(f"sub-{one.scan.subject}", f"sub-{subject}", 1)
@@ -57,21 +57,24 @@ def named_apart(found: Iterable[Input]) -> list[Input]:
             scan = replace(one.scan, subject=subject)
             named = replace(one, scan=scan, name=name, remarks=remarks)
         kept[named.name.casefold()] = named
-        homes[named.scan.subject.casefold()] = home
+        people[named.scan.subject.casefold()] = named.scan.subject, home
     return list(kept.values())
 
 
 def _taken(
-    one: Input, home: Path | None, kept: Mapping[str, Input], homes: Mapping[str, Path | None]
+    one: Input,
+    home: Path | None,
+    kept: Mapping[str, Input],
+    people: Mapping[str, tuple[str, Path | None]],
 ) -> str:
     """Return why a name cannot be this input's, or ``""``; disks may not know cases apart."""
     subject = one.scan.subject
     if other := kept.get(one.name.casefold()):
         return f"another input is called {other.name}"
-    if homes.get(subject.casefold(), home) != home:
+    known, its_home = people.get(subject.casefold(), (subject, home))
+    if its_home != home:
         return f"another folder has a patient called sub-{subject}"
-    names = {kept_one.scan.subject for kept_one in kept.values()}
-    if any(name != subject and name.casefold() == subject.casefold() for name in names):
+    if known != subject:
         return f"another patient's name differs from sub-{subject} by the case of letters alone"
     return ""
 
